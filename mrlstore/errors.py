@@ -1,0 +1,75 @@
+"""Every error and warning that mrlstore raises on purpose.
+
+All derive from `MrlStoreError`; where Python has a fitting built-in class the error derives from it as
+well, so that callers who know nothing of mrlstore still catch it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class MrlStoreError(Exception):
+    """The base of all errors of this library."""
+
+
+class InvalidInput(MrlStoreError, ValueError):
+    """An argument was refused; the message says which, why, and what is allowed. Nothing has changed."""
+
+
+class LimitExceeded(MrlStoreError, ValueError):
+    """An argument goes beyond a stated limit (`mrlstore.types.LIMITS`). Nothing has changed."""
+
+
+class StoreNotFound(MrlStoreError, FileNotFoundError):
+    """There is no store at this path, and the mode does not allow to create one."""
+
+
+class StoreExists(MrlStoreError, FileExistsError):
+    """Mode "x" was asked for, or a backup, and something is there already."""
+
+
+class StoreLocked(MrlStoreError, TimeoutError):
+    """Another process holds a lock for longer than the allowed wait."""
+
+
+class StoreClosed(MrlStoreError):
+    """The store object was closed; open the path again."""
+
+
+class StorePoisoned(MrlStoreError):
+    """A write to disk failed in a way that leaves its fate unknown (a failed fsync, say).
+
+    This object refuses all further work; opening the path again reads what really is on disk.
+    """
+
+
+class CorruptStore(MrlStoreError):
+    """Something on disk contradicts its checksum, its format or the catalogue.
+
+    `path` is the file or folder, `reason` says what was found there.
+    """
+
+    def __init__(self, path: str | Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = str(path)
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[CorruptStore], tuple[str, str]]:
+        return type(self), (self.path, self.reason)
+
+
+class FormatTooNew(MrlStoreError):
+    """The store was written by a newer mrlstore; upgrade the library to open it."""
+
+
+class StorageFull(MrlStoreError, OSError):
+    """The disk, a quota or a file-size limit is full. What was acknowledged before is safe."""
+
+
+class EmbedError(MrlStoreError):
+    """An embedder could not embed an item; subclasses and attributes say which succeeded."""
+
+
+class DamagedPartWarning(UserWarning):
+    """A damaged part is being worked around: answers are right but slower, until it is repaired."""

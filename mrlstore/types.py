@@ -1,0 +1,232 @@
+"""The plain data that goes in and out of the public API, and the limits on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+Metadata = dict[str, Any]
+Where = Mapping[str, Any]
+Include = Literal["metadata", "document", "vector"]
+Conflict = Literal["replace", "skip", "error"]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one row, one query and one store may hold at most."""
+
+    min_dim: int = 2
+    max_dim: int = 8192
+    id_bytes: int = 1024
+    namespace_bytes: int = 256
+    metadata_bytes: int = 64 * 1024
+    metadata_depth: int = 32
+    document_bytes: int = 16 * 1024 * 1024
+    k: int = 10_000
+
+
+LIMITS: Final = Limits()
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a store was created with; kept in its catalogue."""
+
+    store_uuid: str
+    format_version: int
+    dim: int | None
+    prefix_dim: int | None
+    m: int
+    ef_construction: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One row of an answer. `score` is the cosine similarity, higher is better."""
+
+    id: str
+    score: float
+    metadata: Metadata | None = None
+    document: str | None = None
+    vector: NDArray[np.float32] | None = None  # float32 [dim], of the original length
+
+
+@dataclass(frozen=True)
+class SegmentPlan:
+    """How one segment, or the tail, was searched."""
+
+    segment: str  # the part's name, or "tail"
+    rows: int  # rows of the namespace there, dead ones included
+    way: Literal["walk", "filtered walk", "scan", "exact"]
+    ef: int
+    shortlist: int
+    visited: int  # rows whose code was scored
+    reranked: int  # rows scored on their full vector
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a query did: one entry for each segment, and the generation it saw."""
+
+    generation: int
+    effort: str  # the knob: "default", "explicit" or "exact"
+    segments: tuple[SegmentPlan, ...]
+    matching: int | None = None  # rows that pass the filter, where one was given
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def visited(self) -> int:
+        """Rows whose code was scored, over all segments."""
+        return sum(part.visited for part in self.segments)
+
+    @property
+    def reranked(self) -> int:
+        """Rows scored exactly on their full vector, over all segments."""
+        return sum(part.reranked for part in self.segments)
+
+
+class Result(Sequence[Hit]):
+    """The answer to one query: hits, best first."""
+
+    __slots__ = ("hits", "plan")
+
+    def __init__(self, hits: list[Hit], plan: Plan) -> None:
+        self.hits = hits
+        self.plan = plan
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids, best first."""
+        return [hit.id for hit in self.hits]
+
+    @property
+    def scores(self) -> NDArray[np.float32]:
+        """The scores, float32 [len(self)], best first."""
+        return np.array([hit.score for hit in self.hits], dtype=np.float32)
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+    @overload
+    def __getitem__(self, index: int) -> Hit: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Hit]: ...
+
+    def __getitem__(self, index: int | slice) -> Hit | list[Hit]:
+        return self.hits[index]
+
+    def __iter__(self) -> Iterator[Hit]:
+        return iter(self.hits)
+
+    def __repr__(self) -> str:
+        return f"Result({self.hits!r})"
+
+
+class BatchResult(Sequence[Result]):
+    """The answers to a batch of queries, in their order."""
+
+    __slots__ = ("k", "results")
+
+    def __init__(self, results: list[Result], k: int) -> None:
+        self.results = results
+        self.k = k
+
+    @property
+    def ids(self) -> list[list[str]]:
+        """One list of ids for each query, best first."""
+        return [result.ids for result in self.results]
+
+    @property
+    def scores(self) -> NDArray[np.float32]:
+        """float32 [queries, k]; NaN where a query has fewer than k hits."""
+        scores = np.full((len(self.results), self.k), np.nan, dtype=np.float32)
+        for row, result in zip(scores, self.results, strict=True):
+            row[: len(result)] = result.scores
+        return scores
+
+    def __len__(self) -> int:
+        return len(self.results)
+
+    @overload
+    def __getitem__(self, index: int) -> Result: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Result]: ...
+
+    def __getitem__(self, index: int | slice) -> Result | list[Result]:
+        return self.results[index]
+
+    def __iter__(self) -> Iterator[Result]:
+        return iter(self.results)
+
+    def __repr__(self) -> str:
+        return f"BatchResult({self.results!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One stored row, as `get` and `scan` give it. `cursor` goes into `scan(after=...)`."""
+
+    id: str
+    namespace: str
+    metadata: Metadata | None = None
+    document: str | None = None
+    vector: NDArray[np.float32] | None = None  # float32 [dim], of the original length
+    cursor: str = ""
+
+
+@dataclass(frozen=True)
+class Stats:
+    """The state of a store at one generation."""
+
+    path: str
+    rows: int
+    rows_without_vector: int
+    namespaces: int
+    dim: int | None
+    prefix_dim: int | None
+    generation: int
+    tail_rows: int
+    segments: int
+    flat_segments: int  # segments that have no graph yet: scanned
+    indexed_rows: int
+    dead_rows: int  # replaced or deleted rows that segments still hold
+    damaged_parts: int
+    bytes_on_disk: int
+    bytes_reclaimable: int  # an estimate of what optimize() gives back
+    bytes_wal: int
+    bytes_by_kind: Mapping[str, int]  # catalogue, base, index, columns, other
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that `verify` found: where, what, and what to do about it."""
+
+    path: str
+    what: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `verify` found. `ok` is true when nothing is wrong."""
+
+    ok: bool
+    problems: tuple[Problem, ...]
+    rows: int
+    parts: int
+    bytes_checked: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One call of a `progress=` callback: `done` of `total` units of `phase`."""
+
+    phase: str
+    done: int
+    total: int
