@@ -63,7 +63,11 @@ class FormatTooNew(MrlStoreError):
     """The store was written by a newer mrlstore; upgrade the library to open it."""
 
 
-class StorageFull(MrlStoreError, OSError):
+class StorageError(MrlStoreError, OSError):
+    """The system refused to read or write (`errno` says why). What was acknowledged before is safe."""
+
+
+class StorageFull(StorageError):
     """The disk, a quota or a file-size limit is full. What was acknowledged before is safe."""
 
 

@@ -1,0 +1,230 @@
+"""The file seam: the only module that opens, maps, fsyncs, renames and locks files of a store.
+
+`Files` is a dozen verbs on paths and descriptors, each one system call or close to it. A store works
+through one `Files` object, so that a test can pass a subclass which records, refuses or delays any of
+them. SQLite's own files are reached through `sqlite_vfs`, the name of an apsw VFS (None: the default one);
+nothing here ever opens catalogue.db, -wal or -shm, for closing any descriptor of them would drop SQLite's
+POSIX locks.
+
+A file is written once, fsynced, and never changed again; a reader maps only lengths that a commit named.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import mmap
+import os
+import sys
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from mrlstore.errors import InvalidInput, MrlStoreError, StorageError, StorageFull, StorePoisoned
+
+Buffer = bytes | bytearray | memoryview
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_WRITE_CHUNK = 64 * 1024 * 1024
+
+
+class SyncFailed(StorePoisoned):
+    """An fsync failed: the kernel may have dropped the pages, so nothing may be assumed any more."""
+
+
+class Files:
+    """The real file system. Every verb raises OSError as the system gives it, but for a failed sync."""
+
+    sqlite_vfs: str | None = None
+
+    def create(self, path: Path) -> int:
+        """Make a new, empty file and return a descriptor for writing; FileExistsError if it exists."""
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+
+    def write(self, descriptor: int, data: memoryview) -> int:
+        """Append up to len(data) bytes and return how many were taken: it may be fewer."""
+        return os.write(descriptor, data)
+
+    def sync(self, descriptor: int) -> None:
+        """Return when the file's bytes and length are on the medium."""
+        _fsync(descriptor)
+
+    def close(self, descriptor: int) -> None:
+        """Give a descriptor back."""
+        os.close(descriptor)
+
+    def sync_dir(self, path: Path) -> None:
+        """Return when the folder's entries are on the medium."""
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            _fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def make_dir(self, path: Path) -> None:
+        """Make a folder; FileExistsError if it exists."""
+        os.mkdir(path, 0o777)
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Move atomically; an empty folder at the target is replaced."""
+        os.rename(source, target)
+
+    def link(self, source: Path, target: Path) -> None:
+        """Give a file a second name."""
+        os.link(source, target)
+
+    def unlink(self, path: Path) -> None:
+        """Remove a file's name; maps of it stay valid."""
+        os.unlink(path)
+
+    def remove_dir(self, path: Path) -> None:
+        """Remove an empty folder."""
+        os.rmdir(path)
+
+    def list_dir(self, path: Path) -> list[str]:
+        """Names in a folder, sorted."""
+        return sorted(os.listdir(path))
+
+    def size(self, path: Path) -> int:
+        """Length in bytes, without opening the file."""
+        return os.stat(path).st_size
+
+    def read(self, path: Path, limit: int) -> bytes:
+        """Give a small file's bytes; ValueError when it is longer than `limit`."""
+        with open(path, "rb", buffering=0) as file:
+            data = file.read(limit + 1)
+        if len(data) > limit:
+            raise ValueError(f"longer than {limit} bytes")
+        return data
+
+    def map(self, path: Path, size: int) -> mmap.mmap:
+        """Map the first `size` bytes (> 0) for reading; ValueError when the file is shorter."""
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            found = os.fstat(descriptor).st_size
+            if found < size:
+                raise ValueError(f"{found} bytes, expected {size}")
+            return mmap.mmap(descriptor, size, prot=mmap.PROT_READ, flags=mmap.MAP_SHARED)
+        finally:
+            os.close(descriptor)
+
+    def lock(self, path: Path, *, wait_s: float = 0.0) -> Lock | None:
+        """Take an exclusive flock on an existing file or folder; None if it is not free in time."""
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        deadline = time.monotonic() + wait_s
+        try:
+            while True:
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    return Lock(descriptor)
+                except BlockingIOError:
+                    if time.monotonic() >= deadline:
+                        os.close(descriptor)
+                        return None
+                    time.sleep(0.01)
+        except BaseException:
+            with suppress(OSError):
+                os.close(descriptor)
+            raise
+
+
+class Lock:
+    """A flock that is held until `release`."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        """Unlock and close; again is harmless."""
+        if self._descriptor >= 0:
+            with suppress(OSError):
+                fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Close without unlocking: a forked child must not free what its parent holds."""
+        if self._descriptor >= 0:
+            descriptor, self._descriptor = self._descriptor, -1
+            with suppress(OSError):
+                os.close(descriptor)
+
+    def __enter__(self) -> Lock:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+def write_file(files: Files, path: Path, pieces: Iterable[Buffer]) -> None:
+    """Write a new file of these pieces in their order and sync it; a short write is continued."""
+    descriptor = files.create(path)
+    try:
+        for piece in pieces:
+            rest = memoryview(piece).cast("B")
+            while len(rest):
+                rest = rest[files.write(descriptor, rest[:_WRITE_CHUNK]) :]
+        files.sync(descriptor)
+    finally:
+        files.close(descriptor)
+
+
+def remove_tree(files: Files, path: Path) -> None:
+    """Remove a folder of files (no folders within); what is gone already is fine."""
+    with suppress(FileNotFoundError):
+        for name in files.list_dir(path):
+            with suppress(FileNotFoundError):
+                files.unlink(path / name)
+        files.remove_dir(path)
+
+
+def storage_error(error: OSError, doing: str) -> MrlStoreError:
+    """Turn an OSError into the typed error that says what was being done."""
+    kind = StorageFull if error.errno in _FULL else StorageError
+    return kind(error.errno or errno.EIO, f"{doing}: {error.strerror or error}", error.filename)
+
+
+_REMOTE = {
+    0x6969: "NFS",
+    0xFF534D42: "CIFS",
+    0xFE534D42: "SMB2",
+    0x517B: "SMB",
+    0x65735546: "FUSE",
+    0x01021997: "9P",
+    0x00C36400: "Ceph",
+    0x47504653: "GPFS",
+    0x0BD00BD0: "Lustre",
+    0x5346414F: "AFS",
+}
+
+
+def refuse_remote(path: Path) -> None:
+    """Raise InvalidInput on a network or FUSE file system, where locks and mmap cannot be trusted.
+
+    MRLSTORE_ALLOW_REMOTE=1 in the environment is how a caller insists.
+    """
+    if os.environ.get("MRLSTORE_ALLOW_REMOTE") == "1" or not sys.platform.startswith("linux"):
+        return
+    kind = _REMOTE.get(_file_system_type(path))
+    if kind is not None:
+        raise InvalidInput(
+            f"{path} is on a {kind} file system, where file locks and shared maps are not reliable; "
+            "use a local disk, or set MRLSTORE_ALLOW_REMOTE=1 to insist"
+        )
+
+
+def _file_system_type(path: Path) -> int:
+    import ctypes
+
+    buffer = (ctypes.c_ulong * 32)()  # struct statfs: its first word is f_type
+    libc = ctypes.CDLL(None, use_errno=True)
+    return int(buffer[0]) if libc.statfs(os.fsencode(path), buffer) == 0 else 0
+
+
+def _fsync(descriptor: int) -> None:
+    try:
+        if sys.platform == "darwin":
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+        else:
+            os.fsync(descriptor)
+    except OSError as error:
+        raise SyncFailed(f"fsync failed ({error.strerror}); reopen the store to see what is on disk") from error
