@@ -1,0 +1,60 @@
+# Every target makes the virtual environment that it needs under .venv/ and installs what it needs there.
+# Needed beforehand: Python 3.11 or newer and a C++ compiler.  make PYTHON=/path/to/python chooses a Python.
+
+.PHONY: help demo test torture lint bench docs clean
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+export PYTHON ?=
+# Real embeddings, where a folder of them lies beside the repository; tests that use them skip without.
+ifneq ($(wildcard ../shared/data),)
+export MRLSTORE_REAL_DATA ?= $(abspath ../shared/data)
+endif
+# Warnings of other processes' Python environments must not leak in.
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
+export PIP_REQUIRE_VIRTUALENV :=
+
+TESTS ?=
+WORKERS ?= 2
+
+help:
+	@echo "make demo      semantic search over the documentation that every Python carries, in about two minutes"
+	@echo "make test      the tests, within ten minutes      make test TESTS=tests/cli"
+	@echo "make torture   the full figures: crashes, damage, faults; long"
+	@echo "make lint      ruff and mypy"
+	@echo "make bench     the benchmarks"
+	@echo "make docs      the documentation as a site, in site/"
+	@echo "make clean     removes what the targets made"
+
+demo: .venv/demo.stamp
+	@.venv/demo/bin/mrlstore demo
+
+test: .venv/test.stamp
+	@.venv/test/bin/python -m pytest -n $(WORKERS) $(TESTS)
+
+torture: .venv/test.stamp
+	@MRLSTORE_TORTURE=1 .venv/test/bin/python -m pytest -m "torture or not torture" $(TESTS)
+
+lint: .venv/lint.stamp
+	@.venv/lint/bin/ruff check .
+	@.venv/lint/bin/mypy
+
+bench: .venv/bench.stamp
+	@.venv/bench/bin/python -m pytest benchmarks --benchmark-only
+
+docs: .venv/docs.stamp
+	@.venv/docs/bin/mkdocs build --strict
+
+.venv/demo.stamp: WANTS = --editable ".[demo]"
+.venv/test.stamp: WANTS = --editable ".[demo,gemini]" --group test
+.venv/lint.stamp: WANTS = --editable ".[demo,gemini]" --group test --group lint
+.venv/bench.stamp: WANTS = --editable ".[demo]" --group bench
+.venv/docs.stamp: WANTS = --editable ".[docs]"
+
+.venv/%.stamp: pyproject.toml tools/make-venv.sh tools/find-python.sh
+	@tools/make-venv.sh .venv/$* $(WANTS)
+	@touch $@
+
+clean:
+	rm -rf .venv build dist site .hypothesis .mypy_cache .pytest_cache .ruff_cache .benchmarks
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
