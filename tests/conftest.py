@@ -1,0 +1,73 @@
+"""What all tests share: stores that are closed and checked after use, and hypothesis' settings.
+
+Every store opened through `opened` is verified once the test is over, as a file system would be checked.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "default", deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), print_blob=True
+)
+settings.register_profile("torture", settings.get_profile("default"), derandomize=False)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+Opened = Callable[..., Any]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where a test's store goes; nothing is there yet."""
+    return tmp_path / "store.mrl"
+
+
+@pytest.fixture
+def opened(path: Path) -> Iterator[Opened]:
+    """Open stores that are closed after the test, and whose folders are then verified."""
+    import mrlstore
+
+    stores: list[Any] = []
+
+    def open_one(where: Path | str = path, **options: Any) -> Any:
+        options.setdefault("auto_maintain", False)
+        store = mrlstore.open(where, **options)
+        stores.append((store, Path(where)))
+        return store
+
+    yield open_one
+    for store, _ in stores:
+        store.close()
+    for folder in {folder for _, folder in stores if (folder / "catalogue.db").exists()}:
+        with mrlstore.open(folder, mode="r") as store:
+            report = store.verify()
+        assert report.ok, f"after the test, {folder} is damaged: {report.problems}"
+
+
+@pytest.fixture
+def store(opened: Opened) -> Any:
+    """An empty store, dim 8, without background work."""
+    return opened(dim=8)
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], tuple[Any, Any]]]:
+    """Stores for tests that only read: `library(layout)` gives (store, oracle), made once a session."""
+    from tests.layouts import make_layout
+
+    made: dict[str, tuple[Any, Any]] = {}
+
+    def get(layout: str) -> tuple[Any, Any]:
+        if layout not in made:
+            made[layout] = make_layout(layout, tmp_path_factory.mktemp(layout) / "store.mrl")
+        return made[layout]
+
+    yield get
+    for store, _ in made.values():
+        store.close()

@@ -1,0 +1,306 @@
+"""Opening and creating: modes, dimensions, paths that are no store."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import mrlstore
+from mrlstore import CorruptStore, InvalidInput, LimitExceeded, StoreExists, StoreNotFound
+from tests.oracle import Oracle, assert_same_rows
+
+
+def test_creates_and_opens_again(path: Path, opened: Any) -> None:
+    with opened() as store:
+        store.upsert(["a"], np.eye(4, dtype=np.float32)[:1], [{"x": 1}], ["doc"])
+    again = opened()
+    assert len(again) == 1
+    assert again.get(["a"])[0].metadata == {"x": 1}
+    assert path.is_dir()
+
+
+def test_dim_comes_from_the_first_write(opened: Any) -> None:
+    store = opened()
+    assert store.stats().dim is None
+    store.upsert(["a"], np.ones((1, 1000), dtype=np.float32))
+    assert (store.stats().dim, store.stats().prefix_dim) == (1000, 768)
+    other = opened()
+    assert (other.stats().dim, other.stats().prefix_dim) == (1000, 768)
+
+
+def test_prefix_is_the_whole_of_a_short_vector(opened: Any) -> None:
+    store = opened(dim=6)
+    assert (store.stats().dim, store.stats().prefix_dim) == (6, 6)
+
+
+def test_dim_given_at_creation_is_kept(path: Path, opened: Any) -> None:
+    opened(dim=12, prefix_dim=5).close()
+    store = opened()
+    assert (store.stats().dim, store.stats().prefix_dim) == (12, 5)
+
+
+def test_another_dim_than_the_stores_is_refused(opened: Any) -> None:
+    opened(dim=12).close()
+    with pytest.raises(InvalidInput, match=r"(?s)12.*13|13.*12"):
+        opened(dim=13)
+    assert opened(dim=12).stats().dim == 12
+
+
+def test_another_dim_than_the_first_writes_is_refused(opened: Any) -> None:
+    with opened() as store:
+        store.upsert(["a"], np.ones((1, 7), dtype=np.float32))
+    with pytest.raises(InvalidInput, match="7"):
+        opened(dim=8)
+
+
+@pytest.mark.parametrize("dim", [2, 3, 8192])
+def test_dims_at_the_limits(opened: Any, dim: int) -> None:
+    store = opened(dim=dim)
+    rows = np.random.default_rng(0).normal(size=(3, dim)).astype(np.float32)
+    store.upsert(["a", "b", "c"], rows)
+    assert store.query(rows[1], k=1).ids == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("options", "culprit"),
+    [
+        ({"dim": 1}, "dim"),
+        ({"dim": 0}, "dim"),
+        ({"dim": -3}, "dim"),
+        ({"dim": 8193}, "dim"),
+        ({"dim": 2.5}, "dim"),
+        ({"dim": "768"}, "dim"),
+        ({"dim": True}, "dim"),
+        ({"dim": 8, "prefix_dim": 9}, "prefix_dim"),
+        ({"dim": 8, "prefix_dim": 0}, "prefix_dim"),
+        ({"dim": 8, "prefix_dim": -1}, "prefix_dim"),
+        ({"dim": 8, "prefix_dim": 2.0}, "prefix_dim"),
+        ({"mode": "w"}, "mode"),
+        ({"mode": ""}, "mode"),
+        ({"mode": None}, "mode"),
+        ({"m": 1}, "m"),
+        ({"m": -1}, "m"),
+        ({"m": "16"}, "m"),
+        ({"ef_construction": 0}, "ef_construction"),
+        ({"ef_construction": "200"}, "ef_construction"),
+        ({"threads": 0}, "threads"),
+        ({"threads": -1}, "threads"),
+        ({"threads": 1.5}, "threads"),
+    ],
+)
+def test_bad_options_are_refused_and_nothing_is_created(path: Path, options: dict[str, Any], culprit: str) -> None:
+    with pytest.raises((InvalidInput, LimitExceeded), match=culprit):
+        mrlstore.open(path, **options)
+    assert not path.exists()
+    assert list(path.parent.iterdir()) == []
+
+
+def test_read_mode_never_creates(path: Path) -> None:
+    with pytest.raises(StoreNotFound, match=path.name):
+        mrlstore.open(path, mode="r")
+    assert not path.exists()
+    path.mkdir()
+    with pytest.raises(StoreNotFound, match=path.name):
+        mrlstore.open(path, mode="r")
+    assert list(path.iterdir()) == []
+
+
+def test_store_not_found_is_a_file_not_found_error(path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        mrlstore.open(path, mode="r")
+
+
+def test_read_mode_reads(opened: Any, path: Path) -> None:
+    store = opened(dim=4)
+    store.upsert(["a"], np.ones((1, 4)))
+    reader = opened(mode="r")
+    assert reader.query(np.ones(4)).ids == ["a"]
+    store.upsert(["b"], np.ones((1, 4)))
+    assert len(reader) == 2
+
+
+@pytest.mark.parametrize("verb", ["upsert", "update", "delete", "clear", "optimize"])
+def test_read_mode_refuses_every_write(opened: Any, verb: str) -> None:
+    store = opened(dim=4)
+    oracle = Oracle()
+    for target in (store, oracle):
+        target.upsert(["a"], np.ones((1, 4)), [{"x": 1}])
+    reader = opened(mode="r")
+    arguments: dict[str, tuple[Any, ...]] = {
+        "upsert": (["b"], np.ones((1, 4))),
+        "update": (["a"], [{"x": 2}]),
+        "delete": (["a"],),
+        "clear": (),
+        "optimize": (),
+    }
+    with pytest.raises(InvalidInput, match="read|mode"):
+        getattr(reader, verb)(*arguments[verb])
+    assert_same_rows(store, oracle)
+
+
+def test_exclusive_mode_must_create(opened: Any, path: Path) -> None:
+    opened(mode="x", dim=4).close()
+    with pytest.raises(StoreExists, match=path.name):
+        mrlstore.open(path, mode="x")
+    with pytest.raises(FileExistsError):
+        mrlstore.open(path, mode="x")
+
+
+@pytest.mark.parametrize("mode", ["a", "x", "r"])
+def test_a_file_is_not_a_store(path: Path, mode: str) -> None:
+    path.write_bytes(b"not a folder")
+    with pytest.raises(mrlstore.MrlStoreError, match=path.name):
+        mrlstore.open(path, mode=mode)
+    assert path.read_bytes() == b"not a folder"
+
+
+@pytest.mark.parametrize("mode", ["a", "x", "r"])
+def test_a_folder_of_other_things_is_never_made_a_store(path: Path, mode: str) -> None:
+    path.mkdir()
+    (path / "thesis.txt").write_text("years of work")
+    with pytest.raises((CorruptStore, StoreExists), match=path.name):
+        mrlstore.open(path, mode=mode)
+    assert [entry.name for entry in path.iterdir()] == ["thesis.txt"]
+
+
+def test_an_empty_folder_becomes_a_store(opened: Any, path: Path) -> None:
+    path.mkdir()
+    store = opened(dim=4)
+    store.upsert(["a"], np.ones((1, 4)))
+    assert len(store) == 1
+
+
+def test_a_missing_parent_folder_is_told_or_made(tmp_path: Path) -> None:
+    deep = tmp_path / "no" / "such" / "place.mrl"
+    try:
+        store = mrlstore.open(deep, dim=4)
+    except (mrlstore.MrlStoreError, FileNotFoundError) as error:
+        assert "such" in str(error)
+        assert not (tmp_path / "no").exists()
+    else:
+        store.close()
+        assert deep.is_dir()
+
+
+@pytest.mark.parametrize("bad", [None, 3, 2.5, [], b"\xff"])
+def test_a_path_must_be_a_path(bad: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises((InvalidInput, TypeError), match="path"):
+        mrlstore.open(bad)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_string_and_a_path_are_alike(tmp_path: Path, opened: Any) -> None:
+    with opened(str(tmp_path / "s.mrl"), dim=3) as store:
+        store.upsert(["a"], np.ones((1, 3)))
+    with opened(tmp_path / "s.mrl") as store:
+        assert len(store) == 1
+
+
+def test_a_relative_path_survives_a_change_of_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with mrlstore.open("relative.mrl", dim=4, auto_maintain=False) as store:
+        os.chdir("elsewhere")
+        store.upsert([f"r{i}" for i in range(5000)], np.random.default_rng(0).normal(size=(5000, 4)))
+        store.optimize()
+        assert len(store) == 5000
+        assert len(store.query(np.ones(4), k=5)) == 5
+    assert (tmp_path / "relative.mrl" / "catalogue.db").is_file()
+
+
+def test_a_symbolic_link_leads_to_the_same_store(tmp_path: Path, opened: Any) -> None:
+    store = opened(dim=4)
+    store.upsert(["a"], np.ones((1, 4)))
+    link = tmp_path / "link.mrl"
+    link.symlink_to(tmp_path / "store.mrl")
+    with mrlstore.open(link) as other:
+        other.upsert(["b"], np.ones((1, 4)))
+    assert len(store) == 2
+
+
+def test_odd_but_lawful_names_of_folders(tmp_path: Path, opened: Any) -> None:
+    for name in ("with space", "percent%41?x=1#y", "ünïcode ☃", "quote'\"", ":memory:", "-dash"):
+        with opened(tmp_path / name, dim=4) as store:
+            store.upsert(["a"], np.ones((1, 4)))
+        assert (tmp_path / name / "catalogue.db").is_file(), name
+
+
+def test_file_modes_follow_the_umask(tmp_path: Path, opened: Any) -> None:
+    before = os.umask(0o077)
+    try:
+        with opened(dim=4) as store:
+            store.upsert([f"r{i}" for i in range(5000)], np.random.default_rng(0).normal(size=(5000, 4)))
+            for place in [tmp_path / "store.mrl", *(tmp_path / "store.mrl").rglob("*")]:
+                assert stat.S_IMODE(place.stat().st_mode) & 0o077 == 0, place
+    finally:
+        os.umask(before)
+
+
+def test_context_manager_closes(opened: Any) -> None:
+    with opened(dim=4) as store:
+        store.upsert(["a"], np.ones((1, 4)))
+    with pytest.raises(mrlstore.StoreClosed):
+        len(store)
+
+
+def test_context_manager_lets_errors_pass(opened: Any) -> None:
+    with pytest.raises(KeyError, match="mine"), opened(dim=4) as store:
+        raise KeyError("mine")
+    with pytest.raises(mrlstore.StoreClosed):
+        store.count()
+
+
+def test_closing_twice_is_no_error(opened: Any) -> None:
+    store = opened(dim=4)
+    store.close()
+    store.close()
+
+
+CLOSED_CALLS: dict[str, tuple[Any, ...]] = {
+    "upsert": (["a"], np.ones((1, 4))),
+    "update": (["a"], [{"x": 1}]),
+    "delete": (["a"],),
+    "clear": (),
+    "namespaces": (),
+    "get": (["a"],),
+    "count": (),
+    "query": (np.ones(4),),
+    "query_batch": (np.ones((2, 4)),),
+    "stats": (),
+    "optimize": (),
+    "verify": (),
+    "warm": (),
+    "__len__": (),
+    "__contains__": ("a",),
+}
+
+
+@pytest.mark.parametrize("verb", CLOSED_CALLS)
+def test_a_closed_store_refuses(opened: Any, verb: str) -> None:
+    store = opened(dim=4)
+    store.upsert(["a"], np.ones((1, 4)))
+    store.close()
+    with pytest.raises(mrlstore.StoreClosed):
+        getattr(store, verb)(*CLOSED_CALLS[verb])
+
+
+def test_a_closed_store_refuses_to_scan_and_back_up(opened: Any, tmp_path: Path) -> None:
+    store = opened(dim=4)
+    store.close()
+    with pytest.raises(mrlstore.StoreClosed):
+        list(store.scan())
+    with pytest.raises(mrlstore.StoreClosed):
+        store.backup(tmp_path / "copy.mrl")
+    assert not (tmp_path / "copy.mrl").exists()
+
+
+def test_two_stores_do_not_mix(tmp_path: Path, opened: Any) -> None:
+    first, second = opened(tmp_path / "1.mrl", dim=4), opened(tmp_path / "2.mrl", dim=4)
+    first.upsert(["a"], np.ones((1, 4)))
+    assert (len(first), len(second)) == (1, 0)
