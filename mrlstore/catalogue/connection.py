@@ -1,0 +1,100 @@
+"""Opening SQLite connections through apsw, and turning its errors into typed ones."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import apsw
+
+from mrlstore.errors import CorruptStore, MrlStoreError, StorageError, StorageFull, StoreLocked, StorePoisoned
+from mrlstore.files import Files
+
+Connection = apsw.Connection
+
+BUSY_TIMEOUT_MS = 30_000
+_FATE_UNKNOWN = {apsw.SQLITE_IOERR_FSYNC, apsw.SQLITE_IOERR_DIR_FSYNC}
+_PRAGMAS = """
+PRAGMA synchronous = FULL;
+PRAGMA wal_autocheckpoint = 0;
+PRAGMA trusted_schema = OFF;
+PRAGMA cell_size_check = ON;
+PRAGMA temp_store = MEMORY;
+"""
+
+
+def connect(files: Files, path: Path, *, read_only: bool = False, create: bool = False) -> Connection:
+    """Open a connection with the store's pragmas; StorageError when SQLite can't open the file."""
+    flags = apsw.SQLITE_OPEN_READONLY if read_only else apsw.SQLITE_OPEN_READWRITE
+    if create:
+        flags |= apsw.SQLITE_OPEN_CREATE
+    with translated(path):
+        connection = apsw.Connection(str(path), flags=flags, vfs=files.sqlite_vfs)
+        try:
+            connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+            connection.execute(_PRAGMAS)
+            if sys.platform == "darwin":
+                connection.execute("PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON")
+            if read_only:
+                connection = _try_reading(files, path, connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+def _try_reading(files: Files, path: Path, connection: Connection) -> Connection:
+    """Fall back to SQLite's immutable mode on a medium where not even -shm can be made.
+
+    That mode ignores the -wal file, so it is right only where there is none to be read.
+    """
+    try:
+        connection.execute("SELECT 1 FROM sqlite_master").fetchall()
+    except apsw.CantOpenError:
+        try:
+            if files.size(path.with_name(path.name + "-wal")) > 0:
+                raise
+        except FileNotFoundError:
+            pass
+        connection.close()
+        uri = "file:" + _quoted(path) + "?immutable=1"
+        return apsw.Connection(
+            uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI, vfs=files.sqlite_vfs
+        )
+    return connection
+
+
+def _quoted(path: Path) -> str:
+    from urllib.parse import quote
+
+    return quote(str(path.absolute()))
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Turn apsw's exceptions into mrlstore's; others pass."""
+    try:
+        yield
+    except apsw.Error as error:
+        raise typed(path, error) from error
+
+
+def typed(path: Path, error: apsw.Error) -> MrlStoreError:
+    """The typed error that says what SQLite met."""
+    words = str(error)
+    if isinstance(error, apsw.BusyError | apsw.LockedError):
+        return StoreLocked(f"{path}: another process kept the write lock for {BUSY_TIMEOUT_MS // 1000} s")
+    if isinstance(error, apsw.FullError):
+        return StorageFull(errno.ENOSPC, f"writing the catalogue: {words}", str(path))
+    if isinstance(error, apsw.CorruptError | apsw.NotADBError | apsw.FormatError):
+        return CorruptStore(path, f"SQLite: {words}")
+    if isinstance(error, apsw.SQLError):  # our statements are fixed: a missing table or column is damage
+        return CorruptStore(path, f"not the schema of a store: {words}")
+    if isinstance(error, apsw.IOError) and error.extendedresult in _FATE_UNKNOWN:
+        return StorePoisoned(f"{path}: fsync failed; reopen the store to see what is on disk ({words})")
+    if isinstance(error, apsw.ReadOnlyError):
+        return StorageError(errno.EROFS, f"the catalogue is read only: {words}", str(path))
+    return StorageError(errno.EIO, f"SQLite: {type(error).__name__}: {words}", str(path))

@@ -1,0 +1,173 @@
+"""Rows: id, metadata and document of everything stored, and how many each namespace has."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from mrlstore.catalogue.connection import Connection
+from mrlstore.errors import CorruptStore
+
+_HEAD = struct.Struct("<qqiiii")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row as the catalogue keeps it: metadata is JSON text; `bare` rows have no vector."""
+
+    key: int
+    namespace: str
+    id: str
+    bare: bool
+    metadata: str | None
+    document: str | None
+
+
+def _crc(row: Row) -> int:
+    texts = [
+        None if text is None else text.encode() for text in (row.namespace, row.id, row.metadata, row.document)
+    ]
+    lengths = [-1 if text is None else len(text) for text in texts]
+    return zlib.crc32(b"".join([_HEAD.pack(row.key, row.bare, *lengths), *filter(None, texts)]))
+
+
+def insert(connection: Connection, rows: Sequence[Row]) -> None:
+    """Add rows whose ids are not there; counts follow."""
+    connection.executemany(
+        "INSERT INTO rows(key, namespace, id, bare, metadata, document, crc) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        ((row.key, row.namespace, row.id, row.bare, row.metadata, row.document, _crc(row)) for row in rows),
+    )
+    _count(connection, ((row.namespace, row.bare) for row in rows), +1)
+
+
+def remove(connection: Connection, namespace: str, ids: Iterable[str]) -> list[tuple[int, bool]]:
+    """Take rows out by id and give (key, bare) of those that were there."""
+    gone = connection.executemany(
+        "DELETE FROM rows WHERE namespace = ? AND id = ? RETURNING key, bare", ((namespace, id) for id in ids)
+    ).fetchall()
+    _count(connection, ((namespace, bool(bare)) for _, bare in gone), -1)
+    return [(key, bool(bare)) for key, bare in gone]
+
+
+def remove_namespace(connection: Connection, namespace: str) -> list[tuple[int, bool]]:
+    """Take all rows of a namespace out and give (key, bare) of each."""
+    gone = connection.execute("SELECT key, bare FROM rows WHERE namespace = ?", (namespace,)).fetchall()
+    connection.execute("DELETE FROM rows WHERE namespace = ?", (namespace,))
+    connection.execute("DELETE FROM namespaces WHERE name = ?", (namespace,))
+    return [(key, bool(bare)) for key, bare in gone]
+
+
+def existing(connection: Connection, namespace: str, ids: Iterable[str]) -> list[str]:
+    """Those of `ids` that are there, in their order."""
+    found = connection.executemany(
+        "SELECT id FROM rows WHERE namespace = ? AND id = ?", ((namespace, id) for id in ids)
+    )
+    return [id for (id,) in found]
+
+
+def by_id(connection: Connection, namespace: str, ids: Iterable[str]) -> Iterator[Row]:
+    """Rows by id, in the order of `ids`; missing ones are skipped."""
+    found = connection.executemany(
+        "SELECT key, namespace, id, bare, metadata, document, crc FROM rows WHERE namespace = ? AND id = ?",
+        ((namespace, id) for id in ids),
+    )
+    return (_checked(connection, raw) for raw in found)
+
+
+def by_key(connection: Connection, keys: Iterable[int]) -> Iterator[Row]:
+    """Rows by key, in the order of `keys`; missing ones are skipped."""
+    found = connection.executemany(
+        "SELECT key, namespace, id, bare, metadata, document, crc FROM rows WHERE key = ?",
+        ((key,) for key in keys),
+    )
+    return (_checked(connection, raw) for raw in found)
+
+
+def keys_by_id(
+    connection: Connection,
+    namespace: str | None,
+    *,
+    prefix: str | None = None,
+    after: tuple[str, str] | None = None,
+    bare_only: bool = False,
+    limit: int = -1,
+) -> list[int]:
+    """Keys in the order of (namespace, id), of one namespace or all, behind `after`."""
+    clauses, bound = ["1"], []
+    if namespace is not None:
+        clauses.append("namespace = ?")
+        bound.append(namespace)
+    if prefix:
+        clauses.append("id >= ?")
+        bound.append(prefix)
+        successor = _successor(prefix)
+        if successor is not None:
+            clauses.append("id < ?")
+            bound.append(successor)
+    if after is not None:
+        clauses.append("(namespace, id) > (?, ?)")
+        bound.extend(after)
+    if bare_only:
+        clauses.append("bare = 1")
+    sql = f"SELECT key FROM rows WHERE {' AND '.join(clauses)} ORDER BY namespace, id LIMIT ?"
+    return [key for (key,) in connection.execute(sql, (*bound, limit))]
+
+
+def count(connection: Connection, namespace: str | None) -> tuple[int, int]:
+    """(rows, rows without a vector) of a namespace, or of all."""
+    counts = namespaces(connection)
+    chosen = counts.values() if namespace is None else [counts.get(namespace, (0, 0))]
+    return sum(rows for rows, _ in chosen), sum(bare for _, bare in chosen)
+
+
+def namespaces(connection: Connection) -> dict[str, tuple[int, int]]:
+    """(rows, rows without a vector) of every namespace that has rows."""
+    counts = {}
+    for name, rows, bare, crc in connection.execute("SELECT name, rows, bare, crc FROM namespaces"):
+        if crc != _count_crc(name, rows, bare):
+            raise CorruptStore(connection.filename, f"the count of namespace {name!r} does not match its crc")
+        counts[name] = (rows, bare)
+    return counts
+
+
+def _count(connection: Connection, changed: Iterable[tuple[str, bool]], sign: int) -> None:
+    changes: dict[str, list[int]] = {}
+    for name, bare in changed:
+        change = changes.setdefault(name, [0, 0])
+        change[0] += sign
+        change[1] += sign * bare
+    for name, (rows_change, bare_change) in changes.items():
+        found = connection.execute("SELECT rows, bare FROM namespaces WHERE name = ?", (name,)).get
+        rows, bare = found or (0, 0)
+        rows, bare = rows + rows_change, bare + bare_change
+        if rows == 0:
+            connection.execute("DELETE FROM namespaces WHERE name = ?", (name,))
+        else:
+            connection.execute(
+                "INSERT OR REPLACE INTO namespaces(name, rows, bare, crc) VALUES (?, ?, ?, ?)",
+                (name, rows, bare, _count_crc(name, rows, bare)),
+            )
+
+
+def _count_crc(name: str, rows: int, bare: int) -> int:
+    return zlib.crc32(f"{name}={rows},{bare}".encode())
+
+
+def _checked(connection: Connection, raw: tuple[object, ...]) -> Row:
+    key, namespace, id, bare, metadata, document, crc = raw
+    row = Row(key, namespace, id, bool(bare), metadata, document)  # type: ignore[arg-type]
+    if _crc(row) != crc:
+        raise CorruptStore(connection.filename, f"the row with key {key} does not match its crc")
+    return row
+
+
+def _successor(prefix: str) -> str | None:
+    """The smallest text greater than every text with this prefix, in UTF-8 order; None if there is none."""
+    while prefix:
+        last = ord(prefix[-1])
+        if last < 0x10FFFF:
+            return prefix[:-1] + chr(0xE000 if last == 0xD7FF else last + 1)
+        prefix = prefix[:-1]
+    return None

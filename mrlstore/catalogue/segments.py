@@ -1,0 +1,98 @@
+"""Segments as the catalogue names them: which parts exist, and which of them are damaged."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+from mrlstore.catalogue.connection import Connection
+from mrlstore.errors import CorruptStore
+from mrlstore.parts import PartRef
+
+_FIELDS = (
+    "id, gen, built_gen, rows, base, base_crc, base_damaged, idx, idx_crc, idx_damaged,"
+    " columns, columns_crc, columns_damaged"
+)
+
+
+@dataclass(frozen=True)
+class SegmentRow:
+    """One segment: its parts, and the generation that its base part was read at.
+
+    Removals after `built_gen` may concern its rows, earlier ones cannot.
+    """
+
+    id: int
+    built_gen: int
+    rows: int
+    base: PartRef
+    index: PartRef | None = None
+    columns: PartRef | None = None
+
+    @property
+    def parts(self) -> tuple[PartRef, ...]:
+        """All parts that it names."""
+        return tuple(part for part in (self.base, self.index, self.columns) if part is not None)
+
+
+def load(connection: Connection) -> list[SegmentRow]:
+    """All segments, by id."""
+    found = connection.execute(f"SELECT {_FIELDS}, crc FROM segments ORDER BY id").fetchall()
+    return [_checked(connection, raw) for raw in found]
+
+
+def add(connection: Connection, generation: int, segment: SegmentRow) -> int:
+    """Name a new segment (its id is ignored) and return the id it got."""
+    connection.execute(
+        "INSERT INTO segments(gen, built_gen, rows, base, base_crc, base_damaged, idx_damaged,"
+        " columns_damaged, crc) VALUES (?, ?, ?, ?, ?, 0, 0, 0, 0)",
+        (generation, segment.built_gen, segment.rows, segment.base.name, segment.base.crc),
+    )
+    number = connection.last_insert_rowid()
+    replace(connection, generation, SegmentRow(number, *_without_id(segment)))
+    return number
+
+
+def replace(connection: Connection, generation: int, segment: SegmentRow) -> None:
+    """Change what an existing segment names."""
+    values = _values(generation, segment)
+    names = _FIELDS.replace(" ", "").split(",")
+    assignments = ", ".join(f"{name} = ?" for name in [*names[1:], "crc"])
+    connection.execute(
+        f"UPDATE segments SET {assignments} WHERE id = ?", (*values[1:], _crc(values), segment.id)
+    )
+
+
+def drop(connection: Connection, segment_ids: list[int]) -> None:
+    """Name these segments no more; their folders are left to garbage collection."""
+    connection.executemany("DELETE FROM segments WHERE id = ?", ((number,) for number in segment_ids))
+
+
+def _without_id(segment: SegmentRow) -> tuple[Any, ...]:
+    return segment.built_gen, segment.rows, segment.base, segment.index, segment.columns
+
+
+def _values(generation: int, segment: SegmentRow) -> list[Any]:
+    values: list[Any] = [segment.id, generation, segment.built_gen, segment.rows]
+    for part in (segment.base, segment.index, segment.columns):
+        values += [None, None, 0] if part is None else [part.name, part.crc, int(part.damaged)]
+    return values
+
+
+def _crc(values: list[Any]) -> int:
+    return zlib.crc32(json.dumps(values).encode())
+
+
+def _checked(connection: Connection, raw: tuple[Any, ...]) -> SegmentRow:
+    *values, crc = raw
+    if crc != _crc(values):
+        raise CorruptStore(connection.filename, f"the segment {raw[0]} does not match its crc")
+    number, _, built_gen, rows, *parts = values
+    base, index, columns = (
+        None if name is None else PartRef(name, part_crc, bool(damaged))
+        for name, part_crc, damaged in (parts[0:3], parts[3:6], parts[6:9])
+    )
+    assert base is not None  # NOT NULL in the schema, and the crc holds
+    return SegmentRow(number, built_gen, rows, base, index, columns)

@@ -1,0 +1,82 @@
+"""Settings and counters: named values, each with its crc."""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+
+from mrlstore.catalogue.connection import Connection
+from mrlstore.catalogue.schema import FORMAT_VERSION
+from mrlstore.errors import CorruptStore, FormatTooNew
+from mrlstore.types import Settings
+
+Value = int | str | None
+
+
+def _crc(name: str, value: Value) -> int:
+    return zlib.crc32(f"{name}={value!r}".encode())
+
+
+def put(connection: Connection, name: str, value: Value) -> None:
+    """Write one setting."""
+    connection.execute(
+        "INSERT OR REPLACE INTO settings(name, value, crc) VALUES (?, ?, ?)", (name, value, _crc(name, value))
+    )
+
+
+def get(connection: Connection, name: str) -> Value:
+    """Read one setting; CorruptStore if it is missing or its crc is wrong."""
+    row = connection.execute("SELECT value, crc FROM settings WHERE name = ?", (name,)).get
+    if row is None:
+        raise CorruptStore(connection.filename, f"the setting {name!r} is missing")
+    value, crc = row
+    if crc != _crc(name, value):
+        raise CorruptStore(connection.filename, f"the setting {name!r} does not match its crc")
+    return value  # type: ignore[no-any-return]
+
+
+def get_int(connection: Connection, name: str) -> int:
+    """Read one whole-number setting."""
+    value = get(connection, name)
+    if not isinstance(value, int):
+        raise CorruptStore(connection.filename, f"the setting {name!r} is not a whole number")
+    return value
+
+
+def generation(connection: Connection) -> int:
+    """The counter that every write transaction raises."""
+    return get_int(connection, "generation")
+
+
+def load(connection: Connection, path: Path) -> Settings:
+    """Read what the store was created with; FormatTooNew for a newer format."""
+    version = get_int(connection, "format_version")
+    if version > FORMAT_VERSION:
+        raise FormatTooNew(
+            f"{path}: format {version}, this mrlstore reads up to {FORMAT_VERSION}; upgrade mrlstore"
+        )
+    dim, prefix_dim = get(connection, "dim"), get(connection, "prefix_dim")
+    return Settings(
+        store_uuid=str(get(connection, "store_uuid")),
+        format_version=version,
+        dim=dim if isinstance(dim, int) else None,
+        prefix_dim=prefix_dim if isinstance(prefix_dim, int) else None,
+        m=get_int(connection, "m"),
+        ef_construction=get_int(connection, "ef_construction"),
+    )
+
+
+def save(connection: Connection, settings: Settings) -> None:
+    """Write a new store's settings and counters."""
+    for name in ("store_uuid", "format_version", "dim", "prefix_dim", "m", "ef_construction"):
+        put(connection, name, getattr(settings, name))
+    put(connection, "generation", 1)
+    put(connection, "floor_gen", 0)
+    put(connection, "next_key", 1)
+
+
+def reserve_keys(connection: Connection, count: int) -> int:
+    """Take `count` row keys out of circulation for ever and return the first."""
+    first = get_int(connection, "next_key")
+    put(connection, "next_key", first + count)
+    return first

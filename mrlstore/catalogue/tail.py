@@ -1,0 +1,108 @@
+"""Vectors not yet in a segment, and removals: what readers follow by generation."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from mrlstore.catalogue.connection import Connection
+from mrlstore.errors import CorruptStore
+
+_HEAD = struct.Struct("<qqd")
+_REMOVAL = struct.Struct("<qq")
+
+
+@dataclass(frozen=True, slots=True)
+class TailRow:
+    """A committed row outside of segments; `vector` is its float16 unit row as bytes."""
+
+    key: int
+    namespace: str
+    id: str
+    metadata: str | None
+    vector: bytes
+    norm: float
+
+
+def insert(connection: Connection, generation: int, rows: Iterable[tuple[int, bytes, float]]) -> None:
+    """Add (key, float16 bytes, original length) rows, stamped with the transaction's generation."""
+    connection.executemany(
+        "INSERT INTO tail(key, vector, norm, gen, crc) VALUES (?, ?, ?, ?, ?)",
+        (
+            (key, vector, norm, generation, _crc(key, generation, norm, vector))
+            for key, vector, norm in rows
+        ),
+    )
+
+
+def since(connection: Connection, generation: int) -> list[TailRow]:
+    """Rows that came after `generation`, in the order of their keys."""
+    found = connection.execute(
+        "SELECT tail.key, tail.vector, tail.norm, tail.gen, tail.crc, rows.namespace, rows.id, rows.metadata"
+        " FROM tail LEFT JOIN rows ON rows.key = tail.key WHERE tail.gen > ? ORDER BY tail.key",
+        (generation,),
+    )
+    rows = []
+    for key, vector, norm, gen, crc, namespace, id, metadata in found:
+        if crc != _crc(key, gen, norm, vector) or id is None:
+            raise CorruptStore(connection.filename, f"the tail row with key {key} does not match its crc")
+        rows.append(TailRow(key, namespace, id, metadata, vector, norm))
+    return rows
+
+
+def vectors(connection: Connection, keys: Iterable[int]) -> dict[int, tuple[bytes, float]]:
+    """(float16 bytes, original length) of those of `keys` that are in the tail."""
+    found = connection.executemany(
+        "SELECT key, vector, norm, gen, crc FROM tail WHERE key = ?", ((key,) for key in keys)
+    )
+    vectors = {}
+    for key, vector, norm, gen, crc in found:
+        if crc != _crc(key, gen, norm, vector):
+            raise CorruptStore(connection.filename, f"the tail row with key {key} does not match its crc")
+        vectors[key] = (vector, norm)
+    return vectors
+
+
+def count(connection: Connection) -> int:
+    """How many rows the tail has."""
+    return int(connection.execute("SELECT count(*) FROM tail").get)
+
+
+def drop(connection: Connection, keys: Iterable[int]) -> None:
+    """Take rows out of the tail: they are in a segment now, or removed."""
+    connection.executemany("DELETE FROM tail WHERE key = ?", ((key,) for key in keys))
+
+
+def remove(connection: Connection, generation: int, keys: Sequence[int]) -> None:
+    """Record that these keys are dead from this generation on, wherever their vectors lie."""
+    drop(connection, keys)
+    connection.executemany(
+        "INSERT OR IGNORE INTO removed(gen, key, crc) VALUES (?, ?, ?)",
+        ((generation, key, zlib.crc32(_REMOVAL.pack(generation, key))) for key in keys),
+    )
+
+
+def removed_since(connection: Connection, generation: int) -> list[int]:
+    """Keys removed after `generation`."""
+    keys = []
+    for gen, key, crc in connection.execute("SELECT gen, key, crc FROM removed WHERE gen > ?", (generation,)):
+        if crc != zlib.crc32(_REMOVAL.pack(gen, key)):
+            raise CorruptStore(connection.filename, f"the removal of key {key} does not match its crc")
+        keys.append(key)
+    return keys
+
+
+def forget_removals(connection: Connection, keys: Iterable[int]) -> int:
+    """Purge removals of keys that lie nowhere any more; the greatest generation purged, or 0."""
+    dead = set(keys)
+    purged = [
+        (gen, key) for gen, key in connection.execute("SELECT gen, key FROM removed").fetchall() if key in dead
+    ]
+    connection.executemany("DELETE FROM removed WHERE gen = ? AND key = ?", purged)
+    return max((gen for gen, _ in purged), default=0)
+
+
+def _crc(key: int, generation: int, norm: float, vector: bytes) -> int:
+    return zlib.crc32(vector, zlib.crc32(_HEAD.pack(key, generation, norm)))
