@@ -1,0 +1,233 @@
+"""Many queries at once, and the async twins."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mrlstore import BatchResult, InvalidInput, StoreClosed
+from tests.layouts import DIM, LAYOUTS, queries
+from tests.oracle import nested_vectors
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("options", [{}, {"exact": True}, {"where": {"colour": "red"}}, {"dim": 8}, {"ef": 50}])
+def test_a_batch_is_its_queries(library: Any, layout: str, options: dict[str, Any]) -> None:
+    store, _ = library(layout)
+    asked = queries(17)
+    batch = store.query_batch(asked, k=7, **options)
+    assert isinstance(batch, BatchResult)
+    assert len(batch) == 17
+    single = [store.query(query, k=7, **options) for query in asked]
+    assert batch.ids == [result.ids for result in single]
+    assert batch.scores.shape == (17, 7)
+    assert batch.scores.dtype == np.float32
+    for row, result in zip(batch.scores, single, strict=True):
+        assert row[: len(result)].tolist() == result.scores.tolist()
+    assert [hit.metadata for hit in batch[3]] == [hit.metadata for hit in single[3]]
+
+
+def test_scores_are_padded_with_nan(store: Any) -> None:
+    store.upsert(["a", "b"], nested_vectors(2, 8), [{"x": 1}, {"x": 2}])
+    batch = store.query_batch(nested_vectors(3, 8), k=5, where={"x": 1})
+    assert batch.ids == [["a"]] * 3
+    assert np.isnan(batch.scores[:, 1:]).all()
+    assert not np.isnan(batch.scores[:, 0]).any()
+
+
+def test_an_empty_batch(store: Any) -> None:
+    store.upsert(["a"], np.ones((1, 8)))
+    batch = store.query_batch(np.empty((0, 8), dtype=np.float32), k=5)
+    assert len(batch) == 0
+    assert batch.ids == []
+    assert batch.scores.shape == (0, 5)
+
+
+def test_one_bad_row_of_a_batch_is_named(store: Any) -> None:
+    store.upsert(["a"], np.ones((1, 8)))
+    asked = nested_vectors(20, 8)
+    asked[13, 2] = np.nan
+    with pytest.raises(InvalidInput, match="13"):
+        store.query_batch(asked)
+
+
+@pytest.mark.parametrize("bad", [np.ones(8), np.ones((2, 9)), np.ones((2, 2, 8)), "text", None, 3])
+def test_bad_batches(store: Any, bad: Any) -> None:
+    store.upsert(["a"], np.ones((1, 8)))
+    with pytest.raises(InvalidInput, match="vector"):
+        store.query_batch(bad)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_threads_do_not_change_answers(opened: Any, threads: int) -> None:
+    store = opened(dim=16, threads=threads)
+    store.upsert([f"r{i}" for i in range(3000)], nested_vectors(3000, 16))
+    store.optimize()
+    asked = queries(50, 16)
+    batch = store.query_batch(asked, k=5, exact=True)
+    assert batch.ids == [store.query(query, k=5, exact=True).ids for query in asked]
+
+
+def test_async_twins_do_what_the_verbs_do(opened: Any) -> None:
+    store = opened(dim=8)
+    vectors = nested_vectors(3, 8)
+
+    async def work() -> None:
+        assert await store.aupsert(["a", "b", "c"], vectors, [{"x": 1}, {"x": 2}, {"x": 3}], ["d", "e", "f"]) == 3
+        assert await store.acount() == 3
+        assert await store.acount({"x": {"$gt": 1}}) == 2
+        assert [record.document for record in await store.aget(["b"])] == ["e"]
+        assert (await store.aquery(vectors[0], k=2)).ids == store.query(vectors[0], k=2).ids
+        assert (await store.aquery(id="a", k=1, where={"x": 2})).ids == ["b"]
+        assert (await store.aquery_batch(vectors, k=1)).ids == [["a"], ["b"], ["c"]]
+        assert await store.aupdate(["a"], [{"x": 9}]) == 1
+        assert await store.adelete(where={"x": 9}) == 1
+        assert await store.acount() == 2
+
+    asyncio.run(work())
+
+
+def test_async_twins_raise_the_same_errors(opened: Any) -> None:
+    store = opened(dim=8)
+
+    async def work() -> None:
+        with pytest.raises(InvalidInput, match="k"):
+            await store.aquery(np.ones(8), k=0)
+        with pytest.raises(InvalidInput):
+            await store.aupsert(["a"], [[float("nan")] * 8])
+        with pytest.raises(InvalidInput):
+            await store.adelete()
+        store.close()
+        with pytest.raises(StoreClosed):
+            await store.aget(["a"])
+        with pytest.raises(StoreClosed):
+            await store.aquery(np.ones(8))
+
+    asyncio.run(work())
+
+
+def test_many_async_calls_at_once(opened: Any) -> None:
+    store = opened(dim=8)
+    vectors = nested_vectors(200, 8)
+
+    async def work() -> None:
+        await asyncio.gather(
+            *(store.aupsert([f"r{i}"], vectors[i : i + 1], [{"i": i}]) for i in range(200)),
+            *(store.aquery(vectors[i]) for i in range(50)),
+        )
+        found = await asyncio.gather(*(store.aquery(vectors[i], k=1, exact=True) for i in range(200)))
+        assert [result.ids for result in found] == [[f"r{i}"] for i in range(200)]
+
+    asyncio.run(work())
+    assert len(store) == 200
+
+
+def test_the_event_loop_runs_while_a_twin_works(opened: Any) -> None:
+    store = opened(dim=8)
+    off_loop: list[bool] = []
+    loop_thread = threading.get_ident()
+    real = store.count
+
+    def watched(*arguments: Any, **options: Any) -> int:
+        off_loop.append(threading.get_ident() != loop_thread)
+        return int(real(*arguments, **options))
+
+    store.count = watched
+    asyncio.run(store.acount())
+    assert off_loop in ([True], []), "the work ran on the event loop's own thread"
+
+
+def test_a_cancelled_call_leaves_the_store_whole(opened: Any) -> None:
+    store = opened(dim=8)
+
+    async def work() -> None:
+        task = asyncio.create_task(store.aupsert([f"r{i}" for i in range(500)], nested_vectors(500, 8)))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(work())
+    assert len(store) in (0, 500)
+    assert store.upsert(["x"], np.ones((1, 8))) == 1
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_threads_query_at_once(library: Any, layout: str) -> None:
+    store, _ = library(layout)
+    asked = queries(30, DIM)
+    expected = [store.query(query, k=5).ids for query in asked]
+    wrong: list[object] = []
+
+    def work(start: int) -> None:
+        try:
+            for i in range(start, start + 60):
+                if store.query(asked[i % 30], k=5).ids != expected[i % 30]:
+                    wrong.append(i)
+        except BaseException as error:
+            wrong.append(error)
+
+    threads = [threading.Thread(target=work, args=(i * 7,)) for i in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert wrong == []
+
+
+def test_threads_write_at_once(opened: Any) -> None:
+    store = opened(dim=4, auto_maintain=True)
+    wrong: list[BaseException] = []
+
+    def work(part: int) -> None:
+        try:
+            rows = nested_vectors(300, 4, seed=part)
+            for low in range(0, 300, 30):
+                ids = [f"{part}-{i}" for i in range(low, low + 30)]
+                store.upsert(ids, rows[low : low + 30], [{"part": part}] * 30)
+                assert store.count({"part": part}) == low + 30, "own writes are read at once"
+                assert [record.id for record in store.get(ids)] == ids
+            store.delete([f"{part}-{i}" for i in range(0, 300, 3)])
+        except BaseException as error:
+            wrong.append(error)
+
+    threads = [threading.Thread(target=work, args=(part,)) for part in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert wrong == []
+    assert len(store) == 6 * 200
+
+
+def test_closing_while_threads_query_gives_answers_or_store_closed(opened: Any) -> None:
+    store = opened(dim=8)
+    store.upsert([f"r{i}" for i in range(3000)], nested_vectors(3000, 8))
+    store.optimize()
+    started = threading.Barrier(5)
+    wrong: list[object] = []
+
+    def work() -> None:
+        started.wait(60)
+        try:
+            for _ in range(100_000):
+                if len(store.query(np.ones(8), k=10)) != 10:
+                    wrong.append("short answer")
+        except StoreClosed:
+            return
+        except BaseException as error:
+            wrong.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    started.wait(60)
+    store.close()
+    for thread in threads:
+        thread.join(120)
+    assert wrong == []
+    assert not any(thread.is_alive() for thread in threads)
