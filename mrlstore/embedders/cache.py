@@ -1,0 +1,93 @@
+"""An on-disk cache of embeddings: what was paid for once is not paid for again.
+
+One SQLite file; each batch is durable before its vectors are used, so that a crash half-way costs at most
+the batches that were under way. A row whose checksum is wrong is a row that is not there. Many processes
+and threads may share a file.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrlstore.errors import CorruptStore
+
+if TYPE_CHECKING:
+    import apsw
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS vectors(
+    key BLOB PRIMARY KEY, vector BLOB NOT NULL, crc INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS jobs(name TEXT PRIMARY KEY, about TEXT NOT NULL);
+"""
+_PAGE = 500  # keys in one question; SQLite allows 32,766 variables
+_inherited: list[Any] = []  # connections of a parent process: closing one would drop the parent's locks
+
+
+class EmbeddingCache:
+    """Vectors by key, float32, in the SQLite file `path`, which is made if it is not there."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._lock = threading.Lock()
+        self._connection: apsw.Connection | None = None
+        self._pid = 0
+
+    def get(self, keys: Sequence[bytes]) -> dict[bytes, NDArray[np.float32]]:
+        """Return the vectors of those keys that are there, float32 [dim] each."""
+        found: dict[bytes, NDArray[np.float32]] = {}
+        for start in range(0, len(keys), _PAGE):
+            page = keys[start : start + _PAGE]
+            marks = ",".join("?" * len(page))
+            for key, vector, crc in self.execute(f"SELECT * FROM vectors WHERE key IN ({marks})", page):
+                if zlib.crc32(key + vector) == crc and len(vector) % 4 == 0:
+                    found[key] = np.frombuffer(vector, dtype="<f4").astype(np.float32)
+        return found
+
+    def put(self, vectors: Mapping[bytes, NDArray[np.float32]]) -> None:
+        """Keep these vectors; durable when this returns."""
+        rows = []
+        for key, vector in vectors.items():
+            data = vector.astype("<f4").tobytes()
+            rows.append((key, data, zlib.crc32(key + data)))
+        with self._lock, self._open() as connection:  # one transaction
+            connection.executemany("INSERT OR REPLACE INTO vectors VALUES(?, ?, ?)", rows)
+
+    def execute(self, sql: str, bindings: Iterable[Any] = ()) -> list[tuple[Any, ...]]:
+        """Run one statement and return its rows."""
+        with self._lock:
+            return self._open().execute(sql, tuple(bindings)).fetchall()
+
+    def close(self) -> None:
+        """Close the file; the next call opens it again."""
+        with self._lock:
+            if self._connection is not None and self._pid == os.getpid():
+                self._connection.close()
+            self._connection = None
+
+    def __len__(self) -> int:
+        return int(self.execute("SELECT count(*) FROM vectors")[0][0])
+
+    def _open(self) -> apsw.Connection:
+        import apsw
+
+        if self._connection is not None and self._pid == os.getpid():
+            return self._connection
+        if self._connection is not None:
+            _inherited.append(self._connection)
+        try:
+            connection = apsw.Connection(str(self.path))
+            connection.set_busy_timeout(30_000)
+            connection.execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL")
+            connection.execute(_SCHEMA)
+        except (apsw.NotADBError, apsw.CorruptError) as error:
+            raise CorruptStore(self.path, f"not an embedding cache ({error}); delete it") from error
+        self._connection, self._pid = connection, os.getpid()
+        return connection

@@ -1,0 +1,146 @@
+"""The SDK's client: made once, kept alive, called through one door with our own retries.
+
+Only the synchronous half of the SDK is used, from threads. Its asynchronous half binds connections to one
+event loop (up to 2.x: "Event loop is closed" in the second), and with aiohttp installed it sleeps and
+retries on its own. The SDK is imported at the first call.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from mrlstore.embedders.gemini.contents import Load
+from mrlstore.embedders.gemini.failures import Failure, understand
+from mrlstore.embedders.gemini.pace import Clock, Limiter, Retry
+from mrlstore.embedders.media import MissingExtra
+from mrlstore.errors import EmbedError, InvalidInput
+
+if TYPE_CHECKING:
+    from google import genai
+    from google.genai import types
+
+T = TypeVar("T")
+
+
+class CallFailed(EmbedError):
+    """One call failed for good; `failure` says what it was."""
+
+    def __init__(self, failure: Failure, note: str = "") -> None:
+        super().__init__(failure.text + note)
+        self.failure = failure
+
+
+class Client:
+    """Calls Google with retries, a quota and a timeout; safe to use from any thread and after a fork.
+
+    The SDK closes its connections when its `Client` object is collected, and then every call fails; so the
+    object itself is kept here for as long as this one lives.
+    """
+
+    def __init__(
+        self,
+        given: genai.Client | None,
+        options: dict[str, Any],
+        timeout_s: float,
+        retry: Retry,
+        limiter: Limiter,
+        clock: Clock,
+    ) -> None:
+        if given is not None and not (hasattr(given, "models") and hasattr(given, "vertexai")):
+            raise InvalidInput(
+                f"client= takes a google.genai.Client itself, not {type(given).__name__}: a client of which "
+                "only .models is kept is closed by the SDK"
+            )
+        self._given = given
+        self._options = options
+        self._made: genai.Client | None = None
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._timeout_s = timeout_s
+        self._retry = retry
+        self._limiter = limiter
+        self._clock = clock
+
+    @property
+    def sdk(self) -> genai.Client:
+        """The SDK's client; made at first use. After a fork a new one: connections cannot be shared."""
+        if self._given is not None:
+            return self._given
+        with self._lock:
+            if self._made is None or self._pid != os.getpid():
+                self._made, self._pid = _make(self._options), os.getpid()
+            return self._made
+
+    @property
+    def vertex(self) -> bool:
+        """Whether the client talks to Vertex AI."""
+        return bool(self.sdk.vertexai)
+
+    def embed(
+        self,
+        model: str,
+        contents: list[types.Content],
+        config: dict[str, Any],
+        load: Load,
+        stop: threading.Event,
+    ) -> types.EmbedContentResponse:
+        """Embed one batch: CallFailed when it has failed for good or `stop` was set."""
+        sdk = self.sdk
+        config = config | {"http_options": self.http_options()}
+        return self.call(
+            lambda: sdk.models.embed_content(model=model, contents=contents, config=config),  # type: ignore[arg-type]
+            load,
+            stop,
+        )
+
+    def http_options(self) -> dict[str, Any]:
+        """One attempt: we repeat calls ourselves. The SDK counts its timeout in milliseconds."""
+        return {"timeout": round(self._timeout_s * 1000), "retry_options": {"attempts": 1}}
+
+    def call(self, send: Callable[[], T], load: Load, stop: threading.Event) -> T:
+        """Call `send` until it succeeds, within the quota and with back-off; else raise CallFailed."""
+        tokens = sum(load.tokens().values())
+        for attempt in range(1, self._retry.attempts + 1):
+            self._limiter.acquire(load.items, tokens, stop)
+            if stop.is_set():
+                raise CallFailed(Failure("not sent: the work was stopped before"))
+            try:
+                return send()
+            except Exception as error:
+                self._back_off(understand(error), attempt, stop, error)
+        raise AssertionError("unreachable: the last attempt either returns or raises")
+
+    def _back_off(self, failure: Failure, attempt: int, stop: threading.Event, cause: Exception) -> None:
+        """Wait before the next attempt, or raise CallFailed where there is none."""
+        if not failure.retry:
+            raise CallFailed(failure) from cause
+        if attempt >= self._retry.attempts:
+            raise CallFailed(failure, f" (after {attempt} attempts)") from cause
+        asked = failure.wait_s
+        if asked is not None and asked > self._retry.patience_s:
+            note = f" (the service asks to wait {asked:,.0f} s, longer than patience_s: a spent daily quota?)"
+            raise CallFailed(failure, note) from cause
+        wait_s = self._retry.wait_s(attempt, asked)
+        if asked is not None:
+            self._limiter.pause(asked)
+        self._clock.wait(stop, wait_s)
+
+
+def _make(options: dict[str, Any]) -> genai.Client:
+    try:
+        from google import genai
+    except ImportError as error:
+        raise MissingExtra(
+            'the Gemini embedder needs google-genai: pip install "mrlstore[gemini]"'
+        ) from error
+    try:
+        return genai.Client(**options)
+    except ValueError as error:
+        raise EmbedError(
+            "no key for Gemini: set GEMINI_API_KEY (from https://aistudio.google.com/apikey) or pass api_key=. "
+            "For Vertex AI pass project= and location=. Or pass client=, a google.genai.Client of your own. "
+            f"The SDK says: {error}"
+        ) from error

@@ -1,0 +1,232 @@
+"""The public embedder: plans batches, sends them side by side, checks every vector, keeps what succeeded."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrlstore.embedders.cache import EmbeddingCache
+from mrlstore.embedders.content import Content
+from mrlstore.embedders.gemini import contents as wording
+from mrlstore.embedders.gemini.client import Client
+from mrlstore.embedders.gemini.contents import Item, Side
+from mrlstore.embedders.gemini.failures import GeminiEmbedError
+from mrlstore.embedders.gemini.models import Model, find_model, find_task
+from mrlstore.embedders.gemini.pace import Clock, Limiter, Retry
+from mrlstore.embedders.gemini.run import Means, Run, count_exactly
+from mrlstore.embedders.gemini.usage import Meter, Usage
+from mrlstore.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from google import genai
+
+Vectors = NDArray[np.float32]
+_ASYNC_THREADS = 64  # async calls under way at once; each spends its time waiting
+
+
+class GeminiEmbedder:
+    """Embeds texts, images, recordings, films and PDFs with Google's Gemini models.
+
+    Args:
+        model: "gemini-embedding-2", "gemini-embedding-2-preview", "gemini-embedding-001", or a `Model`.
+        task: what the vectors are for: "retrieval", "question answering", "fact checking", "code retrieval",
+            "classification", "clustering" or "similarity". The first four store documents alike.
+        dim: length of the vectors. The full length is asked for and cached; a shorter one is cut from it and
+            renormalised here, as the model's Matryoshka training allows. Default: the full length, 3,072.
+        client: a ready `google.genai.Client`; else one is made at the first call, from `api_key` or the
+            environment (GEMINI_API_KEY, GOOGLE_API_KEY), or for Vertex AI from `project` and `location`.
+        cache: a path or an `EmbeddingCache`: contents that are in it are not sent. Contents with a URI are
+            never cached, since what the URI leads to may change.
+        timeout_s: how long the server may be silent in one call.
+        retry: how failed calls are repeated.
+        requests_per_minute, tokens_per_minute: the quota to stay within; every item counts as a request,
+            tokens are estimates. Default: no limit but the server's own.
+        concurrency: HTTP requests that one `embed_documents` has under way at once.
+        count_tokens: ask the service for the token count of every text whose estimate is over half the
+            model's limit, instead of trusting the estimate.
+        clock: time, for tests.
+
+    One embedder may be used from many threads, from several event loops, and after a fork.
+    """
+
+    def __init__(
+        self,
+        model: str | Model = "gemini-embedding-2",
+        *,
+        task: str = "retrieval",
+        dim: int | None = None,
+        client: genai.Client | None = None,
+        api_key: str | None = None,
+        project: str | None = None,
+        location: str | None = None,
+        cache: EmbeddingCache | str | os.PathLike[str] | None = None,
+        timeout_s: float = 60.0,
+        retry: Retry | None = None,
+        requests_per_minute: int | None = None,
+        tokens_per_minute: int | None = None,
+        concurrency: int = 4,
+        count_tokens: bool = False,
+        clock: Clock | None = None,
+    ) -> None:
+        self.model = find_model(model)
+        self.task_name, self._task = task, find_task(task)
+        self.dim = self.model.dim if dim is None else dim
+        if not 2 <= self.dim <= self.model.dim:
+            raise InvalidInput(f"dim={dim}: from 2 to {self.model.dim} for {self.model.name}")
+        for name, value in (("requests_per_minute", requests_per_minute), ("concurrency", concurrency),
+                            ("tokens_per_minute", tokens_per_minute)):  # fmt: skip
+            if value is not None and value < 1:
+                raise InvalidInput(f"{name}={value}: at least 1")
+        self.cache = cache if isinstance(cache, EmbeddingCache | None) else EmbeddingCache(cache)
+        self._concurrency = concurrency
+        self._count_tokens = count_tokens
+        self._meter = Meter(self.model.name)
+        clock = clock or Clock()
+        self._limiter = Limiter(requests_per_minute, tokens_per_minute, clock)
+        options = _client_options(api_key, project, location)
+        self.client = Client(client, options, timeout_s, retry or Retry(), self._limiter, clock)
+        self._threads: tuple[int, ThreadPoolExecutor] | None = None
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """What makes vectors comparable: JSON values. The tasks that store documents alike share it."""
+        documents = self.task_name if self._task.symmetric else "retrieval documents"
+        return {
+            "embedder": "gemini",
+            "model": self.model.name,
+            "dim": self.dim,
+            "task": documents,
+            "convention": "text prefixes 1" if self.model.prefixes else "task_type",
+            "normalised": True,
+        }
+
+    @property
+    def usage(self) -> Usage:
+        """What was sent so far, and its price by the table: an estimate."""
+        return self._meter.usage()
+
+    def embed_documents(
+        self, contents: Sequence[Content], *, titles: Sequence[str | None] | None = None
+    ) -> Vectors:
+        """Embed contents that are to be stored; a list among them is one content of several parts.
+
+        Args:
+            contents: texts, media, or lists of both.
+            titles: one title or None for each; the models weigh it.
+
+        Returns:
+            float32 [len(contents), dim], unit rows, in the order of `contents`.
+
+        Raises:
+            InvalidInput, LimitExceeded: a content was refused; nothing was sent.
+            GeminiEmbedError: some could not be embedded; `.succeeded` holds the vectors of the others.
+        """
+        return self._embed(contents, "document", titles, threading.Event())
+
+    def embed_query(self, content: Content) -> Vectors:
+        """Embed a question: float32 [dim], of length 1. Raises as `embed_documents` does."""
+        row: Vectors = self._embed([content], "query", None, threading.Event())[0]
+        return row
+
+    async def aembed_documents(
+        self, contents: Sequence[Content], *, titles: Sequence[str | None] | None = None
+    ) -> Vectors:
+        """As `embed_documents`, off the event loop. Once cancelled, nothing more is sent."""
+        return await self._off_loop(contents, "document", titles)
+
+    async def aembed_query(self, content: Content) -> Vectors:
+        """As `embed_query`, off the event loop."""
+        row: Vectors = (await self._off_loop([content], "query", None))[0]
+        return row
+
+    def items(
+        self, contents: Sequence[Content], side: Side = "document", titles: Sequence[str | None] | None = None
+    ) -> list[Item]:
+        """Check and word contents for the model; raises what `embed_documents` raises before it sends."""
+        if isinstance(contents, str) or not isinstance(contents, Sequence):
+            raise InvalidInput("a list of contents is needed; for one content give a list of one")
+        if titles is not None and len(titles) != len(contents):
+            raise InvalidInput(f"{len(titles)} titles for {len(contents)} contents")
+        model = replace(self.model, tokens=None) if self._count_tokens else self.model
+        return [
+            wording.make_item(i, content, model, self._task, side, titles[i] if titles else None)
+            for i, content in enumerate(contents)
+        ]
+
+    def finish(self, vector: Vectors) -> Vectors:
+        """Cut a full vector to `dim` and give it length 1: float32 [dim]."""
+        cut = vector[: self.dim].astype(np.float64)
+        return (cut / np.linalg.norm(cut)).astype(np.float32)
+
+    async def _off_loop(
+        self, contents: Sequence[Content], side: Side, titles: Sequence[str | None] | None
+    ) -> Vectors:
+        if self._threads is None or self._threads[0] != os.getpid():  # threads do not survive a fork
+            self._threads = (os.getpid(), ThreadPoolExecutor(_ASYNC_THREADS, "mrlstore-gemini"))
+        stop = threading.Event()
+        work = partial(self._embed, contents, side, titles, stop)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads[1], work)
+        except asyncio.CancelledError:
+            stop.set()
+            raise
+
+    def _embed(
+        self,
+        contents: Sequence[Content],
+        side: Side,
+        titles: Sequence[str | None] | None,
+        stop: threading.Event,
+    ) -> Vectors:
+        items = self.items(contents, side, titles)
+        if not items:
+            return np.empty((0, self.dim), dtype=np.float32)
+        means = self._means()
+        if self._count_tokens and self.model.tokens is not None:
+            count_exactly(means, items, self.model.tokens, stop)
+        run = Run(means, items, stop)
+        run.execute()
+        if run.failed:
+            raise self._error(run)
+        return np.stack([self.finish(run.vectors[item.number]) for item in items])
+
+    def _means(self) -> Means:
+        limiter = self._limiter
+        return Means(
+            self.model,
+            self.client,
+            self._meter,
+            self.cache,
+            self._concurrency,
+            limiter.requests,
+            limiter.tokens,
+        )
+
+    def _error(self, run: Run) -> GeminiEmbedError:
+        number, first = min(run.failed.items())
+        error = GeminiEmbedError(
+            f"{len(run.failed):,} of {len(run.failed) + len(run.vectors):,} items could not be embedded "
+            f"(errors in .failed; the vectors of the others in .succeeded); item {number}: {first}",
+            {number: self.finish(vector) for number, vector in run.vectors.items()},
+            run.failed,
+        )
+        error.__cause__ = first
+        return error
+
+
+def _client_options(api_key: str | None, project: str | None, location: str | None) -> dict[str, Any]:
+    """Arguments of the SDK's client; what is not given is left to its environment variables."""
+    given = {"api_key": api_key, "project": project, "location": location}
+    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if project is not None or location is not None:
+        options["vertexai"] = True
+    return options

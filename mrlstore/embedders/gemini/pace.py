@@ -1,0 +1,101 @@
+"""When to send: back-off after failures, and a limiter that keeps within a quota.
+
+Time comes from a `Clock`, so that tests need not sleep.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+
+_WINDOW_S = 60.0
+
+
+class Clock:
+    """Real time."""
+
+    def now(self) -> float:
+        """Return seconds on a clock that never goes back."""
+        return time.monotonic()
+
+    def wait(self, stop: threading.Event, seconds: float) -> None:
+        """Sleep, but no longer than until `stop` is set."""
+        stop.wait(seconds)
+
+
+@dataclass(frozen=True)
+class Retry:
+    """How often and how long to try: exponential back-off with jitter.
+
+    Args:
+        attempts: calls in all, the first included; 1 means no retry.
+        first_s: the wait before the second call; each further one is twice as long.
+        most_s: no wait of our own is longer.
+        patience_s: a server that asks for a longer wait (a spent daily quota) is not waited for.
+    """
+
+    attempts: int = 7
+    first_s: float = 1.0
+    most_s: float = 60.0
+    patience_s: float = 180.0
+
+    def wait_s(self, attempt: int, asked_s: float | None) -> float:
+        """Return the seconds to wait after the attempt of this number (from 1) has failed."""
+        own: float = min(self.first_s * 2 ** (attempt - 1), self.most_s) * random.uniform(0.5, 1.0)
+        if asked_s is None:
+            return own
+        return asked_s + random.uniform(0.0, 0.1) * self.first_s  # never earlier; not all at once
+
+
+class Limiter:
+    """Keeps requests and tokens of any 60 seconds within given limits; None means no limit.
+
+    Every item of a batch counts as a request, as the service counts. Tokens are estimates. After the
+    server asked for a pause, everyone who shares the limiter pauses.
+    """
+
+    def __init__(self, requests: int | None, tokens: int | None, clock: Clock) -> None:
+        self.requests = requests
+        self.tokens = tokens
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._sent: deque[tuple[float, int, int]] = deque()
+        self._paused_until = float("-inf")
+
+    def pause(self, seconds: float) -> None:
+        """Let nobody send for so long."""
+        with self._lock:
+            self._paused_until = max(self._paused_until, self._clock.now() + seconds)
+
+    def acquire(self, requests: int, tokens: int, stop: threading.Event) -> None:
+        """Wait until so much may be sent, or until `stop` is set."""
+        while not stop.is_set():
+            delay = self._try(requests, tokens)
+            if delay <= 0.0:
+                return
+            self._clock.wait(stop, delay)
+
+    def _try(self, requests: int, tokens: int) -> float:
+        """Book the sending and return 0, or return the seconds after which to ask again."""
+        with self._lock:
+            now = self._clock.now()
+            if now < self._paused_until:
+                return self._paused_until - now
+            if self.requests is None and self.tokens is None:
+                return 0.0
+            while self._sent and self._sent[0][0] <= now - _WINDOW_S:
+                self._sent.popleft()
+            if self._sent and not self._fits(requests, tokens):
+                return self._sent[0][0] + _WINDOW_S - now
+            self._sent.append((now, requests, tokens))  # alone, even what is larger than the limit may go
+            return 0.0
+
+    def _fits(self, requests: int, tokens: int) -> bool:
+        requests += sum(entry[1] for entry in self._sent)
+        tokens += sum(entry[2] for entry in self._sent)
+        return (self.requests is None or requests <= self.requests) and (
+            self.tokens is None or tokens <= self.tokens
+        )

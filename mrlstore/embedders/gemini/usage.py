@@ -1,0 +1,71 @@
+"""What was sent, and what it costs by the price table: an estimate, never a bill."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mrlstore.embedders.gemini.models import PRICES, PRICES_AS_OF
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Counts since the embedder was made, failed calls left out.
+
+    `tokens` are the service's own figures where it tells them (SDK 3.1 and later, and Vertex AI), else
+    estimates. `estimated_usd` is None for a model without known prices.
+    """
+
+    calls: int = 0
+    items: int = 0
+    cached: int = 0  # items that cost nothing, from the cache or as repetitions within a call
+    tokens: Mapping[str, int] = field(default_factory=dict)  # text, image, audio, video
+    estimated_usd: float | None = 0.0
+    prices_as_of: str = PRICES_AS_OF
+
+
+class Meter:
+    """Counts from many threads."""
+
+    def __init__(self, model: str) -> None:
+        self._prices = PRICES.get(model)
+        self._lock = threading.Lock()
+        self._calls = self._items = self._cached = 0
+        self._tokens: dict[str, int] = {}
+
+    def sent(self, items: int, estimate: Mapping[str, int], response: Any) -> None:
+        """Count one call that succeeded."""
+        with self._lock:
+            self._calls += 1
+            self._items += items
+            for modality, tokens in (_told(response) or estimate).items():
+                self._tokens[modality] = self._tokens.get(modality, 0) + tokens
+
+    def cached(self, items: int) -> None:
+        """Count items that were not sent, because their vectors were known."""
+        with self._lock:
+            self._cached += items
+
+    def usage(self) -> Usage:
+        """Return the counts so far."""
+        with self._lock:
+            return Usage(self._calls, self._items, self._cached, dict(self._tokens), self._price())
+
+    def _price(self) -> float | None:
+        if self._prices is None:
+            return None
+        dearest = max(self._prices.values())  # for a modality that the table does not know
+        return sum(n * self._prices.get(modality, dearest) for modality, n in self._tokens.items()) / 1e6
+
+
+def _told(response: Any) -> dict[str, int]:
+    """Tokens by modality as the service tells them; empty where it does not."""
+    usage = getattr(response, "usage_metadata", None)
+    counted: dict[str, int] = {}
+    for detail in getattr(usage, "prompt_tokens_details", None) or ():
+        modality = str(getattr(detail.modality, "value", detail.modality)).lower()
+        modality = "image" if modality == "document" else modality
+        counted[modality] = counted.get(modality, 0) + (detail.token_count or 0)
+    return counted

@@ -1,0 +1,50 @@
+"""How long a recording or a film is, and how many pages a document has.
+
+Read by tinytag and pypdf, the extra `media`. Only what an embedder limits is asked for, so that the extra
+is needed only by those who send such media.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import BinaryIO
+
+from mrlstore.embedders.content import Media
+from mrlstore.errors import InvalidInput, MrlStoreError
+
+
+class MissingExtra(MrlStoreError, ImportError):
+    """A package is needed that is not installed; the message says what to install."""
+
+
+def seconds(media: Media) -> float:
+    """Return the duration of a recording or film in seconds; InvalidInput where it cannot be told."""
+    try:
+        from tinytag import TinyTag
+    except ImportError as error:
+        raise MissingExtra(f'to check the length of {media!r}: pip install "mrlstore[media]"') from error
+    try:
+        with _open(media) as file:
+            duration = TinyTag.get(file_obj=file, tags=False).duration
+    except Exception as error:  # parsers of damaged files fail in many ways
+        raise InvalidInput(f"{media!r}: its duration cannot be read ({error}); is it damaged?") from error
+    if duration is None:
+        raise InvalidInput(f"{media!r}: it does not tell its duration; is it damaged?")
+    return float(duration)
+
+
+def pages(media: Media) -> int:
+    """Return the number of pages of a document; InvalidInput where it cannot be told."""
+    try:
+        from pypdf import PdfReader
+    except ImportError as error:
+        raise MissingExtra(f'to count the pages of {media!r}: pip install "mrlstore[media]"') from error
+    try:
+        with _open(media) as file:
+            return len(PdfReader(file).pages)
+    except Exception as error:  # as above; also documents that ask for a password
+        raise InvalidInput(f"{media!r}: its pages cannot be counted ({error})") from error
+
+
+def _open(media: Media) -> BinaryIO:
+    return media.path.open("rb") if media.path is not None else io.BytesIO(media.read())

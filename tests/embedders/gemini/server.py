@@ -1,0 +1,244 @@
+"""Google's embedding endpoints on 127.0.0.1: the real SDK talks to it over real HTTP.
+
+Shapes are those of recorded traffic. Vectors are recoverable: `vector_of(parts)` tells what the service
+would give for a content, so that order and pairing are proven. Failures are scripted: `server.script` is a
+list of actions, one for each embedding request to come; without one a request is answered well.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+FULL = 3072
+Part = str | tuple[str, bytes]  # a text, or (MIME type, bytes) or (MIME type, URI as bytes)
+
+
+def vector_of(parts: Part | Sequence[Part], dim: int = FULL, full: int = FULL) -> NDArray[np.float32]:
+    """The vector of a content as the service sees it: unit, float32 [dim], cut from `full` dims."""
+    parts = [parts] if isinstance(parts, str | tuple) else parts
+    digest = hashlib.sha256(repr([p if isinstance(p, str) else tuple(p) for p in parts]).encode()).digest()
+    vector = np.zeros(full)
+    vector[:32] = [(byte + 1) / 256 - 0.5 for byte in digest]
+    vector[-32:] = vector[:32][::-1]  # a cut vector is no unit vector any more
+    vector = vector[:dim]
+    return (vector / np.linalg.norm(vector)).astype(np.float32)
+
+
+@dataclass
+class Answer:
+    """An action: answer with this instead. `change` gets the good embeddings and returns what is sent."""
+
+    status: int = 200
+    body: Any = None
+    headers: dict[str, str] = field(default_factory=dict)
+    change: Callable[[list[Any]], Any] | None = None
+    raw: bytes | None = None
+    reset: bool = False
+    delay_s: float = 0.0
+
+
+def refused(code: int, message: str, status: str, details: list[Any] | None = None, **headers: str) -> Answer:
+    error = {"code": code, "message": message, "status": status}
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Answer(code, {"error": error | ({"details": details} if details else {})}, named)
+
+
+@dataclass
+class Call:
+    """One request that was received."""
+
+    path: str
+    headers: dict[str, str]
+    body: Any
+
+    @property
+    def contents(self) -> list[list[Part]]:
+        """The contents of an embedding request, each a list of parts."""
+        if "instances" in self.body:
+            return [[instance["content"]] for instance in self.body["instances"]]
+        requests = self.body.get("requests", [self.body])
+        return [[part_of(part) for part in request["content"]["parts"]] for request in requests]
+
+
+def part_of(part: dict[str, Any]) -> Part:
+    if "text" in part:
+        return str(part["text"])
+    data = part.get("inline_data") or part.get("inlineData")
+    if data:
+        return data.get("mime_type") or data["mimeType"], base64.urlsafe_b64decode(data["data"])
+    data = part.get("file_data") or part["fileData"]
+    return data.get("mime_type") or data["mimeType"], (data.get("file_uri") or data["fileUri"]).encode()
+
+
+class Google:
+    """The server: `calls` that came in, `script` of what to do, `most_at_once` requests under way."""
+
+    def __init__(self, port: int) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        self.calls: list[Call] = []
+        self.script: list[Answer | None] = []
+        self.decide: Callable[[Call], Answer | None] | None = None  # instead of the script
+        self.tell_usage = True
+        self.most_at_once = 0
+        self.closing = threading.Event()
+        self.files: dict[str, bytes] = {}
+        self.jobs: dict[str, dict[str, Any]] = {}
+        self._now = 0
+        self._lock = threading.Lock()
+
+    @property
+    def embed_calls(self) -> list[Call]:
+        return [call for call in self.calls if re.search(r":(batchEmbed|embed)Content|:predict", call.path)]
+
+    @property
+    def contents(self) -> list[list[Part]]:
+        """All contents that were asked for, in the order of the requests."""
+        return [content for call in self.embed_calls for content in call.contents]
+
+    def receive(self, call: Call) -> Answer:
+        """Book a request and say what to answer."""
+        with self._lock:
+            self.calls.append(call)
+            self._now += 1
+            self.most_at_once = max(self.most_at_once, self._now)
+            action = None
+            if re.search(r":(batchEmbed|embed)Content|:predict", call.path):
+                if self.decide is not None:
+                    action = self.decide(call)
+                elif self.script:
+                    action = self.script.pop(0)
+        good = self._good(call)
+        if action is None:
+            return good
+        if action.delay_s:
+            self.closing.wait(action.delay_s)
+        if action.change is not None:
+            body = dict(good.body)
+            body["embeddings"] = action.change(body["embeddings"])
+            return Answer(body=body)
+        if action.body is None and action.raw is None and not action.reset:
+            return good
+        return action
+
+    def done(self) -> None:
+        with self._lock:
+            self._now -= 1
+
+    def _good(self, call: Call) -> Answer:
+        verb = call.path.rsplit(":", 1)[-1]
+        if not (call.headers.get("x-goog-api-key") or call.headers.get("authorization")):
+            return refused(403, "Method doesn't allow unregistered callers", "PERMISSION_DENIED")
+        if verb == "countTokens":
+            texts = [part["text"] for content in call.body["contents"] for part in content["parts"]]
+            return Answer(body={"totalTokens": sum(len(text.split()) for text in texts)})
+        if verb == "batchEmbedContents":
+            return self._embedded(call, call.body["requests"])
+        if verb == "embedContent":
+            options = call.body.get("embedContentConfig", {})
+            [vector] = self._vectors(call, [options])
+            return Answer(body={"embedding": {"values": vector}, "truncated": False})
+        if verb == "predict":
+            return self._predicted(call)
+        return refused(404, f"no such method: {call.path}", "NOT_FOUND")
+
+    def _embedded(self, call: Call, requests: list[Any]) -> Answer:
+        if len(requests) > 100:
+            text = "* BatchEmbedContentsRequest.requests: at most 100 requests can be in one batch\n"
+            return refused(400, text, "INVALID_ARGUMENT")
+        if not requests:
+            return refused(400, "requests: empty", "INVALID_ARGUMENT")
+        options = [request.get("embedContentConfig", request) for request in requests]
+        body: dict[str, Any] = {"embeddings": [{"values": vector} for vector in self._vectors(call, options)]}
+        if self.tell_usage:
+            tokens = sum(len(str(part).split()) for content in call.contents for part in content)
+            details = [{"modality": "TEXT", "tokenCount": tokens}]
+            body["usageMetadata"] = {"promptTokenCount": tokens, "promptTokensDetails": details}
+        return Answer(body=body)
+
+    def _predicted(self, call: Call) -> Answer:
+        options = call.body.get("parameters", {})
+        vectors = self._vectors(call, [options] * len(call.contents))
+        statistics = {"token_count": 3, "truncated": False}
+        return Answer(
+            body={"predictions": [{"embeddings": {"values": v, "statistics": statistics}} for v in vectors]}
+        )
+
+    def _vectors(self, call: Call, options: list[Any]) -> list[list[float]]:
+        return [
+            vector_of(parts, option.get("outputDimensionality", FULL)).tolist()
+            for parts, option in zip(call.contents, options, strict=True)
+        ]
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    google: Google
+
+    def do_POST(self) -> None:
+        length = int(self.headers.get("content-length", 0))
+        data = self.rfile.read(length)
+        try:
+            body = json.loads(data) if data else None
+        except ValueError:
+            body = data
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        answer = self.google.receive(Call(self.path, headers, body))
+        try:
+            self._answer(answer)
+        finally:
+            self.google.done()
+
+    do_GET = do_POST
+
+    def _answer(self, answer: Answer) -> None:
+        if answer.reset:
+            linger = struct.pack("ii", 1, 0)  # close with a RST
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            self.connection.close()
+            self.close_connection = True
+            return
+        data = answer.raw if answer.raw is not None else json.dumps(answer.body).encode()
+        try:
+            self.send_response(answer.status)
+            for name, value in ({"content-type": "application/json"} | answer.headers).items():
+                self.send_header(name, value)
+            self.send_header("content-length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+        except OSError:  # the client has given up
+            self.close_connection = True
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@contextmanager
+def running() -> Iterator[Google]:
+    """A server on a free port of 127.0.0.1, stopped at the end."""
+    handler = type("Bound", (Handler,), {})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = True
+    google = handler.google = Google(server.server_address[1])  # type: ignore[attr-defined]
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    try:
+        yield google
+    finally:
+        google.closing.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()
