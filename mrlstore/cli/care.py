@@ -1,0 +1,115 @@
+"""The commands that look after a store: optimize, verify, backup."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+import mrlstore
+from mrlstore.cli import failures, output
+from mrlstore.cli.options import json_option, open_existing, store_argument, threads_option
+
+
+@click.command()
+@store_argument
+@click.option("--timeout", "timeout_s", type=float, metavar="SECONDS", help="Give up after this long.")
+@threads_option
+@json_option
+def optimize(store: Path, timeout_s: float | None, threads: int | None, as_json: bool) -> None:
+    """Index every row, merge segments, give disk space back.
+
+    Never needed for right answers, and safe at any time: readers and writers go on meanwhile.
+
+    \b
+    Example:
+      mrlstore optimize papers.mrl
+    """
+    started = time.perf_counter()
+    with open_existing(store, threads=threads) as opened:
+        before = opened.stats()
+        with output.progress_bars(as_json=as_json) as progress:
+            opened.optimize(progress=progress, timeout_s=timeout_s)
+        after = opened.stats()
+    seconds = time.perf_counter() - started
+    if as_json:
+        output.print_json({"seconds": seconds, "before": asdict(before), "after": asdict(after)})
+        return
+    out = output.console()
+    out.print(f"Optimized {store} in {seconds:.1f} s", style="bold")
+    table = output.facts_table()
+    for name, old, new in (
+        ("rows in a graph", before.indexed_rows, after.indexed_rows),
+        ("segments", before.segments, after.segments),
+        ("rows in the tail", before.tail_rows, after.tail_rows),
+        ("dead rows", before.dead_rows, after.dead_rows),
+    ):
+        table.add_row(name, f"{old:,} → {new:,}" if old != new else f"{new:,}")
+    sizes = (output.bytes_text(before.bytes_on_disk), output.bytes_text(after.bytes_on_disk))
+    table.add_row("on disk", " → ".join(sizes) if sizes[0] != sizes[1] else sizes[0])
+    out.print(table)
+
+
+@click.command()
+@store_argument
+@json_option
+def verify(store: Path, as_json: bool) -> int:
+    """Check every checksum, range and link of a store.
+
+    Reads everything. What is found damaged is marked, so that every process works around it. Exit code 5
+    says that something was found.
+
+    \b
+    Example:
+      mrlstore verify papers.mrl
+    """
+    started = time.perf_counter()
+    with open_existing(store) as opened, output.progress_bars(as_json=as_json) as progress:
+        report = opened.verify(progress=progress)
+    seconds = time.perf_counter() - started
+    code = failures.DONE if report.ok else failures.DAMAGED
+    if as_json:
+        output.print_json({**asdict(report), "seconds": seconds})
+        return code
+    out = output.console()
+    checked = (
+        f"{output.count_text(report.rows, 'row')}, {output.count_text(report.parts, 'part')}, "
+        f"{output.bytes_text(report.bytes_checked)} in {seconds:.1f} s"
+    )
+    if report.ok:
+        out.print(f"✓ {store} is sound: {checked}")
+        return code
+    out.print(f"✗ {store} has {output.count_text(len(report.problems), 'problem')}: {checked}", style="red")
+    for problem in report.problems:
+        out.print(f"\n{problem.path}\n  {problem.what}\n  remedy: {problem.remedy}")
+    return code
+
+
+@click.command()
+@store_argument
+@click.argument("destination", type=click.Path(path_type=Path))
+@json_option
+def backup(store: Path, destination: Path, as_json: bool) -> None:
+    """Copy a store to DESTINATION while it is in use.
+
+    The copy is one consistent moment. On the same file system the vectors are shared by hard links, so it
+    is quick and takes little space; for safety against a broken disk, copy it to another disk.
+
+    \b
+    Example:
+      mrlstore backup papers.mrl backups/papers-monday.mrl
+    """
+    started = time.perf_counter()
+    with mrlstore.open(store, mode="r") as opened:
+        opened.backup(destination)
+    with mrlstore.open(destination, mode="r") as copy:
+        rows = copy.count(namespace=None)
+    seconds = time.perf_counter() - started
+    if as_json:
+        output.print_json({"destination": str(destination), "rows": rows, "seconds": seconds})
+        return
+    output.console().print(
+        f"Backed up {output.count_text(rows, 'row')} to {destination} in {seconds:.1f} s"
+    )

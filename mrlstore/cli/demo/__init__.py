@@ -1,0 +1,1 @@
+"""The demonstration: semantic search over the documentation that every Python carries."""

@@ -1,0 +1,73 @@
+"""From an exception to one line on stderr and an exit code. The codes are part of the interface."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Final
+
+import click
+
+from mrlstore import errors
+
+DONE: Final = 0
+FAILED: Final = 1
+REFUSED: Final = 2
+ABSENT: Final = 3
+IN_THE_WAY: Final = 4
+DAMAGED: Final = 5
+PARTLY: Final = 6
+INTERRUPTED: Final = 130
+
+EXIT_CODES: Final = """\
+\b
+Exit codes:
+  0  done
+  1  something failed: the disk, the system, an embedder
+  2  the command line or the input was refused; nothing has changed
+  3  not there: the store, or an id that was asked for
+  4  in the way: it exists already, or another process holds it
+  5  damaged: verify found problems, or the store cannot be read
+  6  import: some rows were refused, all others are in
+"""
+
+_CODE_OF: Final[tuple[tuple[type[BaseException], int], ...]] = (
+    (errors.InvalidInput, REFUSED),
+    (errors.LimitExceeded, REFUSED),
+    (errors.StoreNotFound, ABSENT),
+    (errors.StoreExists, IN_THE_WAY),
+    (errors.StoreLocked, IN_THE_WAY),
+    (errors.CorruptStore, DAMAGED),
+    (errors.FormatTooNew, DAMAGED),
+    (click.ClickException, REFUSED),
+    (click.Abort, INTERRUPTED),
+    (KeyboardInterrupt, INTERRUPTED),
+    (errors.MrlStoreError, FAILED),
+    (OSError, FAILED),
+    (ImportError, FAILED),
+)
+
+EXPECTED: Final = tuple(kind for kind, _ in _CODE_OF)
+
+
+def report(error: BaseException, *, as_json: bool) -> int:
+    """Say on stderr, in one line, what went wrong; returns the exit code."""
+    code = next(code for kind, code in _CODE_OF if isinstance(error, kind))
+    message = _message(error)
+    if as_json:
+        told = {"error": type(error).__name__, "message": message, "exit_code": code}
+        print(json.dumps(told), file=sys.stderr)
+    else:
+        print(f"mrlstore: {message}", file=sys.stderr)
+    return code
+
+
+def _message(error: BaseException) -> str:
+    if isinstance(error, click.UsageError):
+        where = error.ctx.command_path if error.ctx else "mrlstore"
+        return f"{error.format_message()} (see {where} --help)"
+    if isinstance(error, click.ClickException):
+        return error.format_message()
+    if isinstance(error, click.Abort | KeyboardInterrupt):
+        return "interrupted"
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,77 @@
+"""The arguments and options that several commands share, and what they become."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+import mrlstore
+
+Decorated = Callable[..., Any]
+
+
+class JsonObject(click.ParamType):
+    """A JSON object given as text."""
+
+    name = "json"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Parse; anything but an object is a usage error."""
+        if isinstance(value, dict):
+            return value
+        try:
+            parsed = json.loads(value)
+        except (ValueError, RecursionError) as error:
+            self.fail(f"{value!r} is not JSON: {error}", param, ctx)
+        if not isinstance(parsed, dict):
+            self.fail(f"{value!r} is not a JSON object like {{\"year\": 2021}}", param, ctx)
+        return parsed
+
+
+def store_argument(function: Decorated) -> Decorated:
+    """STORE, the store's folder."""
+    return click.argument("store", type=click.Path(path_type=Path))(function)
+
+
+def json_option(function: Decorated) -> Decorated:
+    """--json, for scripts."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")(function)
+
+
+def namespace_option(function: Decorated) -> Decorated:
+    """--namespace, the unnamed one by default."""
+    return click.option(
+        "-n", "--namespace", default="", metavar="NAME", help="The namespace; the unnamed one by default."
+    )(function)
+
+
+def where_option(function: Decorated) -> Decorated:
+    """--where, a filter as JSON."""
+    return click.option(
+        "-w",
+        "--where",
+        type=JsonObject(),
+        metavar="JSON",
+        help="Only rows whose metadata match this filter, such as '{\"year\": {\"$gte\": 2020}}'.",
+    )(function)
+
+
+def threads_option(function: Decorated) -> Decorated:
+    """--threads, all allowed cores by default."""
+    return click.option(
+        "--threads", type=click.IntRange(min=1), metavar="N", help="Threads to use; all cores by default."
+    )(function)
+
+
+def open_existing(path: Path, threads: int | None = None) -> mrlstore.Store:
+    """Open a store for work on it; unlike mode "a", never creates one. No background work is started.
+
+    Raises:
+        StoreNotFound: there is none.
+    """
+    mrlstore.open(path, mode="r").close()
+    return mrlstore.open(path, mode="a", threads=threads, auto_maintain=False)

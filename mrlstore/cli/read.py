@@ -1,0 +1,210 @@
+"""The commands that read rows: query, get, count."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+import mrlstore
+from mrlstore.cli import failures, output
+from mrlstore.cli.options import json_option, namespace_option, store_argument, where_option
+from mrlstore.cli.rows import read_vector
+from mrlstore.types import Record, Result
+
+
+@click.command()
+@store_argument
+@click.option("--id", "row_id", metavar="ID", help="Rows like this one.")
+@click.option("--vector", metavar="FILE|JSON", help="The question: a .npy file, or a JSON list of numbers.")
+@click.option("--text", help="The question in words; needs --embedder.")
+@click.option(
+    "--embedder",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="A saved local embedder for --text.",
+)
+@click.option("-k", default=10, show_default=True, metavar="N", help="How many hits.")
+@where_option
+@namespace_option
+@click.option("--min-score", type=float, metavar="S", help="Only hits of at least this cosine similarity.")
+@click.option("--exact", is_flag=True, help="Score every row on its full vector.")
+@click.option("--dim", type=int, metavar="N", help="Exact, by the first N dimensions only.")
+@click.option("--ef", type=int, metavar="N", help="Effort in the graph, instead of the planner's choice.")
+@click.option("--shortlist", type=int, metavar="N", help="Rows to re-rank, instead of the planner's choice.")
+@click.option("--explain", is_flag=True, help="Show what was done in each segment.")
+@json_option
+def query(
+    store: Path,
+    row_id: str | None,
+    vector: str | None,
+    text: str | None,
+    embedder: Path | None,
+    as_json: bool,
+    explain: bool,
+    **options: Any,
+) -> None:
+    """Find the rows nearest to a question: by a row's id, a vector, or words.
+
+    \b
+    Examples:
+      mrlstore query papers.mrl --id paper-17 -k 5
+      mrlstore query papers.mrl --vector question.npy --where '{"year": {"$gte": 2020}}'
+      mrlstore query papers.mrl --vector '[0.1, 0.7, -0.2]' --exact --json
+      mrlstore query docs.mrl --text "how to parse a date" --embedder docs.lsa.npz
+    """
+    question = _question(row_id, vector, text, embedder)
+    where, namespace = options.pop("where"), options.pop("namespace")
+    with mrlstore.open(store, mode="r") as opened:
+        started = time.perf_counter()
+        result = opened.query(
+            question,
+            id=row_id,
+            where=where,
+            namespace=namespace,
+            include=("metadata", "document"),
+            explain=explain,
+            **options,
+        )
+        seconds = time.perf_counter() - started
+    if as_json:
+        hits = [_plain(hit) for hit in result]
+        output.print_json({"hits": hits, "plan": asdict(result.plan), "seconds": seconds})
+        return
+    out = output.console()
+    print_hits(result, out)
+    out.print(f"{output.count_text(len(result), 'hit')} in {seconds * 1000:.1f} ms", style="dim")
+    if explain:
+        out.print(_plan_table(result))
+
+
+def _question(
+    row_id: str | None, vector: str | None, text: str | None, embedder: Path | None
+) -> NDArray[np.float32] | None:
+    if sum(given is not None for given in (row_id, vector, text)) != 1:
+        raise click.UsageError("give one of --id, --vector and --text")
+    if (text is None) != (embedder is None):
+        raise click.UsageError("--text and --embedder go together")
+    if text is not None and embedder is not None:
+        from mrlstore.embedders.local import LocalEmbedder
+
+        return LocalEmbedder.load(embedder).embed_query(text)
+    return read_vector(vector) if vector is not None else None
+
+
+def print_hits(result: Result, out: Console) -> None:
+    """Hits as a table for people: score, id, and what is known of the row in a line or two."""
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False)
+    table.add_column("score", justify="right", style="cyan")
+    table.add_column("id", overflow="fold", style="bold", min_width=12)
+    table.add_column("", overflow="ellipsis", no_wrap=True)
+    for hit in result:
+        known = _first_line(hit.document) or _short_json(hit.metadata)
+        table.add_row(f"{hit.score:.3f}", hit.id, known)
+    out.print(table)
+
+
+def _plan_table(result: Result) -> Table:
+    plan = result.plan
+    matching = "" if plan.matching is None else f", {plan.matching:,} rows match the filter"
+    stages = "".join(f", {stage} {seconds * 1000:.2f} ms" for stage, seconds in plan.seconds.items())
+    table = Table(title=f"generation {plan.generation}, effort {plan.effort}{matching}{stages}", box=None)
+    table.title_justify = "left"
+    for name in ("segment", "rows", "way", "ef", "shortlist", "visited", "re-ranked"):
+        table.add_column(name, justify="left" if name in ("segment", "way") else "right")
+    for part in plan.segments:
+        numbers = (part.ef, part.shortlist, part.visited, part.reranked)
+        table.add_row(part.segment, f"{part.rows:,}", part.way, *(f"{number:,}" for number in numbers))
+    return table
+
+
+@click.command()
+@store_argument
+@click.argument("ids", nargs=-1, required=True)
+@namespace_option
+@click.option("--vector", "with_vector", is_flag=True, help="Show the vectors too.")
+@json_option
+def get(store: Path, ids: tuple[str, ...], namespace: str, with_vector: bool, as_json: bool) -> int:
+    """Show rows by their ids. Exit code 3 says that some are not there.
+
+    \b
+    Examples:
+      mrlstore get papers.mrl paper-17 paper-18
+      mrlstore get papers.mrl paper-17 --vector --json
+    """
+    with mrlstore.open(store, mode="r") as opened:
+        include = ("metadata", "document", "vector") if with_vector else ("metadata", "document")
+        records = opened.get(list(ids), namespace=namespace, include=include)
+    found = {record.id for record in records}
+    missing = [row_id for row_id in ids if row_id not in found]
+    if as_json:
+        output.print_json({"rows": [_plain(record) for record in records], "missing": missing})
+    else:
+        for record in records:
+            _print_record(record)
+        if missing:
+            output.errors().print(f"mrlstore: not there: {', '.join(missing)}")
+    return failures.ABSENT if missing else failures.DONE
+
+
+def _print_record(record: Record) -> None:
+    out = output.console()
+    out.print(record.id, style="bold")
+    table = output.facts_table()
+    for key, value in (record.metadata or {}).items():
+        table.add_row(key, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    if record.vector is not None:
+        head = ", ".join(f"{number:.4g}" for number in record.vector[:6])
+        table.add_row("vector", f"[{head}, …] {len(record.vector):,} dims")
+    if table.row_count:
+        out.print(table)
+    if record.document:
+        out.print(record.document)
+    out.print()
+
+
+@click.command()
+@store_argument
+@where_option
+@namespace_option
+@click.option("--all", "everywhere", is_flag=True, help="In all namespaces.")
+@json_option
+def count(
+    store: Path, where: dict[str, Any] | None, namespace: str, everywhere: bool, as_json: bool
+) -> None:
+    """Count rows, all or those that match a filter.
+
+    \b
+    Examples:
+      mrlstore count papers.mrl
+      mrlstore count papers.mrl --where '{"year": {"$gte": 2020}, "lang": {"$in": ["en", "de"]}}'
+    """
+    with mrlstore.open(store, mode="r") as opened:
+        rows = opened.count(where, namespace=None if everywhere else namespace)
+    if as_json:
+        output.print_json({"rows": rows})
+    else:
+        print(rows)
+
+
+def _plain(row: Any) -> dict[str, Any]:
+    """A hit or record as a dict; what was not asked for is left out."""
+    names = ("id", "namespace", "score", "metadata", "document", "vector")
+    values = {name: getattr(row, name, None) for name in names}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _first_line(text: str | None) -> str:
+    return " ".join((text or "").strip().split("\n\n")[0].split())[:300]
+
+
+def _short_json(value: Any) -> str:
+    return "" if not value else json.dumps(value, ensure_ascii=False)[:300]
