@@ -1,0 +1,134 @@
+"""Child processes for tests: forked from a warmed server that has opened no store, spoken to over pipes.
+
+Every wait has a limit, so that a child which hangs fails its test instead of hanging the suite. A body is
+a top-level function `body(pipe, *arguments)`; whatever it raises travels back and is raised by `receive`.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import multiprocessing
+import os
+import signal
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+PATIENCE_S = 120.0  # far beyond what any step takes, even on a machine that is busy with other things
+
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(["tests.warmed"])
+
+
+class ChildFailed(AssertionError):
+    """The body in a child raised; the message is its traceback."""
+
+
+class Child:
+    """One child process and the pipe to it."""
+
+    def __init__(self, body: Callable[..., None], *arguments: Any) -> None:
+        self.pipe, theirs = _context.Pipe()
+        self.process = _context.Process(target=_run, args=(body, theirs, arguments), daemon=True)
+        self.process.start()
+        theirs.close()
+
+    def send(self, message: Any) -> None:
+        """Hand a message to the body."""
+        self.pipe.send(message)
+
+    def receive(self, patience_s: float = PATIENCE_S) -> Any:
+        """Return the next message of the body; an error that it raised is raised here."""
+        if not self.pipe.poll(patience_s):
+            raise ChildFailed(f"child {self.process.pid} said nothing for {patience_s} s")
+        try:
+            kind, message = self.pipe.recv()
+        except EOFError:
+            self.process.join(PATIENCE_S)
+            raise ChildFailed(f"the child ended with code {self.process.exitcode}") from None
+        if kind == "error":
+            raise ChildFailed(message)
+        return message
+
+    def heard(self) -> Iterator[Any]:
+        """Messages that have arrived, up to the end of a child that was killed."""
+        while True:
+            try:
+                if not self.pipe.poll(0):
+                    return
+                kind, message = self.pipe.recv()
+            except (EOFError, OSError):
+                return
+            if kind == "error":
+                raise ChildFailed(message)
+            yield message
+
+    def kill(self) -> None:
+        """SIGKILL, and wait until it is gone."""
+        assert self.process.pid is not None
+        os.kill(self.process.pid, signal.SIGKILL)
+        self.join()
+
+    def join(self) -> int:
+        """Wait for the end; the exit code (negative: the signal that killed it)."""
+        self.process.join(PATIENCE_S)
+        if self.process.exitcode is None:
+            self.process.kill()
+            raise ChildFailed(f"child {self.process.pid} did not end")
+        return self.process.exitcode
+
+    def finish(self) -> None:
+        """Wait for a body that has nothing more to say; anything but a clean end is an error."""
+        for _ in self.heard():
+            pass
+        code = self.join()
+        for _ in self.heard():
+            pass
+        if code != 0:
+            raise ChildFailed(f"the child ended with code {code}")
+
+
+class Pipe:
+    """The child's end: plain send and receive."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    def send(self, message: Any) -> None:
+        """Say something to the test."""
+        self._connection.send(("said", message))
+
+    def receive(self) -> Any:
+        """Wait for the test's next message."""
+        if not self._connection.poll(PATIENCE_S):
+            raise TimeoutError("the test said nothing")
+        return self._connection.recv()
+
+    def waiting(self) -> bool:
+        """Whether the test has said something that was not received yet."""
+        return bool(self._connection.poll(0))
+
+
+def _run(body: Callable[..., None], connection: Any, arguments: tuple[Any, ...]) -> None:
+    faulthandler.enable()
+    try:
+        body(Pipe(connection), *arguments)
+    except BaseException:
+        connection.send(("error", traceback.format_exc()))
+        raise
+    finally:
+        connection.close()
+
+
+@contextmanager
+def children(*made: Child) -> Iterator[tuple[Child, ...]]:
+    """Whatever happens, no child outlives the test."""
+    try:
+        yield made
+    finally:
+        for child in made:
+            if child.process.is_alive():
+                child.process.kill()
+            child.process.join(PATIENCE_S)
+            child.pipe.close()

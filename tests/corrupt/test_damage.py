@@ -1,0 +1,174 @@
+"""Damaged files never crash or hang the process: a typed error, the right answer, or verify() finds it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mrlstore
+from tests.children import Child, children
+from tests.corrupt import damage
+from tests.corrupt.damage import Damage
+from tests.scale import FULL, figure
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("template") / "store.mrl"
+    damage.build_template(path)
+    return path
+
+
+def run(template: Path, work: Path, damages: list[Damage], *, must_be_found: bool) -> Counter[str]:
+    """Every damage in a child under a memory limit; what became of them, counted."""
+    assert damages
+    seen: Counter[str] = Counter()
+    wrong: list[str] = []
+    child = Child(damage.survive, str(template), str(work), damages)
+    with children(child):
+        trying: Any = None
+        while True:
+            try:
+                kind, what = child.receive()
+            except AssertionError as error:
+                raise AssertionError(f"{trying}: {error}") from None
+            if kind == "trying":
+                trying = what
+                continue
+            if kind == "end":
+                break
+            found = what["verify"].startswith("found")
+            seen[f"{what['answers'].split(':')[0]}, verify {what['verify'].split(':')[0]}"] += 1
+            if what["answers"].startswith("untyped") or what["verify"].startswith("untyped"):
+                wrong.append(f"{trying}: {what}")
+            elif what["answers"].startswith("wrong") and not found:
+                wrong.append(f"{trying}: a wrong answer that verify does not find: {what}")
+            elif must_be_found and not found:
+                wrong.append(f"{trying}: verify does not find it: {what}")
+        child.finish()
+    assert not wrong, f"{len(wrong)} of {len(damages)}:\n" + "\n".join(wrong[:20])
+    assert sum(seen.values()) == len(damages)
+    return seen
+
+
+def test_the_whole_template_is_judged_right(template: Path, tmp_path: Path) -> None:
+    """The harness itself: undamaged, everything is right and verify finds nothing."""
+    with mrlstore.open(template, mode="r") as store:
+        truth = damage.full_truth(store)
+    damage.copy_store(template, tmp_path / "copy", [])
+    assert damage.outcome(tmp_path / "copy", truth) == {"answers": "right", "verify": "ok"}
+    assert {Path(name).parent.parent.name for name in damage.files_of(template)} == {"parts"}
+
+
+@pytest.mark.parametrize("share", range(4 if FULL else 2))
+def test_flipped_bits_in_parts(template: Path, tmp_path: Path, share: int) -> None:
+    names = damage.files_of(template)
+    run(template, tmp_path, damage.flips(template, names, figure(400, 80), share), must_be_found=True)
+
+
+def test_flipped_bits_in_the_catalogue(template: Path, tmp_path: Path) -> None:
+    damages = damage.flips(template, ["catalogue.db"], figure(800, 80), 9)
+    run(template, tmp_path, damages, must_be_found=False)
+
+
+def test_cut_grown_zeroed_and_missing_files(template: Path, tmp_path: Path) -> None:
+    names = damage.files_of(template)
+    damages = damage.rough(template, names, 1)
+    run(template, tmp_path, damages[:: 1 if FULL else 2], must_be_found=True)
+
+
+def test_missing_part_folders(template: Path, tmp_path: Path) -> None:
+    folders = sorted({str(Path(name).parent) for name in damage.files_of(template)})
+    run(template, tmp_path, [Damage("missing", folder) for folder in folders], must_be_found=True)
+
+
+def test_swapped_files(template: Path, tmp_path: Path) -> None:
+    damages = damage.swaps(template, damage.files_of(template))
+    run(template, tmp_path, damages[:: 1 if FULL else 3], must_be_found=True)
+
+
+def test_nonsense_in_place_of_part_json(template: Path, tmp_path: Path) -> None:
+    descriptions = [name for name in damage.files_of(template) if name.endswith("part.json")]
+    chosen = descriptions if FULL else descriptions[:2]
+    damages = [Damage("json", name, value=i) for name in chosen for i in range(len(damage.PART_JSONS))]
+    run(template, tmp_path, damages, must_be_found=True)
+
+
+def test_a_damaged_catalogue_file(template: Path, tmp_path: Path) -> None:
+    size = (template / "catalogue.db").stat().st_size
+    damages = [Damage("truncate", "catalogue.db", cut) for cut in (0, 1, 15, 16, 99, 100, 4095, 4096, size // 2, size - 1)]
+    damages += [Damage("zero", "catalogue.db", page * 4096) for page in range(0, size // 4096, figure(1, 8))]
+    damages += [Damage("byte", "catalogue.db", i, 0xFF) for i in range(0, 100, figure(1, 5))]
+    run(template, tmp_path, damages, must_be_found=False)
+
+
+def test_a_missing_catalogue_is_corrupt_in_every_mode_and_never_made_anew(template: Path, tmp_path: Path) -> None:
+    for number, how in enumerate(["missing", "empty", "text"]):
+        copy = tmp_path / f"copy{number}"
+        damage.copy_store(template, copy, [])
+        if how == "missing":
+            (copy / "catalogue.db").unlink()
+        else:
+            (copy / "catalogue.db").write_bytes(b"" if how == "empty" else b"once upon a time " * 1000)
+        before = {p: p.stat().st_size for p in copy.rglob("*")}
+        for mode in ("a", "r", "x"):
+            with pytest.raises((mrlstore.CorruptStore, mrlstore.StoreExists), match=copy.name):
+                mrlstore.open(copy, mode=mode)
+        assert {p: p.stat().st_size for p in copy.rglob("*")} == before, "an open of a damaged store changed it"
+
+
+def test_parts_of_another_store_are_refused_or_found(template: Path, tmp_path: Path) -> None:
+    """Same layout, other rows: checksums of the parts agree with themselves, not with the catalogue."""
+    other = tmp_path / "other.mrl"
+    damage.build_template(other)
+    copy = tmp_path / "copy.mrl"
+    damage.copy_store(template, copy, damage.files_of(template))
+    mine = sorted((copy / "parts").iterdir())
+    theirs = sorted((other / "parts").iterdir())
+    assert len(mine) == len(theirs)
+    by_size = {tuple(sorted((f.name, f.stat().st_size) for f in p.iterdir())): p for p in theirs}
+    for part in mine:
+        twin = by_size.get(tuple(sorted((f.name, f.stat().st_size) for f in part.iterdir())), theirs[0])
+        for file in part.iterdir():
+            file.unlink()
+        for file in twin.iterdir():
+            (part / file.name).write_bytes(file.read_bytes())
+    try:
+        with mrlstore.open(copy, auto_maintain=False) as store:
+            assert not store.verify().ok
+    except mrlstore.CorruptStore:
+        pass
+
+
+def test_a_damaged_index_is_scanned_around_once_verify_has_marked_it(template: Path, tmp_path: Path) -> None:
+    with mrlstore.open(template, mode="r") as store:
+        truth = damage.full_truth(store)
+    index = [name for name in damage.files_of(template) if Path(name).name.startswith("neighbours")]
+    assert index
+    copy = tmp_path / "copy.mrl"
+    damage.copy_store(template, copy, index)
+    for name in index:
+        size = (copy / name).stat().st_size
+        Damage("flip", name, size // 2, 3).inflict(copy)
+    with mrlstore.open(copy, auto_maintain=False) as store:
+        assert not store.verify().ok
+    with mrlstore.open(copy, auto_maintain=False) as store, pytest.warns(mrlstore.DamagedPartWarning):
+        found = [(hit.id, hit.score) for hit in store.query(damage.QUERIES[0], k=10)]
+        assert store.stats().damaged_parts >= 1
+    assert set(found) <= set(truth["all0"])
+    assert len(found) == 10
+
+
+def test_verify_says_where_and_what_to_do(template: Path, tmp_path: Path) -> None:
+    vectors = next(name for name in damage.files_of(template) if name.endswith("vectors.npy"))
+    copy = tmp_path / "copy.mrl"
+    damage.copy_store(template, copy, [vectors])
+    Damage("flip", vectors, (copy / vectors).stat().st_size - 5, 2).inflict(copy)
+    with mrlstore.open(copy, auto_maintain=False) as store:
+        report = store.verify()
+    assert not report.ok
+    assert any("vectors" in problem.path + problem.what for problem in report.problems)
+    assert all(problem.path and problem.what and problem.remedy for problem in report.problems)

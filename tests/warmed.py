@@ -1,0 +1,12 @@
+"""Imported once by the server that children are forked from: the heavy imports and the kernels."""
+
+from __future__ import annotations
+
+import apsw  # noqa: F401
+import hnswlib  # noqa: F401
+import numpy  # noqa: F401
+
+import mrlstore  # noqa: F401
+import mrlstore.kernels  # noqa: F401
+import mrlstore.store  # noqa: F401
+import tests.oracle  # noqa: F401
