@@ -1,0 +1,242 @@
+"""Metadata in, one blob of columns out: a stream of JSON texts is taken apart into one column per path."""
+
+from __future__ import annotations
+
+import json
+from array import array
+from collections.abc import Iterable
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrlstore.columns.dictionary import is_odd, sortable
+from mrlstore.columns.layout import (
+    FALSE,
+    FIRST,
+    MAX_FIELDS,
+    MISSING,
+    NULL,
+    ODD,
+    PRESENT,
+    TRUE,
+    Field,
+    InvalidColumns,
+    assemble,
+)
+from mrlstore.where import MAX_PATH, resolve
+
+MAX_CANDIDATES: Final = 4_096  # paths that are followed while the rows stream by; later ones get no column
+_EXACT: Final = 2**53  # up to here float64 holds every whole number
+_INT64: Final = 2**63
+
+
+def build_columns(metadatas: Iterable[str | None], n: int) -> NDArray[np.uint8]:
+    """The columns of n rows, as one blob uint8 [bytes] for `open_columns`.
+
+    `metadatas` are the rows' JSON objects as text, or None, in row order; they are read once and not
+    kept. At most 256 paths get a column, those that most rows have; the blob tells which rows have
+    others. Memory: 8 bytes for each value of a field, and each field's distinct values once.
+    Raises InvalidColumns if a text is no JSON object or if there are not exactly n of them.
+    """
+    candidates: dict[str, _Column] = {}
+    overflow = array("I")  # rows with a value that no candidate takes
+    row = -1
+    for row, text in enumerate(metadatas):
+        if row >= n:
+            raise InvalidColumns(f"more rows than the {n} announced")
+        if text is not None and not _add_row(candidates, row, _parsed(text, row)):
+            overflow.append(row)
+    if row + 1 != n:
+        raise InvalidColumns(f"{row + 1} rows instead of the {n} announced")
+    names = sorted(candidates, key=lambda name: (-len(candidates[name].rows), name))
+    beyond = np.zeros(n, dtype=np.bool_)
+    beyond[_uint32(overflow)] = True
+    for name in names[MAX_FIELDS:]:
+        beyond[_uint32(candidates.pop(name).rows)] = True
+    fields = [candidates.pop(name).finish(name, n) for name in names[:MAX_FIELDS]]
+    return assemble(n, fields, np.packbits(beyond) if beyond.any() else np.empty(0, dtype=np.uint8))
+
+
+def _parsed(text: str, row: int) -> dict[str, Any]:
+    try:
+        metadata = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidColumns(f"row {row}: the metadata is not valid JSON: {error}") from None
+    if not isinstance(metadata, dict):
+        raise InvalidColumns(f"row {row}: the metadata is a JSON {type(metadata).__name__}, not an object")
+    return metadata
+
+
+def _add_row(candidates: dict[str, _Column], row: int, metadata: dict[str, Any]) -> bool:
+    """Add a row's values to the candidates' columns; False if some value found no column."""
+    complete = True
+    for path, value in _flat(metadata):
+        column = candidates.get(path)
+        if column is None:
+            if len(candidates) >= MAX_CANDIDATES:
+                complete = False
+                continue
+            column = candidates[path] = _Column()
+        column.add(row, value)
+    return complete
+
+
+def _flat(metadata: dict[str, Any]) -> Iterable[tuple[str, Any]]:
+    """Every path of a row that resolves to something, and what it resolves to, each path once."""
+    simple = True
+    for key, value in metadata.items():
+        if type(value) is dict or len(key) > MAX_PATH:
+            simple = False
+            break
+    if simple:
+        return metadata.items()  # their paths are the keys
+    pairs = _walk(metadata)
+    paths = {path for path, _ in pairs}
+    if len(paths) == len(pairs):
+        return pairs
+    return [(path, resolve(metadata, path)) for path in paths]
+
+
+def _walk(metadata: dict[str, Any]) -> list[tuple[str, Any]]:
+    """All values under their keys joined with dots; two may share a path, if keys hold dots themselves."""
+    found: list[tuple[str, Any]] = []
+    todo = [("", metadata)]
+    while todo:
+        prefix, inner = todo.pop()
+        for key, value in inner.items():
+            path = prefix + key
+            if len(path) <= MAX_PATH:  # a filter cannot name a longer one, nor what is below it
+                found.append((path, value))
+                if type(value) is dict:
+                    todo.append((path + ".", value))
+    return found
+
+
+class _Column:
+    """One path's values so far. Distinct ones are numbered as they come, from FIRST on."""
+
+    def __init__(self) -> None:
+        self.rows = array("I")
+        self.codes = array("I")  # one for each of `rows`
+        self.member_rows = array("I")
+        self.member_codes = array("I")
+        self.numbers: dict[int | float, int] = {}  # 1 and 1.0 are one key, as they should be
+        self.strings: dict[str, int] = {}
+        self.next_code = FIRST
+
+    def add(self, row: int, value: Any) -> None:
+        """The row has this value at the path."""
+        self.rows.append(row)
+        if type(value) is not list:
+            self.codes.append(self._code(value))
+            return
+        self.codes.append(PRESENT)
+        for code in {self._code(member) for member in value}:
+            if code != PRESENT:
+                self.member_rows.append(row)
+                self.member_codes.append(code)
+
+    def _code(self, value: Any) -> int:
+        kind = type(value)
+        if kind is str:
+            return self._numbered(self.strings, value)
+        if kind is int or kind is float:
+            return self._numbered(self.numbers, value) if value == value else PRESENT  # NaN equals nothing
+        if value is None:
+            return NULL
+        if kind is bool:
+            return TRUE if value else FALSE
+        return PRESENT
+
+    def _numbered(self, known: dict[Any, int], value: Any) -> int:
+        code = known.get(value)
+        if code is None:
+            if is_odd(value):
+                return ODD
+            code = known[value] = self.next_code
+            self.next_code += 1
+        return code
+
+    def finish(self, name: str, n: int) -> Field:
+        """The column as it is stored: codes in the order of their values, dense or sparse."""
+        numbers = _Numbers(self.numbers)
+        strings = sorted(self.strings)
+        final = np.arange(self.next_code, dtype=np.uint32)
+        in_order = [self.numbers[value] for value in numbers.in_order]
+        in_order += [self.strings[value] for value in strings]
+        final[np.array(in_order, dtype=np.int64)] = np.arange(FIRST, self.next_code, dtype=np.uint32)
+        width = np.dtype("<u1" if self.next_code <= 2**8 else "<u2" if self.next_code <= 2**16 else "<u4")
+        codes = final[_uint32(self.codes)].astype(width)
+        member_codes = final[_uint32(self.member_codes)].astype(width)
+        rows = _uint32(self.rows)
+        string_ends, heap = _heap([text.encode(errors="surrogatepass") for text in strings])
+        big_ends, bigs = _heap([sortable(value) for value in numbers.bigs])
+        ends = np.dtype("<u4" if max(heap.size, bigs.size) < 2**32 else "<u8")
+        # A dense column is faster to read; it may take up to twice the room of a sparse one.
+        dense = n * width.itemsize <= 2 * rows.size * (width.itemsize + 4)
+        if dense:
+            every = np.full(n, MISSING, dtype=width)
+            every[rows] = codes
+            codes, rows = every, rows[:0]
+        return Field(
+            name=name,
+            dense=dense,
+            present=len(self.rows),
+            odd_scalars=int(np.count_nonzero(codes == ODD)),
+            odd_members=int(np.count_nonzero(member_codes == ODD)),
+            codes=codes,
+            rows=rows,
+            member_codes=member_codes,
+            member_rows=_uint32(self.member_rows),
+            ints=numbers.ints,
+            floats=numbers.floats,
+            big_ends=big_ends.astype(ends),
+            bigs=bigs,
+            string_ends=string_ends.astype(ends),
+            strings=heap,
+        )
+
+
+class _Numbers:
+    """Distinct numbers, sorted into the three arrays of a dictionary."""
+
+    def __init__(self, numbers: Iterable[int | float]) -> None:
+        ints: list[int] = []
+        floats: list[float] = []
+        bigs: list[int] = []
+        for value in sorted(numbers):
+            if isinstance(value, float) and not value.is_integer():
+                floats.append(value)
+            elif -_INT64 <= value < _INT64:
+                ints.append(int(value))
+            elif _is_float(value):
+                floats.append(float(value))
+            else:
+                bigs.append(int(value))
+        # One array takes one comparison instead of two, so the whole numbers join the others if they can.
+        if floats and ints and ints[0] >= -_EXACT and ints[-1] <= _EXACT:
+            floats = sorted([*floats, *map(float, ints)])
+            ints = []
+        self.in_order: list[int | float] = [*ints, *floats, *bigs]
+        self.ints = np.array(ints, dtype="<i8")
+        self.floats = np.array(floats, dtype="<f8")
+        self.bigs = bigs
+
+
+def _is_float(value: int | float) -> bool:
+    try:
+        return float(value) == value
+    except OverflowError:
+        return False
+
+
+def _heap(items: list[bytes]) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    """Where each item ends, and the items' bytes, each closed by 0xFF."""
+    lengths = np.fromiter(map(len, items), dtype=np.int64, count=len(items)) + 1
+    closed = b"\xff".join([*items, b""])
+    return np.cumsum(lengths), np.frombuffer(closed, dtype=np.uint8)
+
+
+def _uint32(values: array[int]) -> NDArray[np.uint32]:
+    return np.frombuffer(values, dtype=np.uint32) if len(values) else np.empty(0, dtype=np.uint32)

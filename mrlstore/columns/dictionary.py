@@ -1,0 +1,184 @@
+"""A field's dictionary: where among its sorted distinct values an operand stands, as intervals of codes.
+
+Numbers lie in three sorted arrays (ints, floats, bigs), each compared exactly with an operand of any
+Python number type; strings lie in UTF-8, whose byte order is the order of code points.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrlstore.columns.layout import FALSE, FIRST, NULL, SEPARATOR, TRUE, Field
+from mrlstore.where import Ordering, Scalar
+
+Interval = tuple[int, int]  # codes from the first up to the second, which is not included
+
+MAX_CHARACTERS: Final = (
+    256  # a longer string, or a whole number of more bits than eight times as many, is ODD
+)
+_MAX_ITEM_BYTES: Final = 4 * MAX_CHARACTERS
+_CHUNK_BYTES: Final = 1 << 20
+_INT64: Final = np.iinfo(np.int64)
+
+
+def is_odd(value: Any) -> bool:
+    """Whether a scalar is too large for the dictionary, so that only the row's JSON can tell."""
+    if isinstance(value, str):
+        return len(value) > MAX_CHARACTERS
+    return isinstance(value, int) and value.bit_length() > 8 * MAX_CHARACTERS
+
+
+def sortable(value: int) -> bytes:
+    """Bytes whose order is the order of the whole numbers; up to 2^524,280 in size."""
+    magnitude = abs(value).to_bytes((value.bit_length() + 7) // 8, "big")
+    positive = len(magnitude).to_bytes(2, "big") + magnitude
+    return b"\1" + positive if value >= 0 else b"\0" + bytes(255 - byte for byte in positive)
+
+
+def equal_to(field: Field, values: Iterable[Scalar]) -> list[Interval]:
+    """The codes of these values, as sorted disjoint intervals."""
+    codes: set[int] = set()
+    for value in values:
+        if value is None:
+            codes.add(NULL)
+        elif isinstance(value, bool):
+            codes.add(TRUE if value else FALSE)
+        else:
+            cuts = [_cut_strings(field, value)] if isinstance(value, str) else _cut_numbers(field, value)
+            codes.update(left for left, right, _, _ in cuts if left < right)
+    return merged((code, code + 1) for code in codes)
+
+
+def ordered(field: Field, op: Ordering, operand: int | float | str) -> list[Interval]:
+    """The codes of the values of the operand's type that stand in this order to it."""
+    cuts = [_cut_strings(field, operand)] if isinstance(operand, str) else _cut_numbers(field, operand)
+    found: list[Interval] = []
+    for left, right, start, stop in cuts:
+        bounds = {"$gt": (right, stop), "$gte": (left, stop), "$lt": (start, left), "$lte": (start, right)}
+        found.append(bounds[op])
+    return merged(found)
+
+
+def merged(intervals: Iterable[Interval]) -> list[Interval]:
+    """The same codes in as few intervals as they take, ascending; empty ones are dropped."""
+    found: list[Interval] = []
+    for start, stop in sorted(intervals):
+        if start >= stop:
+            continue
+        if found and start <= found[-1][1]:
+            found[-1] = (found[-1][0], max(stop, found[-1][1]))
+        else:
+            found.append((start, stop))
+    return found
+
+
+def containing(field: Field, needle: str, candidates: NDArray[Any] | None) -> NDArray[np.bool_]:
+    """The codes of the strings that contain the needle, bool [field.size].
+
+    All strings are searched, or only those of the codes in `candidates`, where these are few.
+    """
+    first = field.size - field.string_ends.size
+    table = np.zeros(field.size, dtype=np.bool_)
+    if candidates is not None and candidates.size * 8 < field.string_ends.size:
+        wanted = needle.encode()
+        for code in np.unique(candidates[(candidates >= first) & (candidates < field.size)]).tolist():
+            table[code] = wanted in _item(field.string_ends, field.strings, code - first)
+    elif needle:
+        _search(field, needle.encode(), table[first:])
+    else:
+        table[first:] = True
+    return table
+
+
+def _search(field: Field, needle: bytes, table: NDArray[np.bool_]) -> None:
+    """Mark the strings that contain the needle. The separator, never part of UTF-8, stops hits across."""
+    start, size = 0, field.strings.size
+    while start < size:
+        stop = min(start + _CHUNK_BYTES, size)
+        separators = np.flatnonzero(field.strings[stop - 1 : stop + _MAX_ITEM_BYTES] == SEPARATOR)
+        stop += int(separators[0]) if separators.size else 0
+        pieces = field.strings[start:stop].tobytes().split(needle)
+        steps = np.fromiter(map(len, pieces), dtype=np.int64, count=len(pieces))[:-1] + len(needle)
+        positions = start - len(needle) + np.cumsum(steps)
+        hits = np.searchsorted(field.string_ends, positions.astype(field.string_ends.dtype), side="right")
+        table[hits[hits < table.size]] = True
+        start = stop
+
+
+def _cut_strings(field: Field, value: str) -> tuple[int, int, int, int]:
+    start = field.size - field.string_ends.size
+    left, right = _bisect(field.string_ends, field.strings, value.encode())
+    return start + left, start + right, start, field.size
+
+
+def _cut_numbers(field: Field, value: int | float) -> list[tuple[int, int, int, int]]:
+    """For each array of numbers, as codes: where values >= and > the operand begin; its first and last."""
+    cuts = []
+    start = FIRST
+    parts: list[tuple[int, Callable[[], tuple[int, int]]]] = [
+        (field.ints.size, lambda: _cut_ints(field.ints, value)),
+        (field.floats.size, lambda: _cut_floats(field.floats, value)),
+        (field.big_ends.size, lambda: _cut_bigs(field, value)),
+    ]
+    for size, cut in parts:
+        if size:
+            left, right = cut()
+            cuts.append((start + left, start + right, start, start + size))
+        start += size
+    return cuts
+
+
+def _cut_ints(ints: NDArray[np.int64], value: int | float) -> tuple[int, int]:
+    if isinstance(value, float) and math.isinf(value):
+        return (ints.size, ints.size) if value > 0 else (0, 0)
+    low, high = math.ceil(value), math.floor(value)
+    if low > _INT64.max or high < _INT64.min:
+        return (ints.size, ints.size) if low > 0 else (0, 0)
+    left = np.searchsorted(ints, np.int64(low), side="left")
+    return int(left), int(np.searchsorted(ints, np.int64(high), side="right"))
+
+
+def _cut_floats(floats: NDArray[np.float64], value: int | float) -> tuple[int, int]:
+    try:
+        nearest = float(value)
+    except OverflowError:
+        nearest = math.inf if value > 0 else -math.inf
+    # No float64 lies between the operand and the float64 next to it, so that one stands for it.
+    left = np.searchsorted(floats, nearest, side="left" if nearest >= value else "right")
+    return int(left), int(np.searchsorted(floats, nearest, side="right" if nearest <= value else "left"))
+
+
+def _cut_bigs(field: Field, value: int | float) -> tuple[int, int]:
+    size = field.big_ends.size
+    if isinstance(value, float) and math.isinf(value):
+        return (size, size) if value > 0 else (0, 0)
+    low, high = math.ceil(value), math.floor(value)
+    if is_odd(low):  # beyond every number in the dictionary
+        return (size, size) if low > 0 else (0, 0)
+    left, right = _bisect(field.big_ends, field.bigs, sortable(low))
+    return left, right if low == high else left
+
+
+def _bisect(ends: NDArray[Any], data: NDArray[np.uint8], wanted: bytes) -> tuple[int, int]:
+    """How many items are below `wanted`, and how many are not above it."""
+    low, high = 0, ends.size
+    while low < high:
+        middle = (low + high) // 2
+        if _item(ends, data, middle) < wanted:
+            low = middle + 1
+        else:
+            high = middle
+    found = low < ends.size and _item(ends, data, low) == wanted
+    return low, low + found
+
+
+def _item(ends: NDArray[Any], data: NDArray[np.uint8], number: int) -> bytes:
+    """One string or big number; never more than an item may have, whatever the offsets say."""
+    start = int(ends[number - 1]) if number else 0
+    stop = min(int(ends[number]) - 1, start + _MAX_ITEM_BYTES)
+    return data[start : max(start, stop)].tobytes()
