@@ -7,8 +7,11 @@ with how much effort, is the plan's business; several groups are put together by
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +26,7 @@ class GroupIndex:
 
     prefix_dim: int
     codes: NDArray[np.uint8]  # [n, stride]: biased int8 codes, zero padding, float32 scale in the last 4 bytes
-    rotation: NDArray[np.int8] | None  # [c, padded prefix]: rows of the rotation, None for native codes
+    rotation: NDArray[np.uint8] | None  # [c, padded prefix]: biased int8, None for native codes
     rotation_scales: NDArray[np.float32] | None  # [c]
     neighbours: NDArray[np.uint32] | None  # [n, width], rows of this group, padded with 0xFFFFFFFF
     entries: NDArray[np.uint32]  # [e] rows where a walk may start
@@ -33,12 +36,17 @@ class GroupIndex:
 
 @dataclass(frozen=True)
 class Group:
-    """The rows that are searched together."""
+    """The rows that are searched together. Keep the object: it caches what the kernels need to know of it."""
 
-    vectors: NDArray[np.float16]  # [n, dim], unit rows, C-contiguous
+    vectors: NDArray[np.float16]  # [n, dim], unit rows, C-contiguous; may be seen as uint16
     inv_norms: NDArray[np.float32]  # [n], 1 / length of the stored float16 row
     keys: NDArray[np.int64]  # [n], for ties: equal scores go by key ascending
     index: GroupIndex | None = None
+
+    @functools.cached_property
+    def table(self) -> NDArray[np.int64]:
+        """int64 [FIELDS], see kernels/table.py: addresses and sizes, valid while this object lives."""
+        return _table(self)
 
 
 @dataclass(frozen=True)
@@ -61,9 +69,10 @@ class Found:
 
 def prepare(vector: NDArray[np.float32], prefix_dim: int) -> Query:
     """Normalise a checked query: float32 [dim], finite, of a length above zero."""
-    norm = np.sqrt(np.dot(vector, vector, out=None).astype(np.float64))
-    unit = np.ascontiguousarray(vector / norm, dtype=np.float32)
-    return Query(unit, float(np.linalg.norm(unit[:prefix_dim])))
+    unit = np.empty(len(vector), np.float32)
+    kernels = _kernels()
+    prefix_norm = kernels.normalise(np.array(vector, np.float32), prefix_dim, unit)
+    return Query(unit, prefix_norm)
 
 
 def search_graph(
@@ -75,16 +84,32 @@ def search_graph(
     allowed: NDArray[np.bool_] | None = None,
     *,
     patience: int = 0,
-    margin: float = 0.0,
     advise: Advise | None = None,
 ) -> Found:
     """Walk the graph, re-rank the best `shortlist` rows exactly, give the best k.
 
     `allowed` is bool [n]: other rows are passed through but never kept. If k allowed rows exist, k come back.
-    `patience` and `margin` end the walk and the re-ranking early (0: never); `advise` is called with the
-    shortlist's rows before they are read.
+    With `patience` the walk ends when the best k have stood for so many steps. `advise` is called with the
+    shortlist's rows, int64, before they are read.
     """
-    return search_scan(group, query, k, shortlist, allowed, advise=advise)
+    index = group.index
+    if index is None or index.neighbours is None or query.prefix_norm < SHORT_PREFIX:
+        return search_scan(group, query, k, shortlist, allowed, advise=advise)
+    n = len(group.keys)
+    shortlist = min(max(shortlist, k), n)
+    ef = min(max(ef, shortlist), n)
+    kernels, work = _kernels(), _reserve(group, index, ef, k, shortlist)
+    found = kernels.search_walk(
+        group.table, query.vector, _address(allowed), ef, shortlist, 0 if advise else k, patience,
+        work.scores, work.best_rows, work.beam_scores, work.beam_rows, work.marks, work.seen, work.pending,
+        work.listed, work.padded, work.code, work.rotated_code, work.counts,
+    )  # fmt: skip
+    visited, reranked, kept = work.counts[:3].tolist()
+    if kept < ef and kept < (n if allowed is None else np.count_nonzero(allowed)) - len(index.unprefixed):
+        return search_scan(group, query, k, shortlist, allowed, advise=advise)
+    if advise:
+        found = _rerank(group, query, k, found, advise)
+    return Found(work.best_rows[:found].copy(), work.scores[:found].copy(), visited, reranked)
 
 
 def search_scan(
@@ -94,11 +119,23 @@ def search_scan(
     shortlist: int,
     allowed: NDArray[np.bool_] | None = None,
     *,
-    margin: float = 0.0,
     advise: Advise | None = None,
 ) -> Found:
     """Score the codes of all allowed rows, re-rank the best `shortlist` exactly, give the best k."""
-    return search_exact(group, query, k, allowed)
+    index = group.index
+    if index is None or query.prefix_norm < SHORT_PREFIX:
+        return search_exact(group, query, k, allowed)
+    shortlist = min(max(shortlist, k), len(group.keys))
+    kernels, work = _kernels(), _reserve(group, index, 0, k, shortlist)
+    found = kernels.search_scan(
+        group.table, query.vector, _address(allowed), shortlist, 0 if advise else k,
+        work.scores, work.best_rows, work.list_scores, work.listed, work.padded, work.code, work.rotated_code,
+        work.counts,
+    )  # fmt: skip
+    visited, reranked = work.counts[:2].tolist()
+    if advise:
+        found = _rerank(group, query, k, found, advise)
+    return Found(work.best_rows[:found].copy(), work.scores[:found].copy(), visited, reranked)
 
 
 def search_exact(
@@ -109,15 +146,111 @@ def search_exact(
     dim: int | None = None,
 ) -> Found:
     """Score every allowed row on its full vector; with `dim`, by the cosine of the first `dim` dims."""
-    rows = np.arange(len(group.keys)) if allowed is None else np.flatnonzero(allowed)
-    d = group.vectors.shape[1] if dim is None else dim
-    vectors = group.vectors.view(np.float16)[rows, :d].astype(np.float32)
-    unit = query.vector[:d]
-    if d == group.vectors.shape[1]:
-        inverse = group.inv_norms[rows]
-    else:
-        unit = unit / max(np.linalg.norm(unit), 1e-30)
-        inverse = 1 / np.maximum(np.linalg.norm(vectors, axis=1), 1e-30)
-    scores = np.clip((vectors @ unit) * inverse, -1, 1).astype(np.float32)
-    best = np.lexsort((group.keys[rows], -scores))[:k]
-    return Found(rows[best].astype(np.int64), scores[best], 0, len(rows))
+    vector, width = query.vector, group.vectors.shape[1]
+    if dim is not None and dim < width:
+        vector = np.array(vector[:dim])
+        vector /= max(np.sqrt(np.dot(vector, vector)), np.float32(1e-30))
+    k = min(k, len(group.keys))
+    kernels, work = _kernels(), _scratch()
+    work.reserve(0, 0, k, 0, 0, 0)
+    found = kernels.exact(
+        group.table, vector, len(vector), _address(allowed), k, work.scores, work.best_rows, work.counts
+    )
+    return Found(work.best_rows[:found].copy(), work.scores[:found].copy(), 0, int(work.counts[1]))
+
+
+def warm() -> None:
+    """Compile the kernels, or load them from the cache, so that the first search does not wait for it."""
+    _kernels()
+
+
+def _rerank(group: Group, query: Query, k: int, count: int, advise: Advise) -> int:
+    """The second stage apart, after the shortlist's rows were announced."""
+    work = _scratch()
+    advise(work.listed[:count])
+    found: int = _kernels().rerank(
+        group.table, query.vector, work.listed, count, k, work.scores, work.best_rows
+    )
+    return found
+
+
+def _reserve(group: Group, index: GroupIndex, beam: int, k: int, shortlist: int) -> Any:
+    work = _scratch()
+    stride = index.codes.shape[1] if index.rotation is None else max(index.codes.shape[1], index.rotation.shape[1])
+    width = 0 if index.neighbours is None else index.neighbours.shape[1]
+    work.reserve(len(group.keys), beam, k, shortlist + len(index.unprefixed), stride, max(3 * width, 64))
+    return work
+
+
+def _address(array: NDArray[Any] | None) -> int:
+    if array is None:
+        return 0
+    if array.itemsize != 1 or not array.flags.c_contiguous:
+        raise ValueError("allowed must be bool [n] and contiguous")
+    return int(array.__array_interface__["data"][0])
+
+
+def _table(group: Group) -> NDArray[np.int64]:
+    """Check shapes once, then note where everything is."""
+    from .kernels import table as t
+
+    n, dim = group.vectors.shape
+    table = np.zeros(t.FIELDS, np.int64)
+
+    def put(field: int, array: NDArray[Any] | None, itemsize: int, shape: tuple[int, ...]) -> None:
+        if array is None or array.size == 0:
+            return
+        if array.itemsize != itemsize or array.shape != shape or not array.flags.c_contiguous:
+            raise ValueError(f"array {field} of a group: {array.dtype} {array.shape}, not {shape}")
+        table[field] = array.__array_interface__["data"][0]
+
+    put(t.VECTORS, group.vectors, 2, (n, dim))
+    put(t.INV_NORMS, group.inv_norms, 4, (n,))
+    put(t.KEYS, group.keys, 8, (n,))
+    table[t.ROWS], table[t.DIM] = n, dim
+    index = group.index
+    if index is None:
+        return table
+    stride, entries = index.codes.shape[1], len(index.entries)
+    if stride % 64 or not 0 < index.prefix_dim <= dim:
+        raise ValueError(f"codes of {stride} bytes for a prefix of {index.prefix_dim} of {dim} dims")
+    table[t.STRIDE], table[t.PREFIX_DIM] = stride, index.prefix_dim
+    put(t.CODES, index.codes, 1, (n, stride))
+    put(t.ENTRIES, index.entries, 4, (entries,))
+    put(t.ENTRY_CODES, index.entry_codes, 1, (entries, stride))
+    table[t.ENTRY_COUNT] = entries
+    put(t.UNPREFIXED, index.unprefixed, 4, (len(index.unprefixed),))
+    table[t.UNPREFIXED_COUNT] = len(index.unprefixed)
+    if index.neighbours is not None:
+        put(t.NEIGHBOURS, index.neighbours, 4, (n, index.neighbours.shape[1]))
+        table[t.WIDTH] = index.neighbours.shape[1]
+    if index.rotation is not None and index.rotation_scales is not None:
+        code_dim, padded = index.rotation.shape
+        if padded % 64 or padded < index.prefix_dim or code_dim > stride - 4:
+            raise ValueError(f"rotation of shape {index.rotation.shape} for codes of {stride} bytes")
+        put(t.ROTATION, index.rotation, 1, (code_dim, padded))
+        put(t.ROTATION_SCALES, index.rotation_scales, 4, (code_dim,))
+        table[t.ROTATION_STRIDE], table[t.CODE_DIM] = padded, code_dim
+    elif stride < index.prefix_dim + 4:
+        raise ValueError(f"codes of {stride} bytes for a prefix of {index.prefix_dim} dims")
+    return table
+
+
+@functools.cache
+def _kernels() -> SimpleNamespace:
+    """The compiled kernels; numba is imported here, at the first search."""
+    from .kernels import rerank, scan, walk
+
+    return SimpleNamespace(
+        search_walk=walk.search_walk.ready(),
+        search_scan=scan.search_scan.ready(),
+        rerank=rerank.rerank.ready(),
+        exact=rerank.exact.ready(),
+        normalise=rerank.normalise.ready(),
+    )
+
+
+def _scratch() -> Any:
+    from .kernels.scratch import scratch
+
+    return scratch()

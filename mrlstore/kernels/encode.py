@@ -1,0 +1,57 @@
+"""The query's code: its prefix, rotated where the index says so, as int8 with one scale."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from . import table as t
+from .dot import dot_codes, largest, load_float, quantise
+from .jit import device
+
+NO_PREFIX = np.float32(-4)
+
+
+@device
+def encode_query(table: Any, query: Any, padded: Any, code: Any, rotated_code: Any) -> Any:
+    """Write the query's int8 code; gives (its address, scale, 128 x the sum of its codes).
+
+    query: float32 [dim]; padded: float32 [>= max(stride, rotation stride)]; code, rotated_code: int8, same.
+    """
+    prefix, stride = table[t.PREFIX_DIM], table[t.STRIDE]
+    rotated = table[t.ROTATION] != 0
+    length = table[t.ROTATION_STRIDE] if rotated else stride
+    squares = np.float32(0)
+    for i in range(prefix):
+        padded[i] = query[i]
+        squares += query[i] * query[i]
+    for i in range(prefix, length):
+        padded[i] = np.float32(0)
+    if not squares > 0:
+        squares = np.float32(1)
+    peak = max(largest(padded.ctypes.data, length), np.float32(1e-30))
+    total = quantise(padded.ctypes.data, length, np.float32(127) / peak, code.ctypes.data)
+    scale = peak / (np.float32(127) * np.sqrt(squares))
+    if not rotated:
+        return code.ctypes.data, scale, 128 * np.int64(total)
+    for j in range(table[t.CODE_DIM]):
+        product = dot_codes(table[t.ROTATION] + j * length, code.ctypes.data, length) - 128 * np.int64(total)
+        padded[j] = np.float32(product) * load_float(table[t.ROTATION_SCALES] + 4 * j) * scale
+    for j in range(table[t.CODE_DIM], stride):
+        padded[j] = np.float32(0)
+    peak = max(largest(padded.ctypes.data, stride), np.float32(1e-30))
+    total = quantise(padded.ctypes.data, stride, np.float32(127) / peak, rotated_code.ctypes.data)
+    return rotated_code.ctypes.data, peak / np.float32(127), 128 * np.int64(total)
+
+
+@device
+def score_code(address: Any, stride: Any, code: Any, scale: Any, bias: Any) -> Any:
+    """The approximate cosine of the prefixes: one stored code row against the query's code.
+
+    NO_PREFIX for rows whose prefix is too short for a code: their scale is zero.
+    """
+    own = load_float(address + stride - 4)
+    if own == np.float32(0):
+        return NO_PREFIX
+    return np.float32(dot_codes(address, code, stride) - bias) * (own * scale)

@@ -1,0 +1,92 @@
+"""Scan the codes of a group: the way for small groups and for filters that let few rows through."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from . import table as t
+from .dot import load_byte, load_row, prefetch
+from .encode import NO_PREFIX, encode_query, score_code
+from .jit import device, kernel
+from .rerank import rerank_rows
+from .topk import best_first, offer
+
+AHEAD = 4  # allowed rows that are prefetched before they are scored
+
+
+@device
+def scan_codes(table: Any, code: Any, scale: Any, bias: Any, allowed: Any, limit: Any, scores: Any, rows: Any) -> Any:
+    """Heap of the best `limit` allowed rows by code; gives (size, rows scored)."""
+    n, stride, codes = table[t.ROWS], table[t.STRIDE], table[t.CODES]
+    size, scored, row, ahead = 0, 0, 0, 0
+    between = 0  # allowed rows between row and ahead, prefetched and not yet scored
+    while row < n:
+        while between < AHEAD and ahead < n:
+            if allowed == 0 or load_byte(allowed + ahead) != 0:
+                prefetch(codes + ahead * stride, stride)
+                between += 1
+            ahead += 1
+        if allowed == 0 or load_byte(allowed + row) != 0:
+            between -= 1
+            scored += 1
+            score = score_code(codes + row * stride, stride, code, scale, bias)
+            if score > NO_PREFIX:
+                size = offer(scores, rows, size, limit, score, row, table[t.KEYS])
+        row += 1
+    return size, scored
+
+
+@device
+def add_unprefixed(table: Any, allowed: Any, listed: Any, count: Any) -> Any:
+    """Put the rows without a usable prefix, which no code can find, behind the shortlist; gives its new length.
+
+    Their list is ascending; what is not (damage) is passed over, so no row comes twice.
+    """
+    n, previous = np.uint64(table[t.ROWS]), np.int64(-1)
+    for i in range(table[t.UNPREFIXED_COUNT]):
+        row = np.int64(load_row(table[t.UNPREFIXED] + 4 * i))
+        if np.uint64(row) >= n or row <= previous:
+            continue
+        previous = row
+        if allowed == 0 or load_byte(allowed + row) != 0:
+            listed[count] = row
+            count += 1
+    return count
+
+
+@kernel(
+    "int64(int64[::1], float32[::1], int64, int64, int64, float32[::1], int64[::1],"
+    " float32[::1], int64[::1], float32[::1], int8[::1], int8[::1], int64[::1])"
+)
+def search_scan(
+    table: Any,
+    query: Any,
+    allowed: Any,
+    shortlist: Any,
+    k: Any,
+    scores: Any,
+    rows: Any,
+    list_scores: Any,
+    listed: Any,
+    padded: Any,
+    code: Any,
+    rotated_code: Any,
+    counts: Any,
+) -> Any:
+    """Scan the codes, re-rank the best `shortlist`, write the best k rows and scores, give how many.
+
+    allowed: address of uint8 [n], or 0. With k = 0 the shortlist is left in `listed` and its length given.
+    counts receives (codes scored, full rows scored).
+    """
+    address, scale, bias = encode_query(table, query, padded, code, rotated_code)
+    count, scored = scan_codes(table, address, scale, bias, allowed, shortlist, list_scores, listed)
+    best_first(list_scores, listed, count, table[t.KEYS])
+    count = add_unprefixed(table, allowed, listed, count)
+    counts[0], counts[1] = scored, count
+    if k == 0:
+        return count
+    size = rerank_rows(table, query.ctypes.data, listed, count, scores, rows, 0, k)
+    best_first(scores, rows, size, table[t.KEYS])
+    return size

@@ -1,0 +1,211 @@
+"""Walk the graph of a group over its codes, then re-rank: the two stages of a query in one call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from . import table as t
+from .dot import load_byte, load_row, prefetch
+from .encode import NO_PREFIX, encode_query, score_code
+from .jit import device, kernel
+from .rerank import rerank_rows
+from .scan import add_unprefixed
+from .topk import best_first, insert
+
+SEEDS = 4  # entries that a walk starts from
+SAMPLE = 64  # allowed rows that a filtered walk starts from besides
+NEAR = 2  # an insertion this close behind the cursor has its neighbour list prefetched
+
+
+@device
+def gather(table: Any, row: Any, allowed: Any, marks: Any, seen: Any, count: Any, pending: Any, waiting: Any) -> Any:
+    """Collect the rows behind one node that were not seen before; gives (seen, pending) counts.
+
+    Every number read is compared with the row count: a damaged list leads nowhere, not astray.
+    """
+    n, width, stride = np.uint64(table[t.ROWS]), table[t.WIDTH], table[t.STRIDE]
+    start = table[t.NEIGHBOURS] + row * width * 4
+    for j in range(width):
+        other = np.int64(load_row(start + 4 * j))
+        if np.uint64(other) >= n or marks[other] != 0:
+            continue
+        if allowed != 0 and load_byte(allowed + other) == 0:
+            continue
+        marks[other] = 1
+        seen[count] = other
+        count += 1
+        pending[waiting] = other
+        waiting += 1
+        prefetch(table[t.CODES] + other * stride, stride)
+    return count, waiting
+
+
+@device
+def gather_filtered(
+    table: Any, row: Any, allowed: Any, marks: Any, seen: Any, count: Any, pending: Any, room: Any
+) -> Any:
+    """The same for a filter: where neighbours are not allowed, their own neighbours stand in for them."""
+    n, width = np.uint64(table[t.ROWS]), table[t.WIDTH]
+    start = table[t.NEIGHBOURS] + row * width * 4
+    count, waiting = gather(table, row, allowed, marks, seen, count, pending, 0)
+    for j in range(width):
+        if waiting + width > room:
+            break
+        other = np.int64(load_row(start + 4 * j))
+        if np.uint64(other) >= n or marks[other] != 0:
+            continue
+        marks[other] = 1
+        seen[count] = other
+        count += 1
+        count, waiting = gather(table, other, allowed, marks, seen, count, pending, waiting)
+    return count, waiting
+
+
+@device
+def start_walk(
+    table: Any, code: Any, scale: Any, bias: Any, allowed: Any, ef: Any, scores: Any, rows: Any, marks: Any, seen: Any
+) -> Any:
+    """Put the best entries, and under a filter the best of a sample of allowed rows, into the beam."""
+    n, stride, size, visited = table[t.ROWS], table[t.STRIDE], 0, 0
+    limit = min(ef, SEEDS)
+    for i in range(table[t.ENTRY_COUNT]):
+        row = np.int64(load_row(table[t.ENTRIES] + 4 * i))
+        score = score_code(table[t.ENTRY_CODES] + i * stride, stride, code, scale, bias)
+        visited += 1
+        if np.uint64(row) < np.uint64(n) and score > NO_PREFIX:
+            insert(scores, rows, size, limit, score, row)
+            size = min(size + 1, limit)
+    if allowed != 0:
+        step = max(n // SAMPLE, 1)
+        for i in range(0, n, step):
+            row = i
+            while row < min(i + step, n) and load_byte(allowed + row) == 0:
+                row += 1
+            if row < min(i + step, n):
+                score = score_code(table[t.CODES] + row * stride, stride, code, scale, bias)
+                visited += 1
+                if score > NO_PREFIX:
+                    insert(scores, rows, size, limit, score, row)
+                    size = min(size + 1, limit)
+    count = 0
+    for i in range(size):
+        row = np.int64(rows[i])
+        if marks[row] == 0:
+            marks[row] = 1
+            seen[count] = row
+            scores[count], rows[count] = scores[i], rows[i]
+            count += 1
+    return count, visited
+
+
+@device
+def walk(
+    table: Any,
+    code: Any,
+    scale: Any,
+    bias: Any,
+    allowed: Any,
+    ef: Any,
+    patience: Any,
+    k: Any,
+    scores: Any,
+    rows: Any,
+    marks: Any,
+    seen: Any,
+    pending: Any,
+) -> Any:
+    """Fill the beam with the best rows that the walk finds; gives (beam size, codes scored).
+
+    Best first over a sorted beam: expand the best node that was not, until none is left, or until the best k
+    have stood unchanged for `patience` expansions. Under a filter the beam's seeds may be rows that are not
+    allowed; all others are allowed.
+    """
+    stride, width = table[t.STRIDE], table[t.WIDTH]
+    size, visited = start_walk(table, code, scale, bias, allowed, ef, scores, rows, marks, seen)
+    count, cursor, stale = size, 0, 0
+    while cursor < size:
+        row = np.int64(rows[cursor])
+        rows[cursor] = -row - 1
+        if allowed == 0:
+            count, waiting = gather(table, row, allowed, marks, seen, count, pending, 0)
+        else:
+            count, waiting = gather_filtered(table, row, allowed, marks, seen, count, pending, pending.size)
+        best = cursor + 1
+        stale += 1
+        for j in range(waiting):
+            other = pending[j]
+            score = score_code(table[t.CODES] + other * stride, stride, code, scale, bias)
+            if not score > NO_PREFIX:
+                continue
+            place = insert(scores, rows, size, ef, score, other)
+            if place < ef:
+                size = min(size + 1, ef)
+                best = min(best, place)
+                if place < cursor + NEAR:
+                    prefetch(table[t.NEIGHBOURS] + other * width * 4, width * 4)
+                if place < k:
+                    stale = 0
+        visited += waiting
+        cursor = best
+        while cursor < size and rows[cursor] < 0:
+            cursor += 1
+        if patience > 0 and stale >= patience:
+            break
+    for i in range(count):
+        marks[seen[i]] = 0
+    return size, visited
+
+
+@kernel(
+    "int64(int64[::1], float32[::1], int64, int64, int64, int64, int64, float32[::1], int64[::1],"
+    " float32[::1], int32[::1], uint8[::1], int32[::1], int64[::1], int64[::1],"
+    " float32[::1], int8[::1], int8[::1], int64[::1])"
+)
+def search_walk(
+    table: Any,
+    query: Any,
+    allowed: Any,
+    ef: Any,
+    shortlist: Any,
+    k: Any,
+    patience: Any,
+    scores: Any,
+    rows: Any,
+    beam_scores: Any,
+    beam_rows: Any,
+    marks: Any,
+    seen: Any,
+    pending: Any,
+    listed: Any,
+    padded: Any,
+    code: Any,
+    rotated_code: Any,
+    counts: Any,
+) -> Any:
+    """Walk, re-rank the best `shortlist`, write the best k rows and scores, give how many.
+
+    allowed: address of uint8 [n], or 0. With k = 0 the shortlist is left in `listed` and its length given.
+    counts receives (codes scored, full rows scored, rows that the walk kept).
+    """
+    address, scale, bias = encode_query(table, query, padded, code, rotated_code)
+    size, visited = walk(
+        table, address, scale, bias, allowed, ef, patience, k, beam_scores, beam_rows, marks, seen, pending
+    )
+    kept, count = 0, 0
+    for i in range(size):
+        row = np.int64(beam_rows[i])
+        row = row if row >= 0 else -row - 1
+        if allowed == 0 or load_byte(allowed + row) != 0:
+            kept += 1
+            if count < shortlist:
+                listed[count] = row
+                count += 1
+    count = add_unprefixed(table, allowed, listed, count)
+    counts[0], counts[1], counts[2] = visited, count, kept
+    if k == 0:
+        return count
+    size = rerank_rows(table, query.ctypes.data, listed, count, scores, rows, 0, k)
+    best_first(scores, rows, size, table[t.KEYS])
+    return size
