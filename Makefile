@@ -33,7 +33,7 @@ test: .venv/test.stamp
 	@.venv/test/bin/python -m pytest -n $(WORKERS) $(TESTS)
 
 torture: .venv/test.stamp
-	@MRLSTORE_TORTURE=1 .venv/test/bin/python -m pytest -m "torture or not torture" $(TESTS)
+	@MRLSTORE_TORTURE=1 HYPOTHESIS_PROFILE=torture .venv/test/bin/python -m pytest -m "torture or not torture" $(TESTS)
 
 lint: .venv/lint.stamp
 	@.venv/lint/bin/ruff check .
@@ -46,8 +46,8 @@ docs: .venv/docs.stamp
 	@.venv/docs/bin/mkdocs build --strict
 
 .venv/demo.stamp: WANTS = --editable ".[demo]"
-.venv/test.stamp: WANTS = --editable ".[demo,gemini]" --group test
-.venv/lint.stamp: WANTS = --editable ".[demo,gemini]" --group test --group lint
+.venv/test.stamp: WANTS = --editable ".[demo,gemini,media]" --group test
+.venv/lint.stamp: WANTS = --editable ".[demo,gemini,media]" --group test --group lint
 .venv/bench.stamp: WANTS = --editable ".[demo]" --group bench
 .venv/docs.stamp: WANTS = --editable ".[docs]"
 

@@ -1,0 +1,90 @@
+"""Every code block of the README and of docs/ is run, in order, in an empty folder.
+
+Blocks of ```python share one namespace per page. In blocks of ```console, lines that start with `$ mrlstore`
+are run, and the lines below them, where there are any, must be what is printed (`...` stands for anything).
+A block that cannot be run stands below a line `<!-- not run: the reason -->`.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mrlstore.cli import main
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FENCE = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+NOT_RUN = re.compile(r"<!-- not run: \S.* -->\s*\Z")
+
+
+@dataclass(frozen=True)
+class Block:
+    language: str
+    text: str
+    line: int
+
+
+def blocks_of(page: Path) -> list[Block]:
+    text = page.read_text(encoding="utf-8")
+    found = []
+    for match in FENCE.finditer(text):
+        if match[2] in ("python", "console") and not NOT_RUN.search(text[: match.start()]):
+            indent = len(match[1])
+            lines = [line[indent:] for line in match[3].splitlines()]
+            found.append(Block(match[2], "\n".join(lines), text.count("\n", 0, match.start()) + 2))
+    return found
+
+
+def run_python(block: Block, page: Path, names: dict[str, Any]) -> None:
+    padded = "\n" * (block.line - 1) + block.text  # so that tracebacks tell lines of the page
+    exec(compile(padded, str(page), "exec"), names)
+
+
+def run_console(block: Block, page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for part in re.split(r"^(?=\$ )", block.text, flags=re.MULTILINE):
+        command, _, expected = part.partition("\n")
+        if not command.startswith("$ mrlstore "):
+            continue
+        capsys.readouterr()
+        code = main(shlex.split(command)[2:])
+        printed = capsys.readouterr()
+        assert code == 0, f"{page.name}:{block.line}: {command}: {printed.err}"
+        if expected.strip():
+            pattern = re.sub(r"\\?\[", "[[]", expected.strip()).replace("...", "*")
+            assert fnmatch.fnmatchcase(printed.out.strip(), pattern), f"{page.name}: {printed.out}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_code_of_a_page_runs(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    blocks = blocks_of(page)
+    if not blocks:
+        pytest.skip(f"no code to run in {page.name}")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+    names: dict[str, Any] = {"__name__": "__main__"}
+    for block in blocks:
+        if block.language == "python":
+            run_python(block, page, names)
+        else:
+            run_console(block, page, capsys)
+
+
+def test_the_readme_and_the_first_guide_have_code() -> None:
+    for page in (ROOT / "README.md", ROOT / "docs" / "getting-started.md"):
+        assert len(blocks_of(page)) >= 1, page
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            if not re.match(r"[a-z]+:", target):
+                assert (page.parent / target).exists(), f"{page.name} links to {target}"
