@@ -140,7 +140,7 @@ def _make(options: dict[str, Any]) -> genai.Client:
         return genai.Client(**options)
     except ValueError as error:
         raise EmbedError(
-            "no key for Gemini: set GEMINI_API_KEY (from https://aistudio.google.com/apikey) or pass api_key=. "
-            "For Vertex AI pass project= and location=. Or pass client=, a google.genai.Client of your own. "
+            "no key for Gemini: set GEMINI_API_KEY (from https://aistudio.google.com/apikey) or pass "
+            "api_key=. For Vertex AI pass project= and location=. Or pass client=, a google.genai.Client. "
             f"The SDK says: {error}"
         ) from error

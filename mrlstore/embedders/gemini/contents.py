@@ -34,6 +34,7 @@ class Load:
     images: int = 0
     audio_s: float = 0.0
     video_s: float = 0.0
+    frames: float = 0.0  # that are looked at: one a second, up to a limit for each film
     pdf_pages: int = 0
     media_bytes: int = 0
 
@@ -44,19 +45,19 @@ class Load:
             self.images + other.images,
             self.audio_s + other.audio_s,
             self.video_s + other.video_s,
+            self.frames + other.frames,
             self.pdf_pages + other.pdf_pages,
             self.media_bytes + other.media_bytes,
         )
 
     def tokens(self) -> dict[str, int]:
         """Estimate the tokens by modality, as they are charged."""
-        frames = min(self.video_s, models.FRAMES * max(self.items, 1))
         pictures = self.images * models.TOKENS_PER_IMAGE + self.pdf_pages * models.TOKENS_PER_PAGE
         counted = {
             "text": self.text_tokens,
             "image": pictures,
             "audio": round(self.audio_s * models.TOKENS_PER_AUDIO_SECOND),
-            "video": round(frames * models.TOKENS_PER_FRAME),
+            "video": round(self.frames * models.TOKENS_PER_FRAME),
         }
         return {modality: tokens for modality, tokens in counted.items() if tokens}
 
@@ -194,7 +195,8 @@ def _load(parts: Sequence[str | Media], model: Model) -> Load:
         elif part.kind == "audio":
             load += Load(audio_s=media.seconds(part) if model.audio_s else 0.0, media_bytes=part.size())
         elif part.kind == "video":
-            load += Load(video_s=media.seconds(part) if model.video_s else 0.0, media_bytes=part.size())
+            film_s = media.seconds(part) if model.video_s else 0.0
+            load += Load(video_s=film_s, frames=min(film_s, models.FRAMES), media_bytes=part.size())
         else:
             load += Load(pdf_pages=media.pages(part) if model.pdf_pages else 0, media_bytes=part.size())
     return load

@@ -145,7 +145,7 @@ class Run:
         for item, digest, embedding in zip(sent, digests, embeddings, strict=True):
             try:
                 vector = check_vector(embedding.values, self._means.model)
-                if response.truncated or getattr(embedding.statistics, "truncated", None):
+                if getattr(response, "truncated", None) or getattr(embedding.statistics, "truncated", None):
                     raise EmbedError("the service has truncated the content; split it")
             except EmbedError as error:
                 self.failed[item.number] = error

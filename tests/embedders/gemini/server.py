@@ -115,12 +115,10 @@ class Google:
             self.calls.append(call)
             self._now += 1
             self.most_at_once = max(self.most_at_once, self._now)
-            action = None
-            if re.search(r":(batchEmbed|embed)Content|:predict", call.path):
-                if self.decide is not None:
-                    action = self.decide(call)
-                elif self.script:
-                    action = self.script.pop(0)
+            embeds = re.search(r":(batchEmbed|embed)Content|:predict", call.path) is not None
+            action = self.script.pop(0) if embeds and self.script else None
+        if embeds and self.decide is not None:
+            action = self.decide(call)
         good = self._good(call)
         if action is None:
             return good
