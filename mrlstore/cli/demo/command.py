@@ -50,8 +50,11 @@ MEASURED: Final = 200  # questions of the comparison
     metavar="FOLDER",
     help="Keep the store and the embedder in this folder, to go on with.",
 )
+@click.option(
+    "--limit", type=click.IntRange(min=10), metavar="N", help="Take only N of the docstrings, for a quick look."
+)
 @json_option
-def demo(keep: Path | None, as_json: bool) -> None:
+def demo(keep: Path | None, limit: int | None, as_json: bool) -> None:
     """Search the documentation that every Python carries, by meaning.
 
     Collects the docstrings of the standard library, embeds them at 3,072 dimensions without key or
@@ -66,7 +69,7 @@ def demo(keep: Path | None, as_json: bool) -> None:
     folder = keep or Path(tempfile.mkdtemp(prefix="mrlstore-demo-"))
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        found = _Demo(folder, output.errors() if as_json else output.console()).run()
+        found = _Demo(folder, limit, output.errors() if as_json else output.console()).run()
         if as_json:
             output.print_json(found)
         elif keep:
@@ -79,7 +82,8 @@ def demo(keep: Path | None, as_json: bool) -> None:
 class _Demo:
     """One run; the steps stand in their order, each says what it does."""
 
-    def __init__(self, folder: Path, out: Console) -> None:
+    def __init__(self, folder: Path, limit: int | None, out: Console) -> None:
+        self.limit = limit
         self.path = folder / "stdlib.mrl"
         self.model = folder / "stdlib.lsa.npz"
         self.out = out
@@ -104,6 +108,8 @@ class _Demo:
         """Step 1: the texts."""
         with self._step("Collecting the docstrings of the standard library") as said:
             docstrings = corpus.standard_library()
+            if self.limit is not None:
+                docstrings = _spread(docstrings, self.limit)
             modules = len({docstring.module for docstring in docstrings})
             said.append(f"{len(docstrings):,} docstrings of {modules:,} modules")
         return docstrings
@@ -183,10 +189,12 @@ class _Demo:
         self, store: mrlstore.Store, embedder: LocalEmbedder, docstrings: list[corpus.Docstring]
     ) -> list[tiers.Tier]:
         """Step 9: the tiers, side by side."""
-        long = [each.text for each in docstrings if len(each.text) > 200]
-        chosen = [long[place] for place in np.linspace(0, len(long) - 1, MEASURED).astype(int)]
-        firsts = embedder.embed_documents([" ".join(text.split()[:12]) for text in chosen])
-        self._heading(f"The same store searched in four ways, {MEASURED} questions, top {tiers.K}")
+        long = _spread([each.text for each in docstrings if len(each.text) > 200], MEASURED)
+        firsts = embedder.embed_documents([" ".join(text.split()[:12]) for text in long])
+        self._heading(
+            f"The same store searched in four ways: the first words of {len(long)} docstrings as questions, "
+            f"top {tiers.K}"
+        )
         compared = tiers.compare(store, firsts)
         table = Table(box=None, padding=(0, 3, 0, 0), pad_edge=False)
         table.add_column("searched")
@@ -221,6 +229,13 @@ class _Demo:
         yield said
         seconds = time.perf_counter() - started
         self.out.print(f"  {', '.join(said)} ({seconds:.1f} s)", style="dim")
+
+
+def _spread(items: list[Any], count: int) -> list[Any]:
+    """At most `count` of the items, evenly chosen."""
+    if len(items) <= count:
+        return items
+    return [items[place] for place in np.linspace(0, len(items) - 1, count).astype(int)]
 
 
 def _remove_old(path: Path) -> None:

@@ -1,0 +1,77 @@
+"""mrlstore stats, info, optimize, verify and backup."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+import mrlstore
+
+from .conftest import Run
+
+
+def test_stats(filled: Path, run: Run) -> None:
+    found = run("stats", filled, "--json").json
+    assert (found["rows"], found["dim"], found["damaged_parts"]) == (20, 8, 0)
+    shown = run("stats", filled)
+    assert shown.code == 0
+    assert "some.mrl" in shown.out
+    assert "20" in shown.out
+
+
+def test_stats_of_an_empty_store(tmp_path: Path, run: Run) -> None:
+    run("create", tmp_path / "s.mrl")
+    assert run("stats", tmp_path / "s.mrl").code == 0
+    assert run("info", tmp_path / "s.mrl").code == 0
+
+
+def test_info(filled: Path, run: Run) -> None:
+    found = run("info", filled, "--json").json
+    assert found["settings"]["dim"] == 8
+    assert found["namespaces"] == {"": 20}
+    assert found["software"]["mrlstore"] == mrlstore.__version__
+    assert "20 rows" in run("info", filled).out
+    assert "mrlstore" in run("info").out
+
+
+def test_optimize_puts_rows_into_a_graph(tmp_path: Path, run: Run) -> None:
+    store = tmp_path / "s.mrl"
+    vectors = np.random.default_rng(1).standard_normal((3000, 8)).astype(np.float32)
+    with mrlstore.open(store, auto_maintain=False) as opened:
+        opened.upsert([str(n) for n in range(3000)], vectors)
+    done = run("optimize", store, "--json")
+    assert done.code == 0
+    assert done.json["after"]["indexed_rows"] == 3000
+    shown = run("optimize", store)
+    assert shown.code == 0
+    assert "3,000" in shown.out
+
+
+def test_verify_says_that_all_is_well(filled: Path, run: Run) -> None:
+    done = run("verify", filled)
+    assert done.code == 0
+    assert "is sound" in done.out
+    assert run("verify", filled, "--json").json["ok"] is True
+
+
+def test_verify_finds_damage(filled: Path, run: Run) -> None:
+    assert run("optimize", filled).code == 0
+    vectors = next(filled.rglob("vectors.npy"))
+    content = bytearray(vectors.read_bytes())
+    content[-5] ^= 0x10
+    vectors.write_bytes(content)
+    done = run("verify", filled)
+    assert done.code == 5
+    assert vectors.parent.name in done.out
+    assert run("verify", filled, "--json").json["problems"]
+
+
+def test_backup_is_a_whole_store(filled: Path, tmp_path: Path, run: Run) -> None:
+    copy = tmp_path / "copy.mrl"
+    done = run("backup", filled, copy)
+    assert (done.code, done.err) == (0, "")
+    assert "20 rows" in done.out
+    assert run("count", copy).out == "20\n"
+    assert run("verify", copy).code == 0
+    assert run("backup", filled, copy).code == 4

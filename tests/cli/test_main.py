@@ -1,0 +1,147 @@
+"""What holds for every command: help, exit codes, one-line errors, JSON, pipes."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mrlstore
+from mrlstore.cli.app import app
+from mrlstore.cli.output import bytes_text, share_bar
+
+from .conftest import Run
+
+READERS = {
+    "query": ["--id", "x"],
+    "get": ["x"],
+    "count": [],
+    "stats": [],
+    "info": [],
+    "optimize": [],
+    "verify": [],
+    "backup": ["elsewhere"],
+}
+
+
+def run_process(*arguments: str, program: str = "") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "mrlstore.cli"] if not program else [sys.executable, "-c", program]
+    return subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
+
+
+def test_the_version(run: Run) -> None:
+    for option in ("--version", "-V"):
+        done = run(option)
+        assert (done.code, done.out) == (0, f"mrlstore {mrlstore.__version__}\n")
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(["--version"], 0), (["count", "x.mrl"], 1)])
+def test_without_the_extra_the_version_answers_and_commands_say_what_to_install(
+    arguments: list[str], code: int
+) -> None:
+    program = (
+        "import sys; sys.modules['click'] = sys.modules['rich'] = None\n"
+        "from mrlstore.cli import main; sys.exit(main())"
+    )
+    done = run_process(*arguments, program=program)
+    assert done.returncode == code
+    if code:
+        assert "pip install 'mrlstore[cli]'" in done.stderr
+        assert "Traceback" not in done.stderr
+    else:
+        assert done.stdout == f"mrlstore {mrlstore.__version__}\n"
+
+
+def test_help_names_every_command_and_every_exit_code(run: Run) -> None:
+    shown = run("--help").out
+    for name in app.commands:
+        assert re.search(rf"^  {name} ", shown, re.MULTILINE), name
+    assert all(f"  {code}  " in shown for code in range(7))
+
+
+@pytest.mark.parametrize("name", app.commands)
+def test_help_of_a_command_teaches_by_example(name: str, run: Run) -> None:
+    done = run(name, "--help")
+    assert done.code == 0
+    examples = re.findall(rf"^ +(?:zcat .* \| )?mrlstore {name}\b(.*)$", done.out, re.MULTILINE)
+    assert examples, f"mrlstore {name} --help shows no example"
+    command = app.commands[name]
+    for example in examples:
+        with command.make_context(name, shlex.split(example), resilient_parsing=True):
+            pass
+        options = {option for parameter in command.params for option in parameter.opts}
+        used = {word for word in shlex.split(example) if word.startswith("-") and len(word) > 1}
+        assert used <= options, f"the example {example!r} uses unknown options"
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_store_that_is_not_there_is_told_in_one_line_and_not_created(
+    name: str, tmp_path: Path, run: Run
+) -> None:
+    absent = tmp_path / "absent.mrl"
+    done = run(name, absent, *READERS[name])
+    assert done.code == 3
+    assert done.out == ""
+    assert done.err.startswith("mrlstore: ")
+    assert done.err.count("\n") == 1
+    assert "absent.mrl" in done.err
+    assert not absent.exists()
+
+
+def test_errors_are_json_where_json_was_asked_for(tmp_path: Path, run: Run) -> None:
+    done = run("stats", tmp_path / "absent.mrl", "--json")
+    told = json.loads(done.err)
+    assert (told["error"], told["exit_code"]) == ("StoreNotFound", 3)
+
+
+def test_a_folder_that_is_no_store(tmp_path: Path, run: Run) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "file").write_text("mine")
+    done = run("count", tmp_path / "folder")
+    assert done.code in (3, 5)
+    assert done.err.count("\n") == 1
+    assert (tmp_path / "folder" / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", sorted(set(app.commands) - {"create", "import", "demo"}))
+def test_every_command_prints_one_json_value(name: str, filled: Path, tmp_path: Path, run: Run) -> None:
+    more = {"query": ["--id", "row-1"], "get": ["row-1"], "backup": [str(tmp_path / "copy.mrl")]}
+    done = run(name, filled, *more.get(name, []), "--json")
+    assert (done.code, done.err) == (0, "")
+    assert isinstance(done.json, dict)
+
+
+def test_an_unknown_command(run: Run) -> None:
+    done = run("frobnicate")
+    assert done.code == 2
+    assert "frobnicate" in done.err
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(filled: Path) -> None:
+    program = f"{shlex.quote(sys.executable)} -m mrlstore.cli get {filled} row-1 row-2"
+    script = f"{program} | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    assert (done.stdout.strip(), done.stderr) == ("0", "")
+
+
+def test_no_progress_is_shown_where_nobody_looks(filled: Path) -> None:
+    done = run_process("optimize", str(filled))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 B"), (999, "999 B"), (1000, "1.0 KB"), (123_456, "123 KB"), (5.5e9, "5.5 GB"), (2e12, "2.0 TB")],
+)
+def test_bytes_for_people(count: float, text: str) -> None:
+    assert bytes_text(count) == text
+
+
+@pytest.mark.parametrize(("share", "full"), [(0, 0), (0.5, 5), (1, 10), (2, 10), (-1, 0)])
+def test_bars(share: float, full: int) -> None:
+    assert share_bar(share, 10) == "█" * full + "░" * (10 - full)

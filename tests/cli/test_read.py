@@ -1,0 +1,137 @@
+"""mrlstore query, get and count."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mrlstore.embedders.local import LocalEmbedder
+
+from .conftest import DIM, Run, make_rows, write_jsonl
+
+ROWS = make_rows(20)
+
+
+def nearest(question: list[float], count: int, chosen: list[int] | None = None) -> list[str]:
+    """The answer by plain numpy."""
+    places = list(range(20)) if chosen is None else chosen
+    vectors = np.array([ROWS[place]["vector"] for place in places])
+    scores = vectors @ np.array(question) / np.linalg.norm(vectors, axis=1)
+    return [ROWS[places[place]]["id"] for place in np.argsort(-scores)[:count]]
+
+
+def test_query_by_a_vector_in_json(filled: Path, run: Run) -> None:
+    question = [0.3, -1.0, 0.5, 0.1, 0.0, 0.2, 2.0, -0.4]
+    answer = run("query", filled, "--vector", json.dumps(question), "-k", 4, "--json").json
+    assert [hit["id"] for hit in answer["hits"]] == nearest(question, 4)
+    assert answer["hits"][0]["metadata"] == ROWS[int(answer["hits"][0]["id"][4:])]["metadata"]
+    assert answer["seconds"] > 0
+    assert answer["plan"]["segments"]
+
+
+def test_query_by_a_numpy_file_and_a_filter(filled: Path, tmp_path: Path, run: Run) -> None:
+    question = [1.0] * DIM
+    np.save(tmp_path / "q.npy", np.array([question]))
+    answer = run("query", filled, "--vector", tmp_path / "q.npy", "--where", '{"even": true}', "--json").json
+    assert [hit["id"] for hit in answer["hits"]] == nearest(question, 10, list(range(0, 20, 2)))
+
+
+def test_query_by_an_id_and_exactly(filled: Path, run: Run) -> None:
+    for more in ((), ("--exact",), ("--dim", DIM)):
+        answer = run("query", filled, "--id", "row-5", "-k", 1, "--json", *more).json
+        found = answer["hits"][0]["id"]
+        assert found in nearest(ROWS[5]["vector"], 2)
+
+
+def test_query_by_words(tmp_path: Path, run: Run) -> None:
+    texts = ["red apple pie", "green pear tart", "blue plum jam", "red cherry cake"]
+    embedder = LocalEmbedder.fit(texts, dim=4)
+    embedder.save(tmp_path / "model")
+    vectors = embedder.embed_documents(texts)
+    rows = [
+        {"id": text.split()[1], "vector": vector.tolist(), "document": text}
+        for text, vector in zip(texts, vectors, strict=True)
+    ]
+    assert run("import", tmp_path / "s.mrl", write_jsonl(tmp_path / "r", rows)).code == 0
+    asked = ("query", tmp_path / "s.mrl", "--embedder", tmp_path / "model", "--text")
+    done = run(*asked, "plum", "-k", 1, "--json")
+    assert done.json["hits"][0]["id"] == "plum"
+    unknown = run(*asked, "zebra")
+    assert unknown.code == 1
+    assert "zebra" in unknown.err
+
+
+def test_hits_for_people(filled: Path, run: Run) -> None:
+    done = run("query", filled, "--id", "row-5", "-k", 3, "--explain")
+    assert done.code == 0
+    assert "The text of row" in done.out
+    assert "3 hits in" in done.out
+    assert "generation" in done.out
+
+
+def test_data_is_not_taken_for_styling(tmp_path: Path, run: Run) -> None:
+    row = {"id": "[red]", "vector": [1.0] * DIM, "document": "[bold]a[/bold] [/nope]"}
+    run("import", tmp_path / "s.mrl", write_jsonl(tmp_path / "r", [row]))
+    for command in (("query", "--id", "[red]"), ("get", "[red]")):
+        done = run(command[0], tmp_path / "s.mrl", *command[1:])
+        assert done.code == 0
+        if command[0] == "get":
+            assert "[red]" in done.out
+            assert "[bold]a[/bold] [/nope]" in done.out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("--id", "row-1", "--vector", "[1]"),
+        ("--text", "words"),
+        ("--id", "row-1", "-k", "0"),
+        ("--id", "row-1", "-k", "many"),
+        ("--vector", "[1, 2"),
+        ("--vector", "[1, 2]"),
+        ("--vector", "[[1, 2], [3, 4]]"),
+        ("--id", "row-1", "--where", "{no"),
+        ("--id", "row-1", "--where", "[1]"),
+        ("--id", "row-1", "--where", '{"a": {"$near": 1}}'),
+        ("--id", "row-1", "--unknown"),
+    ],
+)
+def test_bad_questions_are_refused_in_one_line(filled: Path, run: Run, arguments: tuple[str, ...]) -> None:
+    done = run("query", filled, *arguments)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("mrlstore: ")
+    assert done.err.count("\n") == 1
+
+
+def test_a_missing_vector_file_is_told(filled: Path, run: Run) -> None:
+    done = run("query", filled, "--vector", "absent.npy")
+    assert done.code == 1
+    assert "absent.npy" in done.err
+
+
+def test_get_shows_rows_in_the_order_asked(filled: Path, run: Run) -> None:
+    rows = run("get", filled, "row-9", "row-2", "--json", "--vector").json["rows"]
+    assert [row["id"] for row in rows] == ["row-9", "row-2"]
+    np.testing.assert_allclose(rows[1]["vector"], ROWS[2]["vector"], atol=2e-3)
+    shown = run("get", filled, "row-2", "--vector")
+    assert "row-2" in shown.out
+    assert "The text of row 2." in shown.out
+    assert "8 dims" in shown.out
+
+
+def test_get_tells_what_is_missing(filled: Path, run: Run) -> None:
+    done = run("get", filled, "row-1", "nobody")
+    assert done.code == 3
+    assert "row-1" in done.out
+    assert done.err == "mrlstore: not there: nobody\n"
+    assert run("get", filled, "nobody", "--json").json == {"rows": [], "missing": ["nobody"]}
+
+
+def test_count(filled: Path, run: Run) -> None:
+    assert run("count", filled).out == "20\n"
+    assert run("count", filled, "--where", '{"n": {"$lt": 5}}').out == "5\n"
+    assert run("count", filled, "--where", '{"even": true}', "--json").json == {"rows": 10}
