@@ -27,6 +27,7 @@ from mrlstore.columns.layout import (
 from mrlstore.where import MAX_PATH, resolve
 
 MAX_CANDIDATES: Final = 4_096  # paths that are followed while the rows stream by; later ones get no column
+_BATCH: Final = 4_096  # rows whose values are coded together
 _EXACT: Final = 2**53  # up to here float64 holds every whole number
 _INT64: Final = 2**63
 
@@ -47,6 +48,9 @@ def build_columns(metadatas: Iterable[str | None], n: int) -> NDArray[np.uint8]:
             raise InvalidColumns(f"more rows than the {n} announced")
         if text is not None and not _add_row(candidates, row, _parsed(text, row)):
             overflow.append(row)
+        if row % _BATCH == _BATCH - 1:
+            for column in candidates.values():
+                column.take_in()
     if row + 1 != n:
         raise InvalidColumns(f"{row + 1} rows instead of the {n} announced")
     names = sorted(candidates, key=lambda name: (-len(candidates[name].rows), name))
@@ -78,7 +82,8 @@ def _add_row(candidates: dict[str, _Column], row: int, metadata: dict[str, Any])
                 complete = False
                 continue
             column = candidates[path] = _Column()
-        column.add(row, value)
+        column.rows.append(row)
+        column.values.append(value)
     return complete
 
 
@@ -118,24 +123,42 @@ class _Column:
 
     def __init__(self) -> None:
         self.rows = array("I")
-        self.codes = array("I")  # one for each of `rows`
+        self.values: list[Any] = []  # those of the last rows, not yet coded
+        self.codes = array("I")  # one for each of `rows`, but for those
         self.member_rows = array("I")
         self.member_codes = array("I")
         self.numbers: dict[int | float, int] = {}  # 1 and 1.0 are one key, as they should be
         self.strings: dict[str, int] = {}
         self.next_code = FIRST
 
-    def add(self, row: int, value: Any) -> None:
-        """The row has this value at the path."""
-        self.rows.append(row)
-        if type(value) is not list:
-            self.codes.append(self._code(value))
-            return
-        self.codes.append(PRESENT)
-        for code in {self._code(member) for member in value}:
-            if code != PRESENT:
-                self.member_rows.append(row)
-                self.member_codes.append(code)
+    def take_in(self) -> None:
+        """Code the values that wait."""
+        first, values = len(self.codes), self.values
+        kinds = set(map(type, values))
+        if kinds == {list}:
+            self.codes.extend([PRESENT] * len(values))
+        else:
+            self.codes.extend(self._coded(values, kinds))
+        if list in kinds:
+            for row, value in zip(self.rows[first:], values, strict=True):
+                if type(value) is list:
+                    members = {*self._coded(value, set(map(type, value)))} - {PRESENT}
+                    self.member_rows.extend([row] * len(members))
+                    self.member_codes.extend(members)
+        self.values = []
+
+    def _coded(self, values: list[Any], kinds: set[type]) -> list[int]:
+        """One code for each value; values of one kind take one lookup each and no branch."""
+        if kinds == {str}:
+            known: dict[Any, int] = self.strings
+        elif kinds == {int} or kinds == {float}:
+            known = self.numbers
+        else:
+            return [self._code(value) for value in values]
+        codes = list(map(known.get, values))
+        return [
+            self._code(value) if code is None else code for value, code in zip(values, codes, strict=True)
+        ]
 
     def _code(self, value: Any) -> int:
         kind = type(value)
@@ -160,6 +183,7 @@ class _Column:
 
     def finish(self, name: str, n: int) -> Field:
         """The column as it is stored: codes in the order of their values, dense or sparse."""
+        self.take_in()
         numbers = _Numbers(self.numbers)
         strings = sorted(self.strings)
         final = np.arange(self.next_code, dtype=np.uint32)

@@ -42,15 +42,20 @@ def sortable(value: int) -> bytes:
 
 def equal_to(field: Field, values: Iterable[Scalar]) -> list[Interval]:
     """The codes of these values, as sorted disjoint intervals."""
-    codes: set[int] = set()
+    codes: list[int] = []
+    strings: set[str] = set()
     for value in values:
         if value is None:
-            codes.add(NULL)
+            codes.append(NULL)
         elif isinstance(value, bool):
-            codes.add(TRUE if value else FALSE)
+            codes.append(TRUE if value else FALSE)
+        elif isinstance(value, str):
+            strings.add(value)
         else:
-            cuts = [_cut_strings(field, value)] if isinstance(value, str) else _cut_numbers(field, value)
-            codes.update(left for left, right, _, _ in cuts if left < right)
+            codes += [left for left, right, _, _ in _cut_numbers(field, value) if left < right]
+    first = field.size - field.string_ends.size
+    wanted = sorted(value.encode() for value in strings)
+    codes += [first + place for place in _find_all(field.string_ends, field.strings, wanted)]
     return merged((code, code + 1) for code in codes)
 
 
@@ -77,6 +82,14 @@ def merged(intervals: Iterable[Interval]) -> list[Interval]:
     return found
 
 
+def intersected(sets: list[list[Interval]]) -> list[Interval]:
+    """The codes that are in all of the sets, each of sorted disjoint intervals."""
+    found = sets[0]
+    for other in sets[1:]:
+        found = merged((max(a, c), min(b, d)) for a, b in found for c, d in other)
+    return found
+
+
 def containing(field: Field, needle: str, candidates: NDArray[Any] | None) -> NDArray[np.bool_]:
     """The codes of the strings that contain the needle, bool [field.size].
 
@@ -85,9 +98,9 @@ def containing(field: Field, needle: str, candidates: NDArray[Any] | None) -> ND
     first = field.size - field.string_ends.size
     table = np.zeros(field.size, dtype=np.bool_)
     if candidates is not None and candidates.size * 8 < field.string_ends.size:
-        wanted = needle.encode()
+        wanted, heap = needle.encode(), field.strings.data
         for code in np.unique(candidates[(candidates >= first) & (candidates < field.size)]).tolist():
-            table[code] = wanted in _item(field.string_ends, field.strings, code - first)
+            table[code] = wanted in _item(field.string_ends, heap, code - first)
     elif needle:
         _search(field, needle.encode(), table[first:])
     else:
@@ -164,21 +177,41 @@ def _cut_bigs(field: Field, value: int | float) -> tuple[int, int]:
     return left, right if low == high else left
 
 
-def _bisect(ends: NDArray[Any], data: NDArray[np.uint8], wanted: bytes) -> tuple[int, int]:
-    """How many items are below `wanted`, and how many are not above it."""
-    low, high = 0, ends.size
+def _find_all(ends: NDArray[Any], data: NDArray[np.uint8], wanted: list[bytes]) -> list[int]:
+    """The places of those items that are there. `wanted` ascends, so each one found narrows the rest."""
+    found = []
+    todo = [(0, len(wanted), 0, ends.size)] if wanted and ends.size else []
+    while todo:
+        first, last, low, high = todo.pop()
+        middle = (first + last) // 2
+        left, right = _bisect(ends, data, wanted[middle], low, high)
+        if left < right:
+            found.append(left)
+        if first < middle:
+            todo.append((first, middle, low, left))
+        if middle + 1 < last:
+            todo.append((middle + 1, last, right, high))
+    return found
+
+
+def _bisect(
+    ends: NDArray[Any], data: NDArray[np.uint8], wanted: bytes, low: int = 0, high: int | None = None
+) -> tuple[int, int]:
+    """How many items are below `wanted`, and how many are not above it; known to be from low to high."""
+    view = data.data
+    high = ends.size if high is None else high
     while low < high:
         middle = (low + high) // 2
-        if _item(ends, data, middle) < wanted:
+        if _item(ends, view, middle) < wanted:
             low = middle + 1
         else:
             high = middle
-    found = low < ends.size and _item(ends, data, low) == wanted
+    found = low < ends.size and _item(ends, view, low) == wanted
     return low, low + found
 
 
-def _item(ends: NDArray[Any], data: NDArray[np.uint8], number: int) -> bytes:
-    """One string or big number; never more than an item may have, whatever the offsets say."""
-    start = int(ends[number - 1]) if number else 0
-    stop = min(int(ends[number]) - 1, start + _MAX_ITEM_BYTES)
+def _item(ends: NDArray[Any], data: memoryview, number: int) -> bytes:
+    """One string or big number; never more than an item may have, whatever the ends say."""
+    start = ends.item(number - 1) if number else 0
+    stop = min(ends.item(number) - 1, start + _MAX_ITEM_BYTES)
     return data[start : max(start, stop)].tobytes()
