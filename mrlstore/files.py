@@ -17,6 +17,7 @@ import mmap
 import os
 import sys
 import time
+import weakref
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -133,6 +134,7 @@ class Lock:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+        _held.add(self)
 
     def release(self) -> None:
         """Unlock and close; again is harmless."""
@@ -153,6 +155,18 @@ class Lock:
 
     def __exit__(self, *_: object) -> None:
         self.release()
+
+
+_held: weakref.WeakSet[Lock] = weakref.WeakSet()
+
+
+def _abandon_inherited() -> None:
+    """In a forked child: the locks are the parent's."""
+    for lock in list(_held):
+        lock.abandon()
+
+
+os.register_at_fork(after_in_child=_abandon_inherited)
 
 
 def write_file(files: Files, path: Path, pieces: Iterable[Buffer]) -> None:
@@ -227,4 +241,6 @@ def _fsync(descriptor: int) -> None:
         else:
             os.fsync(descriptor)
     except OSError as error:
-        raise SyncFailed(f"fsync failed ({error.strerror}); reopen the store to see what is on disk") from error
+        raise SyncFailed(
+            f"fsync failed ({error.strerror}); reopen the store to see what is on disk"
+        ) from error

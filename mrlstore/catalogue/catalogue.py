@@ -46,6 +46,8 @@ class Catalogue:
             with translated(path):
                 self._check_header()
                 self.settings = settings.load(self._watcher, path)
+                if not read_only and self._watcher.execute("PRAGMA journal_mode").get != "wal":
+                    self._connection().execute("PRAGMA journal_mode = WAL").fetchall()  # a backup was opened
         except BaseException:
             self._watcher.close()
             raise
@@ -57,7 +59,7 @@ class Catalogue:
         connection = connect(files, path, create=True)
         try:
             with translated(path):
-                connection.execute(schema.PREPARE)
+                connection.execute(schema.PREPARE).fetchall()
                 with connection:
                     connection.execute(schema.TABLES)
                     settings.save(connection, new)
@@ -117,8 +119,8 @@ class Catalogue:
             try:
                 with translated(self.path):
                     generation = settings.generation(connection) + 1
-                    settings.put(connection, "generation", generation)
                     yield Write(connection, generation)
+                    settings.put(connection, "generation", generation)  # last: until here it reads as before
             except BaseException:
                 self._roll_back(connection)
                 raise
@@ -154,7 +156,10 @@ class Catalogue:
 
     def free_bytes(self, connection: Connection) -> int:
         """Bytes of pages that hold nothing."""
-        free, size = connection.execute("PRAGMA freelist_count").get, connection.execute("PRAGMA page_size").get
+        free, size = (
+            connection.execute("PRAGMA freelist_count").get,
+            connection.execute("PRAGMA page_size").get,
+        )
         return int(free) * int(size)
 
     def backup(self, target: Path, source: Connection) -> None:

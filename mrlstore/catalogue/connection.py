@@ -35,9 +35,9 @@ def connect(files: Files, path: Path, *, read_only: bool = False, create: bool =
         connection = apsw.Connection(str(path), flags=flags, vfs=files.sqlite_vfs)
         try:
             connection.set_busy_timeout(BUSY_TIMEOUT_MS)
-            connection.execute(_PRAGMAS)
+            connection.execute(_PRAGMAS).fetchall()
             if sys.platform == "darwin":
-                connection.execute("PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON")
+                connection.execute("PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON").fetchall()
             if read_only:
                 connection = _try_reading(files, path, connection)
         except BaseException:

@@ -27,7 +27,8 @@ class Row:
 
 def _crc(row: Row) -> int:
     texts = [
-        None if text is None else text.encode() for text in (row.namespace, row.id, row.metadata, row.document)
+        None if text is None else text.encode()
+        for text in (row.namespace, row.id, row.metadata, row.document)
     ]
     lengths = [-1 if text is None else len(text) for text in texts]
     return zlib.crc32(b"".join([_HEAD.pack(row.key, row.bare, *lengths), *filter(None, texts)]))

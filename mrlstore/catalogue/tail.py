@@ -30,10 +30,7 @@ def insert(connection: Connection, generation: int, rows: Iterable[tuple[int, by
     """Add (key, float16 bytes, original length) rows, stamped with the transaction's generation."""
     connection.executemany(
         "INSERT INTO tail(key, vector, norm, gen, crc) VALUES (?, ?, ?, ?, ?)",
-        (
-            (key, vector, norm, generation, _crc(key, generation, norm, vector))
-            for key, vector, norm in rows
-        ),
+        ((key, vector, norm, generation, _crc(key, generation, norm, vector)) for key, vector, norm in rows),
     )
 
 
@@ -98,7 +95,9 @@ def forget_removals(connection: Connection, keys: Iterable[int]) -> int:
     """Purge removals of keys that lie nowhere any more; the greatest generation purged, or 0."""
     dead = set(keys)
     purged = [
-        (gen, key) for gen, key in connection.execute("SELECT gen, key FROM removed").fetchall() if key in dead
+        (gen, key)
+        for gen, key in connection.execute("SELECT gen, key FROM removed").fetchall()
+        if key in dead
     ]
     connection.executemany("DELETE FROM removed WHERE gen = ? AND key = ?", purged)
     return max((gen for gen, _ in purged), default=0)

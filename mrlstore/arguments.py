@@ -1,0 +1,100 @@
+"""Checks of what callers pass to `Store`, but for batches of rows (see `batch`)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrlstore.errors import InvalidInput, LimitExceeded
+from mrlstore.query import Wanted
+from mrlstore.types import LIMITS
+from mrlstore.vectors import as_matrix, check_dim, check_lengths
+
+_INCLUDE = ("metadata", "document", "vector")
+
+
+def check_path(path: object) -> Path:
+    """A path to a store, made absolute, so that a later chdir does not matter."""
+    import os
+
+    try:
+        text = os.fspath(path)  # type: ignore[call-overload]
+    except TypeError as error:
+        raise InvalidInput(f"path: expected a path, got {type(path).__name__}") from error
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise InvalidInput(f"path: {text!r} is not a path")
+    return Path(text).absolute()
+
+
+def check_count(value: object, name: str, low: int, high: int | None = None) -> int:
+    """A whole number from `low` to `high`."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise InvalidInput(f"{name}: expected a whole number, got {type(value).__name__} {value!r:.40}")
+    if value < low:
+        raise InvalidInput(f"{name}: {value} is less than {low}")
+    if high is not None and value > high:
+        raise LimitExceeded(f"{name}: {value} is more than {high}")
+    return int(value)
+
+
+def check_optional_count(value: object, name: str, low: int, high: int | None = None) -> int | None:
+    """The same, or None."""
+    return None if value is None else check_count(value, name, low, high)
+
+
+def check_wanted(include: Iterable[str], min_score: float | None = None) -> Wanted:
+    """What hits or records shall carry."""
+    if isinstance(include, str) or not isinstance(include, Iterable):
+        raise InvalidInput(f"include: expected a tuple of {_INCLUDE}, got {include!r:.80}")
+    chosen = tuple(include)
+    for name in chosen:
+        if name not in _INCLUDE:
+            raise InvalidInput(f"include: {name!r:.80} is not one of {_INCLUDE}")
+    if min_score is not None and (
+        isinstance(min_score, bool)
+        or not isinstance(min_score, int | float | np.floating)
+        or not math.isfinite(min_score)
+    ):
+        raise InvalidInput(f"min_score: expected a finite number, got {min_score!r:.40}")
+    return Wanted("metadata" in chosen, "document" in chosen, "vector" in chosen, min_score)
+
+
+def check_query_vectors(vectors: Any, dim: int | None, what: str) -> NDArray[np.float32]:
+    """Query vectors [n, dim], scaled to unit length, float32."""
+    matrix = as_matrix(vectors, what)
+    check_dim(matrix.shape[1], dim, what)
+    wide = matrix.astype(np.float64)
+    lengths = check_lengths(wide, what)
+    return (wide / lengths[:, None]).astype(np.float32)  # type: ignore[no-any-return]
+
+
+def check_query_vector(vector: Any, dim: int | None) -> NDArray[np.float32]:
+    """One query vector [dim], scaled to unit length, float32."""
+    if isinstance(vector, str | bytes | Mapping):
+        raise InvalidInput(f"vector: expected numbers of shape [dim], got {type(vector).__name__}")
+    try:
+        array = np.asarray(vector)
+    except ValueError as error:
+        raise InvalidInput(f"vector: not numbers ({error})") from error
+    if array.ndim != 1:
+        raise InvalidInput(f"vector: expected shape [dim], got {list(array.shape)}; see query_batch for many")
+    return check_query_vectors(array[None, :], dim, "vector")[0]  # type: ignore[no-any-return]
+
+
+def check_flag(value: object, name: str) -> bool:
+    """True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise InvalidInput(f"{name}: expected True or False, got {value!r:.40}")
+    return bool(value)
+
+
+def check_choice(value: object, name: str, choices: tuple[str, ...]) -> str:
+    """One of a few words."""
+    if not isinstance(value, str) or value not in choices:
+        raise InvalidInput(f"{name}: {value!r:.40} is not one of {choices}")
+    return value

@@ -1,0 +1,113 @@
+"""The background thread of a writing store: tends the segments whenever somebody has written.
+
+It holds LOCK only while it works, gives way to `optimize()` in the same process, and stops within a second:
+graphs are built in chunks, and every step asks whether it should go on.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import threading
+import weakref
+from contextlib import suppress
+
+from mrlstore import graph, maintain
+from mrlstore.core import LOCK, Core
+from mrlstore.errors import MrlStoreError
+from mrlstore.maintain import Waiting, Work
+from mrlstore.snapshot import SnapshotMoved
+
+log = logging.getLogger("mrlstore")
+
+_IDLE_S = 10.0  # how often to look for work that other processes left
+_JOIN_S = 5.0
+_RETRY_S = 1.0
+
+
+class Background:
+    """One thread; started at the first `wake`."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._wake = threading.Event()
+        self._stop = threading.Event()
+        self._paused = threading.Event()
+        self._start_lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._waiting = Waiting()
+
+    def wake(self) -> None:
+        """There may be something to do."""
+        if self._thread is None:
+            with self._start_lock:
+                if self._thread is None and not self._stop.is_set():
+                    self._thread = threading.Thread(
+                        target=self._run, name="mrlstore-maintenance", daemon=True
+                    )
+                    self._thread.start()
+                    _running.add(self)
+        self._wake.set()
+
+    def pause(self) -> None:
+        """Let go of LOCK as soon as possible: somebody in this process wants to optimize."""
+        self._paused.set()
+
+    def resume(self) -> None:
+        """Go on after a pause."""
+        self._paused.clear()
+        self._wake.set()
+
+    def stop(self) -> None:
+        """End the thread, and wait for it."""
+        self._stop.set()
+        self._wake.set()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(_JOIN_S)
+        _running.discard(self)
+
+    def _interrupted(self) -> bool:
+        return self._stop.is_set() or self._paused.is_set()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self._wake.wait(_IDLE_S)
+            self._wake.clear()
+            if self._interrupted():
+                continue
+            try:
+                self._tend()
+            except (graph.Interrupted, SnapshotMoved):
+                continue
+            except MrlStoreError as error:
+                log.warning("maintenance of %s failed, it will be tried again: %s", self._core.path, error)
+                self._stop.wait(_RETRY_S)
+            except Exception:
+                log.exception("maintenance of %s failed, it will be tried again", self._core.path)
+                self._stop.wait(_RETRY_S)
+
+    def _tend(self) -> None:
+        with self._core.storing("maintenance"):
+            lock = self._core.files.lock(self._core.path / LOCK)
+            if lock is None:
+                return  # another process is at it
+            with lock:
+                while not self._interrupted() and maintain.tend(
+                    self._core, Work(should_stop=self._interrupted)
+                ):
+                    pass
+                if not self._interrupted():
+                    maintain.collect(self._core, self._waiting.ready)
+
+
+_running: weakref.WeakSet[Background] = weakref.WeakSet()
+
+
+def _stop_all() -> None:
+    """Before the interpreter goes: native code of a build must not run into its teardown."""
+    for background in list(_running):
+        with suppress(Exception):
+            background.stop()
+
+
+atexit.register(_stop_all)

@@ -1,0 +1,208 @@
+"""A batch of rows, checked whole before anything is written."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrlstore.errors import InvalidInput, LimitExceeded
+from mrlstore.types import LIMITS
+from mrlstore.vectors import as_matrix, check_dim, inverse_lengths, to_unit_rows
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows ready to be stored: every id once, vectors of unit length, metadata as JSON text."""
+
+    namespace: str
+    ids: list[str]
+    metadata: list[str | None]
+    documents: list[str | None]
+    bare: NDArray[np.bool_]  # [n], rows without a vector
+    vectors: NDArray[np.float16]  # [n - bare, dim], unit rows
+    norms: NDArray[np.float32]  # [n - bare], original lengths
+
+    @property
+    def dim(self) -> int | None:
+        """The vectors' dimension, None when there are none."""
+        return self.vectors.shape[1] if len(self.vectors) else None
+
+    def inv_norms(self) -> NDArray[np.float32]:
+        """1 / length of the stored rows, float32 [n - bare]."""
+        return inverse_lengths(self.vectors)
+
+
+def make_batch(
+    ids: Iterable[str],
+    vectors: Any,
+    metadatas: Sequence[Mapping[str, Any] | None] | None,
+    documents: Sequence[str | None] | None,
+    namespace: str,
+    dim: int | None,
+) -> Batch:
+    """Check everything and convert it; of an id given twice the last row wins."""
+    names = check_ids(ids)
+    n = len(names)
+    _check_length("metadatas", metadatas, n)
+    _check_length("documents", documents, n)
+    check_namespace(namespace)
+    matrix, bare = _split_vectors(vectors, n)
+    if matrix is not None:
+        check_dim(matrix.shape[1], dim)
+    texts = (
+        [metadata_text(m, names[i]) for i, m in enumerate(metadatas)] if metadatas is not None else [None] * n
+    )
+    pages = (
+        [check_document(d, names[i]) for i, d in enumerate(documents)]
+        if documents is not None
+        else [None] * n
+    )
+    keep = sorted({name: row for row, name in enumerate(names)}.values())
+    if len(keep) < n:
+        if matrix is not None:
+            matrix = matrix[np.isin(np.flatnonzero(~bare), keep)]
+        names, texts, pages, bare = (
+            _picked(names, keep),
+            _picked(texts, keep),
+            _picked(pages, keep),
+            bare[keep],
+        )
+    if matrix is None:
+        rows, norms = np.empty((0, dim or 0), dtype=np.float16), np.empty(0, dtype=np.float32)
+    else:
+        rows, norms = to_unit_rows(matrix, [names[i] for i in np.flatnonzero(~bare)])
+    return Batch(namespace, names, texts, pages, bare, rows, norms)
+
+
+def check_ids(ids: Iterable[str], what: str = "ids") -> list[str]:
+    """A list of valid ids."""
+    if isinstance(ids, str | bytes) or not isinstance(ids, Iterable):
+        raise InvalidInput(f"{what}: expected a list of strings, got {type(ids).__name__}")
+    names = list(ids)
+    for position, name in enumerate(names):
+        if not isinstance(name, str):
+            raise InvalidInput(
+                f"{what}[{position}]: expected a string, got {type(name).__name__} {name!r:.80}"
+            )
+        if not name:
+            raise InvalidInput(f"{what}[{position}]: an id may not be empty")
+        if _utf8_length(name, f"{what}[{position}]") > LIMITS.id_bytes:
+            raise LimitExceeded(f"{what}[{position}]: longer than {LIMITS.id_bytes} bytes ({name[:40]!r}...)")
+    return names
+
+
+def check_namespace(namespace: str) -> str:
+    """A valid namespace."""
+    if not isinstance(namespace, str):
+        raise InvalidInput(f"namespace: expected a string, got {type(namespace).__name__}")
+    if _utf8_length(namespace, "namespace") > LIMITS.namespace_bytes:
+        raise LimitExceeded(f"namespace: longer than {LIMITS.namespace_bytes} bytes ({namespace[:40]!r}...)")
+    return namespace
+
+
+def check_document(document: str | None, name: str) -> str | None:
+    """A valid document."""
+    if document is None:
+        return None
+    what = f"document of {name!r}"
+    if not isinstance(document, str):
+        raise InvalidInput(f"{what}: expected a string, got {type(document).__name__}")
+    if _utf8_length(document, what) > LIMITS.document_bytes:
+        raise LimitExceeded(f"{what}: longer than {LIMITS.document_bytes} bytes")
+    return document
+
+
+def check_changes(ids: list[str], metadatas: Any, documents: Any) -> None:
+    """Refuse changes that do not go with their ids, or could not be stored."""
+    _check_length("metadatas", metadatas, len(ids))
+    _check_length("documents", documents, len(ids))
+    for name, change in zip(ids, metadatas or (), strict=False):
+        metadata_text(change, name)
+    for name, document in zip(ids, documents or (), strict=False):
+        check_document(document, name)
+
+
+def metadata_text(metadata: Mapping[str, Any] | None, name: str) -> str | None:
+    """Metadata as compact JSON; what JSON can't hold is refused and told with its place."""
+    if metadata is None:
+        return None
+    what = f"metadata of {name!r}"
+    if not isinstance(metadata, Mapping):
+        raise InvalidInput(f"{what}: expected a dict, got {type(metadata).__name__}")
+    try:
+        text = json.dumps(_plain(metadata, what, 1), ensure_ascii=False, separators=(",", ":"))
+    except (ValueError, RecursionError) as error:  # an int of thousands of digits, say
+        raise InvalidInput(f"{what}: cannot be written as JSON ({error})") from error
+    if _utf8_length(text, what) > LIMITS.metadata_bytes:
+        raise LimitExceeded(f"{what}: longer than {LIMITS.metadata_bytes} bytes as JSON")
+    return text
+
+
+def _plain(value: Any, what: str, depth: int) -> Any:
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise InvalidInput(f"{what}: {value} is not finite, and JSON has no word for it")
+        return value
+    if isinstance(value, np.generic):
+        return _plain(value.item(), what, depth)
+    if depth > LIMITS.metadata_depth:
+        raise LimitExceeded(f"{what}: nested deeper than {LIMITS.metadata_depth} levels")
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str):
+                raise InvalidInput(f"{what}: the key {key!r} is a {type(key).__name__}, not a string")
+        return {key: _plain(inner, f"{what}[{key!r:.60}]", depth + 1) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner, f"{what}[{i}]", depth + 1) for i, inner in enumerate(value)]
+    raise InvalidInput(
+        f"{what}: a {type(value).__name__} cannot be stored; use strings, numbers, booleans, None, lists, dicts"
+    )
+
+
+def _split_vectors(vectors: Any, n: int) -> tuple[NDArray[Any] | None, NDArray[np.bool_]]:
+    """(the vectors that are there [m, dim], which of the n rows have none)."""
+    if vectors is None:
+        return None, np.ones(n, dtype=np.bool_)
+    if isinstance(vectors, list | tuple) and any(vector is None for vector in vectors):
+        _check_length("vectors", vectors, n)
+        there = [vector for vector in vectors if vector is not None]
+        return (as_matrix(there) if there else None), np.array(
+            [vector is None for vector in vectors], dtype=np.bool_
+        )
+    if n == 0 and len(vectors) == 0:
+        return None, np.ones(0, dtype=np.bool_)
+    matrix = as_matrix(vectors)
+    _check_length("vectors", matrix, n)
+    return matrix, np.zeros(n, dtype=np.bool_)
+
+
+def _check_length(what: str, values: Any, n: int) -> None:
+    if values is None:
+        return
+    if isinstance(values, str | bytes | Mapping) or not hasattr(values, "__len__"):
+        raise InvalidInput(f"{what}: expected a list, got {type(values).__name__}")
+    if len(values) != n:
+        raise InvalidInput(f"{what}: {len(values)} given for {n} ids")
+
+
+def _utf8_length(text: str, what: str) -> int:
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError as error:
+        raise InvalidInput(
+            f"{what}: has a lone surrogate, which UTF-8 cannot hold ({error.reason})"
+        ) from error
+
+
+def _picked(values: list[_T], rows: list[int]) -> list[_T]:
+    return [values[row] for row in rows]

@@ -1,0 +1,426 @@
+"""Maintenance: tail -> base part -> index and columns parts -> merged segment, and garbage collection.
+
+Every step is run by a holder of LOCK. It reads at one generation, writes new folders, and swaps them in with
+one transaction that checks that its inputs are still named; removals made meanwhile are carried over, because
+a reader applies to every base part the removals after the generation that it was read at.
+"""
+
+from __future__ import annotations
+
+import mmap
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrlstore import graph, group
+from mrlstore.catalogue import rows, segments, settings, tail
+from mrlstore.catalogue.connection import Connection
+from mrlstore.catalogue.segments import SegmentRow
+from mrlstore.columns import build_columns
+from mrlstore.core import LOCK, Core
+from mrlstore.errors import CorruptStore, StorageFull, StoreLocked
+from mrlstore.files import Lock, remove_tree
+from mrlstore.parts import NewPart, Part, Stream, write_part
+from mrlstore.segment import open_segment, write_base
+from mrlstore.snapshot import LiveSegment, SnapshotMoved
+from mrlstore.types import Progress
+from mrlstore.vectors import inverse_lengths
+from mrlstore.writer import transaction
+
+TAIL_ROWS = 2_048  # a longer tail is sealed
+MAX_SEGMENTS = 4
+SIZE_RATIO = 8
+DEAD_SHARE = 0.1  # a segment with more dead rows than this is rewritten
+_BLOCK = 1_024
+
+Report = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class Work:
+    """How a step is run: whom it tells, and who may stop it (it then raises graph.Interrupted)."""
+
+    progress: Report = lambda progress: None
+    should_stop: Callable[[], bool] = lambda: False
+
+
+def take_lock(core: Core, wait_s: float) -> Lock:
+    """LOCK, or StoreLocked if somebody keeps it for longer."""
+    lock = core.files.lock(core.path / LOCK, wait_s=wait_s)
+    if lock is None:
+        raise StoreLocked(f"{core.path}: another process has been indexing for {wait_s:g} s; try again later")
+    return lock
+
+
+def tend(core: Core, work: Work) -> bool:
+    """Do the most useful step, if any: seal, merge or index. LOCK is held by the caller."""
+    with core.catalogue.read() as connection:
+        waiting = tail.count(connection)
+    if waiting >= TAIL_ROWS:
+        seal(core)
+        return True
+    named = healthy_segments(core)
+    chosen = choose_merge([(part.segment.rows, part.dead) for part in named])
+    if chosen:
+        merge(core, [named[i] for i in chosen], work)
+        forget_removals(core)
+        return True
+    for part in named:
+        if part.segment.row.index is None or part.segment.row.columns is None:
+            complete(core, part, work)
+            return True
+    return False
+
+
+def optimize(core: Core, wait_s: float, progress: Report | None) -> None:
+    """Bring the store into its best shape, and give disk space back."""
+    work = Work(progress) if progress is not None else Work()
+    with core.storing("optimizing"), take_lock(core, wait_s):
+        while True:
+            try:
+                settle(core, work)
+                break
+            except SnapshotMoved:
+                continue
+        collect(core, lambda name: True)
+        core.catalogue.checkpoint(whole=True)
+
+
+def warm(core: Core) -> None:
+    """Read codes and graphs into memory and load the kernels."""
+    snapshot = core.snapshots.latest()
+    for part in snapshot.segments:
+        for array in part.segment.index.arrays.values() if part.segment.index is not None else ():
+            np.add.reduce(array.reshape(-1).view(np.uint8)[:: mmap.PAGESIZE], dtype=np.int64)
+    if snapshot.dim is not None and snapshot.prefix_dim is not None:
+        group.warm()
+
+
+def settle(core: Core, work: Work) -> None:
+    """Seal, merge and index everything committed before this call. LOCK is held by the caller."""
+    with core.catalogue.read() as connection:
+        waiting = tail.count(connection)
+    if waiting:
+        seal(core)
+    named = healthy_segments(core)
+    chosen = choose_all([(part.segment.rows, part.dead) for part in named])
+    _check_room(core, [named[i] for i in chosen])
+    if chosen:
+        merge(core, [named[i] for i in chosen], work)
+    for part in healthy_segments(core):
+        if part.segment.row.index is None or part.segment.row.columns is None:
+            complete(core, part, work)
+    forget_removals(core)
+
+
+def choose_merge(sizes: list[tuple[int, int]]) -> list[int]:
+    """Which segments, of (rows, dead), to merge in the background: a few small ones, or one that rots."""
+    for i, (count, dead) in enumerate(sizes):
+        if dead > max(TAIL_ROWS // 2, 2 * DEAD_SHARE * count):
+            return [i]
+    if len(sizes) <= MAX_SEGMENTS:
+        return []
+    order = sorted(range(len(sizes)), key=lambda i: sizes[i][0])
+    chosen, total = order[:2], sum(sizes[i][0] for i in order[:2])
+    for i in order[2:]:
+        if sizes[i][0] > SIZE_RATIO * total:
+            break
+        chosen.append(i)
+        total += sizes[i][0]
+    return chosen
+
+
+def choose_all(sizes: list[tuple[int, int]]) -> list[int]:
+    """Which segments to merge into one on `optimize`: all but those that dwarf the rest and are healthy."""
+    order = sorted(range(len(sizes)), key=lambda i: sizes[i][0])
+    chosen: list[int] = []
+    total = 0
+    for i in order:
+        count, dead = sizes[i]
+        if chosen and count > SIZE_RATIO * total and dead <= DEAD_SHARE * count:
+            continue
+        chosen.append(i)
+        total += count
+    if len(chosen) == 1 and sizes[chosen[0]][1] == 0:
+        return []
+    if len(chosen) == 1 and sizes[chosen[0]][1] <= DEAD_SHARE * sizes[chosen[0]][0]:
+        return []
+    return chosen
+
+
+def healthy_segments(core: Core) -> list[LiveSegment]:
+    """The segments of now whose vectors are not known to be damaged."""
+    return [part for part in core.snapshots.latest().segments if not part.segment.row.base.damaged]
+
+
+def seal(core: Core) -> None:
+    """Write the tail as a base part."""
+    with core.catalogue.read() as connection:
+        generation = settings.generation(connection)
+        waiting = sorted(tail.since(connection, 0), key=lambda row: (row.namespace, row.key))
+    if not waiting:
+        return
+    dim = len(waiting[0].vector) // 2
+    vectors = np.frombuffer(b"".join(row.vector for row in waiting), dtype=np.float16).reshape(-1, dim)
+    part = write_base(
+        core.files,
+        core.parts,
+        core.settings.store_uuid,
+        namespaces=[row.namespace for row in waiting],
+        ids=[row.id for row in waiting],
+        keys=np.array([row.key for row in waiting], dtype=np.int64),
+        vectors=vectors,
+        norms=np.array([row.norm for row in waiting], dtype=np.float32),
+        inv_norms=inverse_lengths(vectors),
+    )
+    with transaction(core, [part]) as write:
+        tail.drop(write.connection, [row.key for row in waiting])
+        segments.add(write.connection, write.generation, SegmentRow(0, generation, len(waiting), part.ref))
+
+
+def complete(core: Core, part: LiveSegment, work: Work) -> None:
+    """Give a segment the index and columns parts that it lacks."""
+    row, base = part.segment.row, part.segment.base
+    made: list[NewPart] = []
+    try:
+        changed = row
+        if row.index is None:
+            made.append(_write_index(core, base, work))
+            changed = replace(changed, index=made[-1].ref)
+        if row.columns is None:
+            made.append(_write_columns(core, base.arrays["keys"], work))
+            changed = replace(changed, columns=made[-1].ref)
+    except BaseException:
+        _discard(core, made)
+        raise
+    with transaction(core, made) as write:
+        _check_named(write.connection, [row])
+        segments.replace(write.connection, write.generation, changed)
+
+
+def merge(core: Core, inputs: list[LiveSegment], work: Work) -> None:
+    """Write the live rows of these segments as one, with index and columns; dead rows are left behind."""
+    with core.catalogue.read() as connection:
+        snapshot = core.snapshots.at(connection)
+        generation = snapshot.generation
+    names = {part.segment.row.base.name for part in inputs}
+    inputs = [part for part in snapshot.segments if part.segment.row.base.name in names]
+    made: list[NewPart] = []
+    row: SegmentRow | None = None
+    try:
+        order = _merged_order(inputs)
+        if len(order.keys):
+            made.append(_write_merged(core, inputs, order, work))
+            row = SegmentRow(0, generation, len(order.keys), made[0].ref)
+            base = open_segment(core.files, core.parts, core.settings.store_uuid, row, None).base
+            made.append(_write_index(core, base, work))
+            made.append(_write_columns(core, order.keys, work))
+            row = replace(row, index=made[1].ref, columns=made[2].ref)
+    except BaseException:
+        _discard(core, made)
+        raise
+    with transaction(core, made) as write:
+        _check_named(write.connection, [part.segment.row for part in inputs])
+        segments.drop(write.connection, [part.segment.row.id for part in inputs])
+        if row is not None:
+            segments.add(write.connection, write.generation, row)
+
+
+def forget_removals(core: Core) -> None:
+    """Purge removals of keys that no segment holds any more. LOCK is held, so no merge is under way."""
+    snapshot = core.snapshots.latest()
+    with core.catalogue.read() as connection:
+        removed = np.unique(np.array(tail.removed_since(connection, 0), dtype=np.int64))
+    held = np.zeros(len(removed), dtype=np.bool_)
+    for part in snapshot.segments:
+        held |= part.segment.find(removed) >= 0
+    nowhere = removed[~held].tolist()
+    if not nowhere:
+        return
+    with core.catalogue.write() as write:
+        named = {row.base.name for row in segments.load(write.connection)}
+        if named != {part.segment.row.base.name for part in snapshot.segments}:
+            return  # a big batch was written meanwhile, and may have removed some of its own rows
+        purged = tail.forget_removals(write.connection, nowhere)
+        floor = settings.get_int(write.connection, "floor_gen")
+        settings.put(write.connection, "floor_gen", max(floor, purged))
+
+
+def collect(core: Core, ready: Callable[[str], bool]) -> int:
+    """Remove part folders that nothing names, nobody is writing, and that are `ready`; LOCK is held.
+
+    Gives how many were removed. If any named folder is missing nothing is removed: CorruptStore.
+    """
+    found = core.files.list_dir(core.parts)
+    removed = 0
+    for name in found:
+        if name in _named(core) or not ready(name):
+            continue
+        lock = None
+        with suppress(FileNotFoundError):
+            lock = core.files.lock(core.parts / name)
+        if lock is None:
+            continue
+        with lock:
+            if name not in _named(core):  # afresh: its writer may have committed before it let go
+                remove_tree(core.files, core.parts / name)
+                removed += 1
+    return removed
+
+
+def _named(core: Core) -> set[str]:
+    with core.catalogue.read() as connection:
+        named = {part.name for row in segments.load(connection) for part in row.parts}
+    missing = named - set(core.files.list_dir(core.parts))
+    if missing:
+        raise CorruptStore(core.parts / min(missing), "is missing, but the catalogue names it")
+    return named
+
+
+@dataclass(frozen=True)
+class _Order:
+    """Where the rows of a merged segment come from, in their new order."""
+
+    source: NDArray[np.int32]  # [n] number of the input
+    row: NDArray[np.int64]  # [n] row there
+    keys: NDArray[np.int64]  # [n]
+    namespaces: list[str]  # [n]
+
+
+def _merged_order(inputs: list[LiveSegment]) -> _Order:
+    """Live rows by namespace, then by input, then by row."""
+    runs = [
+        (name, number, start, stop)
+        for number, part in enumerate(inputs)
+        for name, start, stop in part.segment.spans()
+    ]
+    sources, taken, keys, namespaces = [], [], [], []
+    for name, number, start, stop in sorted(runs):
+        part = inputs[number]
+        chosen = (
+            np.arange(start, stop) if part.live is None else start + np.flatnonzero(part.live[start:stop])
+        )
+        sources.append(np.full(len(chosen), number, dtype=np.int32))
+        taken.append(chosen.astype(np.int64))
+        keys.append(part.segment.keys[chosen])
+        namespaces += [name] * len(chosen)
+    if not runs:
+        nothing = np.empty(0, dtype=np.int64)
+        return _Order(nothing.astype(np.int32), nothing, nothing, [])
+    return _Order(np.concatenate(sources), np.concatenate(taken), np.concatenate(keys), namespaces)
+
+
+def _gather(inputs: list[LiveSegment], order: _Order, name: str, start: int, stop: int) -> NDArray[Any]:
+    """Rows [start, stop) of one base array in the new order."""
+    first = inputs[0].segment.base.arrays[name]
+    block = np.empty((stop - start, *first.shape[1:]), dtype=first.dtype)
+    for number in np.unique(order.source[start:stop]):
+        at = np.flatnonzero(order.source[start:stop] == number)
+        block[at] = inputs[number].segment.base.arrays[name][order.row[start:stop][at]]
+    return block
+
+
+def _write_merged(core: Core, inputs: list[LiveSegment], order: _Order, work: Work) -> NewPart:
+    n = len(order.keys)
+    vectors = inputs[0].segment.base.arrays["vectors"]
+
+    def blocks() -> Iterator[NDArray[Any]]:
+        for start in range(0, n, _BLOCK):
+            _pause(work, "merge", start, n)
+            yield _gather(inputs, order, "vectors", start, min(n, start + _BLOCK))
+
+    ids = [""] * n
+    for number, part in enumerate(inputs):
+        at = np.flatnonzero(order.source == number)
+        for position, name in zip(at.tolist(), part.segment.ids(order.row[at].tolist()), strict=True):
+            ids[position] = name
+    return write_base(
+        core.files,
+        core.parts,
+        core.settings.store_uuid,
+        namespaces=order.namespaces,
+        ids=ids,
+        keys=order.keys,
+        vectors=Stream(vectors.dtype, (n, vectors.shape[1]), blocks()),
+        norms=_gather(inputs, order, "norms", 0, n),
+        inv_norms=_gather(inputs, order, "inv_norms", 0, n),
+    )
+
+
+def _write_index(core: Core, base: Part, work: Work) -> NewPart:
+    options = core.settings
+    assert options.prefix_dim is not None  # settled by the first vector
+    arrays, info = graph.build_index(
+        base.arrays["vectors"],
+        base.arrays["groups"],
+        prefix_dim=options.prefix_dim,
+        m=options.m,
+        ef_construction=options.ef_construction,
+        threads=core.threads,
+        progress=lambda done, total: work.progress(Progress("index", done, total)),
+        should_stop=work.should_stop,
+    )
+    return write_part(
+        core.files, core.parts, "index", base.rows, arrays, store_uuid=options.store_uuid, info=info
+    )
+
+
+def _write_columns(core: Core, keys: NDArray[np.int64], work: Work) -> NewPart:
+    """Columns of the metadata of these rows; a row removed meanwhile counts as having none."""
+
+    def texts() -> Iterator[str | None]:
+        for start in range(0, len(keys), _BLOCK):
+            _pause(work, "columns", start, len(keys))
+            wanted = keys[start : start + _BLOCK].tolist()
+            with core.catalogue.read() as connection:
+                found = {row.key: row.metadata for row in rows.by_key(connection, wanted)}
+            yield from (found.get(key) for key in wanted)
+
+    arrays = {"columns": build_columns(texts(), len(keys))}
+    return write_part(
+        core.files, core.parts, "columns", len(keys), arrays, store_uuid=core.settings.store_uuid
+    )
+
+
+def _pause(work: Work, phase: str, done: int, total: int) -> None:
+    if work.should_stop():
+        raise graph.Interrupted
+    work.progress(Progress(phase, done, total))
+
+
+def _discard(core: Core, made: list[NewPart]) -> None:
+    for part in made:
+        part.discard(core.files)
+
+
+def _check_named(connection: Connection, inputs: list[SegmentRow]) -> None:
+    """Give up if an input is not as it was read: verify() may have marked one of its parts as damaged."""
+    if not set(inputs) <= set(segments.load(connection)):
+        raise SnapshotMoved
+
+
+def _check_room(core: Core, inputs: list[LiveSegment]) -> None:
+    """Refuse to start a merge that would fill the disk."""
+    needed = sum(part.segment.base.size for part in inputs) * 5 // 4
+    free = shutil.disk_usage(core.path).free
+    if needed > free:
+        raise StorageFull(28, f"optimize() needs {needed:,} bytes and {free:,} are free", str(core.path))
+
+
+class Waiting:
+    """Which unnamed folders have been so for long enough that no reader can still be about to open them."""
+
+    def __init__(self, seconds: float = 30.0) -> None:
+        self._seconds = seconds
+        self._since: dict[str, float] = {}
+
+    def ready(self, name: str) -> bool:
+        """Whether this folder was first asked about long enough ago."""
+        now = time.monotonic()
+        return now - self._since.setdefault(name, now) >= self._seconds

@@ -1,0 +1,171 @@
+"""Reading rows as records: by id, in order, counted; and finding the keys that a filter matches."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrlstore.catalogue import rows
+from mrlstore.catalogue.connection import Connection
+from mrlstore.catalogue.rows import Row
+from mrlstore.core import Core
+from mrlstore.errors import InvalidInput
+from mrlstore.query import Wanted, fetch_metadata, parse_metadata, vectors_of
+from mrlstore.snapshot import Snapshot, SnapshotMoved
+from mrlstore.types import Record
+from mrlstore.where import Node
+
+_PAGE = 256
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which rows a scan goes through; namespace None means all."""
+
+    namespace: str | None
+    node: Node | None = None
+    prefix: str | None = None
+    limit: int | None = None
+    after: tuple[str, str] | None = None
+
+
+def get(core: Core, namespace: str, ids: Sequence[str], wanted: Wanted) -> list[Record]:
+    """The rows with these ids, in their order, of one generation; missing ones are skipped."""
+    while True:
+        try:
+            with core.catalogue.read() as connection:
+                return _records(core, connection, list(rows.by_id(connection, namespace, ids)), wanted)
+        except SnapshotMoved:
+            continue
+
+
+def scan(core: Core, selection: Selection, wanted: Wanted) -> Iterator[Record]:
+    """Rows in the order of (namespace, id).
+
+    The keys are those of one generation; rows are read page by page, so one that is removed before its page
+    is reached is left out.
+    """
+    keys = _selected(core, selection)
+
+    def pages() -> Iterator[Record]:
+        for start in range(0, len(keys), _PAGE):
+            yield from _page(core, keys[start : start + _PAGE], wanted)
+
+    return pages()
+
+
+def count(core: Core, namespace: str | None, node: Node | None) -> int:
+    """How many rows there are, or match."""
+    if node is None:
+        with core.catalogue.read() as connection:
+            return rows.count(connection, namespace)[0]
+    while True:
+        try:
+            with core.catalogue.read() as connection:
+                return len(matching_keys(connection, core.snapshots.at(connection), namespace, node))
+        except SnapshotMoved:
+            continue
+
+
+def namespaces(core: Core) -> dict[str, int]:
+    """How many rows each namespace has."""
+    with core.catalogue.read() as connection:
+        return {name: count for name, (count, _) in rows.namespaces(connection).items()}
+
+
+def matching_keys(
+    connection: Connection, snapshot: Snapshot, namespace: str | None, node: Node
+) -> NDArray[np.int64]:
+    """Keys of all rows that match, with a vector or without, in no order; int64.
+
+    `connection` is inside a transaction of the snapshot's generation.
+    """
+
+    def fetch(keys: NDArray[np.int64]) -> list[dict[str, Any] | None]:
+        return fetch_metadata(connection, keys, snapshot.generation)
+
+    found = []
+    for part in snapshot.segments:
+        segment = part.segment
+        for name, start, stop in segment.spans():
+            if namespace is None or name == namespace:
+                mask = segment.mask(node, start, stop, fetch)
+                live = mask if part.live is None else mask & part.live[start:stop]
+                found.append(segment.keys[start:stop][live])
+    if snapshot.tail is not None:
+        found.append(snapshot.tail.keys[snapshot.tail.mask(namespace, node)])
+    bare = rows.keys_by_id(connection, namespace, bare_only=True)
+    matching = [
+        row.key for row in rows.by_key(connection, bare) if node.matches(parse_metadata(row.metadata))
+    ]
+    return np.concatenate([*found, np.array(matching, dtype=np.int64)])
+
+
+def encode_cursor(namespace: str, id: str) -> str:
+    """The opaque place of a row in a scan."""
+    return base64.urlsafe_b64encode(json.dumps([namespace, id]).encode()).decode()
+
+
+def decode_cursor(cursor: str) -> tuple[str, str]:
+    """The (namespace, id) of a cursor; InvalidInput if it is not one of ours."""
+    try:
+        namespace, id = json.loads(base64.b64decode(cursor.encode(), altchars=b"-_", validate=True))
+        if isinstance(namespace, str) and isinstance(id, str):
+            return namespace, id
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        pass
+    raise InvalidInput(f"after: {cursor!r:.80} is not a cursor; take it from a Record's .cursor")
+
+
+def _selected(core: Core, selection: Selection) -> list[int]:
+    while True:
+        try:
+            with core.catalogue.read() as connection:
+                node, limit = selection.node, selection.limit
+                keys = rows.keys_by_id(
+                    connection,
+                    selection.namespace,
+                    prefix=selection.prefix,
+                    after=selection.after,
+                    limit=-1 if limit is None or node is not None else limit,
+                )
+                if node is not None:
+                    snapshot = core.snapshots.at(connection)
+                    matching = set(matching_keys(connection, snapshot, selection.namespace, node).tolist())
+                    keys = [key for key in keys if key in matching][:limit]
+                return keys
+        except SnapshotMoved:
+            continue
+
+
+def _page(core: Core, keys: list[int], wanted: Wanted) -> list[Record]:
+    while True:
+        try:
+            with core.catalogue.read() as connection:
+                return _records(core, connection, list(rows.by_key(connection, keys)), wanted)
+        except SnapshotMoved:
+            continue
+
+
+def _records(core: Core, connection: Connection, found: list[Row], wanted: Wanted) -> list[Record]:
+    vectors: dict[int, NDArray[np.float32]] = {}
+    if wanted.vector:
+        keys = [row.key for row in found if not row.bare]
+        vectors = vectors_of(core.snapshots.at(connection), keys)
+    return [
+        Record(
+            row.id,
+            row.namespace,
+            parse_metadata(row.metadata) if wanted.metadata else None,
+            row.document if wanted.document else None,
+            vectors.get(row.key),
+            encode_cursor(row.namespace, row.id),
+        )
+        for row in found
+    ]

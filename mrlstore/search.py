@@ -1,0 +1,166 @@
+"""Two stages over a snapshot: each group gives its re-ranked best, and only full scores are compared."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrlstore import plan
+from mrlstore.errors import CorruptStore
+from mrlstore.group import Advise, Found, Group, Query, search_exact, search_graph, search_scan
+from mrlstore.plan import Effort
+from mrlstore.segment import Fetch, Segment, Span
+from mrlstore.snapshot import LiveSegment, Snapshot
+from mrlstore.tail import Tail
+from mrlstore.types import SegmentPlan
+from mrlstore.where import Node
+
+Place = tuple["Segment | Tail", int]  # where a hit lies: segment or tail, and row
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is looked for; checked, and the same for every group."""
+
+    query: Query
+    k: int
+    namespace: str
+    node: Node | None
+    effort: Effort
+    exact: bool = False
+    dim: int | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The best k of a snapshot, best first; equal scores go by row key."""
+
+    keys: NDArray[np.int64]  # [<= k]
+    scores: NDArray[np.float32]  # [<= k]
+    places: list[Place]
+    segments: tuple[SegmentPlan, ...]
+    matching: int | None  # rows that pass the filter, where there is one
+
+    def ids(self) -> list[str]:
+        """The hits' ids."""
+        return [
+            part.buffer.ids[row] if isinstance(part, Tail) else part.ids((row,))[0]
+            for part, row in self.places
+        ]
+
+
+@dataclass(frozen=True)
+class _Share:
+    """What one segment or the tail contributes."""
+
+    part: Segment | Tail
+    start: int
+    keys: NDArray[np.int64]
+    found: Found
+
+
+def search(snapshot: Snapshot, request: Request, fetch: Fetch) -> Answer:
+    """Search every segment and the tail; `fetch` gives metadata that columns don't hold."""
+    shares: list[_Share] = []
+    plans: list[SegmentPlan] = []
+    matching = 0
+    for part in snapshot.segments:
+        span = part.segment.span(request.namespace)
+        if span is None:
+            continue
+        if part.segment.row.base.damaged:
+            raise CorruptStore(part.segment.base.path, "its vectors are damaged: run repair()")
+        allowed = _allowed(part, span, request, fetch)
+        count = span.stop - span.start if allowed is None else int(np.count_nonzero(allowed))
+        matching += count
+        if count:
+            found, how = _search_span(part.segment, span, request, allowed, count)
+            shares.append(_Share(part.segment, span.start, span.group.keys, found))
+            plans.append(_describe(part.segment.row.base.name, span.group, request, how, found))
+    if snapshot.tail is not None and snapshot.tail.length:
+        tail = snapshot.tail
+        allowed = tail.mask(request.namespace, request.node)
+        count = int(np.count_nonzero(allowed))
+        matching += count
+        if count:
+            found, how = _search_group(tail.group(), request, allowed, count)
+            shares.append(_Share(tail, 0, tail.keys, found))
+            plans.append(_describe("tail", tail.group(), request, how, found))
+    keys, scores, places = _merge(shares, request.k)
+    return Answer(keys, scores, places, tuple(plans), matching if request.node is not None else None)
+
+
+def _allowed(part: LiveSegment, span: Span, request: Request, fetch: Fetch) -> NDArray[np.bool_] | None:
+    live = None if part.live is None else part.live[span.start : span.stop]
+    if request.node is None:
+        return live
+    mask = part.segment.mask(request.node, span.start, span.stop, fetch)
+    return mask if live is None else mask & live
+
+
+def _search_span(
+    segment: Segment, span: Span, request: Request, allowed: NDArray[np.bool_] | None, count: int
+) -> tuple[Found, plan.Way]:
+    """Search a segment's group; where the last re-rank had to wait for the disk, announce the rows first."""
+    advise = partial(segment.announce, span.start) if segment.heat.cold else None
+    started = time.perf_counter()
+    found, how = _search_group(span.group, request, allowed, count, advise)
+    if how != "exact":
+        segment.heat.learn(time.perf_counter() - started, found)
+    return found, how
+
+
+def _search_group(
+    group: Group,
+    request: Request,
+    allowed: NDArray[np.bool_] | None,
+    count: int,
+    advise: Advise | None = None,
+) -> tuple[Found, plan.Way]:
+    query, k, effort = request.query, request.k, request.effort
+    if request.exact or request.dim is not None:
+        return search_exact(group, query, k, allowed, request.dim), "exact"
+    how = plan.way(group, count, effort)
+    if how == "exact":
+        return search_exact(group, query, k, allowed), how
+    if how == "scan":
+        return search_scan(group, query, k, effort.shortlist, allowed, advise=advise), how
+    return search_graph(group, query, k, effort.ef, effort.shortlist, allowed, advise=advise), how
+
+
+def _describe(name: str, group: Group, request: Request, how: plan.Way, found: Found) -> SegmentPlan:
+    walked = how in ("walk", "filtered walk")
+    return SegmentPlan(
+        segment=name,
+        rows=len(group.keys),
+        way=how,
+        ef=request.effort.ef if walked else 0,
+        shortlist=0 if how == "exact" else request.effort.shortlist,
+        visited=found.visited,
+        reranked=found.reranked,
+    )
+
+
+def _merge(shares: list[_Share], k: int) -> tuple[NDArray[np.int64], NDArray[np.float32], list[Place]]:
+    """The best k of all shares. Each is sorted already, so one alone needs no work."""
+    if not shares:
+        return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32), []
+    if len(shares) == 1:
+        share = shares[0]
+        places: list[Place] = [(share.part, share.start + row) for row in share.found.rows.tolist()]
+        return share.keys[share.found.rows], share.found.scores, places
+    keys = np.concatenate([share.keys[share.found.rows] for share in shares])
+    scores = np.concatenate([share.found.scores for share in shares])
+    everywhere = [(share.part, share.start + row) for share in shares for row in share.found.rows.tolist()]
+    best = np.lexsort((keys, -scores))[:k]
+    return keys[best], scores[best], [everywhere[i] for i in best]
+
+
+def no_fetch(keys: NDArray[np.int64]) -> list[dict[str, Any] | None]:
+    """A `fetch` for requests without a filter."""
+    raise AssertionError("nothing to fetch without a filter")

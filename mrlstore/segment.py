@@ -1,0 +1,329 @@
+"""Segments: immutable rows on disk, grouped by namespace.
+
+The base part holds keys, ids and vectors; the index part codes and graphs; the columns part the metadata in
+a form that filters can use. Without an index a segment is flat and scanned; without columns its metadata is
+read from the catalogue. This module writes base parts, opens all three and finds rows in them.
+"""
+
+from __future__ import annotations
+
+import mmap
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrlstore import graph
+from mrlstore.catalogue.segments import SegmentRow
+from mrlstore.columns import Columns, InvalidColumns, open_columns
+from mrlstore.errors import CorruptStore, DamagedPartWarning
+from mrlstore.files import Files
+from mrlstore.group import Found, Group
+from mrlstore.parts import NewPart, Part, PartRef, Stream, open_part, write_part
+from mrlstore.where import Node
+
+Fetch = Callable[[NDArray[np.int64]], list[dict[str, Any] | None]]  # keys -> metadata
+_MASK_CACHE_BYTES = 32 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Span:
+    """One namespace's rows in a segment: [start, stop), ready to be searched."""
+
+    number: int
+    start: int
+    stop: int
+    group: Group
+
+
+def write_base(
+    files: Files,
+    parts: Path,
+    store_uuid: str,
+    *,
+    namespaces: Sequence[str],
+    ids: Sequence[str],
+    keys: NDArray[np.int64],
+    vectors: NDArray[np.float16] | Stream,
+    norms: NDArray[np.float32],
+    inv_norms: NDArray[np.float32],
+) -> NewPart:
+    """Write rows, already in the order of their namespaces (UTF-8), as a base part."""
+    names, starts = _group_starts(namespaces)
+    name_bytes, name_offsets = _pack(names)
+    id_bytes, id_offsets = _pack(ids)
+    arrays: dict[str, NDArray[Any] | Stream] = {
+        "keys": keys,
+        "key_order": np.argsort(keys, kind="stable").astype(np.int64),
+        "ids.offsets": id_offsets,
+        "ids.bytes": id_bytes,
+        "groups": np.array([*starts, len(ids)], dtype=np.int64),
+        "namespaces.offsets": name_offsets,
+        "namespaces.bytes": name_bytes,
+        "norms": norms,
+        "inv_norms": inv_norms,
+        "vectors": vectors,
+    }
+    return write_part(files, parts, "base", len(ids), arrays, store_uuid=store_uuid)
+
+
+class Heat:
+    """Whether a segment's last re-rank had to wait for the disk."""
+
+    __slots__ = ("cold",)
+
+    def __init__(self) -> None:
+        self.cold = False
+
+    def learn(self, elapsed_s: float, found: Found) -> None:
+        """Call it cold when the search took several times what warm memory takes."""
+        self.cold = elapsed_s > 0.5e-3 + 1e-6 * found.visited + 10e-6 * found.reranked
+
+
+@dataclass(frozen=True)
+class Segment:
+    """An open segment."""
+
+    row: SegmentRow
+    base: Part
+    index: Part | None
+    columns: Columns | None
+    column_part: Part | None
+    heat: Heat = field(default_factory=Heat, compare=False, repr=False)
+    _spans: dict[str, Span] = field(default_factory=dict, compare=False, repr=False)
+    _masks: OrderedDict[tuple[str, int], NDArray[np.bool_]] = field(
+        default_factory=OrderedDict, compare=False, repr=False
+    )
+
+    @property
+    def rows(self) -> int:
+        """How many rows it holds, dead ones included."""
+        return self.base.rows
+
+    @property
+    def keys(self) -> NDArray[np.int64]:
+        """Row keys, int64 [rows]."""
+        return self.base.arrays["keys"]
+
+    @property
+    def groups(self) -> NDArray[np.int64]:
+        """Where each namespace's rows start, and the end: int64 [namespaces + 1]."""
+        return self.base.arrays["groups"]
+
+    def find(self, keys: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The row of each key, -1 where it is not here."""
+        if self.rows == 0 or len(keys) == 0:
+            return np.full(len(keys), -1, dtype=np.int64)
+        order = self.base.arrays["key_order"]
+        at = np.minimum(np.searchsorted(self.keys, keys, sorter=order), self.rows - 1)
+        rows = np.clip(order[at], 0, self.rows - 1)
+        return np.where(self.keys[rows] == keys, rows, -1)
+
+    def ids(self, rows: Iterable[int]) -> list[str]:
+        """The ids of these rows."""
+        offsets, text = self.base.arrays["ids.offsets"], self.base.arrays["ids.bytes"]
+        try:
+            return [_text(offsets, text, row) for row in rows]
+        except UnicodeDecodeError as error:
+            raise CorruptStore(self.base.path / "ids.bytes.npy", f"an id is not UTF-8 ({error})") from error
+
+    def namespaces(self) -> list[str]:
+        """The namespaces, in the order of their rows."""
+        offsets, text = self.base.arrays["namespaces.offsets"], self.base.arrays["namespaces.bytes"]
+        try:
+            return [_text(offsets, text, number) for number in range(len(offsets) - 1)]
+        except UnicodeDecodeError as error:
+            where = self.base.path / "namespaces.bytes.npy"
+            raise CorruptStore(where, f"a namespace is not UTF-8 ({error})") from error
+
+    def span(self, namespace: str) -> Span | None:
+        """This namespace's rows, or None."""
+        span = self._spans.get(namespace)
+        if span is None:
+            number = self._number_of(namespace)
+            if number is None:
+                return None
+            span = self._spans[namespace] = self._open_span(number)
+        return span
+
+    def spans(self) -> list[tuple[str, int, int]]:
+        """(namespace, start, stop) of every namespace."""
+        starts = self.groups.tolist()
+        return [(name, starts[i], starts[i + 1]) for i, name in enumerate(self.namespaces())]
+
+    def mask(self, node: Node, start: int, stop: int, fetch: Fetch) -> NDArray[np.bool_]:
+        """Which rows of [start, stop) match, dead or not; asks the catalogue only what columns can't tell."""
+        cached = self._masks.get((node.key, start))
+        if cached is not None:
+            return cached
+
+        def fetch_rows(rows: NDArray[np.int64]) -> list[dict[str, Any] | None]:
+            return fetch(self.keys[rows])
+
+        if self.columns is None:
+            metadata = fetch_rows(np.arange(start, stop))
+            return np.fromiter((node.matches(m) for m in metadata), dtype=np.bool_, count=stop - start)
+        mask = self.columns.mask(node, start, stop, fetch_rows)
+        self._remember((node.key, start), mask)
+        return mask
+
+    def original(self, row: int) -> NDArray[np.float32]:
+        """One vector in its original length, float32 [dim]."""
+        arrays = self.base.arrays
+        unit = arrays["vectors"][row].astype(np.float32)
+        return unit * np.float32(arrays["inv_norms"][row] * arrays["norms"][row])  # type: ignore[no-any-return]
+
+    def stored(self, row: int) -> tuple[bytes, float]:
+        """(float16 bytes, original length) of one row, as the tail keeps them."""
+        return self.base.arrays["vectors"][row].tobytes(), float(self.base.arrays["norms"][row])
+
+    def announce(self, start: int, rows: NDArray[np.int64]) -> None:
+        """Ask the kernel to read the vectors of rows start + `rows` all at once (MADV_WILLNEED)."""
+        if "vectors" not in self.base.random or not hasattr(mmap, "MADV_WILLNEED"):
+            return
+        vectors, mapped = self.base.random["vectors"]
+        row_bytes = vectors.shape[1] * vectors.itemsize
+        offset = self.base.entries["vectors"].offset
+        for first in (offset + (start + rows) * row_bytes).tolist():
+            page = first - first % mmap.PAGESIZE
+            mapped.madvise(mmap.MADV_WILLNEED, page, first + row_bytes - page)
+
+    def _remember(self, key: tuple[str, int], mask: NDArray[np.bool_]) -> None:
+        self._masks[key] = mask
+        while len(self._masks) > max(1, _MASK_CACHE_BYTES // max(1, self.rows)):
+            try:
+                self._masks.popitem(last=False)
+            except KeyError:  # another thread was faster
+                break
+
+    def _number_of(self, namespace: str) -> int | None:
+        wanted = namespace.encode()
+        offsets, text = self.base.arrays["namespaces.offsets"], self.base.arrays["namespaces.bytes"]
+        low, high = 0, len(offsets) - 1
+        while low < high:
+            middle = (low + high) // 2
+            if text[offsets[middle] : offsets[middle + 1]].tobytes() < wanted:
+                low = middle + 1
+            else:
+                high = middle
+        found = low < len(offsets) - 1 and text[offsets[low] : offsets[low + 1]].tobytes() == wanted
+        return low if found else None
+
+    def _open_span(self, number: int) -> Span:
+        start, stop = int(self.groups[number]), int(self.groups[number + 1])
+        if not 0 <= start <= stop <= self.rows:
+            raise CorruptStore(self.base.path / "groups.npy", f"group {number} is [{start}, {stop})")
+        index = None
+        if self.index is not None:
+            try:
+                index = graph.open_index(self.index.arrays, self.index.info, number, start, stop)
+            except ValueError as error:
+                _warn_damaged(self.index.path, str(error))
+        arrays = self.base.arrays
+        vectors = self.base.random["vectors"][0] if self.base.random else arrays["vectors"]
+        group = Group(vectors[start:stop], arrays["inv_norms"][start:stop], self.keys[start:stop], index)
+        return Span(number, start, stop, group)
+
+
+def open_segment(files: Files, parts: Path, store_uuid: str, row: SegmentRow, base: Part | None) -> Segment:
+    """Open a segment's parts; `base` may be given where it is open already.
+
+    A damaged index or columns part is worked around with DamagedPartWarning; FileNotFoundError means that a
+    named file is missing.
+    """
+    if base is None:
+        base = open_part(files, parts, row.base, "base", store_uuid, random=("vectors",))
+        check_base(base, row.rows)
+    index = _open_optional(files, parts, store_uuid, row.index, "index", base)
+    column_part = _open_optional(files, parts, store_uuid, row.columns, "columns", base)
+    columns = None
+    if column_part is not None:
+        try:
+            columns = open_columns(column_part.arrays["columns"])
+        except (InvalidColumns, KeyError) as error:
+            _warn_damaged(column_part.path, str(error))
+    return Segment(row, base, index, columns, column_part)
+
+
+def _open_optional(
+    files: Files, parts: Path, store_uuid: str, ref: PartRef | None, kind: Any, base: Part
+) -> Part | None:
+    if ref is None:
+        return None
+    if ref.damaged:
+        _warn_damaged(parts / ref.name, "marked by verify()")
+        return None
+    try:
+        part = open_part(files, parts, ref, kind, store_uuid)
+        if part.rows != base.rows:
+            raise CorruptStore(part.path, f"{part.rows} rows, its base part has {base.rows}")
+        return part
+    except CorruptStore as error:
+        _warn_damaged(parts / ref.name, error.reason)
+        return None
+
+
+def _warn_damaged(path: Path, reason: str) -> None:
+    warnings.warn(
+        DamagedPartWarning(f"{path} is damaged ({reason}); it is worked around, and slower: run repair()"),
+        stacklevel=3,
+    )
+
+
+_BASE_SHAPES: dict[str, tuple[str, int]] = {
+    "keys": ("<i8", 0),
+    "key_order": ("<i8", 0),
+    "ids.offsets": ("<i8", 1),
+    "norms": ("<f4", 0),
+    "inv_norms": ("<f4", 0),
+}
+
+
+def check_base(base: Part, rows: int) -> None:
+    """Refuse a base part whose arrays do not fit together; their contents are left to verify()."""
+    arrays = base.arrays
+    try:
+        fits = base.rows == rows and all(
+            arrays[name].dtype.str == dtype and arrays[name].shape == (rows + extra,)
+            for name, (dtype, extra) in _BASE_SHAPES.items()
+        )
+        vectors = arrays["vectors"]
+        fits = fits and vectors.dtype.str == "<f2" and vectors.ndim == 2 and len(vectors) == rows
+        for name in ("groups", "namespaces.offsets"):
+            fits = fits and arrays[name].dtype.str == "<i8" and arrays[name].ndim == 1
+        for name in ("ids.bytes", "namespaces.bytes"):
+            fits = fits and arrays[name].dtype.str == "|u1" and arrays[name].ndim == 1
+        fits = fits and len(arrays["groups"]) == len(arrays["namespaces.offsets"]) >= 1
+    except KeyError as error:
+        raise CorruptStore(base.path, f"the array {error} is missing") from error
+    if not fits:
+        raise CorruptStore(base.path, "the shapes of its arrays do not fit together")
+
+
+def _group_starts(namespaces: Sequence[str]) -> tuple[list[str], list[int]]:
+    names: list[str] = []
+    starts = []
+    for row, name in enumerate(namespaces):
+        if not names or name != names[-1]:
+            names.append(name)
+            starts.append(row)
+    return names, starts
+
+
+def _pack(texts: Sequence[str]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    encoded = [text.encode() for text in texts]
+    offsets = np.zeros(len(encoded) + 1, dtype=np.int64)
+    np.cumsum([len(text) for text in encoded], out=offsets[1:])
+    return np.frombuffer(b"".join(encoded), dtype=np.uint8), offsets
+
+
+def _text(offsets: NDArray[np.int64], text: NDArray[np.uint8], row: int) -> str:
+    start, stop = offsets[row], offsets[row + 1]
+    if not 0 <= start <= stop <= len(text):  # damage must not become a negative slice
+        return ""
+    return text[start:stop].tobytes().decode()

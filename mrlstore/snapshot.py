@@ -1,0 +1,164 @@
+"""Snapshots: what one query sees, frozen at one generation, and how readers follow the catalogue.
+
+A snapshot is a list of mapped segments with their live masks and a view of the tail. `Snapshots` keeps the
+newest one of this process; when the catalogue has moved on it reads only the difference since the snapshot's
+generation, or everything where the difference has been purged (`floor_gen`).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrlstore.catalogue import Catalogue, segments, settings, tail
+from mrlstore.catalogue.connection import Connection
+from mrlstore.catalogue.segments import SegmentRow
+from mrlstore.errors import CorruptStore
+from mrlstore.files import Files
+from mrlstore.segment import Segment, open_segment
+from mrlstore.tail import Tail
+
+
+class SnapshotMoved(Exception):
+    """The catalogue has a newer generation than the snapshot (or an older view than it); try again."""
+
+
+@dataclass(frozen=True)
+class LiveSegment:
+    """A segment, and which of its rows are still there."""
+
+    segment: Segment
+    live: NDArray[np.bool_] | None = None  # [rows]; None: all
+    dead: int = 0
+
+    def without(self, keys: NDArray[np.int64]) -> LiveSegment:
+        """The same with these keys dead."""
+        rows = self.segment.find(keys)
+        rows = rows[rows >= 0]
+        if len(rows) == 0:
+            return self
+        live = np.ones(self.segment.rows, dtype=np.bool_) if self.live is None else self.live.copy()
+        live[rows] = False
+        return LiveSegment(self.segment, live, len(live) - int(np.count_nonzero(live)))
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything that has a vector, at one generation. Immutable; maps stay valid while it is referenced."""
+
+    generation: int
+    dim: int | None
+    prefix_dim: int | None
+    segments: tuple[LiveSegment, ...]
+    tail: Tail | None  # None until the store knows its dimension
+
+    def rows(self) -> int:
+        """Rows with a vector."""
+        held = sum(part.segment.rows - part.dead for part in self.segments)
+        return held + (self.tail.count() if self.tail is not None else 0)
+
+    def locate(self, keys: NDArray[np.int64]) -> Iterator[tuple[int, Segment | Tail, int]]:
+        """(position in keys, segment or tail, row) of each key that has a vector; order is free."""
+        for part in self.segments:
+            rows = part.segment.find(keys)
+            for position in np.flatnonzero(rows >= 0):
+                yield int(position), part.segment, int(rows[position])
+        if self.tail is not None and self.tail.length:
+            order = np.argsort(self.tail.keys, kind="stable")
+            at = np.minimum(np.searchsorted(self.tail.keys, keys, sorter=order), self.tail.length - 1)
+            rows = order[at]
+            for position in np.flatnonzero(self.tail.keys[rows] == keys):
+                yield int(position), self.tail, int(rows[position])
+
+
+class Snapshots:
+    """The newest snapshot of this process."""
+
+    def __init__(self, files: Files, parts: Path, catalogue: Catalogue) -> None:
+        self._files, self._parts, self._catalogue = files, parts, catalogue
+        self._lock = threading.Lock()
+        self._current: Snapshot | None = None
+
+    def latest(self) -> Snapshot:
+        """What has been committed by anyone before this call."""
+        with self._lock:
+            if not self._catalogue.changed() and self._current is not None:
+                return self._current
+            try:
+                while True:
+                    with suppress(SnapshotMoved), self._catalogue.read() as connection:
+                        self._current = self._follow(connection)
+                        return self._current
+            except BaseException:
+                self._catalogue.changed_again()
+                raise
+
+    def at(self, connection: Connection) -> Snapshot:
+        """The snapshot of exactly this transaction; SnapshotMoved if a newer one is already known."""
+        with self._lock:
+            self._current = self._follow(connection)
+            return self._current
+
+    def _follow(self, connection: Connection) -> Snapshot:
+        known, generation = self._current, settings.generation(connection)
+        if known is not None and generation == known.generation:
+            return known
+        if known is not None and generation < known.generation:
+            raise SnapshotMoved
+        if known is not None and known.generation < settings.get_int(connection, "floor_gen"):
+            known = None
+        try:
+            return self._read(connection, generation, known)
+        except FileNotFoundError as error:
+            # Inside one read transaction a named folder may have been merged away and collected meanwhile,
+            # but only by a commit that this transaction can't see.
+            with self._catalogue.read() as fresh:
+                if settings.generation(fresh) != generation:
+                    self._catalogue.changed_again()
+                    raise SnapshotMoved from error
+            raise CorruptStore(
+                error.filename or self._parts, "is missing, but the catalogue names it"
+            ) from error
+
+    def _read(self, connection: Connection, generation: int, known: Snapshot | None) -> Snapshot:
+        dim, prefix_dim = (settings.get(connection, name) for name in ("dim", "prefix_dim"))
+        since = known.generation if known is not None else 0
+        removed = np.array(tail.removed_since(connection, since), dtype=np.int64)
+        before = {part.segment.row.base.name: part for part in known.segments} if known is not None else {}
+        parts, moved = [], [removed]
+        for row in segments.load(connection):
+            old = before.get(row.base.name)
+            if old is not None:
+                part = self._updated(old, row).without(removed)
+            else:
+                part = self._opened(connection, row)
+                if known is not None and known.tail is not None:
+                    keys = known.tail.keys
+                    moved.append(keys[part.segment.find(keys) >= 0])
+            parts.append(part)
+        view = known.tail if known is not None else None
+        if isinstance(dim, int) and isinstance(prefix_dim, int):
+            view = view if view is not None else Tail.empty(dim, prefix_dim)
+            view = view.without(np.concatenate(moved)).extended(tail.since(connection, since))
+            return Snapshot(generation, dim, prefix_dim, tuple(parts), view)
+        return Snapshot(generation, None, None, tuple(parts), None)
+
+    def _opened(self, connection: Connection, row: SegmentRow) -> LiveSegment:
+        segment = self._open(row, None)
+        removed = np.array(tail.removed_since(connection, row.built_gen), dtype=np.int64)
+        return LiveSegment(segment).without(removed)
+
+    def _updated(self, old: LiveSegment, row: SegmentRow) -> LiveSegment:
+        if old.segment.row == row:
+            return old
+        return LiveSegment(self._open(row, old.segment), old.live, old.dead)
+
+    def _open(self, row: SegmentRow, old: Segment | None) -> Segment:
+        base = None if old is None else old.base
+        return open_segment(self._files, self._parts, self._catalogue.settings.store_uuid, row, base)

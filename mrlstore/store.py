@@ -1,0 +1,579 @@
+"""The public face: `open` and `Store`. It checks arguments and delegates everything else."""
+
+from __future__ import annotations
+
+import os
+import threading
+import uuid
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from mrlstore import (
+    arguments,
+    backup,
+    cpus,
+    create,
+    maintain,
+    plan,
+    query,
+    records,
+    statistics,
+    verify,
+    writer,
+)
+from mrlstore.aio import AsyncTwins
+from mrlstore.background import Background
+from mrlstore.batch import check_changes, check_ids, check_namespace, make_batch
+from mrlstore.core import Core, open_core
+from mrlstore.embedders.protocol import Embedder
+from mrlstore.errors import InvalidInput, MrlStoreError, StoreClosed
+from mrlstore.files import Files
+from mrlstore.group import prepare
+from mrlstore.records import Selection, decode_cursor
+from mrlstore.search import Request
+from mrlstore.types import (
+    LIMITS,
+    BatchResult,
+    Conflict,
+    Include,
+    Progress,
+    Record,
+    Report,
+    Result,
+    Stats,
+    Where,
+)
+from mrlstore.where import Node, parse
+
+Mode = Literal["r", "a", "x"]
+ProgressCallback = Callable[[Progress], None]
+
+_DEFAULT_WAIT_S = 3600.0
+
+
+def open(  # noqa: A001
+    path: str | os.PathLike[str],
+    *,
+    dim: int | None = None,
+    prefix_dim: int | None = None,
+    mode: Mode = "a",
+    embedder: Embedder | None = None,
+    m: int = 16,
+    ef_construction: int = 200,
+    auto_maintain: bool = True,
+    threads: int | None = None,
+) -> Store:
+    """Open the store at `path`, or create it.
+
+    Args:
+        path: a folder of the store's own, by custom `NAME.mrl`; on a local file system.
+        dim: dimensions of the vectors, 2 to 8,192. None: those of the store, or of the first write.
+        prefix_dim: leading dimensions that are indexed; by default min(768, dim).
+        mode: "a" opens or creates, "r" opens read only, "x" creates and refuses an existing store.
+        embedder: turns documents and query texts into vectors, for `add` and `query(text=...)`.
+        m: links of each row in the graph, 2 to 100 (HNSW's M); for a new store.
+        ef_construction: effort of building the graph, 8 to 2,000; for a new store.
+        auto_maintain: index and merge in a background thread. Without it, call `optimize`.
+        threads: how many threads builds and batches use; by default the processors that the process may use.
+
+    Returns:
+        The store. Opening reads no vectors and takes milliseconds at any size.
+
+    Raises:
+        InvalidInput: an argument is wrong, contradicts the store, or the path is a file.
+        StoreNotFound: mode "r" and nothing is there.
+        StoreExists: mode "x" and something is there.
+        CorruptStore: the folder is not empty and not a store, or its catalogue is damaged.
+        FormatTooNew: a newer mrlstore wrote it.
+    """
+    return open_store(
+        path,
+        dim=dim,
+        prefix_dim=prefix_dim,
+        mode=mode,
+        embedder=embedder,
+        m=m,
+        ef_construction=ef_construction,
+        auto_maintain=auto_maintain,
+        threads=threads,
+        files=Files(),
+    )
+
+
+def open_store(
+    path: str | os.PathLike[str],
+    *,
+    dim: int | None = None,
+    prefix_dim: int | None = None,
+    mode: Mode = "a",
+    embedder: Embedder | None = None,
+    m: int = 16,
+    ef_construction: int = 200,
+    auto_maintain: bool = True,
+    threads: int | None = None,
+    files: Files,
+) -> Store:
+    """`open` on a file seam of the caller's: how tests record and break the file system."""
+    place = arguments.check_path(path)
+    arguments.check_choice(mode, "mode", ("r", "a", "x"))
+    arguments.check_optional_count(dim, "dim", LIMITS.min_dim, LIMITS.max_dim)
+    arguments.check_optional_count(prefix_dim, "prefix_dim", 1, dim or LIMITS.max_dim)
+    arguments.check_count(m, "m", 2, 100)
+    arguments.check_count(ef_construction, "ef_construction", 8, 2000)
+    arguments.check_flag(auto_maintain, "auto_maintain")
+    workers = arguments.check_optional_count(threads, "threads", 1, 1024) or cpus.available()
+    wanted = prefix_dim if prefix_dim is not None or dim is None else min(writer.DEFAULT_PREFIX_DIM, dim)
+    try:
+        create.ensure(files, place, mode, create.new_settings(dim, wanted, m, ef_construction))
+    except MrlStoreError:
+        raise
+    except OSError as error:
+        raise create.typed(error, place) from error
+    store = Store(place, files, mode=mode, embedder=embedder, auto_maintain=auto_maintain, threads=workers)
+    try:
+        _check_same("dim", dim, store._core.settings.dim)
+        _check_same("prefix_dim", prefix_dim, store._core.settings.prefix_dim)
+    except BaseException:
+        store.close()
+        raise
+    return store
+
+
+class Store(AsyncTwins):
+    """An embedded vector store; made by `mrlstore.open`. Safe to use from many threads and after a fork."""
+
+    def __init__(
+        self,
+        path: Path,
+        files: Files,
+        *,
+        mode: Mode,
+        embedder: Embedder | None,
+        auto_maintain: bool,
+        threads: int,
+    ) -> None:
+        self._path, self._files, self._mode = path, files, mode
+        self._embedder, self._threads = embedder, threads
+        self._auto_maintain = auto_maintain and mode != "r"
+        self._open_lock = threading.Lock()
+        self._opened: Core | None = None
+        self._background: Background | None = None
+        self._closed = False
+        self._release: weakref.finalize[Any, Store] | None = None
+        _ = self._core
+        _stores.add(self)
+
+    @property
+    def path(self) -> Path:
+        """Where the store is."""
+        return self._path
+
+    @property
+    def dim(self) -> int | None:
+        """Dimensions of the vectors; None before the first write of a store that was opened without one."""
+        return self._core.snapshots.latest().dim
+
+    @property
+    def prefix_dim(self) -> int | None:
+        """Leading dimensions that are indexed."""
+        return self._core.snapshots.latest().prefix_dim
+
+    def upsert(
+        self,
+        ids: Iterable[str],
+        vectors: Any,
+        metadatas: Sequence[Mapping[str, Any] | None] | None = None,
+        documents: Sequence[str | None] | None = None,
+        *,
+        namespace: str = "",
+        on_conflict: Conflict = "replace",
+    ) -> int:
+        """Store rows, replacing those whose id exists; all of the batch or nothing.
+
+        Args:
+            ids: n strings, 1 to 1,024 bytes as UTF-8; of an id given twice the last row wins.
+            vectors: numbers of shape [n, dim], any real dtype; None, or None entries, for rows without.
+                They are scaled to unit length and stored as float16; the length is kept as float32.
+            metadatas: n dicts of JSON values (or None), up to 64 KiB each.
+            documents: n strings (or None), up to 16 MiB each.
+            namespace: where the ids live; rows of different namespaces never meet.
+            on_conflict: for ids that exist: "replace" them, "skip" these rows, or "error".
+
+        Returns:
+            How many rows were written. They survive a crash when this returns, and every process's next
+            call sees them.
+
+        Raises:
+            InvalidInput, LimitExceeded: something in the batch is wrong; nothing was written.
+            StorageFull, StorageError, StoreLocked: nothing was written.
+            StorePoisoned: what was written is unknown; reopen the store.
+        """
+        arguments.check_choice(on_conflict, "on_conflict", ("replace", "skip", "error"))
+        core = self._writable()
+        batch = make_batch(ids, vectors, metadatas, documents, namespace, core.settings.dim)
+        count = writer.upsert(core, batch, on_conflict)
+        self._wake()
+        return count
+
+    def update(
+        self,
+        ids: Iterable[str] | None = None,
+        metadatas: Sequence[Mapping[str, Any] | None] | Mapping[str, Any] | None = None,
+        documents: Sequence[str | None] | None = None,
+        *,
+        where: Where | None = None,
+        namespace: str = "",
+    ) -> int:
+        """Change metadata and documents and keep the vectors.
+
+        Metadata keys are merged at the top level; a value of None removes the key. With `ids`, one entry of
+        `metadatas` and `documents` for each id (None leaves it as it is); with `where`, `metadatas` is one
+        dict for all rows that match. Missing ids are skipped. Durable when this returns; gives how many rows
+        were changed. Raises InvalidInput when neither selects, and as `upsert` does.
+        """
+        core = self._writable()
+        node, names = _selectors(ids, where, namespace, "update")
+        if metadatas is None and documents is None:
+            raise InvalidInput("update: give metadatas or documents")
+        if names is None:
+            if documents is not None:
+                raise InvalidInput(
+                    "update: documents go by ids; with where alone only metadatas can be given"
+                )
+            if not isinstance(metadatas, Mapping):
+                raise InvalidInput("update: with where, metadatas is one dict for all rows that match")
+        else:
+            check_changes(names, metadatas, documents)
+        count = writer.update(core, namespace, names, node, metadatas, documents)
+        self._wake()
+        return count
+
+    def delete(
+        self, ids: Iterable[str] | None = None, *, where: Where | None = None, namespace: str = ""
+    ) -> int:
+        """Remove rows by id, by filter, or those of `ids` that match the filter.
+
+        Missing ids are no error. Durable when this returns; gives how many rows were removed. Raises
+        InvalidInput when neither is given: `clear` empties a namespace.
+        """
+        core = self._writable()
+        node, names = _selectors(ids, where, namespace, "delete")
+        count = writer.delete(core, namespace, names, node)
+        self._wake()
+        return count
+
+    def clear(self, namespace: str = "") -> int:
+        """Remove all rows of a namespace; durable when this returns. Gives how many there were."""
+        core = self._writable()
+        count = writer.clear(core, check_namespace(namespace))
+        self._wake()
+        return count
+
+    def add(
+        self,
+        documents: Sequence[str],
+        ids: Iterable[str] | None = None,
+        metadatas: Sequence[Mapping[str, Any] | None] | None = None,
+        *,
+        namespace: str = "",
+    ) -> list[str]:
+        """Embed documents and store them; gives their ids, made up where none are given.
+
+        Durable when this returns. Raises InvalidInput without an embedder, EmbedError from it.
+        """
+        names = [uuid.uuid4().hex for _ in documents] if ids is None else check_ids(ids)
+        vectors = self._embedding().embed_documents(list(documents))
+        self.upsert(names, vectors, metadatas, documents, namespace=namespace)
+        return names
+
+    def namespaces(self) -> dict[str, int]:
+        """How many rows each namespace has; those without rows do not exist."""
+        return records.namespaces(self._core)
+
+    def get(
+        self,
+        ids: Iterable[str],
+        *,
+        namespace: str = "",
+        include: Iterable[Include] = ("metadata", "document"),
+    ) -> list[Record]:
+        """The rows with these ids, in their order; missing ones are skipped. All of one generation."""
+        names, wanted = check_ids(ids), arguments.check_wanted(include)
+        return records.get(self._core, check_namespace(namespace), names, wanted)
+
+    def scan(
+        self,
+        where: Where | None = None,
+        *,
+        namespace: str | None = "",
+        prefix: str | None = None,
+        include: Iterable[Include] = ("metadata", "document"),
+        limit: int | None = None,
+        after: str | None = None,
+    ) -> Iterator[Record]:
+        """Rows in the order of (namespace, id); `namespace=None` goes through all.
+
+        `prefix` keeps ids that start with it; `after` is the `cursor` of a record, to go on behind it. The
+        rows are those of the moment of the call, but for such as are removed before they are reached.
+        """
+        if namespace is not None:
+            check_namespace(namespace)
+        if prefix is not None and not isinstance(prefix, str):
+            raise InvalidInput(f"prefix: expected a string, got {type(prefix).__name__}")
+        limit = arguments.check_optional_count(limit, "limit", 0)
+        cursor = None if after is None else decode_cursor(after)
+        selection = Selection(namespace, parse(where), prefix, limit, cursor)
+        return records.scan(self._core, selection, arguments.check_wanted(include))
+
+    def count(self, where: Where | None = None, *, namespace: str | None = "") -> int:
+        """How many rows match, with a vector or without; `namespace=None` counts all."""
+        if namespace is not None:
+            check_namespace(namespace)
+        return records.count(self._core, namespace, parse(where))
+
+    def __len__(self) -> int:
+        """Rows of all namespaces."""
+        return self.count(namespace=None)
+
+    def __contains__(self, id: object) -> bool:
+        """Whether the default namespace has this id."""
+        return isinstance(id, str) and bool(id) and bool(self.get([id], include=()))
+
+    def query(
+        self,
+        vector: Any = None,
+        k: int = 10,
+        *,
+        id: str | None = None,
+        text: str | None = None,
+        content: Any = None,
+        where: Where | None = None,
+        namespace: str = "",
+        include: Iterable[Include] = ("metadata",),
+        min_score: float | None = None,
+        shortlist: int | None = None,
+        ef: int | None = None,
+        exact: bool = False,
+        dim: int | None = None,
+    ) -> Result:
+        """The k rows most similar to a vector, best first; equal scores go by the order of writing.
+
+        Args:
+            vector: numbers of shape [dim] of any length above zero; or one of `id` (a stored row of the
+                namespace), `text` or `content` (embedded by the store's embedder).
+            k: how many, 1 to 10,000. If k rows match, k come back.
+            where: a filter on metadata, see docs/filters.md.
+            namespace: the one namespace that is searched.
+            include: what hits carry: "metadata", "document", "vector". () is the fastest.
+            min_score: leave out hits with a lower cosine similarity.
+            shortlist: rows re-ranked on their full vectors, at least k; turns the effort knob off.
+            ef: candidates kept in the walk of the graph; turns the effort knob off.
+            exact: score every row at full dimension.
+            dim: score every row by the cosine of the first `dim` dimensions: how tiers are compared.
+
+        Returns:
+            Hits with cosine similarity in [-1, 1] at full dimension, computed in float32 from the stored
+            float16 rows, all of one generation; and the plan.
+
+        Raises:
+            InvalidInput, LimitExceeded: an argument is wrong, or the id has no vector.
+            CorruptStore: damage was met that cannot be worked around.
+        """
+        core, wanted = self._core, arguments.check_wanted(include, min_score)
+        check_namespace(namespace)
+        if (vector is not None) + (id is not None) + (text is not None) + (content is not None) != 1:
+            raise InvalidInput("query: give exactly one of vector, id, text and content")
+        if id is not None:
+            vector = query.stored_vector(core, namespace, check_ids([id], "id")[0])
+            if vector is None:
+                raise InvalidInput(f"id: {id!r} is not in namespace {namespace!r}, or has no vector")
+        elif vector is None:
+            vector = self._embedding().embed_query(text if text is not None else content)
+        stored = core.snapshots.latest()
+        unit = arguments.check_query_vector(vector, stored.dim)
+        make = self._request(stored.prefix_dim, len(unit), k, where, namespace, shortlist, ef, exact, dim)
+        return query.answer(core, make(unit), wanted)
+
+    def query_batch(
+        self,
+        vectors: Any,
+        k: int = 10,
+        *,
+        where: Where | None = None,
+        namespace: str = "",
+        include: Iterable[Include] = ("metadata",),
+        min_score: float | None = None,
+        shortlist: int | None = None,
+        ef: int | None = None,
+        exact: bool = False,
+        dim: int | None = None,
+    ) -> BatchResult:
+        """The answers to many queries [n, dim], each as `query` gives it, all of one generation.
+
+        The work is spread over the store's threads; kernels do not hold the GIL.
+        """
+        core, wanted = self._core, arguments.check_wanted(include, min_score)
+        check_namespace(namespace)
+        stored = core.snapshots.latest()
+        units = arguments.check_query_vectors(vectors, stored.dim, "vectors")
+        make = self._request(
+            stored.prefix_dim, units.shape[1], k, where, namespace, shortlist, ef, exact, dim
+        )
+        return BatchResult(query.answer_many(core, [make(unit) for unit in units], wanted), k)
+
+    def stats(self) -> Stats:
+        """The state of the store: rows, segments, bytes."""
+        return statistics.stats(self._core)
+
+    def optimize(self, progress: ProgressCallback | None = None, timeout_s: float | None = None) -> None:
+        """Seal, merge and index everything committed before this call, and give disk space back.
+
+        Waits up to `timeout_s` seconds (an hour by default) while another process indexes, then raises
+        StoreLocked. Queries and writes go on meanwhile. Ctrl-C leaves everything as it was.
+        """
+        core = self._writable()
+        wait_s = _DEFAULT_WAIT_S if timeout_s is None else float(timeout_s)
+        if self._background is not None:
+            self._background.pause()
+        try:
+            maintain.optimize(core, wait_s, progress)
+        finally:
+            if self._background is not None:
+                self._background.resume()
+
+    def verify(self, progress: ProgressCallback | None = None) -> Report:
+        """Check every checksum, range and cross-reference; damaged parts are marked for every process."""
+        core = self._core
+        with core.storing("verifying"):
+            return verify.verify(core, progress or _silent)
+
+    def backup(self, dest: str | os.PathLike[str]) -> None:
+        """Make `dest` a store of its own with the present content: parts are hard links where possible.
+
+        Writers go on meanwhile. Complete and synced when this returns; StoreExists if `dest` exists.
+        """
+        core, target = self._core, arguments.check_path(dest)
+        with core.storing(f"writing a backup to {target}"):
+            backup.backup(core, target)
+
+    def warm(self) -> None:
+        """Load the kernels and bring codes and graphs into memory, so that the first query is fast."""
+        maintain.warm(self._core)
+
+    def close(self) -> None:
+        """Stop background work and let go of everything; calling it again is harmless."""
+        self._closed = True
+        if self._release is not None:
+            self._release()
+        self._stop_twins()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<mrlstore.Store {str(self._path)!r}{' (closed)' if self._closed else ''}>"
+
+    @property
+    def _core(self) -> Core:
+        core = self._opened
+        if core is not None and not self._closed:
+            return core
+        with self._open_lock:
+            if self._closed:
+                raise StoreClosed(f"{self._path}: this store object is closed; open the path again")
+            if self._opened is None:
+                core = open_core(self._path, self._files, read_only=self._mode == "r", threads=self._threads)
+                self._background = Background(core) if self._auto_maintain else None
+                self._release = weakref.finalize(self, _shut, core, self._background)
+                self._opened = core
+            return self._opened
+
+    def _writable(self) -> Core:
+        core = self._core
+        if self._mode == "r":
+            raise InvalidInput(f'{self._path} was opened with mode="r"; open it with mode="a" to write')
+        core.catalogue.check_usable()
+        return core
+
+    def _embedding(self) -> Embedder:
+        if self._embedder is None:
+            raise InvalidInput("no embedder: open the store with mrlstore.open(path, embedder=...)")
+        return self._embedder
+
+    def _wake(self) -> None:
+        if self._background is not None:
+            self._background.wake()
+
+    def _request(
+        self,
+        prefix_dim: int | None,
+        full: int,
+        k: int,
+        where: Where | None,
+        namespace: str,
+        shortlist: int | None,
+        ef: int | None,
+        exact: bool,
+        dim: int | None,
+    ) -> Callable[[Any], Request]:
+        k = arguments.check_count(k, "k", 1, LIMITS.k)
+        effort = plan.effort(
+            k,
+            arguments.check_optional_count(ef, "ef", 1, LIMITS.k),
+            arguments.check_optional_count(shortlist, "shortlist", 1, LIMITS.k),
+        )
+        node, whole = parse(where), arguments.check_flag(exact, "exact")
+        tier = arguments.check_optional_count(dim, "dim", 1, full)
+        short = prefix_dim or full
+        return lambda unit: Request(prepare(unit, short), k, namespace, node, effort, whole, tier)
+
+    def _after_fork(self) -> None:
+        """In a forked child: leave what the parent opened alone, and open afresh at the next call."""
+        self._open_lock = threading.Lock()
+        if self._release is not None:
+            self._release.detach()
+        if self._opened is not None:
+            self._opened.catalogue.leak()
+        self._opened, self._background, self._release = None, None, None
+        self._forget_twins()
+
+
+_stores: weakref.WeakSet[Store] = weakref.WeakSet()
+
+
+def _reopen_after_fork() -> None:
+    for store in list(_stores):
+        store._after_fork()
+
+
+os.register_at_fork(after_in_child=_reopen_after_fork)
+
+
+def _shut(core: Core, background: Background | None) -> None:
+    if background is not None:
+        background.stop()
+    core.catalogue.close()
+
+
+def _silent(progress: Progress) -> None:
+    pass
+
+
+def _selectors(
+    ids: Iterable[str] | None, filter: Where | None, namespace: str, verb: str
+) -> tuple[Node | None, list[str] | None]:
+    check_namespace(namespace)
+    node = parse(filter)
+    if ids is None and node is None:
+        raise InvalidInput(f"{verb}: give ids, or a where that is not empty")
+    return node, None if ids is None else check_ids(ids)
+
+
+def _check_same(name: str, given: int | None, stored: int | None) -> None:
+    if given is not None and stored is not None and given != stored:
+        raise InvalidInput(f"{name}: {given} was given, but this store has {stored}")

@@ -1,0 +1,92 @@
+"""How a caller's vectors become what is stored: checked, scaled to unit length, rounded to float16."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrlstore.errors import InvalidInput, LimitExceeded
+from mrlstore.types import LIMITS
+
+_BLOCK = 512  # rows worked on at once, so that the float64 copies stay in the cache
+_SHORTEST, _LONGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
+
+
+def as_matrix(vectors: Any, what: str = "vectors") -> NDArray[Any]:
+    """Take [n, dim] real numbers of any layout or byte order; InvalidInput names the culprit."""
+    try:
+        array = np.asarray(vectors)
+    except ValueError as error:
+        raise InvalidInput(f"{what}: rows of different lengths ({error})") from error
+    if array.dtype == object:
+        raise InvalidInput(f"{what}: expected numbers of shape [n, dim], got Python objects or ragged rows")
+    if array.dtype.kind not in "fiu":
+        raise InvalidInput(f"{what}: expected real numbers, got dtype {array.dtype}")
+    if array.ndim != 2:
+        raise InvalidInput(f"{what}: expected shape [n, dim], got {list(array.shape)}")
+    return array
+
+
+def check_dim(found: int, dim: int | None, what: str = "vectors") -> int:
+    """The dimension to use: the store's, or for a new store the one found, if it is allowed."""
+    if dim is not None and found != dim:
+        raise InvalidInput(f"{what}: {found} dimensions, but this store has {dim}")
+    if not LIMITS.min_dim <= found <= LIMITS.max_dim:
+        raise LimitExceeded(f"{what}: {found} dimensions; allowed are {LIMITS.min_dim} to {LIMITS.max_dim}")
+    return found
+
+
+def to_unit_rows(
+    array: NDArray[Any], names: list[str] | None = None, what: str = "vectors"
+) -> tuple[NDArray[np.float16], NDArray[np.float32]]:
+    """Scale rows [n, dim] to unit length: (float16 [n, dim], float32 [n] original lengths).
+
+    Non-finite values, zero rows and lengths outside float32 raise InvalidInput, with the row's name.
+    """
+    n, dim = array.shape
+    rows, norms = np.empty((n, dim), dtype=np.float16), np.empty(n, dtype=np.float32)
+    for start in range(0, n, _BLOCK):
+        narrow = array.dtype.kind == "f" and array.dtype.itemsize <= 4
+        block = array[start : start + _BLOCK].astype(np.float32 if narrow else np.float64)
+        lengths = check_lengths(block, what, names, start)
+        np.divide(block, lengths[:, None].astype(block.dtype), out=block)
+        rows[start : start + _BLOCK] = block
+        norms[start : start + _BLOCK] = lengths
+    return rows, norms
+
+
+def check_lengths(
+    block: NDArray[Any], what: str, names: list[str] | None = None, first: int = 0
+) -> NDArray[np.float64]:
+    """Lengths of rows [n, dim], float64 [n]; InvalidInput names a row that has no usable direction."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        lengths = np.sqrt(np.einsum("ij,ij->i", block, block, dtype=np.float64))
+        wrong = np.flatnonzero(~((lengths >= _SHORTEST) & (lengths <= _LONGEST)))
+    if len(wrong):
+        at = int(wrong[0])
+        name = f"row {first + at}" if names is None else f"row {first + at} (id {names[first + at]!r})"
+        raise InvalidInput(f"{what}: {name} {_fault(block[at])}")
+    return lengths  # type: ignore[no-any-return]
+
+
+def inverse_lengths(rows: NDArray[np.float16]) -> NDArray[np.float32]:
+    """1 / length of float16 rows [n, dim].
+
+    The squares are multiples of 2**-48 and their sum is about 1, so float64 adds them without rounding:
+    every process gets the same bits, in whatever order it adds.
+    """
+    inverse = np.empty(len(rows), dtype=np.float32)
+    for start in range(0, len(rows), _BLOCK):
+        block = rows[start : start + _BLOCK].astype(np.float32)
+        inverse[start : start + _BLOCK] = 1.0 / np.sqrt(np.einsum("ij,ij->i", block, block, dtype=np.float64))
+    return inverse
+
+
+def _fault(row: NDArray[Any]) -> str:
+    if not np.isfinite(row.astype(np.float64)).all():
+        return "has a value that is not finite (NaN or infinity)"
+    if not row.any():
+        return "is a zero vector: it has no direction"
+    return "has a length that float32 cannot hold"

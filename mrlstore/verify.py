@@ -1,0 +1,266 @@
+"""Verification: every checksum, every range, and the catalogue against the parts, both ways.
+
+What is found damaged in a part is marked in the catalogue, so that every process works around it or refuses
+it until it is repaired. The report says what is wrong, where, and what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import apsw
+import numpy as np
+from numpy.typing import NDArray
+
+from mrlstore import graph
+from mrlstore.catalogue import rows, segments, settings, tail
+from mrlstore.catalogue.connection import Connection
+from mrlstore.catalogue.segments import SegmentRow
+from mrlstore.columns import InvalidColumns, open_columns
+from mrlstore.core import Core
+from mrlstore.errors import CorruptStore, MrlStoreError
+from mrlstore.parts import Kind, Part, PartRef, check_part, open_part
+from mrlstore.segment import check_base
+from mrlstore.types import Problem, Progress, Report
+from mrlstore.vectors import inverse_lengths
+
+_PAGE = 1_000
+_REPAIR = "run repair(): it is rebuilt from the vectors and the catalogue"
+_LOST = "restore a backup, or run repair(), which tells the ids that are lost and keeps the rest"
+_CATALOGUE = "restore a backup: the catalogue is the truth for ids, metadata and documents"
+
+
+@dataclass
+class _Findings:
+    """What has been found so far."""
+
+    progress: Callable[[Progress], None]
+    total: int = 0
+    checked: int = 0
+    parts: int = 0
+    problems: list[Problem] = field(default_factory=list)
+    damaged: set[str] = field(default_factory=set)  # names of parts
+
+    def add(self, path: Path, what: str, remedy: str) -> None:
+        """One more problem."""
+        self.problems.append(Problem(str(path), what, remedy))
+
+    def count(self, bytes_read: int) -> None:
+        """Tell the progress."""
+        self.checked += bytes_read
+        self.progress(Progress("verify", self.checked, max(self.total, self.checked)))
+
+
+def verify(core: Core, progress: Callable[[Progress], None]) -> Report:
+    """Check everything that one generation names; marks damaged parts unless the store is read only."""
+    with core.catalogue.read() as connection:
+        settings.generation(connection)
+        found = _Findings(progress)
+        count = _check_catalogue(core, connection, found)
+        try:
+            named = segments.load(connection)
+        except CorruptStore as error:
+            found.add(core.catalogue.path, error.reason, _CATALOGUE)
+            named = []
+        found.total = _bytes_of(core, named)
+        seen = [held for row in named for held in _check_segment(core, connection, row, found)]
+        _check_vectors_of_rows(core, connection, seen, found)
+    if found.damaged and not core.catalogue.read_only:
+        _mark(core, found.damaged)
+    return Report(not found.problems, tuple(found.problems), count, found.parts, found.checked)
+
+
+def _check_catalogue(core: Core, connection: Connection, found: _Findings) -> int:
+    """SQLite's own check, then every row's crc; gives the number of rows."""
+    path, total = core.catalogue.path, 0
+    try:
+        for (words,) in connection.execute("PRAGMA integrity_check"):
+            if words != "ok":
+                found.add(path, f"SQLite's integrity_check: {words}", _CATALOGUE)
+        spaces: dict[str, list[int]] = {}
+        for row in _all_rows(connection):
+            total += 1
+            space = spaces.setdefault(row.namespace, [0, 0])
+            space[0] += 1
+            space[1] += row.bare
+        counted = {name: list(counts) for name, counts in rows.namespaces(connection).items()}
+        if counted != spaces:
+            found.add(path, "the counts of namespaces are not those of the rows", _CATALOGUE)
+        tail.removed_since(connection, -1)
+        tail.since(connection, -1)
+        for name in ("floor_gen", "generation", "next_key"):
+            settings.get_int(connection, name)
+        settings.load(connection, path)
+    except (CorruptStore, apsw.Error) as error:
+        words = error.reason if isinstance(error, CorruptStore) else f"SQLite: {error}"
+        found.add(path, words, _CATALOGUE)
+    return total
+
+
+def _all_rows(connection: Connection) -> Iterator[rows.Row]:
+    keys = [key for (key,) in connection.execute("SELECT key FROM rows ORDER BY key")]
+    for start in range(0, len(keys), _PAGE):
+        yield from rows.by_key(connection, keys[start : start + _PAGE])
+
+
+def _bytes_of(core: Core, named: list[SegmentRow]) -> int:
+    total = 0
+    for row in named:
+        for part in row.parts:
+            try:
+                total += sum(
+                    core.files.size(core.parts / part.name / name)
+                    for name in core.files.list_dir(core.parts / part.name)
+                )
+            except OSError:
+                continue
+    return total
+
+
+def _check_segment(
+    core: Core, connection: Connection, row: SegmentRow, found: _Findings
+) -> Iterator[NDArray[np.int64]]:
+    """Check a segment's parts; gives the keys that it holds, if they can be trusted."""
+    base = _open(core, row.base, "base", found, _LOST)
+    if base is None:
+        return
+    problems = [] if row.base.name in found.damaged else _base_problems(base, row.rows)
+    if not problems and row.base.name not in found.damaged:
+        problems = _row_problems(connection, base)
+        yield np.asarray(base.arrays["keys"])
+    for words in problems:
+        found.add(base.path, words, _LOST)
+        found.damaged.add(row.base.name)
+    if row.index is not None:
+        index = _open(core, row.index, "index", found, _REPAIR)
+        if index is not None and row.base.name not in found.damaged:
+            _report(found, index, graph.verify_index(index.arrays, index.info, base.arrays["groups"]))
+    if row.columns is not None:
+        columns = _open(core, row.columns, "columns", found, _REPAIR)
+        if columns is not None:
+            try:
+                _report(found, columns, open_columns(columns.arrays["columns"]).verify())
+            except (InvalidColumns, KeyError) as error:
+                _report(found, columns, [str(error)])
+
+
+def _report(found: _Findings, part: Part, problems: list[str]) -> None:
+    for words in problems:
+        found.add(part.path, words, _REPAIR)
+        found.damaged.add(part.ref.name)
+
+
+def _open(core: Core, ref: PartRef, kind: Kind, found: _Findings, remedy: str) -> Part | None:
+    """Open a part and compare its checksums."""
+    path = core.parts / ref.name
+    found.parts += 1
+    try:
+        part = open_part(core.files, core.parts, ref, kind, core.settings.store_uuid)
+    except FileNotFoundError as error:
+        found.add(path, f"{Path(error.filename or path).name} is missing", remedy)
+    except MrlStoreError as error:
+        found.add(path, str(error), remedy)
+    else:
+        for words in check_part(part, found.count):
+            found.add(path, words, remedy)
+            found.damaged.add(ref.name)
+        if ref.damaged and ref.name not in found.damaged:
+            found.add(path, "is marked as damaged, though its checksums hold", remedy)
+        return part
+    found.damaged.add(ref.name)
+    return None
+
+
+def _base_problems(base: Part, count: int) -> list[str]:
+    """Ranges and orders within a base part."""
+    try:
+        check_base(base, count)
+    except CorruptStore as error:
+        return [error.reason]
+    arrays, problems = base.arrays, []
+    for offsets, end in (
+        ("groups", base.rows),
+        ("ids.offsets", len(arrays["ids.bytes"])),
+        ("namespaces.offsets", len(arrays["namespaces.bytes"])),
+    ):
+        values = arrays[offsets]
+        if values[0] != 0 or values[-1] != end or np.any(np.diff(values) < 0):
+            problems.append(f"{offsets}.npy does not rise from 0 to {end}")
+    order = arrays["key_order"]
+    if np.any((order < 0) | (order >= base.rows)) or np.any(np.diff(arrays["keys"][order]) <= 0):
+        problems.append("keys.npy in the order of key_order.npy does not rise")
+    if base.rows and not problems:
+        lengths = 1.0 / inverse_lengths(arrays["vectors"])
+        if not np.allclose(lengths, 1, atol=1e-2):
+            problems.append("vectors.npy has rows that are not of unit length")
+    return problems
+
+
+def _row_problems(connection: Connection, base: Part) -> list[str]:
+    """Rows that the catalogue knows by another id or namespace than the part does."""
+    arrays = base.arrays
+    names = _texts(arrays["namespaces.offsets"], arrays["namespaces.bytes"])
+    ids = _texts(arrays["ids.offsets"], arrays["ids.bytes"])
+    space_of = np.repeat(np.arange(len(names)), np.diff(arrays["groups"]))
+    wrong = 0
+    keys = arrays["keys"].tolist()
+    for start in range(0, len(keys), _PAGE):
+        at = {key: start + i for i, key in enumerate(keys[start : start + _PAGE])}
+        for row in rows.by_key(connection, at):
+            place = at[row.key]
+            wrong += (row.namespace.encode(), row.id.encode(), row.bare) != (
+                names[space_of[place]],
+                ids[place],
+                False,
+            )
+    return [f"{wrong} rows have another id or namespace than the catalogue says"] if wrong else []
+
+
+def _texts(offsets: NDArray[np.int64], text: NDArray[np.uint8]) -> list[bytes]:
+    whole, ends = text.tobytes(), offsets.tolist()
+    return [whole[ends[i] : ends[i + 1]] for i in range(len(ends) - 1)]
+
+
+def _check_vectors_of_rows(
+    core: Core, connection: Connection, seen: list[NDArray[np.int64]], found: _Findings
+) -> None:
+    """Every row with a vector has it exactly once, and what is dead is dead."""
+    try:
+        wanted = np.array(
+            [key for (key,) in connection.execute("SELECT key FROM rows WHERE bare = 0")], dtype=np.int64
+        )
+        waiting = np.array([key for (key,) in connection.execute("SELECT key FROM tail")], dtype=np.int64)
+        removed = np.array(tail.removed_since(connection, -1), dtype=np.int64)
+    except (CorruptStore, apsw.Error):
+        return  # reported already
+    held = np.concatenate([*seen, waiting])
+    live = np.setdiff1d(held, removed)
+    path = core.catalogue.path
+    if len(np.unique(held)) < len(held):
+        found.add(path, f"{len(held) - len(np.unique(held))} vectors are in two places", _LOST)
+    if not found.damaged:
+        missing, surplus = np.setdiff1d(wanted, live), np.setdiff1d(live, wanted)
+        if len(missing):
+            found.add(path, f"{len(missing)} rows have lost their vector, key {missing[0]} first", _LOST)
+        if len(surplus):
+            found.add(path, f"{len(surplus)} vectors belong to no row, key {surplus[0]} first", _LOST)
+
+
+def _mark(core: Core, damaged: set[str]) -> None:
+    """Tell every process which parts not to trust."""
+    with core.catalogue.write() as write:
+        for row in segments.load(write.connection):
+            marked = replace(
+                row,
+                base=_marked(row.base, damaged),
+                index=row.index and _marked(row.index, damaged),
+                columns=row.columns and _marked(row.columns, damaged),
+            )
+            if marked != row:
+                segments.replace(write.connection, write.generation, marked)
+
+
+def _marked(part: PartRef, damaged: set[str]) -> PartRef:
+    return replace(part, damaged=True) if part.name in damaged else part
