@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from array import array
+from collections import defaultdict
 from collections.abc import Iterable
+from itertools import chain, count
+from math import isnan
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mrlstore.columns.dictionary import is_odd, sortable
+from mrlstore.columns.dictionary import MAX_CHARACTERS, is_odd, sortable
 from mrlstore.columns.layout import (
     FALSE,
     FIRST,
@@ -75,9 +78,12 @@ def _parsed(text: str, row: int) -> dict[str, Any]:
 def _add_row(candidates: dict[str, _Column], row: int, metadata: dict[str, Any]) -> bool:
     """Add a row's values to the candidates' columns; False if some value found no column."""
     complete = True
-    for path, value in _flat(metadata):
+    # Without objects inside, a row's paths are its keys.
+    for path, value in _flat(metadata) if dict in map(type, metadata.values()) else metadata.items():
         column = candidates.get(path)
         if column is None:
+            if len(path) > MAX_PATH:  # no filter can name it
+                continue
             if len(candidates) >= MAX_CANDIDATES:
                 complete = False
                 continue
@@ -87,15 +93,8 @@ def _add_row(candidates: dict[str, _Column], row: int, metadata: dict[str, Any])
     return complete
 
 
-def _flat(metadata: dict[str, Any]) -> Iterable[tuple[str, Any]]:
+def _flat(metadata: dict[str, Any]) -> list[tuple[str, Any]]:
     """Every path of a row that resolves to something, and what it resolves to, each path once."""
-    simple = True
-    for key, value in metadata.items():
-        if type(value) is dict or len(key) > MAX_PATH:
-            simple = False
-            break
-    if simple:
-        return metadata.items()  # their paths are the keys
     pairs = _walk(metadata)
     paths = {path for path, _ in pairs}
     if len(paths) == len(pairs):
@@ -127,70 +126,69 @@ class _Column:
         self.codes = array("I")  # one for each of `rows`, but for those
         self.member_rows = array("I")
         self.member_codes = array("I")
-        self.numbers: dict[int | float, int] = {}  # 1 and 1.0 are one key, as they should be
-        self.strings: dict[str, int] = {}
-        self.next_code = FIRST
+        next_code = count(FIRST).__next__
+        self.numbers: defaultdict[int | float, int] = defaultdict(next_code)  # 1 and 1.0 are one key
+        self.strings: defaultdict[str, int] = defaultdict(next_code)
 
     def take_in(self) -> None:
         """Code the values that wait."""
-        first, values = len(self.codes), self.values
-        kinds = set(map(type, values))
-        if kinds == {list}:
-            self.codes.extend([PRESENT] * len(values))
-        else:
-            self.codes.extend(self._coded(values, kinds))
-        if list in kinds:
-            for row, value in zip(self.rows[first:], values, strict=True):
-                if type(value) is list:
-                    members = {*self._coded(value, set(map(type, value)))} - {PRESENT}
-                    self.member_rows.extend([row] * len(members))
-                    self.member_codes.extend(members)
+        first = len(self.codes)
+        self.codes.extend(self._coded(self.values))
+        lists = [value for value in self.values if type(value) is list]
+        if lists:
+            rows = [
+                row for row, value in zip(self.rows[first:], self.values, strict=True) if type(value) is list
+            ]
+            self._take_in_lists(rows, lists)
         self.values = []
 
-    def _coded(self, values: list[Any], kinds: set[type]) -> list[int]:
-        """One code for each value; values of one kind take one lookup each and no branch."""
-        if kinds == {str}:
-            known: dict[Any, int] = self.strings
-        elif kinds == {int} or kinds == {float}:
-            known = self.numbers
-        else:
-            return [self._code(value) for value in values]
-        codes = list(map(known.get, values))
-        return [
-            self._code(value) if code is None else code for value, code in zip(values, codes, strict=True)
-        ]
+    def _take_in_lists(self, rows: list[int], lists: list[list[Any]]) -> None:
+        """Code the lists' members, each once for its row."""
+        members = np.array(self._coded([*chain.from_iterable(lists)]), dtype=np.uint64)
+        of_rows = np.repeat(np.array(rows, dtype=np.uint64), [*map(len, lists)])
+        scalars = members != PRESENT
+        pairs = np.unique(of_rows[scalars] << np.uint64(32) | members[scalars])
+        self.member_rows.frombytes((pairs >> np.uint64(32)).astype(np.uint32).tobytes())
+        self.member_codes.frombytes(pairs.astype(np.uint32).tobytes())
+
+    def _coded(self, values: list[Any]) -> list[int]:
+        """One code for each value; values of one kind without odd ones take no branch each."""
+        kinds = set(map(type, values))
+        if kinds == {str} and max(map(len, values)) <= MAX_CHARACTERS:
+            return [*map(self.strings.__getitem__, values)]
+        if (kinds == {float} and not isnan(sum(values))) or (
+            kinds == {int} and min(values) >= -_INT64 and max(values) < _INT64
+        ):
+            return [*map(self.numbers.__getitem__, values)]
+        if kinds == {list}:
+            return [PRESENT] * len(values)
+        return [*map(self._code, values)]
 
     def _code(self, value: Any) -> int:
         kind = type(value)
-        if kind is str:
-            return self._numbered(self.strings, value)
-        if kind is int or kind is float:
-            return self._numbered(self.numbers, value) if value == value else PRESENT  # NaN equals nothing
+        if kind is str or kind is int or kind is float:
+            if is_odd(value):
+                return ODD
+            if kind is str:
+                return self.strings[value]
+            return self.numbers[value] if value == value else PRESENT  # NaN equals nothing
         if value is None:
             return NULL
         if kind is bool:
             return TRUE if value else FALSE
         return PRESENT
 
-    def _numbered(self, known: dict[Any, int], value: Any) -> int:
-        code = known.get(value)
-        if code is None:
-            if is_odd(value):
-                return ODD
-            code = known[value] = self.next_code
-            self.next_code += 1
-        return code
-
     def finish(self, name: str, n: int) -> Field:
         """The column as it is stored: codes in the order of their values, dense or sparse."""
         self.take_in()
         numbers = _Numbers(self.numbers)
         strings = sorted(self.strings)
-        final = np.arange(self.next_code, dtype=np.uint32)
+        size = FIRST + len(self.numbers) + len(self.strings)
+        final = np.arange(size, dtype=np.uint32)
         in_order = [self.numbers[value] for value in numbers.in_order]
         in_order += [self.strings[value] for value in strings]
-        final[np.array(in_order, dtype=np.int64)] = np.arange(FIRST, self.next_code, dtype=np.uint32)
-        width = np.dtype("<u1" if self.next_code <= 2**8 else "<u2" if self.next_code <= 2**16 else "<u4")
+        final[np.array(in_order, dtype=np.int64)] = np.arange(FIRST, size, dtype=np.uint32)
+        width = np.dtype("<u1" if size <= 2**8 else "<u2" if size <= 2**16 else "<u4")
         codes = final[_uint32(self.codes)].astype(width)
         member_codes = final[_uint32(self.member_codes)].astype(width)
         rows = _uint32(self.rows)
