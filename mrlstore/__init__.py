@@ -31,6 +31,7 @@ from mrlstore.types import (
     Report,
     Result,
     SegmentPlan,
+    Settings,
     Stats,
 )
 from mrlstore.version import __version__
@@ -53,6 +54,7 @@ __all__ = [
     "Report",
     "Result",
     "SegmentPlan",
+    "Settings",
     "Stats",
     "StorageError",
     "StorageFull",

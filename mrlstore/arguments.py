@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from mrlstore.errors import InvalidInput, LimitExceeded
 from mrlstore.query import Wanted
-from mrlstore.types import LIMITS
 from mrlstore.vectors import as_matrix, check_dim, check_lengths
 
 _INCLUDE = ("metadata", "document", "vector")
@@ -49,19 +48,24 @@ def check_optional_count(value: object, name: str, low: int, high: int | None = 
 
 def check_wanted(include: Iterable[str], min_score: float | None = None) -> Wanted:
     """What hits or records shall carry."""
-    if isinstance(include, str) or not isinstance(include, Iterable):
+    if isinstance(include, str) or not _iterable(include):
         raise InvalidInput(f"include: expected a tuple of {_INCLUDE}, got {include!r:.80}")
     chosen = tuple(include)
     for name in chosen:
         if name not in _INCLUDE:
             raise InvalidInput(f"include: {name!r:.80} is not one of {_INCLUDE}")
-    if min_score is not None and (
-        isinstance(min_score, bool)
-        or not isinstance(min_score, int | float | np.floating)
-        or not math.isfinite(min_score)
-    ):
+    if min_score is not None and not _is_finite(min_score):
         raise InvalidInput(f"min_score: expected a finite number, got {min_score!r:.40}")
     return Wanted("metadata" in chosen, "document" in chosen, "vector" in chosen, min_score)
+
+
+def _iterable(value: object) -> bool:
+    return isinstance(value, Iterable)
+
+
+def _is_finite(value: object) -> bool:
+    number = isinstance(value, int | float | np.floating | np.integer) and not isinstance(value, bool)
+    return number and math.isfinite(value)  # type: ignore[arg-type]
 
 
 def check_query_vectors(vectors: Any, dim: int | None, what: str) -> NDArray[np.float32]:
@@ -70,7 +74,7 @@ def check_query_vectors(vectors: Any, dim: int | None, what: str) -> NDArray[np.
     check_dim(matrix.shape[1], dim, what)
     wide = matrix.astype(np.float64)
     lengths = check_lengths(wide, what)
-    return (wide / lengths[:, None]).astype(np.float32)  # type: ignore[no-any-return]
+    return (wide / lengths[:, None]).astype(np.float32)
 
 
 def check_query_vector(vector: Any, dim: int | None) -> NDArray[np.float32]:

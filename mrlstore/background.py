@@ -41,13 +41,16 @@ class Background:
         """There may be something to do."""
         if self._thread is None:
             with self._start_lock:
-                if self._thread is None and not self._stop.is_set():
+                if not self._alive() and not self._stop.is_set():
                     self._thread = threading.Thread(
                         target=self._run, name="mrlstore-maintenance", daemon=True
                     )
                     self._thread.start()
                     _running.add(self)
         self._wake.set()
+
+    def _alive(self) -> bool:
+        return self._thread is not None
 
     def pause(self) -> None:
         """Let go of LOCK as soon as possible: somebody in this process wants to optimize."""

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 from mrlstore.errors import InvalidInput, LimitExceeded
 from mrlstore.types import LIMITS
 from mrlstore.vectors import as_matrix, check_dim, inverse_lengths, to_unit_rows
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -57,24 +55,15 @@ def make_batch(
     matrix, bare = _split_vectors(vectors, n)
     if matrix is not None:
         check_dim(matrix.shape[1], dim)
-    texts = (
-        [metadata_text(m, names[i]) for i, m in enumerate(metadatas)] if metadatas is not None else [None] * n
-    )
-    pages = (
-        [check_document(d, names[i]) for i, d in enumerate(documents)]
-        if documents is not None
-        else [None] * n
-    )
+    nothing: list[None] = [None] * n
+    texts = [metadata_text(m, names[i]) for i, m in enumerate(nothing if metadatas is None else metadatas)]
+    pages = [check_document(d, names[i]) for i, d in enumerate(nothing if documents is None else documents)]
     keep = sorted({name: row for row, name in enumerate(names)}.values())
     if len(keep) < n:
         if matrix is not None:
             matrix = matrix[np.isin(np.flatnonzero(~bare), keep)]
-        names, texts, pages, bare = (
-            _picked(names, keep),
-            _picked(texts, keep),
-            _picked(pages, keep),
-            bare[keep],
-        )
+        names, bare = [names[i] for i in keep], bare[keep]
+        texts, pages = [texts[i] for i in keep], [pages[i] for i in keep]
     if matrix is None:
         rows, norms = np.empty((0, dim or 0), dtype=np.float16), np.empty(0, dtype=np.float32)
     else:
@@ -165,7 +154,8 @@ def _plain(value: Any, what: str, depth: int) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(inner, f"{what}[{i}]", depth + 1) for i, inner in enumerate(value)]
     raise InvalidInput(
-        f"{what}: a {type(value).__name__} cannot be stored; use strings, numbers, booleans, None, lists, dicts"
+        f"{what}: a {type(value).__name__} cannot be stored; "
+        "use strings, numbers, booleans, None, lists and dicts"
     )
 
 
@@ -202,7 +192,3 @@ def _utf8_length(text: str, what: str) -> int:
         raise InvalidInput(
             f"{what}: has a lone surrogate, which UTF-8 cannot hold ({error.reason})"
         ) from error
-
-
-def _picked(values: list[_T], rows: list[int]) -> list[_T]:
-    return [values[row] for row in rows]

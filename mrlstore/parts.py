@@ -82,9 +82,9 @@ class FileEntry:
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
-    offset: int
-    bytes: int
-    crc: int
+    offset: int  # of the numbers, behind the .npy header
+    bytes: int  # of the numbers
+    crc: int  # of the whole file
 
 
 @dataclass(frozen=True)
@@ -161,19 +161,21 @@ def open_part(
     return Part(ref, path, kind, head["rows"], head["info"], entries, arrays, seconds)
 
 
-def check_part(part: Part, progress: Callable[[int], None]) -> list[str]:
+def check_part(files: Files, part: Part, progress: Callable[[int], None]) -> list[str]:
     """Compare every file with its checksum; give what is wrong in words. `progress` is told bytes read."""
     problems = []
     for name, entry in part.entries.items():
-        array = part.arrays[name]
-        raw = memoryview(array.reshape(-1).view(np.uint8)) if entry.bytes else memoryview(b"")
-        crc = 0
-        for start in range(0, len(raw), _BLOCK):
+        path, crc = part.path / f"{name}.npy", 0
+        size = files.size(path)
+        raw = memoryview(files.map(path, size))
+        for start in range(0, size, _BLOCK):
             block = raw[start : start + _BLOCK]
             crc = zlib.crc32(block, crc)
             progress(len(block))
-        if crc != entry.crc:
-            problems.append(f"{name}.npy: crc32 is {crc:08x}, part.json says {entry.crc:08x}")
+        if size != entry.offset + entry.bytes:
+            problems.append(f"{path.name}: {size} bytes, part.json says {entry.offset + entry.bytes}")
+        elif crc != entry.crc:
+            problems.append(f"{path.name}: crc32 is {crc:08x}, part.json says {entry.crc:08x}")
     return problems
 
 
@@ -195,11 +197,12 @@ def _write_array(files: Files, path: Path, array: Array | Stream) -> FileEntry:
     np.lib.format.write_array_header_1_0(
         header, {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
     )
-    crc = written = 0
+    head = header.getbuffer()
+    crc, written = zlib.crc32(head), 0
 
     def pieces() -> Iterator[memoryview]:
         nonlocal crc, written
-        yield header.getbuffer()
+        yield head
         for block in array.blocks if isinstance(array, Stream) else (array,):
             block = np.ascontiguousarray(block, dtype=dtype)
             raw = memoryview(block.reshape(-1).view(np.uint8))
@@ -213,7 +216,7 @@ def _write_array(files: Files, path: Path, array: Array | Stream) -> FileEntry:
     expected = math.prod(shape) * dtype.itemsize
     if written != expected:
         raise AssertionError(f"{path.name}: {written} bytes given for an array of {expected}")
-    return FileEntry(dtype, shape, header.getbuffer().nbytes, written, crc)
+    return FileEntry(dtype, shape, head.nbytes, written, crc)
 
 
 def _entry_to_json(entry: FileEntry) -> dict[str, Any]:

@@ -56,8 +56,10 @@ def answer_many(core: Core, requests: Sequence[Request], wanted: Wanted) -> list
 
 
 def _consistently(core: Core, run: Callable[[Snapshot, Connection | None], _T]) -> _T:
-    """Run on one generation: twice without holding anything, checking afterwards that it has not moved; if
-    it has both times, a third time wholly inside one read transaction.
+    """Run on one generation.
+
+    Twice without holding anything, checking afterwards that it has not moved; if it has both times, a third
+    time wholly inside one read transaction.
     """
     for _ in range(_OPTIMISTIC_TRIES):
         try:
@@ -111,7 +113,7 @@ def fetch_metadata(
 
 def parse_metadata(text: str | None) -> dict[str, Any] | None:
     """Metadata from its JSON text."""
-    return None if text is None else json.loads(text)  # type: ignore[no-any-return]
+    return None if text is None else json.loads(text)
 
 
 def _run(

@@ -21,6 +21,7 @@ from mrlstore.snapshot import Snapshot, SnapshotMoved
 from mrlstore.types import Record
 from mrlstore.where import Node
 
+Place = tuple[int, str, str]  # key, namespace, id
 _PAGE = 256
 
 
@@ -48,14 +49,14 @@ def get(core: Core, namespace: str, ids: Sequence[str], wanted: Wanted) -> list[
 def scan(core: Core, selection: Selection, wanted: Wanted) -> Iterator[Record]:
     """Rows in the order of (namespace, id).
 
-    The keys are those of one generation; rows are read page by page, so one that is removed before its page
-    is reached is left out.
+    Which rows is settled at one generation; they are read page by page. One that is removed before its page
+    is reached is left out, one that is replaced is given as it is then, if it still matches.
     """
-    keys = _selected(core, selection)
+    places = _selected(core, selection)
 
     def pages() -> Iterator[Record]:
-        for start in range(0, len(keys), _PAGE):
-            yield from _page(core, keys[start : start + _PAGE], wanted)
+        for start in range(0, len(places), _PAGE):
+            yield from _page(core, places[start : start + _PAGE], selection.node, wanted)
 
     return pages()
 
@@ -100,7 +101,7 @@ def matching_keys(
                 found.append(segment.keys[start:stop][live])
     if snapshot.tail is not None:
         found.append(snapshot.tail.keys[snapshot.tail.mask(namespace, node)])
-    bare = rows.keys_by_id(connection, namespace, bare_only=True)
+    bare = [key for key, _, _ in rows.in_order(connection, namespace, bare_only=True)]
     matching = [
         row.key for row in rows.by_key(connection, bare) if node.matches(parse_metadata(row.metadata))
     ]
@@ -123,34 +124,44 @@ def decode_cursor(cursor: str) -> tuple[str, str]:
     raise InvalidInput(f"after: {cursor!r:.80} is not a cursor; take it from a Record's .cursor")
 
 
-def _selected(core: Core, selection: Selection) -> list[int]:
+def _selected(core: Core, selection: Selection) -> list[Place]:
+    node, limit = selection.node, selection.limit
     while True:
         try:
             with core.catalogue.read() as connection:
-                node, limit = selection.node, selection.limit
-                keys = rows.keys_by_id(
+                places = rows.in_order(
                     connection,
                     selection.namespace,
                     prefix=selection.prefix,
                     after=selection.after,
                     limit=-1 if limit is None or node is not None else limit,
                 )
-                if node is not None:
-                    snapshot = core.snapshots.at(connection)
-                    matching = set(matching_keys(connection, snapshot, selection.namespace, node).tolist())
-                    keys = [key for key in keys if key in matching][:limit]
-                return keys
+                if node is None:
+                    return places
+                snapshot = core.snapshots.at(connection)
+                matching = set(matching_keys(connection, snapshot, selection.namespace, node).tolist())
+                return [place for place in places if place[0] in matching][:limit]
         except SnapshotMoved:
             continue
 
 
-def _page(core: Core, keys: list[int], wanted: Wanted) -> list[Record]:
+def _page(core: Core, places: list[Place], node: Node | None, wanted: Wanted) -> list[Record]:
     while True:
         try:
             with core.catalogue.read() as connection:
-                return _records(core, connection, list(rows.by_key(connection, keys)), wanted)
+                found = {row.key: row for row in rows.by_key(connection, (key for key, _, _ in places))}
+                current = [
+                    found.get(key) or _successor(connection, space, id, node) for key, space, id in places
+                ]
+                return _records(core, connection, [row for row in current if row is not None], wanted)
         except SnapshotMoved:
             continue
+
+
+def _successor(connection: Connection, namespace: str, id: str, node: Node | None) -> Row | None:
+    """The row that has replaced one with this id, if there is one that matches."""
+    row = next(rows.by_id(connection, namespace, [id]), None)
+    return row if row is not None and (node is None or node.matches(parse_metadata(row.metadata))) else None
 
 
 def _records(core: Core, connection: Connection, found: list[Row], wanted: Wanted) -> list[Record]:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from mrlstore.catalogue import rows, segments, tail
 from mrlstore.catalogue.connection import Connection
 from mrlstore.core import CATALOGUE, Core
+from mrlstore.parts import PartRef
 from mrlstore.snapshot import Snapshot, SnapshotMoved
 from mrlstore.types import Stats
 
@@ -57,7 +58,7 @@ def _stats(core: Core, connection: Connection, snapshot: Snapshot) -> Stats:
     )
 
 
-def _kinds(row: segments.SegmentRow) -> list[tuple[str, segments.PartRef]]:
+def _kinds(row: segments.SegmentRow) -> list[tuple[str, PartRef]]:
     named = (("base", row.base), ("index", row.index), ("columns", row.columns))
     return [(kind, part) for kind, part in named if part is not None]
 

@@ -42,6 +42,7 @@ from mrlstore.types import (
     Record,
     Report,
     Result,
+    Settings,
     Stats,
     Where,
 )
@@ -169,6 +170,11 @@ class Store(AsyncTwins):
     def path(self) -> Path:
         """Where the store is."""
         return self._path
+
+    @property
+    def settings(self) -> Settings:
+        """What the store was created with."""
+        return self._core.settings
 
     @property
     def dim(self) -> int | None:
@@ -358,7 +364,7 @@ class Store(AsyncTwins):
         exact: bool = False,
         dim: int | None = None,
     ) -> Result:
-        """The k rows most similar to a vector, best first; equal scores go by the order of writing.
+        """The k rows most similar to a vector, best first; equal scores go by row key.
 
         Args:
             vector: numbers of shape [dim] of any length above zero; or one of `id` (a stored row of the

@@ -85,7 +85,7 @@ class Tail:
 
     def namespace_of(self, row: int) -> str:
         """The namespace of one row."""
-        return list(self.buffer.numbers)[self.buffer.spaces[row]]
+        return list(self.buffer.numbers)[int(self.buffer.spaces[row])]
 
     def original(self, row: int) -> NDArray[np.float32]:
         """One vector in its original length, float32 [dim]."""
@@ -127,7 +127,7 @@ class Tail:
         return Tail(fresh, len(rows), np.ones(len(rows), dtype=np.bool_))
 
     def mask(self, namespace: str | None, node: Node | None) -> NDArray[np.bool_]:
-        """bool [length]: live rows of this namespace (None: of any) that match."""
+        """Which rows are live, of this namespace (None: of any), and match: bool [length]."""
         if namespace is None:
             mask = self.live.copy()
         else:
@@ -157,4 +157,4 @@ class Tail:
 
 @lru_cache(maxsize=16_384)
 def _parsed(metadata: str | None) -> dict[str, Any] | None:
-    return None if metadata is None else json.loads(metadata)  # type: ignore[no-any-return]
+    return None if metadata is None else json.loads(metadata)

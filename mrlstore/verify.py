@@ -163,7 +163,7 @@ def _open(core: Core, ref: PartRef, kind: Kind, found: _Findings, remedy: str) -
     except MrlStoreError as error:
         found.add(path, str(error), remedy)
     else:
-        for words in check_part(part, found.count):
+        for words in check_part(core.files, part, found.count):
             found.add(path, words, remedy)
             found.damaged.add(ref.name)
         if ref.damaged and ref.name not in found.damaged:

@@ -68,7 +68,6 @@ def update(
     With `ids`, one entry of `metadatas` and `documents` for each; with a filter one dict for all.
     Gives how many rows there were; durable when this returns.
     """
-
     parts: list[NewPart] = []
     with core.storing("updating rows"), transaction(core, parts) as write:
         names = _chosen(core, write.connection, namespace, ids, node)

@@ -86,7 +86,7 @@ def by_key(connection: Connection, keys: Iterable[int]) -> Iterator[Row]:
     return (_checked(connection, raw) for raw in found)
 
 
-def keys_by_id(
+def in_order(
     connection: Connection,
     namespace: str | None,
     *,
@@ -94,8 +94,8 @@ def keys_by_id(
     after: tuple[str, str] | None = None,
     bare_only: bool = False,
     limit: int = -1,
-) -> list[int]:
-    """Keys in the order of (namespace, id), of one namespace or all, behind `after`."""
+) -> list[tuple[int, str, str]]:
+    """(key, namespace, id) in the order of (namespace, id), of one namespace or all, behind `after`."""
     clauses, bound = ["1"], []
     if namespace is not None:
         clauses.append("namespace = ?")
@@ -112,8 +112,8 @@ def keys_by_id(
         bound.extend(after)
     if bare_only:
         clauses.append("bare = 1")
-    sql = f"SELECT key FROM rows WHERE {' AND '.join(clauses)} ORDER BY namespace, id LIMIT ?"
-    return [key for (key,) in connection.execute(sql, (*bound, limit))]
+    sql = f"SELECT key, namespace, id FROM rows WHERE {' AND '.join(clauses)} ORDER BY namespace, id LIMIT ?"
+    return connection.execute(sql, (*bound, limit)).fetchall()
 
 
 def count(connection: Connection, namespace: str | None) -> tuple[int, int]:
