@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "mrlstore"
 
 # From low to high. A module may import from its own layer and from those above it in this list.
 LAYERS = [
-    {"mrlstore.version", "mrlstore.errors"},
+    {"mrlstore.version", "mrlstore.errors", "mrlstore.cpus"},
     {"mrlstore.types"},
     {"mrlstore.embedders"},
     {"mrlstore.files", "mrlstore.where", "mrlstore.kernels", "mrlstore.vectors"},
@@ -25,6 +25,7 @@ LAYERS = [
     {"mrlstore.snapshot"},
     {"mrlstore.search", "mrlstore.core"},
     {"mrlstore.query", "mrlstore.records", "mrlstore.writer"},
+    {"mrlstore.arguments", "mrlstore.statistics", "mrlstore.ingest"},
     {"mrlstore.maintain", "mrlstore.verify", "mrlstore.backup", "mrlstore.create"},
     {"mrlstore.background"},
     {"mrlstore.store", "mrlstore.aio"},

@@ -14,22 +14,15 @@ import mrlstore
 Decorated = Callable[..., Any]
 
 
-class JsonObject(click.ParamType):
-    """A JSON object given as text."""
-
-    name = "json"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Parse; anything but an object is a usage error."""
-        if isinstance(value, dict):
-            return value
-        try:
-            parsed = json.loads(value)
-        except (ValueError, RecursionError) as error:
-            self.fail(f"{value!r} is not JSON: {error}", param, ctx)
-        if not isinstance(parsed, dict):
-            self.fail(f"{value!r} is not a JSON object like {{\"year\": 2021}}", param, ctx)
-        return parsed
+def json_object(text: str) -> dict[str, Any]:
+    """A JSON object given as text; anything else is a usage error."""
+    try:
+        parsed = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise click.BadParameter(f"{text!r} is not JSON: {error}") from error
+    if not isinstance(parsed, dict):
+        raise click.BadParameter(f'{text!r} is not a JSON object like {{"year": 2021}}')
+    return parsed
 
 
 def store_argument(function: Decorated) -> Decorated:
@@ -54,7 +47,7 @@ def where_option(function: Decorated) -> Decorated:
     return click.option(
         "-w",
         "--where",
-        type=JsonObject(),
+        type=json_object,
         metavar="JSON",
         help="Only rows whose metadata match this filter, such as '{\"year\": {\"$gte\": 2020}}'.",
     )(function)

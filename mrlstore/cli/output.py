@@ -18,9 +18,16 @@ from mrlstore import types
 Report = Callable[[types.Progress], None]
 
 
+class _Pipe(Console):
+    """A console whose closed pipe is left to `app.run`, like that of every other output."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 def console() -> Console:
     """The console for results: stdout, without markup, so that data cannot be taken for styling."""
-    return Console(file=sys.stdout, markup=False, highlight=False, soft_wrap=False)
+    return _Pipe(file=sys.stdout, markup=False, highlight=False, soft_wrap=False)
 
 
 def errors() -> Console:

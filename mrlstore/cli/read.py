@@ -18,7 +18,7 @@ import mrlstore
 from mrlstore.cli import failures, output
 from mrlstore.cli.options import json_option, namespace_option, store_argument, where_option
 from mrlstore.cli.rows import read_vector
-from mrlstore.types import Record, Result
+from mrlstore.types import Include, Record, Result
 
 
 @click.command()
@@ -71,7 +71,6 @@ def query(
             where=where,
             namespace=namespace,
             include=("metadata", "document"),
-            explain=explain,
             **options,
         )
         seconds = time.perf_counter() - started
@@ -141,7 +140,9 @@ def get(store: Path, ids: tuple[str, ...], namespace: str, with_vector: bool, as
       mrlstore get papers.mrl paper-17 --vector --json
     """
     with mrlstore.open(store, mode="r") as opened:
-        include = ("metadata", "document", "vector") if with_vector else ("metadata", "document")
+        include: tuple[Include, ...] = ("metadata", "document")
+        if with_vector:
+            include += ("vector",)
         records = opened.get(list(ids), namespace=namespace, include=include)
     found = {record.id for record in records}
     missing = [row_id for row_id in ids if row_id not in found]

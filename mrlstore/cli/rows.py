@@ -85,7 +85,7 @@ def open_vectors(path: Path) -> NDArray[Any]:
         vectors: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise InvalidInput(f"{path} is no .npy file of numbers: {error}") from error
-    if not isinstance(vectors, np.ndarray) or vectors.ndim != 2:
+    if getattr(vectors, "ndim", 0) != 2:  # an .npz archive has none
         raise InvalidInput(f"{path} must hold one array of shape [rows, dim]")
     return vectors
 

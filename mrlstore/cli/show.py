@@ -111,7 +111,7 @@ def info(store: Path | None, as_json: bool) -> None:
         with mrlstore.open(store, mode="r") as opened:
             found = {
                 "path": os.fspath(store),
-                "settings": asdict(opened.settings),
+                "settings": {"dim": opened.dim, "prefix_dim": opened.prefix_dim},
                 "namespaces": opened.namespaces(),
                 **found,
             }

@@ -51,7 +51,7 @@ MEASURED: Final = 200  # questions of the comparison
     help="Keep the store and the embedder in this folder, to go on with.",
 )
 @click.option(
-    "--limit", type=click.IntRange(min=10), metavar="N", help="Take only N of the docstrings, for a quick look."
+    "--limit", type=click.IntRange(min=10), metavar="N", help="Take only N docstrings, for a quick look."
 )
 @json_option
 def demo(keep: Path | None, limit: int | None, as_json: bool) -> None:
