@@ -245,7 +245,7 @@ def parse(where: Mapping[str, Any] | None) -> Node | None:
 
 
 class _Parser:
-    """Counts the conditions while it builds their nodes; `at` is the place in the filter, for messages."""
+    """Builds the nodes and counts the conditions on fields; `at` is the place in the filter, for messages."""
 
     def __init__(self) -> None:
         self.clauses = 0
@@ -260,7 +260,6 @@ class _Parser:
         return _all([self._entry(key, value, at, depth) for key, value in where.items()])
 
     def _entry(self, key: Any, value: Any, at: str, depth: int) -> Node:
-        self._count(at)
         if not isinstance(key, str):
             raise InvalidInput(f"{at}: keys are field names or operators, that is strings, not {_show(key)}")
         if key in ("$and", "$or"):
@@ -283,6 +282,7 @@ class _Parser:
     def _condition(self, field: str, value: Any, at: str, depth: int) -> Node:
         """What is asked of one field: a bare value, or a dict of operators which must all hold."""
         if not isinstance(value, Mapping):
+            self._count(at, 1)
             return In(field, (_scalar(value, at),))
         if not value:
             raise InvalidInput(f"{at}: an empty dict; give a value, or operators: {_ALLOWED}")
@@ -290,7 +290,6 @@ class _Parser:
         return _all([self._operator(field, op, operand, at, depth) for op, operand in value.items()])
 
     def _operator(self, field: str, op: Any, operand: Any, at: str, depth: int) -> Node:
-        self._count(at)
         if op == "$not":
             return Not(self._negated(field, operand, f"{at}.$not", depth + 1))
         build = _OPERATORS.get(op) if isinstance(op, str) else None
@@ -299,8 +298,7 @@ class _Parser:
             hint = f"; a nested key is reached by a dotted path, {_show(f'{field}.{op}')}" if nested else ""
             raise InvalidInput(f"{at}: unknown operator {_show(op)}; allowed: {_ALLOWED}{hint}")
         node = build(field, operand, f"{at}.{op}")
-        if isinstance(node, And):
-            self._count(at, len(node.clauses))
+        self._count(at, len(node.clauses) if isinstance(node, And) else 1)
         return node
 
     def _negated(self, field: str, operand: Any, at: str, depth: int) -> Node:
@@ -308,7 +306,7 @@ class _Parser:
             raise InvalidInput(f'{at}: takes a dict of operators such as {{"$gt": 5}}; for a value use $ne')
         return self._condition(field, operand, at, depth)
 
-    def _count(self, at: str, clauses: int = 1) -> None:
+    def _count(self, at: str, clauses: int) -> None:
         self.clauses += clauses
         if self.clauses > MAX_CLAUSES:
             raise InvalidInput(f"{at}: more than {MAX_CLAUSES:,} conditions; for many values use $in")
@@ -399,8 +397,9 @@ def _scalar(value: Any, at: str, instead: str = "$in, $any or $all") -> Scalar:
     if isinstance(plain, _ARRAYS):
         raise InvalidInput(f"{at}: one value is wanted here, not a list; for lists use {instead}")
     if tag(plain) is None:
+        hint = "; a nested key is reached by a dotted path" if isinstance(plain, Mapping) else ""
         raise InvalidInput(
-            f"{at}: a value is a string, a number, True, False or None, as in JSON, not {_show(value)}"
+            f"{at}: a value is a string, a number, True, False or None, as in JSON, not {_show(value)}{hint}"
         )
     if isinstance(plain, float) and math.isinf(plain):
         raise InvalidInput(f"{at}: no row holds an infinity; it is allowed with $gt, $gte, $lt and $lte only")

@@ -1,0 +1,117 @@
+"""Filters over random metadata: the reference against an oracle, and the columns against the reference."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mrlstore.columns import build_columns, open_columns
+from mrlstore.where import parse
+from tests.filters import filters, metadatas, passes, tables
+
+# Sizes at which the code changes its way, made so small that a few rows cross them.
+SMALL = {
+    "mrlstore.columns.build._BATCH": 3,
+    "mrlstore.columns.mask._FETCH_ROWS": 2,
+    "mrlstore.columns.mask._BLOCK": 2,
+    "mrlstore.columns.mask._MAX_INTERVALS": 1,
+    "mrlstore.columns.dictionary._CHUNK_BYTES": 16,
+}
+
+
+def stored(rows: list[dict[str, Any] | None]) -> tuple[list[str | None], list[dict[str, Any] | None]]:
+    """The rows as JSON texts, and as they come back."""
+    texts = [None if row is None else json.dumps(row) for row in rows]
+    return texts, [None if text is None else json.loads(text) for text in texts]
+
+
+def check(rows: list[dict[str, Any] | None], where: dict[str, Any], start: int, stop: int) -> list[int]:
+    """Compare the columns' mask with the reference on these rows; the rows that were fetched."""
+    texts, rows = stored(rows)
+    node = parse(where)
+    assert node is not None
+    columns = open_columns(build_columns(iter(texts), len(rows)))
+    assert columns.rows == len(rows)
+    assert columns.verify() == []
+    fetched: list[int] = []
+
+    def fetch(numbers: Any) -> list[dict[str, Any] | None]:
+        assert numbers.dtype == np.int64
+        assert (numbers >= start).all()
+        assert (numbers < stop).all()
+        fetched.extend(numbers.tolist())
+        return [rows[number] for number in numbers]
+
+    mask = columns.mask(node, start, stop, fetch)
+    assert mask.dtype == np.bool_
+    assert mask.tolist() == [node.matches(row) for row in rows[start:stop]]
+    assert fetched == sorted(set(fetched)), "no row is asked for twice"
+    return fetched
+
+
+@settings(max_examples=1_500)
+@given(metadatas, filters)
+def test_the_reference_is_the_oracle(row: dict[str, Any] | None, where: dict[str, Any]) -> None:
+    node = parse(where)
+    assert node is not None
+    assert node.matches(row) == passes(where, row)
+
+
+@settings(max_examples=1_500)
+@given(tables, filters, st.data())
+def test_the_columns_are_the_reference(
+    rows: list[dict[str, Any] | None], where: dict[str, Any], data: st.DataObject
+) -> None:
+    start = data.draw(st.integers(0, len(rows)))
+    check(rows, where, start, data.draw(st.integers(start, len(rows))))
+
+
+@settings(max_examples=1_000)
+@given(tables, filters, st.integers(0, 4), st.integers(0, 3))
+def test_with_few_columns_and_small_blocks(
+    rows: list[dict[str, Any] | None], where: dict[str, Any], fields: int, more: int
+) -> None:
+    limits = {
+        "mrlstore.columns.build.MAX_FIELDS": fields,
+        "mrlstore.columns.build.MAX_CANDIDATES": fields + more,
+    }
+    with ExitStack() as stack:
+        for name, value in {**SMALL, **limits}.items():
+            stack.enter_context(patch(name, value))
+        check(rows, where, 0, len(rows))
+
+
+@settings(max_examples=150)
+@given(
+    st.lists(
+        st.dictionaries(st.integers(0, 400).map("k{}".format), st.integers(0, 3), max_size=60), max_size=40
+    ),
+    st.integers(0, 410),
+    st.integers(0, 3),
+)
+def test_with_more_paths_than_columns(rows: list[dict[str, Any] | None], key: int, value: int) -> None:
+    check(rows, {f"k{key}": value}, 0, len(rows))
+    check(rows, {f"k{key}": {"$ne": value}}, 0, len(rows))
+
+
+@settings(max_examples=300)
+@given(filters, filters, metadatas)
+def test_equal_keys_mean_equal_filters(
+    one: dict[str, Any], other: dict[str, Any], row: dict[str, Any] | None
+) -> None:
+    first, second = parse(one), parse(other)
+    assert first is not None
+    assert second is not None
+    both, swapped = parse({"$and": [one, other]}), parse({"$and": [other, one, other]})
+    assert both is not None
+    assert swapped is not None
+    assert both.key == swapped.key
+    assert both.fields == first.fields | second.fields
+    if first.key == second.key:
+        assert first.matches(row) == second.matches(row)
