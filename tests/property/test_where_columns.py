@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from mrlstore.columns import build_columns, open_columns
 from mrlstore.where import parse
 from tests.filters import filters, metadatas, passes, tables
+from tests.scale import figure
 
 # Sizes at which the code changes its way, made so small that a few rows cross them.
 SMALL = {
@@ -55,7 +56,7 @@ def check(rows: list[dict[str, Any] | None], where: dict[str, Any], start: int, 
     return fetched
 
 
-@settings(max_examples=1_500)
+@settings(max_examples=figure(10_000, 400))
 @given(metadatas, filters)
 def test_the_reference_is_the_oracle(row: dict[str, Any] | None, where: dict[str, Any]) -> None:
     node = parse(where)
@@ -63,7 +64,7 @@ def test_the_reference_is_the_oracle(row: dict[str, Any] | None, where: dict[str
     assert node.matches(row) == passes(where, row)
 
 
-@settings(max_examples=1_500)
+@settings(max_examples=figure(10_000, 400))
 @given(tables, filters, st.data())
 def test_the_columns_are_the_reference(
     rows: list[dict[str, Any] | None], where: dict[str, Any], data: st.DataObject
@@ -72,7 +73,7 @@ def test_the_columns_are_the_reference(
     check(rows, where, start, data.draw(st.integers(start, len(rows))))
 
 
-@settings(max_examples=1_000)
+@settings(max_examples=figure(10_000, 300))
 @given(tables, filters, st.integers(0, 4), st.integers(0, 3))
 def test_with_few_columns_and_small_blocks(
     rows: list[dict[str, Any] | None], where: dict[str, Any], fields: int, more: int
@@ -87,7 +88,7 @@ def test_with_few_columns_and_small_blocks(
         check(rows, where, 0, len(rows))
 
 
-@settings(max_examples=150)
+@settings(max_examples=figure(1_000, 40))
 @given(
     st.lists(
         st.dictionaries(st.integers(0, 400).map("k{}".format), st.integers(0, 3), max_size=60), max_size=40
@@ -100,7 +101,7 @@ def test_with_more_paths_than_columns(rows: list[dict[str, Any] | None], key: in
     check(rows, {f"k{key}": {"$ne": value}}, 0, len(rows))
 
 
-@settings(max_examples=300)
+@settings(max_examples=figure(3_000, 100))
 @given(filters, filters, metadatas)
 def test_equal_keys_mean_equal_filters(
     one: dict[str, Any], other: dict[str, Any], row: dict[str, Any] | None
