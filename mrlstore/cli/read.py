@@ -13,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 import mrlstore
+from mrlstore import group
 from mrlstore.cli import failures, output
 from mrlstore.cli.options import json_option, namespace_option, store_argument, where_option
 from mrlstore.cli.rows import read_vector
@@ -63,8 +65,10 @@ def query(
     """
     question = _question(row_id, vector, text, embedder)
     where, namespace = options.pop("where"), options.pop("namespace")
+    started = time.perf_counter()
     with mrlstore.open(store, mode="r") as opened:
-        started = time.perf_counter()
+        group.warm()  # so that the time told is the query's, without the one-off start of the kernels
+        ready = time.perf_counter()
         result = opened.query(
             question,
             id=row_id,
@@ -73,14 +77,15 @@ def query(
             include=("metadata", "document"),
             **options,
         )
-        seconds = time.perf_counter() - started
+        seconds = time.perf_counter() - ready
     if as_json:
-        hits = [_plain(hit) for hit in result]
-        output.print_json({"hits": hits, "plan": asdict(result.plan), "seconds": seconds})
+        times = {"seconds": seconds, "start_seconds": ready - started}
+        output.print_json({"hits": [_plain(hit) for hit in result], "plan": asdict(result.plan), **times})
         return
     out = output.console()
     print_hits(result, out)
-    out.print(f"{output.count_text(len(result), 'hit')} in {seconds * 1000:.1f} ms", style="dim")
+    found = output.count_text(len(result), "hit")
+    out.print(f"{found} in {seconds * 1000:.1f} ms, after {ready - started:.1f} s to start", style="dim")
     if explain:
         out.print(_plan_table(result))
 
@@ -100,15 +105,12 @@ def _question(
 
 
 def print_hits(result: Result, out: Console) -> None:
-    """Hits as a table for people: score, id, and what is known of the row in a line or two."""
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False)
-    table.add_column("score", justify="right", style="cyan")
-    table.add_column("id", overflow="fold", style="bold", min_width=12)
-    table.add_column("", overflow="ellipsis", no_wrap=True)
+    """Hits for people: score and id in a line, what is known of the row in the next."""
     for hit in result:
-        known = _first_line(hit.document) or _short_json(hit.metadata)
-        table.add_row(f"{hit.score:.3f}", hit.id, known)
-    out.print(table)
+        out.print(Text.assemble((f"{hit.score:6.3f}  ", "cyan"), (hit.id, "bold")), soft_wrap=True)
+        known = _first_paragraph(hit.document) or _short_json(hit.metadata)
+        if known:
+            out.print(Text(" " * 8 + known, style="dim"), no_wrap=True, overflow="ellipsis")
 
 
 def _plan_table(result: Result) -> Table:
@@ -121,7 +123,7 @@ def _plan_table(result: Result) -> Table:
         table.add_column(name, justify="left" if name in ("segment", "way") else "right")
     for part in plan.segments:
         numbers = (part.ef, part.shortlist, part.visited, part.reranked)
-        table.add_row(part.segment, f"{part.rows:,}", part.way, *(f"{number:,}" for number in numbers))
+        table.add_row(part.segment[:12], f"{part.rows:,}", part.way, *(f"{number:,}" for number in numbers))
     return table
 
 
@@ -203,7 +205,7 @@ def _plain(row: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _first_line(text: str | None) -> str:
+def _first_paragraph(text: str | None) -> str:
     return " ".join((text or "").strip().split("\n\n")[0].split())[:300]
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,38 +25,38 @@ class Tier:
     overlap: float  # mean share of the exact top 10 that it found
     median_ms: float  # of one query
     bytes_per_row: float  # what a store needs for this way to search alone
-    rows_scored: float  # mean rows scored in a query, by code or by vector
-    rows_reranked: float  # mean rows re-ranked
+    rows_scored: float  # mean rows scored in a query, by code, prefix or whole vector
+    rows_in_full: float  # mean rows scored by their whole vector
+
+
+@dataclass(frozen=True)
+class _Way:
+    name: str
+    bytes_per_row: float
+    options: dict[str, Any]  # of the query
+    in_full: bool  # whether it ever reads whole vectors
 
 
 def compare(store: mrlstore.Store, questions: NDArray[np.float32]) -> list[Tier]:
-    """Ask all questions, float32 [n, dim], in every way; several rounds, medians, first round not counted."""
+    """Ask all questions, float32 [n, dim], in every way: the prefixes, exactly, and last in two stages."""
     stats = store.stats()
     dim = stats.dim or questions.shape[1]
-    two_stage_bytes = sum(stats.bytes_by_kind.get(kind, 0) for kind in ("base", "index")) / max(stats.rows, 1)
-    ways: list[tuple[str, float, Callable[[NDArray[np.float32]], Result]]] = [
-        (f"first {short:,} dims only", 2.0 * short, _by_prefix(store, short))
-        for short in (768, 1536)
-        if short < dim
-    ]
-    ways.append((f"all {dim:,} dims, exact", 2.0 * dim, lambda v: store.query(v, K, exact=True, include=())))
-    ways.append(("two-stage (mrlstore)", two_stage_bytes, lambda v: store.query(v, K, include=())))
+    both = sum(stats.bytes_by_kind.get(kind, 0) for kind in ("base", "index")) / max(stats.rows, 1)
+    short = [length for length in (768, 1536) if length < dim]
+    ways = [_Way(f"first {length:,} dims only", 2.0 * length, {"dim": length}, False) for length in short]
+    ways.append(_Way(f"all {dim:,} dims, exact", 2.0 * dim, {"exact": True}, True))
+    ways.append(_Way("two-stage (mrlstore)", both, {}, True))
     truth = [set(store.query(question, K, exact=True, include=()).ids) for question in questions]
-    return [_measure(name, size, ask, questions, truth) for name, size, ask in ways]
-
-
-def _by_prefix(store: mrlstore.Store, dim: int) -> Callable[[NDArray[np.float32]], Result]:
-    return lambda vector: store.query(vector, K, dim=dim, include=())
+    return [_measure(store, way, questions, truth) for way in ways]
 
 
 def _measure(
-    name: str,
-    bytes_per_row: float,
-    ask: Callable[[NDArray[np.float32]], Result],
-    questions: NDArray[np.float32],
-    truth: list[set[str]],
+    store: mrlstore.Store, way: _Way, questions: NDArray[np.float32], truth: list[set[str]]
 ) -> Tier:
-    answers = [ask(question) for question in questions]
+    def ask(question: NDArray[np.float32]) -> Result:
+        return store.query(question, K, include=(), **way.options)
+
+    answers = [ask(question) for question in questions]  # the round that is not timed
     pairs = zip(truth, answers, strict=True)
     shares = [len(best.intersection(answer.ids)) / len(best) for best, answer in pairs]
     seconds = []
@@ -66,11 +65,13 @@ def _measure(
             started = time.perf_counter()
             ask(question)
             seconds.append(time.perf_counter() - started)
+    in_full = statistics.fmean(answer.plan.reranked for answer in answers)
+    visited = statistics.fmean(answer.plan.visited for answer in answers)
     return Tier(
-        name,
+        name=way.name,
         overlap=statistics.fmean(shares),
         median_ms=statistics.median(seconds) * 1000,
-        bytes_per_row=bytes_per_row,
-        rows_scored=statistics.fmean(answer.plan.visited for answer in answers),
-        rows_reranked=statistics.fmean(answer.plan.reranked for answer in answers),
+        bytes_per_row=way.bytes_per_row,
+        rows_scored=max(visited, in_full),
+        rows_in_full=in_full if way.in_full else 0.0,
     )
