@@ -32,7 +32,7 @@ LOSS: Final = 0.001  # of the native codes' shortlist recall
 class Rotation:
     """The leading principal axes of a sample of prefixes, as int8 rows for the query and the same as float32."""
 
-    codes: NDArray[np.uint8]  # [c, padded prefix], int8 with 128 added
+    codes: NDArray[np.uint8]  # [c, padded prefix], biased
     scales: NDArray[np.float32]  # [c]
     axes: NDArray[np.float32]  # [c, prefix], what codes and scales stand for
 

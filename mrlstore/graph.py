@@ -98,7 +98,9 @@ def build_index(
         "entry_codes": codes[joined + firsts],
         "unprefixed": np.concatenate(missing) if missing else np.zeros(0, np.uint32),
         "unprefixed_starts": np.concatenate([[0], np.cumsum([len(u) for u in missing])]).astype(np.int64),
-        "rotation": np.zeros((0, coding.padded(prefix_dim)), np.uint8) if rotation is None else rotation.codes,
+        "rotation": np.zeros((0, coding.padded(prefix_dim)), np.uint8)
+        if rotation is None
+        else rotation.codes,
         "rotation_scales": np.zeros(0, np.float32) if rotation is None else rotation.scales,
     }
     info = {
@@ -238,7 +240,7 @@ def _build_group(
 def _insert(
     codes: NDArray[np.uint8], nodes: NDArray[np.int64], m: int, ef_construction: int, work: _Work
 ) -> NDArray[np.uint32]:
-    """hnswlib's graph of the lowest level, by row."""
+    """Hnswlib's graph of the lowest level, by row."""
     import hnswlib
 
     stride = codes.shape[1]
@@ -277,7 +279,8 @@ def _measure(codes: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def _address(array: NDArray[Any]) -> int:
-    return int(array.__array_interface__["data"][0])
+    address: int = array.__array_interface__["data"][0]
+    return address
 
 
 def _complete(

@@ -25,7 +25,9 @@ class GroupIndex:
     """The index part's slice for one group. Without `neighbours` only its codes are scanned."""
 
     prefix_dim: int
-    codes: NDArray[np.uint8]  # [n, stride]: biased int8 codes, zero padding, float32 scale in the last 4 bytes
+    codes: NDArray[
+        np.uint8
+    ]  # [n, stride]: biased int8 codes, zero padding, float32 scale in the last 4 bytes
     rotation: NDArray[np.uint8] | None  # [c, padded prefix]: biased int8, None for native codes
     rotation_scales: NDArray[np.float32] | None  # [c]
     neighbours: NDArray[np.uint32] | None  # [n, width], rows of this group, padded with 0xFFFFFFFF
@@ -100,7 +102,7 @@ def search_graph(
     ef = min(max(ef, shortlist), n)
     kernels, work = _kernels(), _reserve(group, index, ef, k, shortlist)
     found = kernels.search_walk(
-        group.table, query.vector, _address(allowed), ef, shortlist, 0 if advise else k, patience,
+        group.table, query.vector, _address(allowed, group), ef, shortlist, 0 if advise else k, patience,
         work.scores, work.best_rows, work.beam_scores, work.beam_rows, work.marks, work.seen, work.pending,
         work.listed, work.padded, work.code, work.rotated_code, work.counts,
     )  # fmt: skip
@@ -128,7 +130,7 @@ def search_scan(
     shortlist = min(max(shortlist, k), len(group.keys))
     kernels, work = _kernels(), _reserve(group, index, 0, k, shortlist)
     found = kernels.search_scan(
-        group.table, query.vector, _address(allowed), shortlist, 0 if advise else k,
+        group.table, query.vector, _address(allowed, group), shortlist, 0 if advise else k,
         work.scores, work.best_rows, work.list_scores, work.listed, work.padded, work.code, work.rotated_code,
         work.counts,
     )  # fmt: skip
@@ -154,7 +156,14 @@ def search_exact(
     kernels, work = _kernels(), _scratch()
     work.reserve(0, 0, k, 0, 0, 0)
     found = kernels.exact(
-        group.table, vector, len(vector), _address(allowed), k, work.scores, work.best_rows, work.counts
+        group.table,
+        vector,
+        len(vector),
+        _address(allowed, group),
+        k,
+        work.scores,
+        work.best_rows,
+        work.counts,
     )
     return Found(work.best_rows[:found].copy(), work.scores[:found].copy(), 0, int(work.counts[1]))
 
@@ -176,18 +185,20 @@ def _rerank(group: Group, query: Query, k: int, count: int, advise: Advise) -> i
 
 def _reserve(group: Group, index: GroupIndex, beam: int, k: int, shortlist: int) -> Any:
     work = _scratch()
-    stride = index.codes.shape[1] if index.rotation is None else max(index.codes.shape[1], index.rotation.shape[1])
+    stride = (
+        index.codes.shape[1] if index.rotation is None else max(index.codes.shape[1], index.rotation.shape[1])
+    )
     width = 0 if index.neighbours is None else index.neighbours.shape[1]
     work.reserve(len(group.keys), beam, k, shortlist + len(index.unprefixed), stride, max(3 * width, 64))
     return work
 
 
-def _address(array: NDArray[Any] | None) -> int:
-    if array is None:
+def _address(allowed: NDArray[np.bool_] | None, group: Group) -> int:
+    if allowed is None:
         return 0
-    if array.itemsize != 1 or not array.flags.c_contiguous:
-        raise ValueError("allowed must be bool [n] and contiguous")
-    return int(array.__array_interface__["data"][0])
+    if allowed.itemsize != 1 or len(allowed) != len(group.keys) or not allowed.flags.c_contiguous:
+        raise ValueError(f"allowed must be bool [{len(group.keys)}] and contiguous")
+    return int(allowed.__array_interface__["data"][0])
 
 
 def _table(group: Group) -> NDArray[np.int64]:

@@ -1,1 +1,1 @@
-"""numba kernels over plain arrays and addresses. The only package that imports numba; nothing compiles at import."""
+"""numba kernels over plain arrays and addresses: the only package that imports numba. Import compiles nothing."""

@@ -7,13 +7,24 @@ the same score, bit for bit, in every kernel.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import llvmlite.binding as llvm
 from llvmlite import ir
-from numba.core import cgutils, types
+from numba.core import cgutils as numba_cgutils
+from numba.core import types as numba_types
 from numba.core.registry import cpu_target
-from numba.extending import intrinsic
+from numba.extending import intrinsic as numba_intrinsic
+
+cgutils: Any = numba_cgutils  # numba's own hints are partial: treat it as untyped
+types: Any = numba_types
+
+
+def intrinsic(function: Callable[..., Any]) -> Any:
+    """Numba's decorator, without the hints that describe the function as Python would call it."""
+    return numba_intrinsic(function)
+
 
 BYTE, SHORT, INT, LONG = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.IntType(64)
 FLOAT, HALF = ir.FloatType(), ir.HalfType()
@@ -54,7 +65,9 @@ def _reduce(builder: Any, vector: Any, add: Any) -> Any:
         lanes //= 2
         low = ir.Constant(ir.VectorType(INT, lanes), list(range(lanes)))
         high = ir.Constant(ir.VectorType(INT, lanes), list(range(lanes, 2 * lanes)))
-        vector = add(builder.shuffle_vector(vector, vector, low), builder.shuffle_vector(vector, vector, high))
+        vector = add(
+            builder.shuffle_vector(vector, vector, low), builder.shuffle_vector(vector, vector, high)
+        )
     return builder.extract_element(vector, INT(0))
 
 
@@ -89,7 +102,7 @@ def _fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
     return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [a, b, c])
 
 
-def _halves(builder: Any, query: Any, row: Any, dim: Any, following: Any, squares: bool) -> list[Any]:
+def _halves(builder: Any, squares: bool, query: Any, row: Any, dim: Any, following: Any) -> list[Any]:
     """Dot product of float32 [dim] and float16 [dim], and if asked the sum of squares of the latter.
 
     Four accumulators of 16 lanes, then 16 at a time into the first, then one at a time. Meanwhile the row at
@@ -99,7 +112,9 @@ def _halves(builder: Any, query: Any, row: Any, dim: Any, following: Any, square
     vectors = [[cgutils.alloca_once_value(builder, FLOATS(None)) for _ in range(4)] for _ in range(sums)]
     scalars = [cgutils.alloca_once_value(builder, FLOAT(0.0)) for _ in range(sums)]
     for slot in [s for group in vectors for s in group] + scalars:
-        builder.store(slot.type.pointee(None) if isinstance(slot.type.pointee, ir.VectorType) else FLOAT(0.0), slot)
+        builder.store(
+            slot.type.pointee(None) if isinstance(slot.type.pointee, ir.VectorType) else FLOAT(0.0), slot
+        )
 
     def step(offset: Any, targets: list[Any], kind: Any, shape: Any) -> None:
         left = _load(builder, _at(builder, query, builder.shl(offset, LONG(2))), kind)
@@ -130,10 +145,10 @@ def _halves(builder: Any, query: Any, row: Any, dim: Any, following: Any, square
 
 @intrinsic
 def dot_half(typingctx: Any, query: Any, row: Any, dim: Any, following: Any) -> Any:
-    """dot_half(query: float32 [dim], row: float16 [dim], dim, following) -> float32; prefetches `following`."""
+    """Of query: float32 [dim] and row: float16 [dim], as float32; the row at `following` is prefetched."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return _halves(builder, *arguments, squares=False)[0]
+        return _halves(builder, False, *arguments)[0]
 
     return types.float32(*[types.int64] * 4), generate
 
@@ -144,7 +159,7 @@ def dot_half_squares(typingctx: Any, query: Any, row: Any, dim: Any, following: 
     result = types.UniTuple(types.float32, 2)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return context.make_tuple(builder, result, _halves(builder, *arguments, squares=True))
+        return context.make_tuple(builder, result, _halves(builder, True, *arguments))
 
     return result(*[types.int64] * 4), generate
 
@@ -161,7 +176,7 @@ def _multiply_bytes(builder: Any, total: Any, unsigned: Any, signed: Any) -> Any
 
 @intrinsic
 def dot_codes(typingctx: Any, codes: Any, query: Any, length: Any) -> Any:
-    """dot_codes(codes: uint8 [length], query: int8 [length], length) -> int32; length is a multiple of 64."""
+    """Of codes: uint8 [length] and query: int8 [length], as int32; length is a multiple of 64."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         codes, query, length = arguments
@@ -198,7 +213,7 @@ def prefetch(typingctx: Any, address: Any, length: Any) -> Any:
 
 @intrinsic
 def largest(typingctx: Any, numbers: Any, length: Any) -> Any:
-    """largest(numbers: float32 [length], length) -> float32: the greatest magnitude; length a multiple of 16."""
+    """The greatest magnitude among numbers: float32 [length]; length is a multiple of 16."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         best = cgutils.alloca_once_value(builder, INTS(None))
@@ -220,7 +235,7 @@ def _greater(builder: Any, a: Any, b: Any) -> Any:
 
 @intrinsic
 def quantise(typingctx: Any, numbers: Any, length: Any, factor: Any, codes: Any) -> Any:
-    """quantise(numbers: float32 [length], length, factor, codes: int8 [length]) -> int32: the sum of the codes.
+    """Write int8 codes of numbers: float32 [length], a multiple of 16; gives the sum of the codes, int32.
 
     Each code is the number times factor, rounded; the caller's factor keeps it within -127 .. 127.
     """

@@ -7,6 +7,7 @@ folder is writable, or a cached file is damaged, kernels are compiled anew in ea
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -16,8 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import numba
-from numba.core import caching, config
+from numba.core import caching as numba_caching
+from numba.core import config as numba_config
 
+caching: Any = numba_caching  # numba's own hints are partial: treat it as untyped
+config: Any = numba_config
 VERSION = "1"  # of the cache layout
 _LOCK = threading.Lock()
 
@@ -49,16 +53,15 @@ class Kernel:
         return self._ready
 
     def __call__(self, *arguments: Any) -> Any:
+        """Run it."""
         return self.ready()(*arguments)
 
 
 def _compile(function: Callable[..., Any], signature: str) -> Any:
     """Compile for one signature only: two signatures in one cache file can poison it for later processes."""
-    dispatcher = numba.njit(nogil=True, error_model="numpy")(function)
-    try:
+    dispatcher: Any = numba.njit(nogil=True, error_model="numpy")(function)
+    with contextlib.suppress(OSError, RuntimeError):  # no writable folder: go on without a cache
         dispatcher._cache = _Cache(function)
-    except (OSError, RuntimeError, AttributeError):
-        pass  # no writable folder, or another numba: go on without a cache
     dispatcher.compile(signature)
     dispatcher.disable_compile()
     return dispatcher
@@ -85,7 +88,7 @@ def cache_folders() -> list[Path]:
     return [folder / f"kernels-{source_key()}" for folder in folders if folder.is_absolute()]
 
 
-class _Locator(caching._CacheLocator):  # type: ignore[misc]
+class _Locator(caching._CacheLocator):
     """Where one kernel is cached: the first folder that can be written."""
 
     def __init__(self, function: Callable[..., Any], folder: Path) -> None:
@@ -119,21 +122,21 @@ class _Locator(caching._CacheLocator):  # type: ignore[misc]
         return None
 
 
-class _Implementation(caching.CompileResultCacheImpl):  # type: ignore[misc]
+class _Implementation(caching.CompileResultCacheImpl):
     _locator_classes = [_Locator]
 
 
-class _Cache(caching.FunctionCache):  # type: ignore[misc]
+class _Cache(caching.FunctionCache):
     _impl_class = _Implementation
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
             return super().load_overload(sig, target_context)
-        except Exception:  # whatever a damaged file raises: compile anew
+        except Exception:  # whatever a damaged file raises: compile anew, over it
+            with contextlib.suppress(OSError):
+                self.flush()
             return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        try:
+        with contextlib.suppress(Exception):  # a full disk costs the next process a compilation
             super().save_overload(sig, data)
-        except OSError:
-            pass  # a full or vanished disk costs the next process a compilation

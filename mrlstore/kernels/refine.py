@@ -30,7 +30,9 @@ def load_query(codes: Any, row: Any, stride: Any, signed: Any) -> Any:
 
 
 @device
-def distance(codes: Any, stride: Any, norms: Any, row: Any, other: Any, signed: Any, bias: Any, scale: Any) -> Any:
+def distance(
+    codes: Any, stride: Any, norms: Any, row: Any, other: Any, signed: Any, bias: Any, scale: Any
+) -> Any:
     """Squared distance of two rows, the first of which was loaded by load_query."""
     address = codes + other * stride
     dot = np.float32(dot_codes(address, signed, stride) - bias) * (load_float(address + stride - 4) * scale)
@@ -108,7 +110,7 @@ def refine(
     """
     n, width = lists.shape[0], out.shape[1]
     own, signed = np.zeros(stride, np.int8), np.zeros(stride, np.int8)
-    near, distances = np.empty(candidates, np.int64), np.empty(candidates, np.float32)
+    near, distances = np.empty(candidates + width, np.int64), np.empty(candidates + width, np.float32)
     chosen, marks, pending = np.empty(width, np.int64), np.zeros(n, np.uint8), np.empty(n, np.int64)
     for row in range(start, stop):
         bias, scale = load_query(codes, row, stride, own)
@@ -125,22 +127,24 @@ def refine(
                 marks[other] = 1
                 pending[waiting] = other
                 waiting += 1
+        direct = waiting
         if two_hops:
-            for i in range(waiting):
+            for i in range(direct):
                 for other in lists[pending[i]]:
                     if other < n and marks[other] == 0:
                         marks[other] = 1
                         pending[waiting] = other
                         waiting += 1
         count = 0
-        for i in range(waiting):
-            if i + 4 < waiting:
-                prefetch(codes + pending[i + 4] * stride, stride)
+        for i in range(waiting - 1, -1, -1):
+            if i >= 4:
+                prefetch(codes + pending[i - 4] * stride, stride)
             other = pending[i]
+            limit = candidates if i >= direct else near.size  # long links stay candidates in a dense spot
             marks[other] = 0
             if load_float(codes + other * stride + stride - 4) > 0:
                 far = distance(codes, stride, norms, row, other, own.ctypes.data, bias, scale)
-                count = keep_near(near, distances, count, candidates, other, far)
+                count = keep_near(near, distances, count, limit, other, far)
         marks[row] = 0
         kept = prune(codes, stride, norms, near, distances, count, alpha, width, fill, signed, chosen)
         for i in range(width):
@@ -213,7 +217,8 @@ def link_to(codes: Any, stride: Any, norms: Any, lists: Any, parents: Any, row: 
     """
     n, width = lists.shape
     bias, scale = load_query(codes, row, stride, signed)
-    best, nearest = np.int64(-1), np.float32(np.inf)
+    best: Any = np.int64(-1)
+    nearest = np.float32(np.inf)
     for j in range(width):
         other = np.int64(lists[row, j])
         if other < n and parents[other] >= 0 and free_slot(lists, parents, other) >= 0:
@@ -226,7 +231,7 @@ def link_to(codes: Any, stride: Any, norms: Any, lists: Any, parents: Any, row: 
                 far = distance(codes, stride, norms, row, other, signed.ctypes.data, bias, scale)
                 if far < nearest and free_slot(lists, parents, other) >= 0:
                     best, nearest = other, far
-    slot = free_slot(lists, parents, best)
-    lists[best, slot] = row
-    parents[row] = best * width + slot
+    place = free_slot(lists, parents, best)
+    lists[best, place] = row
+    parents[row] = best * width + place
     return best

@@ -17,7 +17,9 @@ AHEAD = 4  # allowed rows that are prefetched before they are scored
 
 
 @device
-def scan_codes(table: Any, code: Any, scale: Any, bias: Any, allowed: Any, limit: Any, scores: Any, rows: Any) -> Any:
+def scan_codes(
+    table: Any, code: Any, scale: Any, bias: Any, allowed: Any, limit: Any, scores: Any, rows: Any
+) -> Any:
     """Heap of the best `limit` allowed rows by code; gives (size, rows scored)."""
     n, stride, codes = table[t.ROWS], table[t.STRIDE], table[t.CODES]
     size, scored, row, ahead = 0, 0, 0, 0

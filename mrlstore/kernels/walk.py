@@ -20,7 +20,9 @@ NEAR = 2  # an insertion this close behind the cursor has its neighbour list pre
 
 
 @device
-def gather(table: Any, row: Any, allowed: Any, marks: Any, seen: Any, count: Any, pending: Any, waiting: Any) -> Any:
+def gather(
+    table: Any, row: Any, allowed: Any, marks: Any, seen: Any, count: Any, pending: Any, waiting: Any
+) -> Any:
     """Collect the rows behind one node that were not seen before; gives (seen, pending) counts.
 
     Every number read is compared with the row count: a damaged list leads nowhere, not astray.
@@ -65,7 +67,16 @@ def gather_filtered(
 
 @device
 def start_walk(
-    table: Any, code: Any, scale: Any, bias: Any, allowed: Any, ef: Any, scores: Any, rows: Any, marks: Any, seen: Any
+    table: Any,
+    code: Any,
+    scale: Any,
+    bias: Any,
+    allowed: Any,
+    ef: Any,
+    scores: Any,
+    rows: Any,
+    marks: Any,
+    seen: Any,
 ) -> Any:
     """Put the best entries, and under a filter the best of a sample of allowed rows, into the beam."""
     n, stride, size, visited = table[t.ROWS], table[t.STRIDE], 0, 0

@@ -1,0 +1,121 @@
+"""The inner loops against numpy, and the same bits everywhere."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from mrlstore.kernels import dot
+from mrlstore.kernels.jit import kernel
+
+DIMS = [2, 3, 6, 15, 16, 17, 31, 63, 64, 65, 100, 255, 768, 769, 3072, 8191, 8192]
+
+
+@kernel("float32(int64, int64, int64)")
+def half(query, row, dim):
+    return dot.dot_half(query, row, dim, row)
+
+
+@kernel("UniTuple(float32, 2)(int64, int64, int64)")
+def half_squares(query, row, dim):
+    return dot.dot_half_squares(query, row, dim, row)
+
+
+@kernel("int32(int64, int64, int64)")
+def bytes_dot(codes, query, length):
+    return dot.dot_codes(codes, query, length)
+
+
+@kernel("float32(int64, int64)")
+def peak(numbers, length):
+    return dot.largest(numbers, length)
+
+
+@kernel("int32(int64, int64, float32, int64)")
+def rounded(numbers, length, factor, codes):
+    return dot.quantise(numbers, length, factor, codes)
+
+
+def address(array):
+    return array.__array_interface__["data"][0]
+
+
+@pytest.mark.parametrize("dim", DIMS)
+def test_half_dot_equals_numpy(dim):
+    rng = np.random.default_rng(dim)
+    query, row = rng.normal(size=dim).astype(np.float32), rng.normal(size=dim).astype(np.float16)
+    wide = row.astype(np.float64)
+    found = half(address(query), address(row), dim)
+    bound = 1e-6 * np.abs(query * wide).sum() + 1e-6
+    assert abs(found - query.astype(np.float64) @ wide) <= bound
+    again, squares = half_squares(address(query), address(row), dim)
+    assert again == found
+    assert squares == pytest.approx(wide @ wide, rel=1e-5)
+
+
+def test_every_finite_float16_is_widened_exactly():
+    bits = np.arange(2**16, dtype=np.uint16)
+    numbers = bits[np.isfinite(bits.view(np.float16))]
+    one = np.ones(1, np.float32)
+    for start in range(0, len(numbers), 997):
+        row = numbers[start : start + 1].copy()
+        assert half(address(one), address(row), 1) == np.float32(row.view(np.float16)[0])
+    block = numbers[:62_464]  # sums of 16 equal lanes: 64 numbers, all but one zero
+    for at in range(0, len(block), 4_099):
+        row = np.zeros(64, np.uint16)
+        row[at % 64] = block[at]
+        ones = np.ones(64, np.float32)
+        assert half(address(ones), address(row), 64) == np.float32(row.view(np.float16)[at % 64])
+
+
+@pytest.mark.parametrize("dim", [6, 65, 768, 3072])
+@pytest.mark.parametrize("offset", [0, 1, 2, 7, 30, 63])
+def test_the_same_bits_at_any_offset(dim, offset):
+    rng = np.random.default_rng(dim)
+    query, row = rng.normal(size=dim).astype(np.float32), rng.normal(size=dim).astype(np.float16)
+    buffer = np.zeros(2 * dim + 64, np.uint8)
+    buffer[offset : offset + 2 * dim] = row.view(np.uint8)
+    assert half(address(query), address(buffer) + offset, dim) == half(address(query), address(row), dim)
+
+
+@pytest.mark.parametrize("length", [64, 128, 256, 832, 8256])
+def test_code_dot_equals_numpy(length):
+    rng = np.random.default_rng(length)
+    for low, high in ((0, 256), (255, 256), (0, 1)):
+        codes = rng.integers(low, high, length).astype(np.uint8)
+        query = rng.integers(-127, 128, length).astype(np.int8)
+        found = bytes_dot(address(codes), address(query), length)
+        assert found == codes.astype(np.int64) @ query.astype(np.int64)
+
+
+@pytest.mark.parametrize("length", [16, 64, 768])
+def test_largest_and_quantise_equal_numpy(length):
+    numbers = np.random.default_rng(length).normal(size=length).astype(np.float32)
+    assert peak(address(numbers), length) == np.abs(numbers).max()
+    codes = np.zeros(length, np.int8)
+    factor = np.float32(127) / np.abs(numbers).max()
+    total = rounded(address(numbers), length, factor, address(codes))
+    np.testing.assert_array_equal(codes, np.rint(numbers * factor).astype(np.int8))
+    assert total == codes.astype(np.int64).sum()
+
+
+@pytest.mark.parametrize("features", ["", "+sse4.1,+avx,+avx2,+fma", "+avx,+avx2,+fma,+f16c"])
+def test_works_on_lesser_processors(features, tmp_path):
+    """Once in a child that compiles for a processor without AVX-512, VNNI, F16C."""
+    if os.environ.get("NUMBA_CPU_NAME"):
+        pytest.skip("this is that child")
+    if not {"x86_64"} & dot.features():
+        pytest.skip("knows x86 features only")
+    environment = {
+        **os.environ,
+        "NUMBA_CPU_NAME": "generic",
+        "NUMBA_CPU_FEATURES": features,
+        "MRLSTORE_CACHE_DIR": str(tmp_path),
+    }
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr

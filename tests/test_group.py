@@ -1,0 +1,304 @@
+"""Searching one group: exact, by codes and by walk, against plain numpy."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from mrlstore import codes, graph
+from mrlstore.group import Group, prepare, search_exact, search_graph, search_scan
+from tests.kernels import oracle
+from tests.nested import nested
+
+
+def make(vectors, prefix_dim, *, m=8, keys=None, index=True, groups=None):
+    """A group of these rows with codes, and a graph where it is large enough."""
+    rows = vectors.astype(np.float16)
+    inverse = (1 / np.linalg.norm(rows.astype(np.float64), axis=1)).astype(np.float32)
+    keys = np.arange(len(rows), dtype=np.int64) if keys is None else keys
+    if not index:
+        return Group(rows, inverse, keys)
+    arrays, info = graph.build_index(
+        rows, np.array([0, len(rows)]), prefix_dim=prefix_dim, m=m, ef_construction=80
+    )
+    return Group(rows, inverse, keys, graph.open_index(arrays, info, 0, 0, len(rows)))
+
+
+@pytest.fixture(scope="module")
+def large():
+    return make(nested(5_000, 384), 96)
+
+
+@pytest.fixture(scope="module")
+def queries():
+    return nested(50, 384, seed=2)
+
+
+def overlap(found, expected):
+    return np.mean(
+        [
+            len(set(f.rows.tolist()) & set(e.tolist())) / max(len(e), 1)
+            for f, e in zip(found, expected, strict=True)
+        ]
+    )
+
+
+def expected_rows(group, vector, k, allowed=None, dim=None):
+    scores = oracle.exact_scores(group.vectors, vector, dim or group.vectors.shape[1])
+    if allowed is not None:
+        scores[~allowed] = -np.inf
+        k = min(k, int(allowed.sum()))
+    return oracle.top(scores, group.keys, k)
+
+
+@pytest.mark.parametrize("dim", [2, 3, 6, 65, 100, 769])
+@pytest.mark.parametrize("n", [1, 2, 17, 300])
+def test_exact_equals_numpy(dim, n):
+    rng = np.random.default_rng(dim * n)
+    group = make(rng.normal(size=(n, dim)), dim, index=False)
+    for vector in rng.normal(size=(5, dim)).astype(np.float32):
+        found = search_exact(group, prepare(vector, dim), 10)
+        scores = oracle.exact_scores(group.vectors, vector, dim)
+        assert len(found.rows) == min(10, n) == len(set(found.rows.tolist()))
+        np.testing.assert_allclose(found.scores, scores[found.rows], atol=2e-6)
+        np.testing.assert_allclose(found.scores, np.sort(scores)[::-1][:10], atol=2e-6)
+        assert found.reranked == n
+
+
+@pytest.mark.parametrize("dim", [2, 50, 96, 383])
+def test_exact_at_fewer_dims(large, queries, dim):
+    for vector in queries[:10]:
+        found = search_exact(large, prepare(vector, 96), 10, dim=dim)
+        scores = oracle.exact_scores(large.vectors, vector, dim)
+        np.testing.assert_allclose(found.scores, scores[found.rows], atol=5e-6)
+        np.testing.assert_allclose(found.scores, np.sort(scores)[::-1][:10], atol=5e-6)
+
+
+def test_a_row_has_the_same_score_everywhere(large, queries):
+    for vector in queries[:20]:
+        query = prepare(vector, 96)
+        by_row = dict(
+            zip(
+                *[a.tolist() for a in (lambda f: (f.rows, f.scores))(search_exact(large, query, 5000))],
+                strict=True,
+            )
+        )
+        single = Group(large.vectors[7:8], large.inv_norms[7:8], large.keys[7:8])
+        assert search_exact(single, query, 1).scores[0] == np.float32(by_row[7])
+        for found in (search_graph(large, query, 50, 80, 80), search_scan(large, query, 50, 80)):
+            assert all(
+                by_row[row] == score
+                for row, score in zip(found.rows.tolist(), found.scores.tolist(), strict=True)
+            )
+
+
+def test_walk_and_scan_find_the_true_top_ten(large, queries):
+    expected = [expected_rows(large, vector, 10) for vector in queries]
+    prepared = [prepare(vector, 96) for vector in queries]
+    assert overlap([search_graph(large, q, 10, 200, 200) for q in prepared], expected) >= 0.98
+    assert overlap([search_scan(large, q, 10, 200) for q in prepared], expected) >= 0.98
+
+
+@pytest.mark.parametrize("share", [0.9, 0.5, 0.1, 0.01, 0.001, 0.0])
+def test_filters_keep_only_what_is_allowed_and_give_k(large, queries, share):
+    allowed = np.random.default_rng(3).random(5_000) < share
+    expected = [expected_rows(large, vector, 10, allowed) for vector in queries]
+    for search in (
+        lambda q: search_graph(large, q, 10, 200, 200, allowed),
+        lambda q: search_scan(large, q, 10, 200, allowed),
+        lambda q: search_exact(large, q, 10, allowed),
+    ):
+        found = [search(prepare(vector, 96)) for vector in queries]
+        assert all(allowed[f.rows].all() and len(f.rows) == min(10, allowed.sum()) for f in found)
+        assert overlap(found, expected) >= (0.97 if allowed.any() else 0.0)
+
+
+def test_filters_far_from_the_query(large, queries):
+    """Only the rows least like the query are allowed."""
+    for vector in queries[:10]:
+        allowed = oracle.exact_scores(large.vectors, vector, 384) < 0.02
+        found = search_graph(large, prepare(vector, 96), 10, 100, 100, allowed)
+        assert len(found.rows) == 10 and allowed[found.rows].all()
+
+
+@pytest.mark.parametrize(
+    ("k", "ef", "shortlist"), [(1, 1, 1), (50, 10, 10), (10, 1, 500), (6_000, 10, 10), (5_000, 9, 9)]
+)
+def test_odd_sizes_of_k_and_ef(large, queries, k, ef, shortlist):
+    query = prepare(queries[0], 96)
+    for found in (search_graph(large, query, k, ef, shortlist), search_scan(large, query, k, shortlist)):
+        assert len(found.rows) == min(k, 5_000) == len(set(found.rows.tolist()))
+        assert (np.diff(found.scores) <= 0).all()
+
+
+@pytest.mark.parametrize("n", [1, 2, 10, 1_999])
+@pytest.mark.parametrize(("dim", "prefix"), [(2, 1), (2, 2), (6, 6), (6, 3), (100, 65), (100, 100)])
+def test_small_groups_and_odd_dims(n, dim, prefix):
+    rng = np.random.default_rng(n)
+    group = make(rng.normal(size=(n, dim)), prefix)
+    vector = rng.normal(size=dim).astype(np.float32)
+    everything = search_graph(group, prepare(vector, prefix), n, n, n)
+    np.testing.assert_array_equal(everything.rows, search_exact(group, prepare(vector, prefix), n).rows)
+
+
+def test_equal_scores_go_by_key():
+    vectors = np.repeat(np.eye(4, 16), 50, axis=0)
+    keys = np.random.default_rng(0).permutation(200).astype(np.int64)
+    group = make(vectors, 8, keys=keys)
+    query = prepare(np.eye(4, 16, dtype=np.float32)[1], 8)
+    for found in (
+        search_exact(group, query, 7),
+        search_scan(group, query, 7, 20),
+        search_graph(group, query, 7, 20, 20),
+    ):
+        assert keys[found.rows].tolist() == sorted(keys[50:100])[:7]
+
+
+@pytest.mark.parametrize("n", [500, 4_000])
+def test_rows_without_a_prefix_are_always_reranked(n):
+    vectors = nested(n, 128)
+    vectors[::100, :32] = 0
+    group = make(vectors, 32)
+    for row in (0, 100, 300):
+        found = search_graph(group, prepare(vectors[row] + 0.01, 32), 1, 20, 20)
+        assert found.rows.tolist() == [row]
+        allowed = np.ones(n, np.bool_)
+        allowed[row] = False
+        assert row not in search_graph(group, prepare(vectors[row] + 0.01, 32), 10, 20, 20, allowed).rows
+
+
+def test_a_query_without_a_prefix_is_answered_exactly(large):
+    vector = np.zeros(384, np.float32)
+    vector[200] = 1
+    found = search_graph(large, prepare(vector, 96), 10, 20, 20)
+    np.testing.assert_array_equal(found.rows, search_exact(large, prepare(vector, 96), 10).rows)
+
+
+def test_all_rows_without_a_prefix():
+    vectors = np.random.default_rng(0).normal(size=(2_500, 64))
+    vectors[:, :8] = 0
+    group = make(vectors, 8)
+    query = prepare(np.ones(64, np.float32), 8)
+    np.testing.assert_array_equal(
+        search_graph(group, query, 10, 20, 20).rows, search_exact(group, query, 10).rows
+    )
+
+
+def test_slices_at_odd_offsets_and_read_only_maps(large, queries, tmp_path):
+    """The same answers from a read-only map in which nothing is aligned."""
+    index = large.index
+    assert index is not None
+    names = ("codes", "neighbours", "entries", "entry_codes", "unprefixed", "rotation", "rotation_scales")
+    path = tmp_path / "arrays"
+    parts = {"vectors": large.vectors, "inv_norms": large.inv_norms, "keys": large.keys}
+    parts |= {name: getattr(index, name) for name in names if getattr(index, name) is not None}
+    with open(path, "wb") as file:
+        places = {}
+        for name, array in parts.items():
+            file.write(b"x" * (1 + file.tell() % 2))
+            places[name] = file.tell()
+            file.write(array.tobytes())
+    with open(path, "rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+
+    def view(name):
+        array = parts[name]
+        return np.frombuffer(mapped, array.dtype, array.size, places[name]).reshape(array.shape)
+
+    fields = {name: view(name) for name in parts}
+    own = {name: fields.pop(name, None) for name in names}
+    twin = Group(**fields, index=type(index)(prefix_dim=index.prefix_dim, **own))
+    for vector in queries[:10]:
+        query = prepare(vector, 96)
+        for a, b in (
+            (search_graph(large, query, 10, 40, 40), search_graph(twin, query, 10, 40, 40)),
+            (search_exact(large, query, 10), search_exact(twin, query, 10)),
+        ):
+            np.testing.assert_array_equal(a.rows, b.rows)
+            np.testing.assert_array_equal(a.scores, b.scores)
+
+
+def test_rows_are_announced_before_they_are_read(large, queries):
+    told = []
+    query = prepare(queries[0], 96)
+    found = search_graph(large, query, 10, 40, 40, advise=lambda rows: told.append(rows.copy()))
+    assert len(told) == 1 and len(told[0]) == 40
+    assert set(found.rows.tolist()) <= set(told[0].tolist())
+    np.testing.assert_array_equal(found.rows, search_graph(large, query, 10, 40, 40).rows)
+    scanned = search_scan(large, query, 10, 40, advise=lambda rows: told.append(rows.copy()))
+    assert len(told) == 2 and set(scanned.rows.tolist()) <= set(told[1].tolist())
+
+
+@pytest.mark.parametrize(
+    "allowed", [np.ones(4_999, np.bool_), np.ones(10_000, np.bool_)[::2], np.ones(5_000, np.int64)]
+)
+def test_masks_of_the_wrong_kind_are_refused(large, queries, allowed):
+    with pytest.raises(ValueError, match="allowed"):
+        search_exact(large, prepare(queries[0], 96), 10, allowed)
+
+
+DAMAGE = """
+import sys, numpy as np
+from mrlstore.group import Group, GroupIndex, prepare, search_graph, search_scan, search_exact
+import dataclasses, pickle
+group = pickle.load(open(sys.argv[1], "rb"))
+rng = np.random.default_rng(int(sys.argv[2]))
+query = prepare(rng.normal(size=group.vectors.shape[1]).astype(np.float32), group.index.prefix_dim)
+allowed = rng.random(len(group.keys)) < 0.4
+for round in range(40):
+    changed = {}
+    for name in ("codes", "neighbours", "entries", "entry_codes", "unprefixed", "rotation", "rotation_scales"):
+        array = getattr(group.index, name)
+        if array is None or array.size == 0: continue
+        bytes_ = bytearray(array.tobytes())
+        if round % 4 == 0:
+            bytes_[:] = rng.integers(0, 256, len(bytes_)).astype(np.uint8).tobytes()
+        else:
+            for at in rng.integers(0, len(bytes_), max(len(bytes_) // 50, 1)): bytes_[at] = rng.integers(256)
+        changed[name] = np.frombuffer(bytes(bytes_), array.dtype).reshape(array.shape)
+    vectors = group.vectors
+    if round % 3 == 0: vectors = rng.integers(0, 2**16, vectors.shape).astype(np.uint16).view(np.float16)
+    damaged = Group(vectors, group.inv_norms, group.keys, dataclasses.replace(group.index, **changed))
+    for mask in (None, allowed):
+        for found in (search_graph(damaged, query, 10, 60, 60, mask), search_scan(damaged, query, 10, 60, mask), search_exact(damaged, query, 10, mask)):
+            assert len(found.rows) == len(set(found.rows.tolist())) <= 10
+            assert ((0 <= found.rows) & (found.rows < len(group.keys))).all() and (np.abs(found.scores) <= 1).all()
+print("survived")
+"""
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_random_bytes_cost_recall_never_the_process(large, tmp_path, seed):
+    import pickle
+
+    path = tmp_path / "group.pickle"
+    rows = large.vectors.copy()
+    path.write_bytes(pickle.dumps(Group(rows, large.inv_norms, large.keys, large.index)))
+    done = subprocess.run(
+        [sys.executable, "-c", DAMAGE, str(path), str(seed)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "PYTHONFAULTHANDLER": "1"},
+    )
+    assert done.returncode == 0 and "survived" in done.stdout, done.stderr
+
+
+def test_native_codes_of_a_tail():
+    rows = nested(700, 256)
+    rows[5, :64] = 0
+    packed, unprefixed = codes.native(rows, 64)
+    stored = rows.astype(np.float16)
+    inverse = (1 / np.linalg.norm(stored.astype(np.float64), axis=1)).astype(np.float32)
+    tail = Group(stored, inverse, np.arange(700), codes.codes_only(64, packed, unprefixed))
+    for vector in nested(20, 256, seed=2):
+        query = prepare(vector, 64)
+        np.testing.assert_array_equal(
+            search_scan(tail, query, 10, 200).rows, search_exact(tail, query, 10).rows
+        )
+    assert search_scan(tail, prepare(rows[5] + 0.001, 64), 1, 10).rows.tolist() == [5]
