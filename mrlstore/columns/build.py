@@ -30,7 +30,7 @@ from mrlstore.columns.layout import (
 from mrlstore.where import MAX_PATH, resolve
 
 MAX_CANDIDATES: Final = 4_096  # paths that are followed while the rows stream by; later ones get no column
-_BATCH: Final = 4_096  # rows whose values are coded together
+_BATCH_CHARACTERS: Final = 1 << 20  # of the rows whose values are coded together
 _EXACT: Final = 2**53  # up to here float64 holds every whole number
 _INT64: Final = 2**63
 
@@ -45,13 +45,17 @@ def build_columns(metadatas: Iterable[str | None], n: int) -> NDArray[np.uint8]:
     """
     candidates: dict[str, _Column] = {}
     overflow = array("I")  # rows with a value that no candidate takes
-    row = -1
+    row, waiting = -1, 0
     for row, text in enumerate(metadatas):
         if row >= n:
             raise InvalidColumns(f"more rows than the {n} announced")
-        if text is not None and not _add_row(candidates, row, _parsed(text, row)):
+        if text is None:
+            continue
+        if not _add_row(candidates, row, _parsed(text, row)):
             overflow.append(row)
-        if row % _BATCH == _BATCH - 1:
+        waiting += len(text)
+        if waiting >= _BATCH_CHARACTERS:
+            waiting = 0
             for column in candidates.values():
                 column.take_in()
     if row + 1 != n:

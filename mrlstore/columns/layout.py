@@ -44,7 +44,7 @@ ARRAYS: Final = (
     "codes",  # uint8, 16 or 32: one code for each row if dense, else for each of `rows`
     "rows",  # uint32, ascending: the rows that have the field, if not dense
     "member_codes",  # as codes: the distinct scalar members of the lists
-    "member_rows",  # uint32, ascending: the row of each member
+    "member_rows",  # uint32, ascending: the row of each member; those of one row are in no order
     "ints",  # int64, ascending: distinct whole numbers (with `floats`, only if too large for those)
     "floats",  # float64, ascending: the other distinct numbers
     "big_ends",  # uint32 or 64: where each of `bigs` ends, its closing 0xFF included
