@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from mrlstore.embedders import media
 from mrlstore.embedders.content import Content, Media
 from mrlstore.embedders.gemini import models
+from mrlstore.embedders.gemini.failures import ItemRefused, ItemTooLarge
 from mrlstore.embedders.gemini.models import Model, Task
 from mrlstore.embedders.split import estimate_tokens
 from mrlstore.errors import InvalidInput, LimitExceeded
@@ -84,18 +85,27 @@ def make_item(
     """Check one content and word it for the model.
 
     Raises:
-        InvalidInput: it is empty, of a wrong type, or of a modality that the model does not know.
-        LimitExceeded: it holds more than the model takes; the message says what to do.
+        ItemRefused: it is empty, of a wrong type, or of a modality that the model does not know.
+        ItemTooLarge: it holds more than the model takes; the message says what to do.
     """
-    parts = _parts(number, content)
+    try:
+        return _item(number, content, model, task, side, title)
+    except LimitExceeded as error:
+        raise ItemTooLarge(number, str(error)) from error
+    except InvalidInput as error:
+        raise ItemRefused(number, str(error)) from error
+
+
+def _item(number: int, content: Content, model: Model, task: Task, side: Side, title: str | None) -> Item:
+    parts = _parts(content)
     textual = not any(isinstance(part, Media) for part in parts)
     if not textual and not model.multimodal:
-        raise InvalidInput(f"item {number}: {model.name} takes text only; gemini-embedding-2 takes media")
+        raise InvalidInput(f"{model.name} takes text only; gemini-embedding-2 takes media")
     task_type = None if model.prefixes else _task_type(task, side)
     if model.prefixes and textual:
         parts = (_prefix(task, side, title) + str(parts[0]), *parts[1:])
     load = _load(parts, model)
-    _check(number, load, model)
+    _check(load, model)
     return Item(number, parts, task_type, None if model.prefixes else title, load)
 
 
@@ -146,31 +156,31 @@ def _feed(digest: Any, kind: str, data: bytes) -> None:
     digest.update(data)
 
 
-def _parts(number: int, content: Content) -> tuple[str | Media, ...]:
+def _parts(content: Content) -> tuple[str | Media, ...]:
     given: Sequence[str | Media] = [content] if isinstance(content, str | Media) else content
     if not isinstance(given, list | tuple) or not given:
         raise InvalidInput(
-            f"item {number}: a str, Image, Audio, Video, Pdf or a non-empty list of them is needed, not "
+            f"a str, Image, Audio, Video, Pdf or a non-empty list of them is needed, not "
             f"{type(content).__name__}"
         )
     for part in given:
         if not isinstance(part, str | Media):
             raise InvalidInput(
-                f"item {number}: a part is {type(part).__name__}; a part is a str, Image, Audio, Video or Pdf"
+                f"a part is {type(part).__name__}; a part is a str, Image, Audio, Video or Pdf"
             )
         if isinstance(part, str):
-            _check_text(number, part)
+            _check_text(part)
     return tuple(given)
 
 
-def _check_text(number: int, text: str) -> None:
+def _check_text(text: str) -> None:
     if not text or text.isspace():
-        raise InvalidInput(f"item {number}: an empty text has no embedding; leave it out")
+        raise InvalidInput("an empty text has no embedding; leave it out")
     if not text.isascii():
         try:
             text.encode()
         except UnicodeEncodeError as error:
-            raise InvalidInput(f"item {number}: the text is no valid Unicode: {error}") from error
+            raise InvalidInput(f"the text is no valid Unicode: {error}") from error
 
 
 def _prefix(task: Task, side: Side, title: str | None) -> str:
@@ -202,7 +212,7 @@ def _load(parts: Sequence[str | Media], model: Model) -> Load:
     return load
 
 
-def _check(number: int, load: Load, model: Model) -> None:
+def _check(load: Load, model: Model) -> None:
     trim = "cut it into overlapping pieces and embed each"
     limits = (
         (
@@ -220,6 +230,5 @@ def _check(number: int, load: Load, model: Model) -> None:
     for what, found, limit, unit, way_out in limits:
         if limit is not None and found > limit:
             raise LimitExceeded(
-                f"item {number}: its {what} is {found:,.10g} {unit}, {model.name} takes {limit:,.10g}; "
-                f"{way_out}"
+                f"its {what} is {found:,.10g} {unit}, {model.name} takes {limit:,.10g}; {way_out}"
             )

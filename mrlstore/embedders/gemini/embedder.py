@@ -87,7 +87,7 @@ class GeminiEmbedder:
             if value is not None and value < 1:
                 raise InvalidInput(f"{name}={value}: at least 1")
         self.cache = cache if isinstance(cache, EmbeddingCache | None) else EmbeddingCache(cache)
-        self._concurrency = concurrency
+        self.concurrency = concurrency
         self._count_tokens = count_tokens
         self._meter = Meter(self.model.name)
         clock = clock or Clock()
@@ -206,7 +206,7 @@ class GeminiEmbedder:
             self.client,
             self._meter,
             self.cache,
-            self._concurrency,
+            self.concurrency,
             limiter.requests,
             limiter.tokens,
         )

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mrlstore.errors import EmbedError
+from mrlstore.errors import EmbedError, InvalidInput, LimitExceeded
 
 _RETRIED = frozenset({408, 429, 500, 502, 503, 504})
 _ASKED = re.compile(r"retry in ([0-9.]+)\s*(ms|s)")
@@ -44,6 +44,30 @@ class GeminiEmbedError(EmbedError):
     def __reduce__(self) -> tuple[type[GeminiEmbedError], tuple[Any, ...]]:
         plain = {number: EmbedError(str(error)) for number, error in self.failed.items()}
         return type(self), (str(self), self.succeeded, plain)
+
+
+class ItemRefused(InvalidInput):
+    """A content was refused before anything was sent; `item` is its number."""
+
+    def __init__(self, item: int, reason: str) -> None:
+        super().__init__(f"item {item}: {reason}")
+        self.item = item
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[ItemRefused], tuple[int, str]]:
+        return type(self), (self.item, self.reason)
+
+
+class ItemTooLarge(LimitExceeded):
+    """A content holds more than the model takes; `item` is its number."""
+
+    def __init__(self, item: int, reason: str) -> None:
+        super().__init__(f"item {item}: {reason}")
+        self.item = item
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[ItemTooLarge], tuple[int, str]]:
+        return type(self), (self.item, self.reason)
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from mrlstore.embedders.cache import EmbeddingCache
 from mrlstore.embedders.gemini.client import CallFailed, Client
 from mrlstore.embedders.gemini.contents import Item, Load, cache_key, digest_of, to_content
-from mrlstore.embedders.gemini.failures import Failure
+from mrlstore.embedders.gemini.failures import Failure, ItemTooLarge
 from mrlstore.embedders.gemini.models import Model
 from mrlstore.embedders.gemini.usage import Meter
-from mrlstore.errors import EmbedError, LimitExceeded
+from mrlstore.errors import EmbedError
 
 Vector = NDArray[np.float32]
 
@@ -166,7 +166,7 @@ class Run:
 
 
 def count_exactly(means: Means, items: list[Item], limit: int, stop: threading.Event) -> None:
-    """Ask the service for the tokens of every text that may be too long; LimitExceeded for one that is."""
+    """Ask the service for the tokens of every text that may be too long; ItemTooLarge for one that is."""
     client, sdk = means.client, means.client.sdk
     config: Any = {"http_options": client.http_options()}
     for item in items:
@@ -176,10 +176,8 @@ def count_exactly(means: Means, items: list[Item], limit: int, stop: threading.E
         ask = partial(sdk.models.count_tokens, model=means.model.name, contents=[content], config=config)
         answer = client.call(ask, Load(items=1), stop)
         if answer.total_tokens is None or answer.total_tokens > limit:
-            raise LimitExceeded(
-                f"item {item.number}: it has {answer.total_tokens} tokens, {means.model.name} takes "
-                f"{limit:,}; split it: mrlstore.embedders.split_text"
-            )
+            reason = f"it has {answer.total_tokens} tokens, {means.model.name} takes {limit:,}; split it: "
+            raise ItemTooLarge(item.number, reason + "mrlstore.embedders.split_text")
 
 
 def split_batches(items: list[Item], means: Means) -> Iterator[list[Item]]:

@@ -1,0 +1,34 @@
+"""Fingerprints of embedders: one text for each, kept by a store; vectors of two must not be mixed."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from mrlstore.embedders.protocol import Embedder
+from mrlstore.errors import InvalidInput
+
+
+def fingerprint_of(embedder: Embedder) -> str:
+    """Return an embedder's fingerprint as canonical JSON: equal texts, comparable vectors."""
+    given = embedder.fingerprint
+    plain: Any = given if isinstance(given, str) else dict(given)
+    return json.dumps(plain, sort_keys=True, ensure_ascii=False)
+
+
+def check_same(stored: str, embedder: Embedder) -> None:
+    """Raise InvalidInput, saying what differs and what to do, if the embedder is not that of the store."""
+    given = fingerprint_of(embedder)
+    if given == stored:
+        return
+    before, now = json.loads(stored), json.loads(given)
+    differs = f"{before!r} is stored, {now!r} was given"
+    if isinstance(before, dict) and isinstance(now, dict):
+        names = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+        differs = "; ".join(
+            f"{name}: {before.get(name)!r} is stored, {now.get(name)!r} given" for name in names
+        )
+    raise InvalidInput(
+        f"the store holds vectors of another embedder, and the two cannot be compared ({differs}). Open it "
+        "with the embedder it was made with, or embed its documents anew into a new store: mrlstore re-embed"
+    )
