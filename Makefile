@@ -27,7 +27,7 @@ help:
 	@echo "make clean     removes what the targets made"
 
 demo: .venv/demo.stamp
-	@.venv/demo/bin/mrlstore demo
+	@.venv/demo/bin/mrlstore demo --keep build/demo
 
 test: .venv/test.stamp
 	@.venv/test/bin/python -m pytest -n $(WORKERS) $(TESTS)

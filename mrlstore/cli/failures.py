@@ -24,7 +24,7 @@ EXIT_CODES: Final = """\
 Exit codes:
   0  done
   1  something failed: the disk, the system, an embedder
-  2  the command line or the input was refused; nothing has changed
+  2  the command line or the input was refused
   3  not there: the store, or an id that was asked for
   4  in the way: it exists already, or another process holds it
   5  damaged: verify found problems, or the store cannot be read

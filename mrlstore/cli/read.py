@@ -54,7 +54,9 @@ def query(
     explain: bool,
     **options: Any,
 ) -> None:
-    """Find the rows nearest to a question: by a row's id, a vector, or words.
+    """Find the rows nearest to a question.
+
+    The question is another row, by its id, or a vector, or words.
 
     \b
     Examples:

@@ -32,7 +32,7 @@ PACKAGES: Final = ("numpy", "numba", "hnswlib", "apsw", "scikit-learn", "google-
 @store_argument
 @json_option
 def stats(store: Path, as_json: bool) -> None:
-    """Show how a store stands: its rows, what is indexed, its bytes on disk.
+    """Show how a store stands: rows, index, bytes.
 
     \b
     Examples:
@@ -99,7 +99,9 @@ def _advice(found: Stats) -> list[str]:
 @click.argument("store", required=False, type=click.Path(path_type=Path))
 @json_option
 def info(store: Path | None, as_json: bool) -> None:
-    """Show what a store is: its settings and namespaces; without STORE, the software alone.
+    """Show the settings of a store, and the software.
+
+    Without STORE, the software alone.
 
     \b
     Examples:

@@ -33,9 +33,9 @@ SHOWN = 10  # refused rows told one by one
 def create(
     store: Path, dim: int | None, prefix_dim: int | None, m: int, ef_construction: int, as_json: bool
 ) -> None:
-    """Make an empty store in the folder STORE, which must not exist.
+    """Make an empty store.
 
-    Not needed before an import, which makes the store that it does not find.
+    STORE is its folder, which must not exist. Not needed before an import, which makes the store that it does not find.
 
     \b
     Examples:
@@ -95,10 +95,11 @@ def import_(
     batch: int,
     as_json: bool,
 ) -> int:
-    """Read rows from a JSONL file ("-" is standard input) into STORE, which is made if absent.
+    """Read rows from a JSONL file into a store.
 
-    A line is an object with "id" and, as wanted, "vector", "metadata" and "document". Bad rows are told
-    with their place and left out; the others are in, and the exit code is 6.
+    ROWS is the file, "-" standard input; the store is made if absent. A line is an object with "id" and, as
+    wanted, "vector", "metadata" and "document". Bad rows are told with their place and left out; the others
+    are in, and the exit code is 6.
 
     \b
     Examples:

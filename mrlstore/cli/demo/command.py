@@ -210,8 +210,8 @@ class _Demo:
         self.out.print(table)
         two, exact = compared[-1], compared[-2]
         self.out.print(
-            f"Two stages find {two.overlap:.1%} of what the whole vectors find, in {two.median_ms:.2f} ms instead "
-            f"of {exact.median_ms:.2f}: the graph and the codes of the prefix choose "
+            f"Two stages find {two.overlap:.1%} of what the whole vectors find, in {two.median_ms:.2f} ms "
+            f"instead of {exact.median_ms:.2f}: the graph and the codes of the prefix choose "
             f"{two.rows_in_full:,.0f} rows, whose whole vectors are compared.",
             style="dim",
         )
