@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import click
+from numpy.typing import NDArray
 
 import mrlstore
 from mrlstore import types
@@ -35,7 +37,8 @@ def create(
 ) -> None:
     """Make an empty store.
 
-    STORE is its folder, which must not exist. Not needed before an import, which makes the store that it does not find.
+    STORE is its folder, which must not exist. Not needed before an import, which makes the store that it
+    does not find.
 
     \b
     Examples:
@@ -110,14 +113,12 @@ def import_(
     started = time.perf_counter()
     outcome = Outcome()
     arrays = open_vectors(vectors) if vectors else None
-    total = len(arrays) if arrays is not None else 0
     read = read_rows(rows, getattr(rows, "name", "-"), arrays)
     with mrlstore.open(store, mode="a") as opened, output.progress_bars(as_json=as_json) as progress:
         for good in _batches(read, batch, outcome, strict):
             _put(opened, good, namespace, on_conflict, outcome, strict)
             if progress:
-                done = outcome.written + outcome.skipped + len(outcome.refusals)
-                progress(types.Progress("importing", done, total or done))
+                progress(_progress(rows, arrays, outcome))
         there = opened.count(namespace=None)
     _tell(outcome, store, there, time.perf_counter() - started, as_json)
     return failures.PARTLY if outcome.refusals else failures.DONE
@@ -168,6 +169,14 @@ def _put(
         return
     outcome.written += written
     outcome.skipped += len(rows) - written
+
+
+def _progress(rows: BinaryIO, arrays: NDArray[Any] | None, outcome: Outcome) -> types.Progress:
+    """By rows where their number is known, else by bytes of the file, else without an end."""
+    if arrays is None and rows.seekable():
+        return types.Progress("importing", rows.tell(), os.fstat(rows.fileno()).st_size)
+    done = outcome.written + outcome.skipped + len(outcome.refusals)
+    return types.Progress("importing", done, done if arrays is None else len(arrays))
 
 
 def _so_far(outcome: Outcome) -> str:

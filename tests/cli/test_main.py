@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import re
 import shlex
 import subprocess
@@ -15,7 +17,7 @@ import mrlstore
 from mrlstore.cli.app import app
 from mrlstore.cli.output import bytes_text, share_bar
 
-from .conftest import Run
+from .conftest import Run, make_rows, write_jsonl
 
 READERS = {
     "query": ["--id", "x"],
@@ -127,6 +129,20 @@ def test_a_reader_that_has_seen_enough_is_no_error(filled: Path) -> None:
     script = f"{program} | true; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
     assert (done.stdout.strip(), done.stderr) == ("0", "")
+
+
+def test_progress_is_shown_on_a_terminal(filled: Path, tmp_path: Path) -> None:
+    rows = write_jsonl(tmp_path / "r.jsonl", make_rows(50))
+    command = [sys.executable, "-m", "mrlstore.cli", "import", str(filled), str(rows), "--batch", "10"]
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+    with os.fdopen(ours, "rb", buffering=0) as terminal:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=theirs, env=environment, check=True)
+        os.close(theirs)
+        shown = terminal.read(65536).decode()
+    assert "importing" in shown
+    assert "100%" in shown
+    assert b"Imported 50 rows" in done.stdout
 
 
 def test_no_progress_is_shown_where_nobody_looks(filled: Path) -> None:
