@@ -7,7 +7,7 @@ and strings as lists of code points, and evaluates the dict as written, without 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -118,7 +118,19 @@ NUMBERS: list[int | float] = [
     2**53 + 1,
     2.0**53,
 ]
-NUMBERS += [2**63 - 1, 2**63, -(2**63), -(2**63) - 1, 2**64 - 1, 2.0**64, 2**70 + 1, -(2**70) - 1, 10**300]
+NUMBERS += [
+    2**63 - 1,
+    2**63,
+    -(2**63),
+    -(2**63) - 1,
+    2**64 - 1,
+    2.0**64,
+    2**64 + 1,
+    -(2**64) - 1,
+    2**70 + 1,
+    -(2**70) - 1,
+    10**300,
+]
 NUMBERS += [10**400, -(10**400), 2**2048 - 1, 2**2048, -(2**2050), 9007199254740993.0]
 STRINGS = [
     "",
@@ -172,33 +184,92 @@ values: st.SearchStrategy[Any] = st.deferred(
 metadatas = st.none() | st.dictionaries(keys, values, max_size=6)
 tables = st.lists(metadatas, max_size=30)
 
-_value_lists = st.lists(operands, max_size=9)
-_orderable = numbers | strings | st.sampled_from([math.inf, -math.inf])
-_operators: list[st.SearchStrategy[dict[str, Any]]] = [
-    *(st.fixed_dictionaries({name: operands}) for name in ("$eq", "$ne", "$contains", "$not_contains")),
-    *(st.fixed_dictionaries({name: _value_lists}) for name in ("$in", "$nin", "$any")),
-    *(st.fixed_dictionaries({name: _orderable}) for name in ("$gt", "$gte", "$lt", "$lte")),
-    st.fixed_dictionaries({"$all": st.lists(operands, min_size=1, max_size=3)}),
-    st.fixed_dictionaries({"$exists": st.booleans()}),
-    st.fixed_dictionaries({"$gt": _orderable, "$lte": _orderable}),
-    st.fixed_dictionaries({"$gte": numbers, "$lt": numbers}),
-]
-_conditions = st.recursive(
-    st.one_of(_operators), lambda inner: st.fixed_dictionaries({"$not": inner}), max_leaves=2
+# Objects whose keys hold dots, so that several chains of keys join to one path.
+objects: st.SearchStrategy[dict[str, Any]] = st.dictionaries(
+    keys,
+    st.recursive(st.integers(0, 99), lambda inner: st.dictionaries(keys, inner, max_size=4), max_leaves=16),
+    max_size=4,
 )
-_leaves = st.dictionaries(
-    st.sampled_from([path for path in PATHS if not path.startswith("$")]),
-    operands | _conditions,
-    min_size=1,
-    max_size=2,
-)
-filters: st.SearchStrategy[dict[str, Any]] = st.recursive(
-    _leaves,
-    lambda inner: st.one_of(
-        st.fixed_dictionaries({"$and": st.lists(inner, min_size=1, max_size=3)}),
-        st.fixed_dictionaries({"$or": st.lists(inner, min_size=1, max_size=3)}),
-        st.fixed_dictionaries({"$not": inner}),
-        st.builds(lambda one, other: {**one, "$or": [other]}, _leaves, inner),
-    ),
-    max_leaves=5,
-)
+
+
+def draw_filter(draw: st.DrawFn, paths: list[str], found: list[Any], depth: int = 3) -> dict[str, Any]:
+    """A filter that mostly asks for these paths and values, so that there are rows that match."""
+    kind = draw(st.integers(0, 9)) if depth else 9
+    if kind <= 1:
+        clauses = [draw_filter(draw, paths, found, depth - 1) for _ in range(draw(st.integers(1, 3)))]
+        return {("$and", "$or")[kind]: clauses}
+    if kind == 2:
+        return {"$not": draw_filter(draw, paths, found, depth - 1)}
+    if kind == 3:
+        inner = draw_filter(draw, paths, found, depth - 1)
+        return {draw_field(draw, paths): draw_condition(draw, found), "$or": [inner]}
+    return {draw_field(draw, paths): draw_condition(draw, found) for _ in range(draw(st.integers(1, 2)))}
+
+
+def draw_field(draw: st.DrawFn, paths: list[str]) -> str:
+    fields = [path for path in paths if not path.startswith("$")]
+    return draw(one_of_these(fields if fields and draw(st.integers(0, 5)) else PATHS[1:5]))
+
+
+def draw_condition(draw: st.DrawFn, found: list[Any]) -> Any:
+    """A bare value, or one or two operators."""
+
+    def value() -> Any:
+        return draw(one_of_these(found) if found and draw(st.integers(0, 4)) else operands)
+
+    def limit() -> Any:
+        one = value()
+        if one is None or isinstance(one, bool):
+            return draw(st.sampled_from([math.inf, -math.inf, 1, "b"]))
+        return one
+
+    def several(least: int, most: int) -> list[Any]:
+        return [value() for _ in range(draw(st.integers(least, most)))]
+
+    def piece() -> Any:
+        one, start = value(), draw(st.integers(0, 3))
+        return one[start : start + 2] if isinstance(one, str) else one
+
+    makers: list[Callable[[], Any]] = [
+        value,
+        lambda: {draw(st.sampled_from(["$eq", "$ne", "$contains", "$not_contains"])): value()},
+        lambda: {draw(st.sampled_from(["$in", "$nin", "$any"])): several(0, 9)},
+        lambda: {draw(st.sampled_from(["$gt", "$gte", "$lt", "$lte"])): limit()},
+        lambda: {"$contains": piece()},
+        lambda: {"$all": several(1, 3)},
+        lambda: {"$exists": draw(st.booleans())},
+        lambda: {"$gt": limit(), "$lte": limit()},
+        lambda: {"$gte": limit(), "$lt": limit()},
+        lambda: {"$not": {"$gte": limit(), "$in": several(0, 3)}},
+    ]
+    return draw(one_of_these(makers))()
+
+
+def asked_about(rows: list[dict[str, Any] | None]) -> tuple[list[str], list[Any]]:
+    """The paths of these rows, and the scalars that a filter may name."""
+    paths: list[str] = []
+    found: list[Any] = []
+    for row in rows:
+        for path, value in flattened(row).items():
+            paths.append(path)
+            members = value if isinstance(value, list) else [value]
+            found += [
+                one for one in members if token(one)[0] != "nothing" and one not in (math.inf, -math.inf)
+            ]
+    return paths, [
+        one for one in found if not isinstance(one, str) or "\ud800" not in one and "\udfff" not in one
+    ]
+
+
+@st.composite
+def filters(draw: st.DrawFn) -> dict[str, Any]:
+    """A filter about nothing in particular."""
+    return draw_filter(draw, PATHS, [])
+
+
+@st.composite
+def questions(draw: st.DrawFn) -> tuple[list[dict[str, Any] | None], list[dict[str, Any]]]:
+    """A table of rows, and filters that ask about it."""
+    rows = draw(tables)
+    paths, found = asked_about(rows)
+    return rows, [draw_filter(draw, paths, found) for _ in range(draw(st.integers(1, 6)))]

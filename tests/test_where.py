@@ -309,6 +309,9 @@ def test_resolve() -> None:
     assert resolve(row, "l.0") is MISSING
     assert resolve(row, ".") == 7
     assert resolve(row, "a.") is MISSING
+    assert resolve({"a.b": {"c": 1}}, "a.b.c") == 1
+    assert resolve({"a.b": {"c": 1}, "a": {"b.c": 2, "b": {"c": 3}}}, "a.b.c") == 1
+    assert resolve({"a": {"b.c": 2, "b": {"c": 3}}}, "a.b.c") == 2
     # A longer key that leads nowhere does not hide a shorter one that does.
     assert resolve({"a.b": 5, "a": {"b": {"c": 6}}}, "a.b.c") == 6
 

@@ -170,11 +170,10 @@ def _cut_bigs(field: Field, value: int | float) -> tuple[int, int]:
     size = field.big_ends.size
     if isinstance(value, float) and math.isinf(value):
         return (size, size) if value > 0 else (0, 0)
-    low, high = math.ceil(value), math.floor(value)
-    if is_odd(low):  # beyond every number in the dictionary
-        return (size, size) if low > 0 else (0, 0)
-    left, right = _bisect(field.big_ends, field.bigs, sortable(low))
-    return left, right if low == high else left
+    whole = math.ceil(value)  # a fraction is far below these numbers, and may stand anywhere there
+    if is_odd(whole):  # beyond every number in the dictionary
+        return (size, size) if whole > 0 else (0, 0)
+    return _bisect(field.big_ends, field.bigs, sortable(whole))
 
 
 def _find_all(ends: NDArray[Any], data: NDArray[np.uint8], wanted: list[bytes]) -> list[int]:

@@ -76,7 +76,9 @@ def test_built_columns(lines: list[str] | str) -> None:
 
 @settings(max_examples=figure(20_000, 300))
 @given(
-    json_values | filters | st.dictionaries(st.sampled_from(["a", "$and", "$not", "$in", "$gt"]), json_values)
+    json_values
+    | filters()
+    | st.dictionaries(st.sampled_from(["a", "$and", "$not", "$in", "$gt"]), json_values)
 )
 @example({"a": {"$in": [[]]}})
 def test_parsed_filter(where: Any) -> None:

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mrlstore.columns import build_columns, open_columns
-from mrlstore.where import parse
-from tests.filters import filters, metadatas, passes, tables
+from mrlstore.where import MISSING, parse, resolve
+from tests.filters import PATHS, filters, flattened, metadatas, objects, passes, questions
 from tests.scale import figure
 
 # Sizes at which the code changes its way, made so small that a few rows cross them.
@@ -32,11 +32,12 @@ def stored(rows: list[dict[str, Any] | None]) -> tuple[list[str | None], list[di
     return texts, [None if text is None else json.loads(text) for text in texts]
 
 
-def check(rows: list[dict[str, Any] | None], where: dict[str, Any], start: int, stop: int) -> list[int]:
-    """Compare the columns' mask with the reference on these rows; the rows that were fetched."""
+def check(
+    rows: list[dict[str, Any] | None], wheres: list[dict[str, Any]], start: int = 0, stop: int | None = None
+) -> None:
+    """Compare the columns' masks with the reference on these rows."""
     texts, rows = stored(rows)
-    node = parse(where)
-    assert node is not None
+    stop = len(rows) if stop is None else stop
     columns = open_columns(build_columns(iter(texts), len(rows)))
     assert columns.rows == len(rows)
     assert columns.verify() == []
@@ -49,34 +50,50 @@ def check(rows: list[dict[str, Any] | None], where: dict[str, Any], start: int, 
         fetched.extend(numbers.tolist())
         return [rows[number] for number in numbers]
 
-    mask = columns.mask(node, start, stop, fetch)
-    assert mask.dtype == np.bool_
-    assert mask.tolist() == [node.matches(row) for row in rows[start:stop]]
-    assert fetched == sorted(set(fetched)), "no row is asked for twice"
-    return fetched
-
-
-@settings(max_examples=figure(10_000, 400))
-@given(metadatas, filters)
-def test_the_reference_is_the_oracle(row: dict[str, Any] | None, where: dict[str, Any]) -> None:
-    node = parse(where)
-    assert node is not None
-    assert node.matches(row) == passes(where, row)
-
-
-@settings(max_examples=figure(10_000, 400))
-@given(tables, filters, st.data())
-def test_the_columns_are_the_reference(
-    rows: list[dict[str, Any] | None], where: dict[str, Any], data: st.DataObject
-) -> None:
-    start = data.draw(st.integers(0, len(rows)))
-    check(rows, where, start, data.draw(st.integers(start, len(rows))))
+    for where in wheres:
+        node = parse(where)
+        assert node is not None
+        fetched.clear()
+        mask = columns.mask(node, start, stop, fetch)
+        assert mask.dtype == np.bool_
+        assert mask.tolist() == [node.matches(row) for row in rows[start:stop]], where
+        assert fetched == sorted(set(fetched)), "no row is asked for twice"
 
 
 @settings(max_examples=figure(10_000, 300))
-@given(tables, filters, st.integers(0, 4), st.integers(0, 3))
+@given(objects)
+def test_every_path_leads_to_its_value(row: dict[str, Any]) -> None:
+    paths = flattened(row)
+    for path in {*paths, *PATHS, *(f"{path}.a" for path in paths)}:
+        assert resolve(row, path) == paths.get(path, MISSING)
+
+
+@settings(max_examples=figure(10_000, 300))
+@given(questions())
+def test_the_reference_is_the_oracle(
+    asked: tuple[list[dict[str, Any] | None], list[dict[str, Any]]],
+) -> None:
+    rows, wheres = asked
+    for where in wheres:
+        node = parse(where)
+        assert node is not None
+        assert [node.matches(row) for row in rows] == [passes(where, row) for row in rows], where
+
+
+@settings(max_examples=figure(10_000, 300))
+@given(questions(), st.data())
+def test_the_columns_are_the_reference(
+    asked: tuple[list[dict[str, Any] | None], list[dict[str, Any]]], data: st.DataObject
+) -> None:
+    rows, wheres = asked
+    start = data.draw(st.integers(0, len(rows)))
+    check(rows, wheres, start, data.draw(st.integers(start, len(rows))))
+
+
+@settings(max_examples=figure(10_000, 300))
+@given(questions(), st.integers(0, 4), st.integers(0, 3))
 def test_with_few_columns_and_small_blocks(
-    rows: list[dict[str, Any] | None], where: dict[str, Any], fields: int, more: int
+    asked: tuple[list[dict[str, Any] | None], list[dict[str, Any]]], fields: int, more: int
 ) -> None:
     limits = {
         "mrlstore.columns.build.MAX_FIELDS": fields,
@@ -85,7 +102,7 @@ def test_with_few_columns_and_small_blocks(
     with ExitStack() as stack:
         for name, value in {**SMALL, **limits}.items():
             stack.enter_context(patch(name, value))
-        check(rows, where, 0, len(rows))
+        check(*asked)
 
 
 @settings(max_examples=figure(1_000, 40))
@@ -97,12 +114,11 @@ def test_with_few_columns_and_small_blocks(
     st.integers(0, 3),
 )
 def test_with_more_paths_than_columns(rows: list[dict[str, Any] | None], key: int, value: int) -> None:
-    check(rows, {f"k{key}": value}, 0, len(rows))
-    check(rows, {f"k{key}": {"$ne": value}}, 0, len(rows))
+    check(rows, [{f"k{key}": value}, {f"k{key}": {"$ne": value}}])
 
 
 @settings(max_examples=figure(3_000, 100))
-@given(filters, filters, metadatas)
+@given(filters(), filters(), metadatas)
 def test_equal_keys_mean_equal_filters(
     one: dict[str, Any], other: dict[str, Any], row: dict[str, Any] | None
 ) -> None:
