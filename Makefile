@@ -10,9 +10,8 @@ export PYTHON ?=
 ifneq ($(wildcard ../shared/data),)
 export MRLSTORE_REAL_DATA ?= $(abspath ../shared/data)
 endif
-# Warnings of other processes' Python environments must not leak in.
+# Another environment that happens to be active must not leak in.
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
-export PIP_REQUIRE_VIRTUALENV :=
 
 TESTS ?=
 WORKERS ?= 2
@@ -43,7 +42,7 @@ bench: .venv/bench.stamp
 	@.venv/bench/bin/python -m pytest benchmarks --benchmark-only
 
 docs: .venv/docs.stamp
-	@.venv/docs/bin/mkdocs build --strict
+	@NO_MKDOCS_2_WARNING=1 .venv/docs/bin/mkdocs build --strict
 
 .venv/demo.stamp: WANTS = --editable ".[demo]"
 .venv/test.stamp: WANTS = --editable ".[demo,gemini,media]" --group test

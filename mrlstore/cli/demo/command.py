@@ -27,7 +27,7 @@ from mrlstore.cli.demo import corpus, tiers
 from mrlstore.cli.options import json_option
 from mrlstore.cli.read import print_hits
 from mrlstore.embedders.local import LocalEmbedder
-from mrlstore.errors import CorruptStore
+from mrlstore.errors import StoreExists
 from mrlstore.types import Result
 
 DIM: Final = 3072
@@ -248,7 +248,7 @@ def _remove_old(path: Path) -> None:
     if not path.exists():
         return
     if not (path / "catalogue.db").exists():
-        raise CorruptStore(path, "something that is no store stands where the demo's store goes")
+        raise StoreExists(f"{path}: something that is no store stands where the demo's store goes")
     shutil.rmtree(path)
 
 
