@@ -11,8 +11,8 @@ from pathlib import Path
 
 from mrlstore.catalogue import segments, settings
 from mrlstore.core import CATALOGUE, LOCK, PARTS, Core
-from mrlstore.errors import CorruptStore, StoreExists
-from mrlstore.files import Files, remove_tree, write_file
+from mrlstore.errors import CorruptStore, InvalidInput, StoreExists
+from mrlstore.files import Files, make_parents, remove_tree, write_file
 
 _COPY_INSTEAD = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP}
 _BLOCK = 8 * 1024 * 1024
@@ -22,7 +22,9 @@ def backup(core: Core, target: Path) -> None:
     """Make `target` a store of its own that holds this one's generation of now; it must not exist."""
     if os.path.lexists(target):
         raise StoreExists(f"{target} exists; a backup goes to a new path")
-    target.parent.mkdir(parents=True, exist_ok=True)
+    if core.path in (target, *target.parents):
+        raise InvalidInput(f"{target} lies inside the store; a backup goes to a path of its own")
+    make_parents(core.files, target)
     before = -1
     while True:
         with core.catalogue.read() as connection:

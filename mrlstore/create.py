@@ -16,7 +16,7 @@ from mrlstore.catalogue import Catalogue
 from mrlstore.catalogue.schema import FORMAT_VERSION
 from mrlstore.core import CATALOGUE, LOCK, PARTS
 from mrlstore.errors import CorruptStore, InvalidInput, MrlStoreError, StoreExists, StoreNotFound
-from mrlstore.files import Files, refuse_remote, remove_tree, storage_error, write_file
+from mrlstore.files import Files, make_parents, refuse_remote, remove_tree, storage_error, write_file
 from mrlstore.types import Settings
 
 Mode = Literal["r", "a", "x"]
@@ -72,7 +72,7 @@ def _nearest(path: Path) -> Path:
 
 def _create(files: Files, path: Path, new: Settings) -> bool:
     """Make the store; False if somebody else was faster."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_parents(files, path)
     draft = path.with_name(f"{path.name}.tmp-{uuid.uuid4().hex}")
     files.make_dir(draft)
     try:

@@ -182,6 +182,15 @@ def write_file(files: Files, path: Path, pieces: Iterable[Buffer]) -> None:
         files.close(descriptor)
 
 
+def make_parents(files: Files, path: Path) -> None:
+    """Make the folders above `path` that are missing, each synced into the one above it."""
+    if not path.parent.exists():
+        make_parents(files, path.parent)
+        with suppress(FileExistsError):
+            files.make_dir(path.parent)
+        files.sync_dir(path.parent.parent)
+
+
 def remove_tree(files: Files, path: Path) -> None:
     """Remove a folder of files (no folders within); what is gone already is fine."""
     with suppress(FileNotFoundError):

@@ -17,6 +17,7 @@ DEFAULT_EF = 96
 DEFAULT_SHORTLIST = 60
 # A walk visits about this many rows for each candidate that it keeps, and each costs it twice a scanned row.
 _VISITS_PER_CANDIDATE = 24
+_WHOLE = 0.9  # from this share of allowed rows on a walk goes as if there were no filter
 _SCAN_ROWS = 2_000  # a group of fewer rows has no graph, and a scan of as many costs no more than a walk
 
 
@@ -45,6 +46,6 @@ def way(group: Group, allowed: int, effort: Effort) -> Way:
     if group.index.neighbours is None or allowed <= _SCAN_ROWS:
         return "scan"
     share = allowed / rows
-    if allowed < 2 * _VISITS_PER_CANDIDATE * effort.ef / max(share, 0.01):
-        return "scan"
-    return "walk" if share > 0.9 else "filtered walk"
+    if share > _WHOLE:
+        return "walk"
+    return "scan" if allowed < 2 * _VISITS_PER_CANDIDATE * effort.ef / share else "filtered walk"

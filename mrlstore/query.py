@@ -45,7 +45,7 @@ def answer_many(core: Core, requests: Sequence[Request], wanted: Wanted) -> list
         def one(request: Request) -> Result:
             return _run(core, snapshot, request, wanted, connection)
 
-        if core.threads == 1 or connection is not None or len(requests) == 1:
+        if core.threads == 1 or connection is not None or len(requests) < 2:
             return [one(request) for request in requests]
         with ThreadPoolExecutor(
             min(core.threads, len(requests)), thread_name_prefix="mrlstore-query"

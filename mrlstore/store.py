@@ -163,6 +163,8 @@ class Store(AsyncTwins):
         self._background: Background | None = None
         self._closed = False
         self._release: weakref.finalize[Any, Store] | None = None
+        self._forking: Core | None = None
+        self._connections_closed = False
         _ = self._core
         _stores.add(self)
 
@@ -488,6 +490,7 @@ class Store(AsyncTwins):
     def _core(self) -> Core:
         core = self._opened
         if core is not None and not self._closed:
+            core.catalogue.check_usable()
             return core
         with self._open_lock:
             if self._closed:
@@ -503,7 +506,6 @@ class Store(AsyncTwins):
         core = self._core
         if self._mode == "r":
             raise InvalidInput(f'{self._path} was opened with mode="r"; open it with mode="a" to write')
-        core.catalogue.check_usable()
         return core
 
     def _embedding(self) -> Embedder:
@@ -538,32 +540,50 @@ class Store(AsyncTwins):
         short = prefix_dim or full
         return lambda unit: Request(prepare(unit, short), k, namespace, node, effort, whole, tier)
 
+    def _before_fork(self) -> None:
+        """Close every connection: a fork copies what SQLite remembers of its locks."""
+        self._forking = self._opened
+        if self._forking is not None:
+            self._connections_closed = self._forking.catalogue.connections.halt()
+
+    def _after_fork_in_parent(self) -> None:
+        if self._forking is not None:
+            self._forking.catalogue.connections.resume()
+            self._forking = None
+
     def _after_fork(self) -> None:
         """In a forked child: leave what the parent opened alone, and open afresh at the next call."""
         self._open_lock = threading.Lock()
         if self._release is not None:
             self._release.detach()
-        if self._opened is not None:
-            self._opened.catalogue.leak()
-        self._opened, self._background, self._release = None, None, None
+        if self._forking is not None and not self._connections_closed:
+            self._forking.catalogue.connections.leak()
+        self._opened, self._background, self._release, self._forking = None, None, None, None
         self._forget_twins()
 
 
 _stores: weakref.WeakSet[Store] = weakref.WeakSet()
 
 
-def _reopen_after_fork() -> None:
-    for store in list(_stores):
-        store._after_fork()
+def _for_every_store(step: Callable[[Store], None]) -> Callable[[], None]:
+    def run() -> None:
+        for store in list(_stores):
+            step(store)
+
+    return run
 
 
-os.register_at_fork(after_in_child=_reopen_after_fork)
+os.register_at_fork(
+    before=_for_every_store(Store._before_fork),
+    after_in_parent=_for_every_store(Store._after_fork_in_parent),
+    after_in_child=_for_every_store(Store._after_fork),
+)
 
 
 def _shut(core: Core, background: Background | None) -> None:
     if background is not None:
         background.stop()
-    core.catalogue.close()
+    core.catalogue.connections.close()
 
 
 def _silent(progress: Progress) -> None:

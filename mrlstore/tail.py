@@ -100,12 +100,12 @@ class Tail:
         """A view with these rows behind the present ones."""
         if not rows:
             return self
-        view = self if len(self.buffer.ids) == self.length else self.packed()
-        wanted = view.length + len(rows)
-        if wanted > len(view.buffer.keys):
-            view = view.packed(room=max(64, 2 * wanted))
+        view = self
+        if len(self.buffer.ids) != self.length or self.length + len(rows) > len(self.buffer.keys):
+            view = self.packed(room=2 * (self.length + len(rows)))
         view._append(rows)
-        return Tail(view.buffer, wanted, np.concatenate([view.live, np.ones(len(rows), dtype=np.bool_)]))
+        live = np.concatenate([view.live, np.ones(len(rows), dtype=np.bool_)])
+        return Tail(view.buffer, len(live), live)
 
     def without(self, keys: NDArray[np.int64]) -> Tail:
         """A view in which these keys are dead."""

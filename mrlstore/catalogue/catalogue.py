@@ -1,8 +1,8 @@
-"""The catalogue's connections: one that watches, one that writes, and a pool of readers."""
+"""The catalogue's transactions: reading at one generation, writing under a new one."""
 
 from __future__ import annotations
 
-import threading
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from pathlib import Path
 import apsw
 
 from mrlstore.catalogue import schema, settings
-from mrlstore.catalogue.connection import Connection, connect, translated, typed
+from mrlstore.catalogue.connection import BUSY_TIMEOUT_MS, Connection, connect, translated, typed
+from mrlstore.catalogue.connections import Connections
 from mrlstore.errors import CorruptStore, FormatTooNew, StorageError, StorePoisoned
 from mrlstore.files import Files
 from mrlstore.types import Settings
 
 CHECKPOINT_BYTES = 16 * 1024 * 1024
-_POOL_SIZE = 8
-_leaked: list[object] = []  # connections inherited by a fork: never closed, for that would free their locks
+_CHECKPOINT_WAIT_MS = 1_000
 
 
 @dataclass
@@ -35,23 +35,21 @@ class Catalogue:
     def __init__(self, files: Files, path: Path, *, read_only: bool) -> None:
         self.path = path
         self.read_only = read_only
+        self.connections = Connections(files, path, read_only=read_only)
         self._files = files
-        self._watch_lock = threading.Lock()
-        self._write_lock = threading.RLock()
-        self._pool: list[Connection] = []
-        self._writer: Connection | None = None
         self._poison: str | None = None
-        self._watcher = connect(files, path, read_only=True)
-        try:
-            with translated(path):
-                self._check_header()
-                self.settings = settings.load(self._watcher, path)
-                if not read_only and self._watcher.execute("PRAGMA journal_mode").get != "wal":
-                    self._connection().execute("PRAGMA journal_mode = WAL").fetchall()  # a backup was opened
-        except BaseException:
-            self._watcher.close()
-            raise
         self._seen_version = -1
+        try:
+            with self.connections.watcher() as (watcher, _), translated(path):
+                self._check_header(watcher)
+                self.settings = settings.load(watcher, path)
+                in_wal_mode = watcher.execute("PRAGMA journal_mode").get == "wal"
+            if not in_wal_mode and not read_only:  # a backup is opened for writing
+                with self.connections.writer() as writer, translated(path):
+                    writer.execute("PRAGMA journal_mode = WAL").fetchall()
+        except BaseException:
+            self.connections.close()
+            raise
 
     @staticmethod
     def create(files: Files, path: Path, new: Settings) -> None:
@@ -74,9 +72,9 @@ class Catalogue:
 
     def changed(self) -> bool:
         """Whether any connection, of any process, has committed since the last call. About 3 us."""
-        with self._watch_lock:
-            version = self._watcher.execute("PRAGMA data_version").get
-            if version == self._seen_version:
+        with self.connections.watcher() as (watcher, fresh):
+            version = watcher.execute("PRAGMA data_version").get
+            if version == self._seen_version and not fresh:
                 return False
             self._seen_version = version
             return True
@@ -88,25 +86,13 @@ class Catalogue:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A read transaction: everything in it belongs to one generation once the first row is read."""
-        try:
-            connection = self._pool.pop()
-        except IndexError:
-            connection = connect(self._files, self.path, read_only=True)
-        healthy = False
-        try:
-            with translated(self.path):
-                connection.execute("BEGIN")
-                try:
-                    yield connection
-                    healthy = True
-                finally:
-                    with suppress(apsw.Error):
-                        connection.execute("COMMIT")
-        finally:
-            if (healthy or connection.get_autocommit()) and len(self._pool) < _POOL_SIZE:
-                self._pool.append(connection)
-            else:
-                connection.close()
+        with self.connections.reader() as connection, translated(self.path):
+            connection.execute("BEGIN")
+            try:
+                yield connection
+            finally:
+                with suppress(apsw.Error):
+                    connection.execute("COMMIT")
 
     @contextmanager
     def write(self) -> Iterator[Write]:
@@ -114,8 +100,7 @@ class Catalogue:
 
         An exception inside rolls back. If the fate of the commit is unknown the catalogue is poisoned.
         """
-        with self._write_lock:
-            connection = self._begin()
+        with self._writing() as connection:
             try:
                 with translated(self.path):
                     generation = settings.generation(connection) + 1
@@ -128,8 +113,7 @@ class Catalogue:
 
     def reserve_keys(self, count: int) -> int:
         """Take row keys out of circulation, in a transaction of its own; the first is returned."""
-        with self._write_lock:
-            connection = self._begin()
+        with self._writing() as connection:
             try:
                 with translated(self.path):
                     first = settings.reserve_keys(connection, count)
@@ -141,18 +125,19 @@ class Catalogue:
 
     def checkpoint(self, *, whole: bool = False) -> None:
         """Move the write-ahead log into the database; `whole` also empties its file and gives pages back."""
-        with self._write_lock, translated(self.path):
-            writer = self._connection()
-            if whole:
-                writer.execute("PRAGMA incremental_vacuum").fetchall()
-            mode = apsw.SQLITE_CHECKPOINT_TRUNCATE if whole else apsw.SQLITE_CHECKPOINT_PASSIVE
-            with suppress(apsw.BusyError, apsw.LockedError):  # readers are at work: the next one will do it
-                if whole:
-                    writer.set_busy_timeout(1000)
-                try:
-                    writer.wal_checkpoint(mode=mode)
-                finally:
-                    writer.set_busy_timeout(30_000)
+        with self.connections.writer() as writer, translated(self.path):
+            if not whole:
+                writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+                return
+            writer.execute("PRAGMA incremental_vacuum").fetchall()
+            writer.set_busy_timeout(_CHECKPOINT_WAIT_MS)
+            try:
+                with suppress(
+                    apsw.BusyError, apsw.LockedError
+                ):  # readers are at work: the next one will do it
+                    writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            finally:
+                writer.set_busy_timeout(BUSY_TIMEOUT_MS)
 
     def free_bytes(self, connection: Connection) -> int:
         """Bytes of pages that hold nothing."""
@@ -174,19 +159,6 @@ class Catalogue:
         finally:
             copy.close()
 
-    def close(self) -> None:
-        """Close all connections; the last one of the last process folds the log into the database."""
-        with self._write_lock, self._watch_lock:
-            for connection in (*self._pool, self._writer, self._watcher):
-                if connection is not None:
-                    with suppress(apsw.Error):
-                        connection.close()
-            self._pool, self._writer = [], None
-
-    def leak(self) -> None:
-        """Keep all connections open and untouched for ever: they belong to the process before the fork."""
-        _leaked.append((self._pool, self._writer, self._watcher))
-
     def poison(self, reason: str) -> None:
         """Refuse all further writes: what reached the disk is unknown."""
         self._poison = reason
@@ -196,9 +168,9 @@ class Catalogue:
         if self._poison is not None:
             raise StorePoisoned(self._poison)
 
-    def _check_header(self) -> None:
-        version = self._watcher.execute("PRAGMA user_version").get
-        if self._watcher.execute("PRAGMA application_id").get != schema.APPLICATION_ID:
+    def _check_header(self, watcher: Connection) -> None:
+        version = watcher.execute("PRAGMA user_version").get
+        if watcher.execute("PRAGMA application_id").get != schema.APPLICATION_ID:
             raise CorruptStore(self.path, "an SQLite database, but not a catalogue of mrlstore")
         if version > schema.FORMAT_VERSION:
             raise FormatTooNew(
@@ -206,19 +178,15 @@ class Catalogue:
                 "upgrade mrlstore"
             )
 
-    def _connection(self) -> Connection:
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
         if self.read_only:
-            raise StorageError(30, 'the store was opened with mode="r"', str(self.path))
-        if self._writer is None:
-            self._writer = connect(self._files, self.path)
-        return self._writer
-
-    def _begin(self) -> Connection:
-        self.check_usable()
-        connection = self._connection()
-        with translated(self.path):
-            connection.execute("BEGIN IMMEDIATE")
-        return connection
+            raise StorageError(errno.EROFS, 'the store was opened with mode="r"', str(self.path))
+        with self.connections.writer() as connection:
+            self.check_usable()
+            with translated(self.path):
+                connection.execute("BEGIN IMMEDIATE")
+            yield connection
 
     def _roll_back(self, connection: Connection) -> None:
         with suppress(apsw.Error):

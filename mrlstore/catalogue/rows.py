@@ -49,7 +49,7 @@ def remove(connection: Connection, namespace: str, ids: Iterable[str]) -> list[t
         "DELETE FROM rows WHERE namespace = ? AND id = ? RETURNING key, bare", ((namespace, id) for id in ids)
     ).fetchall()
     _count(connection, ((namespace, bool(bare)) for _, bare in gone), -1)
-    return [(key, bool(bare)) for key, bare in gone]
+    return [(int(key), bool(bare)) for key, bare in gone]
 
 
 def remove_namespace(connection: Connection, namespace: str) -> list[tuple[int, bool]]:

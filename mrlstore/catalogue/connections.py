@@ -1,0 +1,135 @@
+"""The connections of one process to one catalogue: one that watches, one that writes, a pool of readers.
+
+SQLite keeps locks for each process and file, in memory that a fork copies. So before a fork everything is
+closed, and both sides open again when they next need to; what cannot be closed in time (the fork happens
+inside a transaction) is leaked in the child, never closed, for closing would drop the parent's locks.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import apsw
+
+from mrlstore.catalogue.connection import Connection, connect
+from mrlstore.files import Files
+
+_POOL_SIZE = 8
+_HALT_S = 5.0
+_leaked: list[object] = []
+
+
+class Connections:
+    """Hands connections out, one user at a time; safe to use from many threads."""
+
+    def __init__(self, files: Files, path: Path, *, read_only: bool) -> None:
+        self.read_only = read_only
+        self._files, self._path = files, path
+        self._watch_lock = threading.Lock()
+        self._write_lock = threading.RLock()
+        self._gate = threading.Condition()
+        self._readers = 0
+        self._halted = self._closed = False
+        self._inside = threading.local()
+        self._pool: list[Connection] = []
+        self._writer: Connection | None = None
+        self._watcher: Connection | None = None
+
+    @contextmanager
+    def watcher(self) -> Iterator[tuple[Connection, bool]]:
+        """The connection that never writes, and whether it is new."""
+        with self._watch_lock:
+            fresh = self._watcher is None
+            if self._watcher is None:
+                self._watcher = connect(self._files, self._path, read_only=True)
+            yield self._watcher, fresh
+
+    @contextmanager
+    def writer(self) -> Iterator[Connection]:
+        """The connection that writes; one thread at a time, and again within the same thread."""
+        with self._write_lock:
+            if self._writer is None:
+                self._writer = connect(self._files, self._path)
+            yield self._writer
+
+    @contextmanager
+    def reader(self) -> Iterator[Connection]:
+        """A connection of one's own; it goes back to the pool unless a transaction is left open."""
+        self._enter()
+        try:
+            try:
+                connection = self._pool.pop()
+            except IndexError:
+                connection = connect(self._files, self._path, read_only=True)
+            try:
+                yield connection
+            finally:
+                if connection.get_autocommit() and len(self._pool) < _POOL_SIZE and not self._closed:
+                    self._pool.append(connection)
+                else:
+                    connection.close()
+        finally:
+            self._leave()
+
+    def close(self) -> None:
+        """Close all; the last connection of the last process folds the log into the database."""
+        with self._write_lock, self._watch_lock:
+            self._closed = True
+            self._close_all()
+
+    def halt(self) -> bool:
+        """Before a fork: keep new users out, wait for those inside, close all; False if some stayed inside."""
+        deadline = time.monotonic() + _HALT_S
+        self._write_held = self._write_lock.acquire(timeout=_HALT_S)
+        self._watch_held = self._watch_lock.acquire(timeout=max(0.0, deadline - time.monotonic()))
+        with self._gate:
+            self._halted = True
+            free = self._gate.wait_for(lambda: self._readers == 0, max(0.0, deadline - time.monotonic()))
+        clean = free and self._write_held and self._watch_held and self._idle()
+        if clean:
+            self._close_all()
+        return clean
+
+    def resume(self) -> None:
+        """After a fork, in the parent: let users in again."""
+        with self._gate:
+            self._halted = False
+            self._gate.notify_all()
+        if self._watch_held:
+            self._watch_lock.release()
+        if self._write_held:
+            self._write_lock.release()
+
+    def leak(self) -> None:
+        """In a forked child: keep what could not be closed, untouched and for ever."""
+        _leaked.append((self._pool, self._writer, self._watcher))
+
+    def _idle(self) -> bool:
+        return self._writer is None or self._writer.get_autocommit()
+
+    def _close_all(self) -> None:
+        for connection in (*self._pool, self._writer, self._watcher):
+            if connection is not None:
+                with suppress(apsw.Error):
+                    connection.close()
+        self._pool, self._writer, self._watcher = [], None, None
+
+    def _enter(self) -> None:
+        depth = getattr(self._inside, "depth", 0)
+        with self._gate:
+            if depth == 0:
+                while self._halted:
+                    self._gate.wait()
+            self._readers += 1
+        self._inside.depth = depth + 1
+
+    def _leave(self) -> None:
+        self._inside.depth -= 1
+        with self._gate:
+            self._readers -= 1
+            if self._halted:
+                self._gate.notify_all()
