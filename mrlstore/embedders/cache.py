@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS vectors(
     key BLOB PRIMARY KEY, vector BLOB NOT NULL, crc INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS jobs(name TEXT PRIMARY KEY, about TEXT NOT NULL);
 """
 _PAGE = 500  # keys in one question; SQLite allows 32,766 variables
 _inherited: list[Any] = []  # connections of a parent process: closing one would drop the parent's locks
@@ -57,13 +56,17 @@ class EmbeddingCache:
         for key, vector in vectors.items():
             data = vector.astype("<f4").tobytes()
             rows.append((key, data, zlib.crc32(key + data)))
-        with self._lock, self._open() as connection:  # one transaction
-            connection.executemany("INSERT OR REPLACE INTO vectors VALUES(?, ?, ?)", rows)
+        self.execute_many("INSERT OR REPLACE INTO vectors VALUES(?, ?, ?)", rows)
 
     def execute(self, sql: str, bindings: Iterable[Any] = ()) -> list[tuple[Any, ...]]:
         """Run one statement and return its rows."""
         with self._lock:
             return self._open().execute(sql, tuple(bindings)).fetchall()
+
+    def execute_many(self, sql: str, rows: Iterable[tuple[Any, ...]]) -> None:
+        """Run one statement for each row, in one transaction; durable when this returns."""
+        with self._lock, self._open() as connection:
+            connection.executemany(sql, rows)
 
     def close(self) -> None:
         """Close the file; the next call opens it again."""

@@ -3,10 +3,22 @@
 Needs the extra `gemini`; the SDK is imported at the first call, not here.
 """
 
+from mrlstore.embedders.gemini.batch import Collected, GeminiBatch
 from mrlstore.embedders.gemini.embedder import GeminiEmbedder
 from mrlstore.embedders.gemini.failures import GeminiEmbedError
 from mrlstore.embedders.gemini.models import MODELS, TASKS, Model
 from mrlstore.embedders.gemini.pace import Clock, Retry
 from mrlstore.embedders.gemini.usage import Usage
 
-__all__ = ["MODELS", "TASKS", "Clock", "GeminiEmbedError", "GeminiEmbedder", "Model", "Retry", "Usage"]
+__all__ = [
+    "MODELS",
+    "TASKS",
+    "Clock",
+    "Collected",
+    "GeminiBatch",
+    "GeminiEmbedError",
+    "GeminiEmbedder",
+    "Model",
+    "Retry",
+    "Usage",
+]

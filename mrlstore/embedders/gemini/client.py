@@ -62,7 +62,7 @@ class Client:
         self._timeout_s = timeout_s
         self._retry = retry
         self._limiter = limiter
-        self._clock = clock
+        self.clock = clock
 
     @property
     def sdk(self) -> genai.Client:
@@ -126,7 +126,7 @@ class Client:
         wait_s = self._retry.wait_s(attempt, asked)
         if asked is not None:
             self._limiter.pause(asked)
-        self._clock.wait(stop, wait_s)
+        self.clock.wait(stop, wait_s)
 
 
 def _make(options: dict[str, Any]) -> genai.Client:

@@ -89,7 +89,7 @@ class GeminiEmbedder:
         self.cache = cache if isinstance(cache, EmbeddingCache | None) else EmbeddingCache(cache)
         self.concurrency = concurrency
         self._count_tokens = count_tokens
-        self._meter = Meter(self.model.name)
+        self.meter = Meter(self.model.name)
         clock = clock or Clock()
         self._limiter = Limiter(requests_per_minute, tokens_per_minute, clock)
         options = _client_options(api_key, project, location)
@@ -112,7 +112,7 @@ class GeminiEmbedder:
     @property
     def usage(self) -> Usage:
         """What was sent so far, and its price by the table: an estimate."""
-        return self._meter.usage()
+        return self.meter.usage()
 
     def embed_documents(
         self, contents: Sequence[Content], *, titles: Sequence[str | None] | None = None
@@ -204,7 +204,7 @@ class GeminiEmbedder:
         return Means(
             self.model,
             self.client,
-            self._meter,
+            self.meter,
             self.cache,
             self.concurrency,
             limiter.requests,

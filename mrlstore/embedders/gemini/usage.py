@@ -34,14 +34,18 @@ class Meter:
         self._lock = threading.Lock()
         self._calls = self._items = self._cached = 0
         self._tokens: dict[str, int] = {}
+        self._usd = 0.0
 
-    def sent(self, items: int, estimate: Mapping[str, int], response: Any) -> None:
-        """Count one call that succeeded."""
+    def sent(
+        self, items: int, estimate: Mapping[str, int], response: Any, *, price_share: float = 1.0
+    ) -> None:
+        """Count one call that succeeded; a batch job is a call at half the price."""
         with self._lock:
             self._calls += 1
             self._items += items
             for modality, tokens in (_told(response) or estimate).items():
                 self._tokens[modality] = self._tokens.get(modality, 0) + tokens
+                self._usd += tokens * self._price(modality) * price_share
 
     def cached(self, items: int) -> None:
         """Count items that were not sent, because their vectors were known."""
@@ -51,13 +55,13 @@ class Meter:
     def usage(self) -> Usage:
         """Return the counts so far."""
         with self._lock:
-            return Usage(self._calls, self._items, self._cached, dict(self._tokens), self._price())
+            usd = self._usd if self._prices else None
+            return Usage(self._calls, self._items, self._cached, dict(self._tokens), usd)
 
-    def _price(self) -> float | None:
-        if self._prices is None:
-            return None
-        dearest = max(self._prices.values())  # for a modality that the table does not know
-        return sum(n * self._prices.get(modality, dearest) for modality, n in self._tokens.items()) / 1e6
+    def _price(self, modality: str) -> float:
+        """US dollars for one token; of a modality that the table does not know, the dearest."""
+        prices = self._prices or {"": 0.0}
+        return prices.get(modality, max(prices.values())) / 1e6
 
 
 def _told(response: Any) -> dict[str, int]:

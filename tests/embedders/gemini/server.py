@@ -64,6 +64,7 @@ class Call:
     path: str
     headers: dict[str, str]
     body: Any
+    data: bytes = b""
 
     @property
     def contents(self) -> list[list[Part]]:
@@ -95,6 +96,8 @@ class Google:
         self.tell_usage = True
         self.most_at_once = 0
         self.closing = threading.Event()
+        self.cut: str | None = None  # requests to this method are done, but the connection breaks
+        self.refuse: dict[str, Answer] = {}  # by method
         self.files: dict[str, bytes] = {}
         self.jobs: dict[str, dict[str, Any]] = {}
         self._now = 0
@@ -119,7 +122,12 @@ class Google:
             action = self.script.pop(0) if embeds and self.script else None
         if embeds and self.decide is not None:
             action = self.decide(call)
+        verb = call.path.split("?")[0].rsplit(":", 1)[-1]
+        if verb in self.refuse:
+            return self.refuse[verb]
         good = self._good(call)
+        if verb == self.cut:
+            return Answer(reset=True)
         if action is None:
             return good
         if action.delay_s:
@@ -137,9 +145,13 @@ class Google:
             self._now -= 1
 
     def _good(self, call: Call) -> Answer:
-        verb = call.path.rsplit(":", 1)[-1]
-        if not (call.headers.get("x-goog-api-key") or call.headers.get("authorization")):
+        path = call.path.split("?")[0]
+        verb = path.rsplit(":", 1)[-1]
+        uploading = "/upload/files/" in path  # such an address is a right in itself
+        if not uploading and not (call.headers.get("x-goog-api-key") or call.headers.get("authorization")):
             return refused(403, "Method doesn't allow unregistered callers", "PERMISSION_DENIED")
+        if "/files" in path or "/batches" in path or verb == "asyncBatchEmbedContent":
+            return self._batched(call, path, verb)
         if verb == "countTokens":
             texts = [part["text"] for content in call.body["contents"] for part in content["parts"]]
             return Answer(body={"totalTokens": sum(len(text.split()) for text in texts)})
@@ -166,6 +178,58 @@ class Google:
             details = [{"modality": "TEXT", "tokenCount": tokens}]
             body["usageMetadata"] = {"promptTokenCount": tokens, "promptTokensDetails": details}
         return Answer(body=body)
+
+    def _batched(self, call: Call, path: str, verb: str) -> Answer:
+        """The Batch API: upload a file, create a job, look at it, list all, download the results."""
+        if call.headers.get("x-goog-upload-command") == "start":
+            name = f"files/in{len(self.files)}"
+            self.files[name] = b""
+            return Answer(body={}, headers={"x-goog-upload-url": f"{self.url}/upload/{name}"})
+        if "x-goog-upload-command" in call.headers:
+            name = path.removeprefix("/upload/")
+            self.files[name] += call.data
+            final = "finalize" in call.headers["x-goog-upload-command"]
+            return Answer(
+                body={"file": {"name": name}},
+                headers={"x-goog-upload-status": "final" if final else "active"},
+            )
+        if verb == "asyncBatchEmbedContent":
+            batch, name = call.body["batch"], f"batches/job{len(self.jobs)}"
+            given = batch["inputConfig"]
+            metadata = {
+                "displayName": batch["displayName"],
+                "state": "BATCH_STATE_PENDING",
+                "model": "models/x",
+            }
+            self.jobs[name] = {
+                "name": name,
+                "metadata": metadata,
+                "input": given.get("file_name", given.get("fileName")),
+            }
+            return Answer(body=self.jobs[name])
+        if verb == "download":
+            return Answer(raw=self.files["files/" + path.split("/files/")[1].removesuffix(":download")])
+        if path.endswith("/batches"):
+            return Answer(body={"operations": list(self.jobs.values())})
+        return Answer(body=self.jobs["batches/" + path.split("/batches/")[1]])
+
+    def finish(
+        self, state: str = "SUCCEEDED", change: Callable[[list[Any]], list[Any]] | None = None
+    ) -> None:
+        """Do the jobs that are pending; `change` gets the lines of results and gives those to write."""
+        for job in self.jobs.values():
+            metadata = job["metadata"]
+            if metadata["state"] != "BATCH_STATE_PENDING":
+                continue
+            metadata["state"] = f"BATCH_STATE_{state}"
+            lines = []
+            for line in map(json.loads, self.files[job["input"]].splitlines()):
+                parts = [part_of(part) for part in line["request"]["content"]["parts"]]
+                vector = vector_of(parts, line["request"]["output_dimensionality"])
+                lines.append({"key": line["key"], "response": {"embedding": {"values": vector.tolist()}}})
+            name = f"files/out{len(self.files)}"
+            self.files[name] = "\n".join(map(json.dumps, change(lines) if change else lines[::-1])).encode()
+            metadata["output"] = {"responsesFile": name}
 
     def _predicted(self, call: Call) -> Answer:
         options = call.body.get("parameters", {})
@@ -194,7 +258,7 @@ class Handler(BaseHTTPRequestHandler):
         except ValueError:
             body = data
         headers = {name.lower(): value for name, value in self.headers.items()}
-        answer = self.google.receive(Call(self.path, headers, body))
+        answer = self.google.receive(Call(self.path, headers, body, data))
         try:
             self._answer(answer)
         finally:
