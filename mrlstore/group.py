@@ -7,7 +7,8 @@ with how much effort, is the plan's business; several groups are put together by
 
 from __future__ import annotations
 
-import functools
+import os
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -247,21 +248,32 @@ def _table(group: Group) -> NDArray[np.int64]:
     return table
 
 
-@functools.cache
+_loaded: list[SimpleNamespace] = []
+_loading = threading.Lock()
+# A child forked in the midst of an import would wait for ever for the thread that was importing.
+os.register_at_fork(
+    before=_loading.acquire, after_in_parent=_loading.release, after_in_child=_loading.release
+)
+
+
 def _kernels() -> SimpleNamespace:
     """The compiled kernels; numba is imported here, at the first search."""
-    from .kernels import rerank, scan, walk
+    if not _loaded:
+        with _loading:
+            from .kernels import rerank, scan, scratch, walk
 
-    return SimpleNamespace(
-        search_walk=walk.search_walk.ready(),
-        search_scan=scan.search_scan.ready(),
-        rerank=rerank.rerank.ready(),
-        exact=rerank.exact.ready(),
-        normalise=rerank.normalise.ready(),
-    )
+            _loaded[:] = [
+                SimpleNamespace(
+                    search_walk=walk.search_walk.ready(),
+                    search_scan=scan.search_scan.ready(),
+                    rerank=rerank.rerank.ready(),
+                    exact=rerank.exact.ready(),
+                    normalise=rerank.normalise.ready(),
+                    scratch=scratch.scratch,
+                )
+            ]
+    return _loaded[0]
 
 
 def _scratch() -> Any:
-    from .kernels.scratch import scratch
-
-    return scratch()
+    return _kernels().scratch()
