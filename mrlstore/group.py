@@ -7,6 +7,7 @@ with how much effort, is the plan's business; several groups are put together by
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 from collections.abc import Callable

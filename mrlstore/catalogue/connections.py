@@ -82,7 +82,7 @@ class Connections:
             self._close_all()
 
     def halt(self) -> bool:
-        """Before a fork: keep new users out, wait for those inside, close all; False if some stayed inside."""
+        """Before a fork: keep users out, wait for those inside, close all; False if some stayed inside."""
         deadline = time.monotonic() + _HALT_S
         self._write_held = self._write_lock.acquire(timeout=_HALT_S)
         self._watch_held = self._watch_lock.acquire(timeout=max(0.0, deadline - time.monotonic()))
@@ -112,7 +112,7 @@ class Connections:
         return self._writer is None or self._writer.get_autocommit()
 
     def _close_all(self) -> None:
-        for connection in (*self._pool, self._writer, self._watcher):
+        for connection in (*self._pool, self._watcher, self._writer):  # only a writer can fold the log back
             if connection is not None:
                 with suppress(apsw.Error):
                     connection.close()
