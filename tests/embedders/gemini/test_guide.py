@@ -1,0 +1,62 @@
+"""The code of docs/gemini.md, run in order against the local server."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.embedders.gemini.media import film, mp3, pdf, png
+from tests.embedders.gemini.server import Answer, Call, Google, refused
+
+GUIDE = Path(__file__).parents[3] / "docs" / "gemini.md"
+BLOCKS = re.compile(r"^```py\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def test_the_guide(
+    google: Google, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GEMINI_API_KEY", "K")
+    monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", google.url)
+    for name, data in (("cat.png", png()), ("meow.mp3", mp3(3)), ("cat.mp4", film(3)), ("paper.pdf", pdf(2))):
+        (tmp_path / name).write_bytes(data)
+
+    def decide(call: Call) -> Answer | None:
+        poison = any("poison" in str(content) for content in call.contents)
+        return refused(400, "I cannot read this.", "INVALID_ARGUMENT") if poison else None
+
+    google.decide = decide
+    text = GUIDE.read_text(encoding="utf-8")
+    names: dict[str, Any] = {}
+    blocks = list(BLOCKS.finditer(text))
+    assert len(blocks) >= 12
+    for block in blocks:
+        line = text.count("\n", 0, block.start()) + 1
+        exec(compile("\n" * line + block[1], str(GUIDE), "exec"), names)
+        google.finish()  # a day has passed
+    names["store"].close()
+    names["embedder"].client.sdk.close()
+    printed = capsys.readouterr().out
+    assert "split it: mrlstore.embedders.split_text" in printed and "I cannot read this." in printed
+    assert printed.startswith("cat ") or printed.startswith("rates ")
+
+
+def test_what_the_guide_says_of_the_sdk() -> None:
+    """The tables of the guide are those of the code."""
+    from mrlstore.embedders.gemini import MODELS, TASKS
+
+    text = GUIDE.read_text(encoding="utf-8")
+    for name, task in TASKS.items():
+        assert f'`"{name}"`' in text and task.query_type in text
+        assert task.query_prefix.split(" | ")[0] in text
+    two = MODELS["gemini-embedding-2"]
+    for row in (
+        f"{two.tokens:,} tokens",
+        f"| {two.images} |",
+        f"{two.audio_s:.0f} s",
+        f"{two.video_s:.0f} s",
+    ):
+        assert row in text
