@@ -12,7 +12,7 @@ import os
 import signal
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 PATIENCE_S = 120.0  # far beyond what any step takes, even on a machine that is busy with other things
@@ -67,7 +67,8 @@ class Child:
     def kill(self) -> None:
         """SIGKILL, and wait until it is gone."""
         assert self.process.pid is not None
-        os.kill(self.process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it ended by itself: `heard` tells why
+            os.kill(self.process.pid, signal.SIGKILL)
         self.join()
 
     def join(self) -> int:

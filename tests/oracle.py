@@ -241,9 +241,7 @@ class Oracle:
             if documents is not None and documents[i] is not None:
                 document = documents[i]
             self.writes += 1
-            self.rows[namespace, name] = replace(
-                row, order=self.writes, metadata=merged, document=document
-            )
+            self.rows[namespace, name] = replace(row, order=self.writes, metadata=merged, document=document)
             changed += 1
         return changed
 
@@ -261,11 +259,11 @@ class Oracle:
         return self.delete(self.ids(None, namespace), namespace)
 
     def ids(self, where: Mapping[str, Any] | None = None, namespace: str | None = "") -> list[str]:
-        """Ids that match, in the order of their last write; namespace None means all."""
+        """Ids that match, in the order of (namespace, id), as a scan gives them; namespace None means all."""
         found = [
-            (row.order, name)
-            for (space, name), row in self.rows.items()
-            if (namespace is None or space == namespace) and matches(where, row.metadata)
+            key
+            for key, row in self.rows.items()
+            if (namespace is None or key[0] == namespace) and matches(where, row.metadata)
         ]
         return [name for _, name in sorted(found)]
 
@@ -285,11 +283,8 @@ class Oracle:
         dim: int | None = None,
     ) -> list[tuple[str, float]]:
         """Every row with a vector that matches: (id, cosine), best first, equal ones by last write."""
-        names = [
-            name
-            for name in self.ids(where, namespace)
-            if self.rows[namespace, name].vector is not None
-        ]
+        names = [name for name in self.ids(where, namespace) if self.rows[namespace, name].vector is not None]
+        names.sort(key=lambda name: self.rows[namespace, name].order)
         if not names:
             return []
         rows = np.stack([stored_row(_given(self.rows[namespace, name].vector)) for name in names])

@@ -16,11 +16,13 @@ from typing import Any
 import numpy as np
 
 import mrlstore
+from mrlstore import maintain
 from tests.children import Pipe
 from tests.oracle import nested_vectors
 
 DIM, PREFIX = 8, 4
 QUERIES = nested_vectors(4, DIM, seed=50)
+GOT = [f"r{i}" for i in range(0, 2020, 20)] + ["flat7", "flat10", "tail3", "r5"]
 ADDRESS_SPACE = 3 << 30  # bytes; a length taken from a damaged file unchecked goes far beyond
 
 
@@ -91,15 +93,16 @@ PART_JSONS = [
 def build_template(path: Path) -> None:
     """A closed store with everything in it: graphs, flat segment, columns, dead rows, tail, namespaces."""
     with mrlstore.open(path, dim=DIM, prefix_dim=PREFIX, auto_maintain=False) as store:
-        ids = [f"r{i}" for i in range(2600)]
-        store.upsert(ids, nested_vectors(2600, DIM), [metadata(i) for i in range(2600)])
-        store.upsert([f"t{i}" for i in range(150)], nested_vectors(150, DIM, seed=2), namespace="tenant")
+        ids = [f"r{i}" for i in range(2020)]
+        store.upsert(ids, nested_vectors(2020, DIM), [metadata(i) for i in range(2020)])
+        store.upsert([f"t{i}" for i in range(40)], nested_vectors(40, DIM, seed=2), namespace="tenant")
         store.optimize()
-        store.delete(ids[:100])
-        rows = [None if i % 10 == 0 else row for i, row in enumerate(nested_vectors(4300, DIM, seed=3))]
-        store.upsert([f"flat{i}" for i in range(4300)], rows, [metadata(i) for i in range(4300)])
-        tail = [f"tail{i}" for i in range(60)]
-        store.upsert(tail, nested_vectors(60, DIM, seed=4), [metadata(i) for i in range(60)], ["text"] * 60)
+        store.delete(ids[:15])
+        rows = [None if i % 10 == 0 else row for i, row in enumerate(nested_vectors(90, DIM, seed=3))]
+        store.upsert([f"flat{i}" for i in range(90)], rows, [metadata(i) for i in range(90)])
+        maintain.seal(store._core)
+        tail = [f"tail{i}" for i in range(30)]
+        store.upsert(tail, nested_vectors(30, DIM, seed=4), [metadata(i) for i in range(30)], ["text"] * 30)
 
 
 def metadata(i: int) -> dict[str, Any] | None:
@@ -109,23 +112,22 @@ def metadata(i: int) -> dict[str, Any] | None:
 
 def answers(store: Any) -> dict[str, Any]:
     """What a user sees, by every way of asking; equal dicts mean right answers."""
-    everything = [
-        (
-            record.namespace,
-            record.id,
-            json.dumps(record.metadata),
-            record.document,
-            None if record.vector is None else record.vector.tobytes(),
-        )
-        for record in store.scan(namespace=None, include=("metadata", "document", "vector"))
-    ]
     found: dict[str, Any] = {
-        "rows": sorted(everything, key=lambda row: row[:2]),
+        "rows": [
+            (record.namespace, record.id, json.dumps(record.metadata), record.document)
+            for record in store.scan(namespace=None)
+        ],
         "len": len(store),
         "namespaces": store.namespaces(),
-        "get": [(r.id, r.metadata) for r in store.get(["r150", "flat7", "tail3", "r5", "r2599"])],
+        "get": [
+            (record.id, record.metadata, None if record.vector is None else record.vector.tobytes())
+            for record in store.get(GOT, include=("metadata", "vector"))
+        ],
         "counts": [store.count(w) for w in ({"c": "a"}, {"n": {"$lt": 500}}, {"l": 2}, {"d.e": True})],
-        "filtered": [r.id for r in store.scan({"c": "b", "n": {"$gt": 2400}})],
+        "filtered": [record.id for record in store.scan({"c": "b", "n": {"$gt": 1900}})],
+        "every score": [
+            (hit.id, hit.score) for hit in store.query(QUERIES[0], k=3000, exact=True, include=())
+        ],
     }
     for i, query in enumerate(QUERIES):
         space = "tenant" if i == 3 else ""
@@ -156,7 +158,7 @@ def full_truth(store: Any) -> dict[str, Any]:
 def copy_store(template: Path, target: Path, private: list[str]) -> None:
     """Hard links for what is not changed, copies for what is and for SQLite's files."""
     shutil.copytree(template, target, copy_function=os.link)
-    for name in {*private, "catalogue.db"}:
+    for name in {*private, "catalogue.db", "catalogue.db-wal", "catalogue.db-shm"}:
         source, copied = template / name, target / name
         if source.is_file():
             copied.unlink()
@@ -217,7 +219,9 @@ def flips(store: Path, names: list[str], count: int, seed: int) -> list[Damage]:
         name = names[number % len(names)]
         size = (store / name).stat().st_size
         spot = rng.choice(["anywhere", "anywhere", "head", "end"])
-        low, high = {"anywhere": (0, size), "head": (0, min(size, 160)), "end": (max(0, size - 64), size)}[spot]
+        low, high = {"anywhere": (0, size), "head": (0, min(size, 160)), "end": (max(0, size - 64), size)}[
+            spot
+        ]
         if low < high:
             damages.append(Damage("flip", name, rng.randrange(low, high), rng.randrange(8)))
     return damages
@@ -230,7 +234,9 @@ def rough(store: Path, names: list[str], seed: int) -> list[Damage]:
     for name in names:
         size = (store / name).stat().st_size
         damages += [Damage("missing", name), Damage("folder", name), Damage("truncate", name, 0)]
-        damages += [Damage("truncate", name, cut) for cut in {size - 1, size // 2, rng.randrange(size)} if cut > 0]
+        damages += [
+            Damage("truncate", name, cut) for cut in {size - 1, size // 2, rng.randrange(size)} if cut > 0
+        ]
         damages += [Damage("extend", name, 1), Damage("extend", name, 4096, 0xFF)]
         start = rng.randrange(0, max(1, size // 4096)) * 4096
         with contextlib.suppress(OSError):

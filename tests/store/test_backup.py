@@ -48,7 +48,9 @@ def test_a_backup_leads_a_life_of_its_own(tmp_path: Path, opened: Any) -> None:
 
 def fill_small(store: Any, oracle: Oracle) -> None:
     for target in (store, oracle):
-        target.upsert([f"r{i}" for i in range(4200)], nested_vectors(4200, 8), [{"n": i} for i in range(4200)])
+        target.upsert(
+            [f"r{i}" for i in range(4200)], nested_vectors(4200, 8), [{"n": i} for i in range(4200)]
+        )
     store.optimize()
     for target in (store, oracle):
         target.upsert(["tail"], nested_vectors(1, 8, seed=4))

@@ -115,7 +115,7 @@ BAD_IDS: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize("bad", BAD_IDS, ids=lambda value: repr(value)[:30])
+@pytest.mark.parametrize("bad", BAD_IDS, ids=lambda value: repr(value).split(" at 0x")[0][:30])
 def test_bad_ids(filled: tuple[Any, Oracle], bad: Any) -> None:
     if bad == "" and isinstance(bad, str):
         try:
@@ -127,7 +127,7 @@ def test_bad_ids(filled: tuple[Any, Oracle], bad: Any) -> None:
     refused(filled, "id", ["fine", bad], [GOOD, GOOD])
 
 
-@pytest.mark.parametrize("bad", ["new", 3, None, {"new": 1}, b"new", object()])
+@pytest.mark.parametrize("bad", ["new", 3, None, b"new", object()])
 def test_ids_must_be_a_sequence(filled: tuple[Any, Oracle], bad: Any) -> None:
     refused(filled, "id", bad, [GOOD])
 
@@ -200,7 +200,9 @@ def test_bad_documents(filled: tuple[Any, Oracle], bad: Any) -> None:
 
 
 def test_a_document_beyond_16_mib_is_refused(filled: tuple[Any, Oracle]) -> None:
-    refused(filled, "culprit|document", ["fine", "culprit"], [GOOD, GOOD], None, [None, "x" * (16 * 1024**2 + 1)])
+    refused(
+        filled, "culprit|document", ["fine", "culprit"], [GOOD, GOOD], None, [None, "x" * (16 * 1024**2 + 1)]
+    )
 
 
 def test_documents_must_be_a_sequence(filled: tuple[Any, Oracle]) -> None:

@@ -15,7 +15,9 @@ from tests.oracle import nested_vectors
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("options", [{}, {"exact": True}, {"where": {"colour": "red"}}, {"dim": 8}, {"ef": 50}])
+@pytest.mark.parametrize(
+    "options", [{}, {"exact": True}, {"where": {"colour": "red"}}, {"dim": 8}, {"ef": 50}]
+)
 def test_a_batch_is_its_queries(library: Any, layout: str, options: dict[str, Any]) -> None:
     store, _ = library(layout)
     asked = queries(17)
@@ -77,7 +79,10 @@ def test_async_twins_do_what_the_verbs_do(opened: Any) -> None:
     vectors = nested_vectors(3, 8)
 
     async def work() -> None:
-        assert await store.aupsert(["a", "b", "c"], vectors, [{"x": 1}, {"x": 2}, {"x": 3}], ["d", "e", "f"]) == 3
+        assert (
+            await store.aupsert(["a", "b", "c"], vectors, [{"x": 1}, {"x": 2}, {"x": 3}], ["d", "e", "f"])
+            == 3
+        )
         assert await store.acount() == 3
         assert await store.acount({"x": {"$gt": 1}}) == 2
         assert [record.document for record in await store.aget(["b"])] == ["e"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from pathlib import Path
 from typing import Any
@@ -81,10 +82,9 @@ def test_a_keyboard_interrupt_in_optimize_harms_nothing(opened: Any) -> None:
         if len(calls) == 3:
             raise KeyboardInterrupt
 
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         store.optimize(progress=interrupted)
-    except KeyboardInterrupt:
-        pass
+    assert calls
     assert_same_rows(store, oracle)
     store.optimize()
     assert_same_rows(store, oracle)
@@ -187,7 +187,7 @@ def test_verify_of_a_healthy_store(library: Any) -> None:
         assert report.problems == ()
         assert report.rows == len(oracle.rows)
         assert (report.parts > 0) == (layout != "tail")
-        assert report.bytes_checked > 0
+        assert (report.bytes_checked > 0) == (layout != "tail")
 
 
 def test_warm_changes_no_answer(library: Any) -> None:

@@ -93,7 +93,9 @@ def test_dims_at_the_limits(opened: Any, dim: int) -> None:
         ({"threads": 1.5}, "threads"),
     ],
 )
-def test_bad_options_are_refused_and_nothing_is_created(path: Path, options: dict[str, Any], culprit: str) -> None:
+def test_bad_options_are_refused_and_nothing_is_created(
+    path: Path, options: dict[str, Any], culprit: str
+) -> None:
     with pytest.raises((InvalidInput, LimitExceeded), match=culprit):
         mrlstore.open(path, **options)
     assert not path.exists()
@@ -304,3 +306,11 @@ def test_two_stores_do_not_mix(tmp_path: Path, opened: Any) -> None:
     first, second = opened(tmp_path / "1.mrl", dim=4), opened(tmp_path / "2.mrl", dim=4)
     first.upsert(["a"], np.ones((1, 4)))
     assert (len(first), len(second)) == (1, 0)
+
+
+def test_closing_folds_the_log_into_the_database(path: Path) -> None:
+    store = mrlstore.open(path, dim=4, auto_maintain=False)
+    store.upsert(["a"], np.ones((1, 4)))
+    assert (path / "catalogue.db-wal").exists()
+    store.close()
+    assert sorted(entry.name for entry in path.iterdir()) == ["LOCK", "catalogue.db", "parts"]

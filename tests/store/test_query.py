@@ -120,7 +120,9 @@ def test_recall_under_filters(library: Any, layout: str) -> None:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("options", [{}, {"where": {"colour": "red"}}, {"exact": True}, {"ef": 10}, {"shortlist": 1}])
+@pytest.mark.parametrize(
+    "options", [{}, {"where": {"colour": "red"}}, {"exact": True}, {"ef": 10}, {"shortlist": 1}]
+)
 def test_k_rows_come_back_whenever_k_match(library: Any, layout: str, options: dict[str, Any]) -> None:
     store, oracle = library(layout)
     query = queries(1)[0]
@@ -353,8 +355,9 @@ def test_plan_tells_what_was_done(library: Any) -> None:
     assert store.query(query, exact=True).plan.effort == "exact"
     explicit = store.query(query, ef=77, shortlist=33).plan
     assert explicit.effort == "explicit"
-    walked = [part for part in explicit.segments if part.way == "walk"]
-    assert walked and all(part.ef >= 77 or part.shortlist <= 77 for part in walked)
+    walked = [part for part in explicit.segments if part.way.endswith("walk")]
+    assert walked
+    assert all((part.ef, part.shortlist) == (77, 33) for part in walked)
     exact = store.query(query, exact=True).plan
     with_vector = len(oracle.scores(query))
     assert exact.reranked >= with_vector
@@ -429,7 +432,7 @@ BAD_QUERIES: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("options", "culprit"), BAD_QUERIES, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("options", "culprit"), BAD_QUERIES, ids=lambda value: str(value).split(" at 0x")[0][:40])
 @pytest.mark.parametrize("verb", ["query", "query_batch"])
 def test_bad_queries_name_the_culprit(opened: Any, options: dict[str, Any], culprit: str, verb: str) -> None:
     store = opened(dim=8)
@@ -447,7 +450,9 @@ def deep_filter(depth: int) -> dict[str, Any]:
     return where
 
 
-@pytest.mark.parametrize("where", [deep_filter(100), deep_filter(100_000), {"$or": [{"a": i} for i in range(5000)]}])
+@pytest.mark.parametrize(
+    "where", [deep_filter(100), deep_filter(100_000), {"$or": [{"a": i} for i in range(5000)]}]
+)
 def test_filters_too_deep_or_too_wide_are_refused(store: Any, where: Any) -> None:
     store.upsert(["a"], np.ones((1, 8)), [{"a": 1}])
     for call in (

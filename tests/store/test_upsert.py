@@ -26,7 +26,15 @@ def test_what_goes_in_comes_out(store: Any) -> None:
 
 
 def test_types_of_metadata_survive(store: Any) -> None:
-    metadata = {"int": 1, "float": 1.0, "bool": True, "big": 2**53 + 1, "huge": 2**80, "tiny": 5e-324, "neg": -0.5}
+    metadata = {
+        "int": 1,
+        "float": 1.0,
+        "bool": True,
+        "big": 2**53 + 1,
+        "huge": 2**80,
+        "tiny": 5e-324,
+        "neg": -0.5,
+    }
     store.upsert(["a"], np.ones((1, 8)), [metadata])
     found = store.get(["a"])[0].metadata
     assert found == metadata
@@ -114,7 +122,11 @@ def test_the_last_of_equal_ids_wins_in_a_large_batch(opened: Any) -> None:
     ids = [f"r{i % 4400}" for i in range(n)]
     store.upsert(ids, vectors, [{"i": i} for i in range(n)])
     assert len(store) == store.count() == 4400
-    assert [record.metadata for record in store.get(["r0", "r99", "r100"])] == [{"i": 4400}, {"i": 4499}, {"i": 100}]
+    assert [record.metadata for record in store.get(["r0", "r99", "r100"])] == [
+        {"i": 4400},
+        {"i": 4499},
+        {"i": 100},
+    ]
     found = store.query(vectors[0], k=4400, exact=True)
     assert len(found) == 4400
 
@@ -187,7 +199,9 @@ VECTOR_KINDS: dict[str, Any] = {
     "strided": lambda rows: np.repeat(rows, 2, axis=1)[:, ::2],
     "reversed": lambda rows: rows[::-1][::-1],
     "read-only": lambda rows: np.frombuffer(rows.tobytes(), dtype=np.float32).reshape(rows.shape),
-    "unaligned": lambda rows: np.frombuffer(b"x" + rows.tobytes(), dtype=np.uint8)[1:].view("<f4").reshape(rows.shape),
+    "unaligned": lambda rows: (
+        np.frombuffer(b"x" + rows.tobytes(), dtype=np.uint8)[1:].view("<f4").reshape(rows.shape)
+    ),
     "lists": lambda rows: rows.tolist(),
     "tuples": lambda rows: tuple(tuple(row) for row in rows.tolist()),
     "list of arrays": lambda rows: list(rows),
