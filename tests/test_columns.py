@@ -115,6 +115,14 @@ def test_strings_compare_by_code_point() -> None:
         assert rows_of(columns, {"a": text}) == [place]
 
 
+@pytest.mark.parametrize("step", [1, 2, 3, 7])
+def test_many_strings_are_found_at_once(step: int) -> None:
+    strings = [f"{i:04}" for i in range(0, 1_000, 3)]
+    columns = open_columns(build([{"a": text} for text in strings]))
+    wanted = [f"{i:04}" for i in range(0, 1_010, step)] + ["", "zzz"]
+    assert rows_of(columns, {"a": {"$in": wanted}}) == [i for i, text in enumerate(strings) if text in wanted]
+
+
 def test_substrings_do_not_reach_across_strings_or_into_characters() -> None:
     strings = ["ab", "cd", "bc", "é", "ÿþ", "abab", "aab"]
     columns = open_columns(build([{"a": text} for text in strings]))
@@ -263,6 +271,23 @@ def test_building_does_not_keep_the_rows() -> None:
         tracemalloc.stop()
     assert peak < 4 << 20
     assert blob.nbytes < 20_000
+
+
+def test_building_can_be_ended_between_its_steps() -> None:
+    class Ended(Exception):
+        pass
+
+    calls = 0
+
+    def poll() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise Ended
+
+    with pytest.raises(Ended):
+        build_columns((json.dumps({"a": i, "b": f"{i}"}) for i in range(50_000)), 50_000, poll=poll)
+    assert calls == 3
 
 
 # --- what is no metadata -----------------------------------------------------------------------------

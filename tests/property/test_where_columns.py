@@ -19,6 +19,7 @@ from tests.scale import figure
 # Sizes at which the code changes its way, made so small that a few rows cross them.
 SMALL = {
     "mrlstore.columns.build._BATCH_CHARACTERS": 50,
+    "mrlstore.columns.build._SORTED_AT_ONCE": 16,
     "mrlstore.columns.mask._FETCH_ROWS": 2,
     "mrlstore.columns.mask._BLOCK": 2,
     "mrlstore.columns.mask._MAX_INTERVALS": 1,
