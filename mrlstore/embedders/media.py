@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 from typing import BinaryIO
 
-from mrlstore.embedders.content import Media
+from mrlstore.embedders.content import Media, Pdf
 from mrlstore.errors import InvalidInput, MrlStoreError
 
 
@@ -44,6 +44,30 @@ def pages(media: Media) -> int:
             return len(PdfReader(file).pages)
     except Exception as error:  # as above; also documents that ask for a password
         raise InvalidInput(f"{media!r}: its pages cannot be counted ({error})") from error
+
+
+def split_pdf(document: Media, most_pages: int) -> list[tuple[Pdf, int, int]]:
+    """Cut a document into pieces of at most so many pages: (piece, first page, last page), counted from 1.
+
+    A document that is short enough comes back as it is. The same document gives the same bytes again.
+    """
+    from pypdf import PdfReader, PdfWriter
+
+    count = pages(document)
+    if count <= most_pages:
+        return [(Pdf(document.path or document.read()), 1, count)]
+    pieces = []
+    with _open(document) as file:
+        reader = PdfReader(file)
+        for first in range(0, count, most_pages):
+            last = min(first + most_pages, count)
+            writer = PdfWriter()
+            for page in reader.pages[first:last]:
+                writer.add_page(page)
+            buffer = io.BytesIO()
+            writer.write(buffer)
+            pieces.append((Pdf(buffer.getvalue()), first + 1, last))
+    return pieces
 
 
 def _open(media: Media) -> BinaryIO:

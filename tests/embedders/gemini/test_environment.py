@@ -116,3 +116,12 @@ one.embed_query("d")
 def test_the_api_version_can_be_chosen(google: Google, client: Any, version: str) -> None:
     GeminiEmbedder(client=client(http_options={"api_version": version})).embed_query("a")
     assert google.calls[0].path == f"/{version}/models/gemini-embedding-2:batchEmbedContents"
+
+
+def test_everything_is_found_in_one_place() -> None:
+    from mrlstore import embedders
+
+    for name in embedders.__all__:
+        assert getattr(embedders, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'Gemini'"):
+        _ = embedders.Gemini

@@ -1,0 +1,102 @@
+"""Files become documents by what they are, with ids that a second run finds again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mrlstore.embedders.content import Audio, Image, Pdf, Video
+from mrlstore.embedders.media import pages
+from mrlstore.errors import InvalidInput
+from mrlstore.ingest import digest_of, ingest, read_sources
+from tests.embedders.gemini.media import film, mp3, pdf, png, wav
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    (tmp_path / "in" / ".hidden").write_text("not this")
+    files: dict[str, bytes] = {
+        "a.txt": "A text, ünd more.".encode(),
+        "b.md": b"\xef\xbb\xbf# A title\n\nWords.",
+        "c.png": png(),
+        "d.mp3": mp3(1),
+        "deep/e.bin": wav(1),
+        "deep/f.mov": film(1, b"qt  "),
+        "g.pdf": pdf(2),
+        "h.pdf": pdf(14),
+        "i.txt": b" \n",
+    }
+    for name, data in files.items():
+        (tmp_path / "in" / name).write_bytes(data)
+    return tmp_path / "in"
+
+
+def test_a_folder(folder: Path) -> None:
+    sources = list(read_sources(["in"]))
+    kinds = {source.id: type(source.content) for source in sources}
+    assert kinds == {
+        "in/a.txt": str,
+        "in/b.md": str,
+        "in/c.png": Image,
+        "in/d.mp3": Audio,
+        "in/deep/e.bin": Audio,
+        "in/deep/f.mov": Video,
+        "in/g.pdf": Pdf,
+        "in/h.pdf#1-6": Pdf,
+        "in/h.pdf#7-12": Pdf,
+        "in/h.pdf#13-14": Pdf,
+    }
+    by_id = {source.id: source for source in sources}
+    assert by_id["in/b.md"].content == "# A title\n\nWords."
+    assert by_id["in/h.pdf#13-14"].metadata == {"path": "in/h.pdf", "pages": [13, 14]}
+    assert pages(by_id["in/h.pdf#7-12"].content) == 6  # type: ignore[arg-type]
+
+
+def test_a_second_reading_gives_the_same_contents(folder: Path) -> None:
+    first = [(source.id, digest_of(source.content)) for source in read_sources([folder])]
+    assert first == [(source.id, digest_of(source.content)) for source in read_sources([folder])]
+
+
+def test_jsonl(folder: Path) -> None:
+    rows: list[Any] = [{"id": "x", "document": "one", "metadata": {"a": 1}}, {"text": "two"}]
+    (folder / "rows.jsonl").write_text("\n\n".join(map(json.dumps, rows)))
+    one, two = read_sources(["in/rows.jsonl"])
+    assert (one.id, one.content) == ("x", "one")
+    assert one.metadata == {"path": "in/rows.jsonl", "line": 1, "a": 1}
+    assert (two.id, two.content) == ("in/rows.jsonl:3", "two")
+
+
+@pytest.mark.parametrize(
+    "line", ["{", "[]", '{"id": 1}', '{"document": 7}', '{"document": "a", "metadata": 3}']
+)
+def test_a_bad_line_is_named(folder: Path, line: str) -> None:
+    (folder / "rows.jsonl").write_text('{"text": "fine"}\n' + line)
+    with pytest.raises(InvalidInput, match=r"rows.jsonl, line 2"):
+        list(read_sources(["in/rows.jsonl"]))
+
+
+def test_what_is_no_document(folder: Path) -> None:
+    (folder / "x.bin").write_bytes(bytes(range(256)))
+    with pytest.raises(InvalidInput, match="in/x.bin: neither UTF-8 text nor"):
+        list(read_sources(["in/x.bin"]))
+    with pytest.raises(FileNotFoundError):
+        list(read_sources(["in/nowhere.txt"]))
+
+
+def test_files_go_into_a_store_once(folder: Path, opened: Any, embedder: Any) -> None:
+    store = opened(dim=128)
+    gemini = embedder(dim=128)
+
+    def add() -> Any:
+        sources = list(read_sources(["in"]))
+        columns = [[getattr(source, name) for source in sources] for name in ("content", "id", "metadata")]
+        return ingest(store, gemini, *columns)
+
+    assert add().embedded == 10
+    assert add().skipped == 10
+    assert store.query(gemini.embed_query(Image(png())), k=1).ids == ["in/c.png"]
