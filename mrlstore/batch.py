@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mrlstore.errors import InvalidInput, LimitExceeded
 from mrlstore.types import LIMITS
-from mrlstore.vectors import as_matrix, check_dim, inverse_lengths, to_unit_rows
+from mrlstore.vectors import as_matrix, check_dim, to_unit_rows
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,6 @@ class Batch:
     def dim(self) -> int | None:
         """The vectors' dimension, None when there are none."""
         return self.vectors.shape[1] if len(self.vectors) else None
-
-    def inv_norms(self) -> NDArray[np.float32]:
-        """1 / length of the stored rows, float32 [n - bare]."""
-        return inverse_lengths(self.vectors)
 
 
 def make_batch(

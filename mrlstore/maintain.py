@@ -27,10 +27,9 @@ from mrlstore.core import LOCK, Core
 from mrlstore.errors import CorruptStore, StorageFull, StoreLocked
 from mrlstore.files import Lock, remove_tree
 from mrlstore.parts import NewPart, Part, Stream, write_part
-from mrlstore.segment import open_segment, write_base
+from mrlstore.segment import base_arrays, open_segment, write_base
 from mrlstore.snapshot import LiveSegment, SnapshotMoved
 from mrlstore.types import Progress
-from mrlstore.vectors import inverse_lengths
 from mrlstore.writer import transaction
 
 TAIL_ROWS = 2_048  # a longer tail is sealed
@@ -113,10 +112,15 @@ def settle(core: Core, work: Work) -> None:
     _check_room(core, [named[i] for i in chosen])
     if chosen:
         merge(core, [named[i] for i in chosen], work)
+    complete_all(core, work)
+    forget_removals(core)
+
+
+def complete_all(core: Core, work: Work) -> None:
+    """Give every segment the parts that it lacks. LOCK is held by the caller."""
     for part in healthy_segments(core):
         if part.segment.row.index is None or part.segment.row.columns is None:
             complete(core, part, work)
-    forget_removals(core)
 
 
 def choose_merge(sizes: list[tuple[int, int]]) -> list[int]:
@@ -168,16 +172,14 @@ def seal(core: Core) -> None:
         return
     dim = len(waiting[0].vector) // 2
     vectors = np.frombuffer(b"".join(row.vector for row in waiting), dtype=np.float16).reshape(-1, dim)
+    keys = np.array([row.key for row in waiting], dtype=np.int64)
     part = write_base(
         core.files,
         core.parts,
         core.settings.store_uuid,
-        namespaces=[row.namespace for row in waiting],
-        ids=[row.id for row in waiting],
-        keys=np.array([row.key for row in waiting], dtype=np.int64),
-        vectors=vectors,
-        norms=np.array([row.norm for row in waiting], dtype=np.float32),
-        inv_norms=inverse_lengths(vectors),
+        [row.namespace for row in waiting],
+        [row.id for row in waiting],
+        base_arrays(keys, vectors, np.array([row.norm for row in waiting], dtype=np.float32)),
     )
     with transaction(core, [part]) as write:
         tail.drop(write.connection, [row.key for row in waiting])
@@ -340,17 +342,13 @@ def _write_merged(core: Core, inputs: list[LiveSegment], order: _Order, work: Wo
         at = np.flatnonzero(order.source == number)
         for position, name in zip(at.tolist(), part.segment.ids(order.row[at].tolist()), strict=True):
             ids[position] = name
-    return write_base(
-        core.files,
-        core.parts,
-        core.settings.store_uuid,
-        namespaces=order.namespaces,
-        ids=ids,
-        keys=order.keys,
-        vectors=Stream(vectors.dtype, (n, vectors.shape[1]), blocks()),
-        norms=_gather(inputs, order, "norms", 0, n),
-        inv_norms=_gather(inputs, order, "inv_norms", 0, n),
-    )
+    by_row: dict[str, NDArray[Any] | Stream] = {
+        "keys": order.keys,
+        "vectors": Stream(vectors.dtype, (n, vectors.shape[1]), blocks()),
+    }
+    for name in ("norms", "inv_norms", "row_crcs"):
+        by_row[name] = _gather(inputs, order, name, 0, n)
+    return write_base(core.files, core.parts, core.settings.store_uuid, order.namespaces, ids, by_row)
 
 
 def _write_index(core: Core, base: Part, work: Work) -> NewPart:

@@ -193,19 +193,14 @@ def _new_folder(files: Files, parts: Path) -> tuple[Path, Lock]:
 
 def _write_array(files: Files, path: Path, array: Array | Stream) -> FileEntry:
     dtype, shape = array.dtype.newbyteorder("<"), tuple(int(side) for side in array.shape)
-    header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(
-        header, {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-    )
-    head = header.getbuffer()
+    head = _npy_header(dtype, shape)
     crc, written = zlib.crc32(head), 0
 
-    def pieces() -> Iterator[memoryview]:
+    def pieces() -> Iterator[bytes | memoryview]:
         nonlocal crc, written
         yield head
         for block in array.blocks if isinstance(array, Stream) else (array,):
-            block = np.ascontiguousarray(block, dtype=dtype)
-            raw = memoryview(block.reshape(-1).view(np.uint8))
+            raw = np.ascontiguousarray(block, dtype=dtype).reshape(-1).view(np.uint8).data
             for start in range(0, len(raw), _BLOCK):
                 piece = raw[start : start + _BLOCK]
                 crc = zlib.crc32(piece, crc)
@@ -216,7 +211,20 @@ def _write_array(files: Files, path: Path, array: Array | Stream) -> FileEntry:
     expected = math.prod(shape) * dtype.itemsize
     if written != expected:
         raise AssertionError(f"{path.name}: {written} bytes given for an array of {expected}")
-    return FileEntry(dtype, shape, head.nbytes, written, crc)
+    return FileEntry(dtype, shape, len(head), written, crc)
+
+
+def npy_offset(dtype: np.dtype[Any], shape: tuple[int, ...]) -> int:
+    """Where the numbers of such an array start in its file."""
+    return len(_npy_header(dtype, shape))
+
+
+def _npy_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    )
+    return header.getvalue()
 
 
 def _entry_to_json(entry: FileEntry) -> dict[str, Any]:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import mmap
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,10 +25,47 @@ from mrlstore.errors import CorruptStore, DamagedPartWarning
 from mrlstore.files import Files
 from mrlstore.group import Found, Group
 from mrlstore.parts import NewPart, Part, PartRef, Stream, open_part, write_part
+from mrlstore.vectors import inverse_lengths, row_checksums
 from mrlstore.where import Node
 
 Fetch = Callable[[NDArray[np.int64]], list[dict[str, Any] | None]]  # keys -> metadata
 _MASK_CACHE_BYTES = 32 * 1024 * 1024
+
+
+def base_arrays(
+    keys: NDArray[np.int64], vectors: NDArray[np.float16], norms: NDArray[np.float32]
+) -> dict[str, NDArray[Any]]:
+    """The arrays of a base part that are one entry a row, for vectors that are in memory."""
+    inv_norms = inverse_lengths(vectors)
+    crcs = row_checksums(keys, norms, inv_norms, vectors)
+    return {"keys": keys, "vectors": vectors, "norms": norms, "inv_norms": inv_norms, "row_crcs": crcs}
+
+
+def write_base(
+    files: Files,
+    parts: Path,
+    store_uuid: str,
+    namespaces: Sequence[str],
+    ids: Sequence[str],
+    by_row: Mapping[str, NDArray[Any] | Stream],
+) -> NewPart:
+    """Write rows, already in the order of their namespaces (UTF-8), as a base part.
+
+    `by_row` holds what `base_arrays` gives, or the same gathered from other base parts.
+    """
+    names, starts = _group_starts(namespaces)
+    name_bytes, name_offsets = _pack(names)
+    id_bytes, id_offsets = _pack(ids)
+    arrays: dict[str, NDArray[Any] | Stream] = {
+        **by_row,
+        "key_order": np.argsort(cast("NDArray[np.int64]", by_row["keys"]), kind="stable").astype(np.int64),
+        "ids.offsets": id_offsets,
+        "ids.bytes": id_bytes,
+        "groups": np.array([*starts, len(ids)], dtype=np.int64),
+        "namespaces.offsets": name_offsets,
+        "namespaces.bytes": name_bytes,
+    }
+    return write_part(files, parts, "base", len(ids), arrays, store_uuid=store_uuid)
 
 
 @dataclass(frozen=True)
@@ -39,37 +76,6 @@ class Span:
     start: int
     stop: int
     group: Group
-
-
-def write_base(
-    files: Files,
-    parts: Path,
-    store_uuid: str,
-    *,
-    namespaces: Sequence[str],
-    ids: Sequence[str],
-    keys: NDArray[np.int64],
-    vectors: NDArray[np.float16] | Stream,
-    norms: NDArray[np.float32],
-    inv_norms: NDArray[np.float32],
-) -> NewPart:
-    """Write rows, already in the order of their namespaces (UTF-8), as a base part."""
-    names, starts = _group_starts(namespaces)
-    name_bytes, name_offsets = _pack(names)
-    id_bytes, id_offsets = _pack(ids)
-    arrays: dict[str, NDArray[Any] | Stream] = {
-        "keys": keys,
-        "key_order": np.argsort(keys, kind="stable").astype(np.int64),
-        "ids.offsets": id_offsets,
-        "ids.bytes": id_bytes,
-        "groups": np.array([*starts, len(ids)], dtype=np.int64),
-        "namespaces.offsets": name_offsets,
-        "namespaces.bytes": name_bytes,
-        "norms": norms,
-        "inv_norms": inv_norms,
-        "vectors": vectors,
-    }
-    return write_part(files, parts, "base", len(ids), arrays, store_uuid=store_uuid)
 
 
 class Heat:
@@ -281,6 +287,7 @@ _BASE_SHAPES: dict[str, tuple[str, int]] = {
     "ids.offsets": ("<i8", 1),
     "norms": ("<f4", 0),
     "inv_norms": ("<f4", 0),
+    "row_crcs": ("<u4", 0),
 }
 
 

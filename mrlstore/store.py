@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
-import uuid
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,10 +15,12 @@ from mrlstore import (
     backup,
     cpus,
     create,
+    ingest,
     maintain,
     plan,
     query,
     records,
+    repair,
     statistics,
     verify,
     writer,
@@ -31,6 +33,7 @@ from mrlstore.embedders.protocol import Embedder
 from mrlstore.errors import InvalidInput, MrlStoreError, StoreClosed
 from mrlstore.files import Files
 from mrlstore.group import prepare
+from mrlstore.ingest import Split
 from mrlstore.records import Selection, decode_cursor
 from mrlstore.search import Request
 from mrlstore.types import (
@@ -40,6 +43,7 @@ from mrlstore.types import (
     Include,
     Progress,
     Record,
+    Repaired,
     Report,
     Result,
     Settings,
@@ -281,20 +285,48 @@ class Store(AsyncTwins):
 
     def add(
         self,
-        documents: Sequence[str],
+        documents: Iterable[Any],
         ids: Iterable[str] | None = None,
-        metadatas: Sequence[Mapping[str, Any] | None] | None = None,
+        metadatas: Iterable[Mapping[str, Any] | None] | None = None,
         *,
         namespace: str = "",
+        split: Split | None = None,
+        on_error: Literal["raise", "skip"] = "raise",
+        progress: ProgressCallback | None = None,
     ) -> list[str]:
-        """Embed documents and store them; gives their ids, made up where none are given.
+        """Embed documents with the store's embedder and store them, window by window.
 
-        Durable when this returns. Raises InvalidInput without an embedder, EmbedError from it.
+        Args:
+            documents: strings, or media and interleaved lists that the embedder understands.
+            ids: one for each; None makes them from the content, so that a second run finds them again.
+            metadatas: one dict (or None) for each.
+            namespace: where the ids live.
+            split: cut long texts into overlapping chunks, each a row of its own.
+            on_error: "raise" an EmbedError once the rest is stored, or "skip" what can't be embedded.
+            progress: is told how many documents are done.
+
+        Returns:
+            The ids, in order. Every window is durable before the next is embedded: after a crash, the same
+            call goes on where it stopped, and content that is stored already is not embedded again.
+
+        Raises:
+            InvalidInput: no embedder, or not the one whose vectors the store holds.
+            EmbedError: some items could not be embedded; it says which succeeded.
         """
-        names = [uuid.uuid4().hex for _ in documents] if ids is None else check_ids(ids)
-        vectors = self._embedding().embed_documents(list(documents))
-        self.upsert(names, vectors, metadatas, documents, namespace=namespace)
-        return names
+        core, embedder = self._writable(), self._embedding()
+        writer.settle_embedder(core, embedder)
+        done = ingest.ingest(
+            self,
+            embedder,
+            documents,
+            ids,
+            metadatas,
+            namespace=check_namespace(namespace),
+            split=split,
+            on_error=on_error,
+            progress=progress,
+        )
+        return done.ids
 
     def namespaces(self) -> dict[str, int]:
         """How many rows each namespace has; those without rows do not exist."""
@@ -369,8 +401,10 @@ class Store(AsyncTwins):
         """The k rows most similar to a vector, best first; equal scores go by row key.
 
         Args:
-            vector: numbers of shape [dim] of any length above zero; or one of `id` (a stored row of the
-                namespace), `text` or `content` (embedded by the store's embedder).
+            vector: numbers of shape [dim] of any length above zero; or instead of it one of
+            id: a stored row of the namespace, whose vector is taken,
+            text: words that the store's embedder embeds, or
+            content: whatever else that embedder understands.
             k: how many, 1 to 10,000. If k rows match, k come back.
             where: a filter on metadata, see docs/filters.md.
             namespace: the one namespace that is searched.
@@ -398,7 +432,9 @@ class Store(AsyncTwins):
             if vector is None:
                 raise InvalidInput(f"id: {id!r} is not in namespace {namespace!r}, or has no vector")
         elif vector is None:
-            vector = self._embedding().embed_query(text if text is not None else content)
+            embedder = self._embedding()
+            writer.check_embedder(core, embedder)
+            vector = embedder.embed_query(text if text is not None else content)
         stored = core.snapshots.latest()
         unit = arguments.check_query_vector(vector, stored.dim)
         make = self._request(stored.prefix_dim, len(unit), k, where, namespace, shortlist, ef, exact, dim)
@@ -442,20 +478,25 @@ class Store(AsyncTwins):
         StoreLocked. Queries and writes go on meanwhile. Ctrl-C leaves everything as it was.
         """
         core = self._writable()
-        wait_s = _DEFAULT_WAIT_S if timeout_s is None else float(timeout_s)
-        if self._background is not None:
-            self._background.pause()
-        try:
-            maintain.optimize(core, wait_s, progress)
-        finally:
-            if self._background is not None:
-                self._background.resume()
+        with self._background_paused():
+            maintain.optimize(core, _wait(timeout_s), progress)
 
     def verify(self, progress: ProgressCallback | None = None) -> Report:
         """Check every checksum, range and cross-reference; damaged parts are marked for every process."""
         core = self._core
         with core.storing("verifying"):
             return verify.verify(core, progress or _silent)
+
+    def repair(self, progress: ProgressCallback | None = None, timeout_s: float | None = None) -> Repaired:
+        """Rebuild damaged indexes and columns, keep every row that is whole, tell which vectors are lost.
+
+        Damaged files are moved to `damaged/` in the store. A row whose vector is lost keeps its metadata and
+        document. Damage to the catalogue itself is not repaired: restore a backup. Raises StoreLocked as
+        `optimize` does.
+        """
+        core = self._writable()
+        with self._background_paused(), core.storing("repairing"):
+            return repair.repair(core, _wait(timeout_s), progress or _silent)
 
     def backup(self, dest: str | os.PathLike[str]) -> None:
         """Make `dest` a store of its own with the present content: parts are hard links where possible.
@@ -512,6 +553,18 @@ class Store(AsyncTwins):
         if self._embedder is None:
             raise InvalidInput("no embedder: open the store with mrlstore.open(path, embedder=...)")
         return self._embedder
+
+    @contextmanager
+    def _background_paused(self) -> Iterator[None]:
+        """Our own thread gives LOCK up, and gets its turn again afterwards."""
+        background = self._background
+        if background is not None:
+            background.pause()
+        try:
+            yield
+        finally:
+            if background is not None:
+                background.resume()
 
     def _wake(self) -> None:
         if self._background is not None:
@@ -584,6 +637,10 @@ def _shut(core: Core, background: Background | None) -> None:
     if background is not None:
         background.stop()
     core.catalogue.connections.close()
+
+
+def _wait(timeout_s: float | None) -> float:
+    return _DEFAULT_WAIT_S if timeout_s is None else float(timeout_s)
 
 
 def _silent(progress: Progress) -> None:

@@ -224,6 +224,19 @@ class Report:
 
 
 @dataclass(frozen=True)
+class Repaired:
+    """What `repair` did. `ok` is true when nothing is wrong any more, as `report` tells."""
+
+    ok: bool
+    segments: int  # how many had damage
+    lost: tuple[
+        tuple[str, str], ...
+    ]  # (namespace, id) of rows that lost their vector; the rest of them is kept
+    set_aside: tuple[str, ...]  # where the damaged folders are now
+    report: Report
+
+
+@dataclass(frozen=True)
 class Progress:
     """One call of a `progress=` callback: `done` of `total` units of `phase`."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import Any
 
 import numpy as np
@@ -82,6 +83,27 @@ def inverse_lengths(rows: NDArray[np.float16]) -> NDArray[np.float32]:
         block = rows[start : start + _BLOCK].astype(np.float32)
         inverse[start : start + _BLOCK] = 1.0 / np.sqrt(np.einsum("ij,ij->i", block, block, dtype=np.float64))
     return inverse
+
+
+def row_checksums(
+    keys: NDArray[np.int64],
+    norms: NDArray[np.float32],
+    inv_norms: NDArray[np.float32],
+    rows: NDArray[np.float16],
+) -> NDArray[np.uint32]:
+    """crc32 of each row's key, lengths and float16 vector, uint32 [n]: tells which rows damage has hit."""
+    heads = np.zeros(len(keys), dtype=[("key", "<i8"), ("norm", "<f4"), ("inv_norm", "<f4")])
+    heads["key"], heads["norm"], heads["inv_norm"] = keys, norms, inv_norms
+    head_bytes, row_bytes = heads.dtype.itemsize, rows.shape[1] * rows.itemsize
+    head, body = heads.tobytes(), np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data
+    crcs = (
+        zlib.crc32(
+            body[i * row_bytes : (i + 1) * row_bytes],
+            zlib.crc32(head[i * head_bytes : (i + 1) * head_bytes]),
+        )
+        for i in range(len(keys))
+    )
+    return np.fromiter(crcs, dtype=np.uint32, count=len(keys))
 
 
 def _fault(row: NDArray[Any]) -> str:

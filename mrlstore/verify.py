@@ -24,7 +24,7 @@ from mrlstore.errors import CorruptStore, MrlStoreError
 from mrlstore.parts import Kind, Part, PartRef, check_part, open_part
 from mrlstore.segment import check_base
 from mrlstore.types import Problem, Progress, Report
-from mrlstore.vectors import inverse_lengths
+from mrlstore.vectors import row_checksums
 
 _PAGE = 1_000
 _REPAIR = "run repair(): it is rebuilt from the vectors and the catalogue"
@@ -191,11 +191,18 @@ def _base_problems(base: Part, count: int) -> list[str]:
     order = arrays["key_order"]
     if np.any((order < 0) | (order >= base.rows)) or np.any(np.diff(arrays["keys"][order]) <= 0):
         problems.append("keys.npy in the order of key_order.npy does not rise")
-    if base.rows and not problems:
-        lengths = 1.0 / inverse_lengths(arrays["vectors"])
-        if not np.allclose(lengths, 1, atol=1e-2):
-            problems.append("vectors.npy has rows that are not of unit length")
+    if not problems:
+        broken = np.count_nonzero(row_checks(base))
+        if broken:
+            problems.append(f"{broken} rows do not match their crc in row_crcs.npy")
     return problems
+
+
+def row_checks(base: Part) -> NDArray[np.bool_]:
+    """Which rows are not what was written: bool [rows]."""
+    arrays = base.arrays
+    crcs = row_checksums(arrays["keys"], arrays["norms"], arrays["inv_norms"], arrays["vectors"])
+    return np.asarray(crcs != arrays["row_crcs"])
 
 
 def _row_problems(connection: Connection, base: Part) -> list[str]:

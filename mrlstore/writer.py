@@ -15,13 +15,15 @@ from mrlstore.catalogue.connection import Connection
 from mrlstore.catalogue.rows import Row
 from mrlstore.catalogue.segments import SegmentRow
 from mrlstore.core import Core
+from mrlstore.embedders.fingerprint import check_same, fingerprint_of
+from mrlstore.embedders.protocol import Embedder
 from mrlstore.errors import CorruptStore, InvalidInput
 from mrlstore.parts import NewPart
 from mrlstore.query import parse_metadata
 from mrlstore.records import matching_keys
-from mrlstore.segment import write_base
+from mrlstore.segment import base_arrays, write_base
 from mrlstore.types import Conflict
-from mrlstore.vectors import check_dim, inverse_lengths
+from mrlstore.vectors import check_dim
 from mrlstore.where import Node
 
 BIG_BATCH = 4_096  # from here on vectors are written as a base part, and never pass through the catalogue
@@ -38,6 +40,25 @@ def upsert(core: Core, batch: Batch, on_conflict: Conflict) -> int:
         parts = [_base_part(core, batch, keys[~batch.bare])] if len(batch.vectors) >= BIG_BATCH else []
         with transaction(core, parts) as write:
             return _store(core, write, batch, keys, on_conflict, parts)
+
+
+def check_embedder(core: Core, embedder: Embedder) -> bool:
+    """Whether the store knows whose vectors it holds; InvalidInput if they are another embedder's."""
+    with core.catalogue.read() as connection:
+        known = settings.get(connection, "embedder")
+    if known is not None:
+        check_same(str(known), embedder)
+    return known is not None
+
+
+def settle_embedder(core: Core, embedder: Embedder) -> None:
+    """Remember whose vectors a store holds, at the first ones; InvalidInput if they are another's."""
+    if check_embedder(core, embedder):
+        return
+    with core.storing("writing the embedder's fingerprint"), core.catalogue.write() as write:
+        if settings.get(write.connection, "embedder") is None:
+            settings.put(write.connection, "embedder", fingerprint_of(embedder))
+    check_embedder(core, embedder)
 
 
 def delete(core: Core, namespace: str, ids: Sequence[str] | None, node: Node | None) -> int:
@@ -165,17 +186,9 @@ def settle_dim(core: Core, connection: Connection, dim: int) -> None:
 
 def _base_part(core: Core, batch: Batch, keys: NDArray[np.int64]) -> NewPart:
     names = [batch.ids[i] for i in np.flatnonzero(~batch.bare)]
-    return write_base(
-        core.files,
-        core.parts,
-        core.settings.store_uuid,
-        namespaces=[batch.namespace] * len(names),
-        ids=names,
-        keys=keys,
-        vectors=batch.vectors,
-        norms=batch.norms,
-        inv_norms=batch.inv_norms(),
-    )
+    arrays = base_arrays(keys, batch.vectors, batch.norms)
+    namespaces = [batch.namespace] * len(names)
+    return write_base(core.files, core.parts, core.settings.store_uuid, namespaces, names, arrays)
 
 
 def _chosen(
@@ -227,7 +240,7 @@ def _merged(row: Row, change: Mapping[str, Any]) -> str | None:
 def _move_vectors(
     core: Core, write: Write, namespace: str, old: list[Row], changed: list[Row]
 ) -> list[NewPart]:
-    """Store the old rows' vector bytes under the new keys: in the tail, or as a base part if they are many."""
+    """Store the old vectors' bytes under the new keys: in the tail, or as a base part if they are many."""
     pairs = [(before, after) for before, after in zip(old, changed, strict=True) if not before.bare]
     if not pairs:
         return []
@@ -249,17 +262,10 @@ def _move_vectors(
     vectors = np.frombuffer(b"".join(vector for _, vector, _ in moved), dtype=np.float16).reshape(
         len(moved), -1
     )
-    part = write_base(
-        core.files,
-        core.parts,
-        core.settings.store_uuid,
-        namespaces=[namespace] * len(moved),
-        ids=[after.id for _, after in pairs],
-        keys=np.array([key for key, _, _ in moved], dtype=np.int64),
-        vectors=vectors,
-        norms=np.array([norm for _, _, norm in moved], dtype=np.float32),
-        inv_norms=inverse_lengths(vectors),
-    )
+    keys = np.array([key for key, _, _ in moved], dtype=np.int64)
+    arrays = base_arrays(keys, vectors, np.array([norm for _, _, norm in moved], dtype=np.float32))
+    names, spaces = [after.id for _, after in pairs], [namespace] * len(pairs)
+    part = write_base(core.files, core.parts, core.settings.store_uuid, spaces, names, arrays)
     segments.add(
         write.connection, write.generation, SegmentRow(0, write.generation - 1, len(moved), part.ref)
     )

@@ -6,6 +6,7 @@ import struct
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from mrlstore.catalogue.connection import Connection
 from mrlstore.errors import CorruptStore
@@ -45,16 +46,16 @@ def insert(connection: Connection, rows: Sequence[Row]) -> None:
 
 def remove(connection: Connection, namespace: str, ids: Iterable[str]) -> list[tuple[int, bool]]:
     """Take rows out by id and give (key, bare) of those that were there."""
-    gone = connection.executemany(
+    gone: list[tuple[int, int]] = connection.executemany(
         "DELETE FROM rows WHERE namespace = ? AND id = ? RETURNING key, bare", ((namespace, id) for id in ids)
-    ).fetchall()
+    ).fetchall()  # type: ignore[assignment]  # the schema is STRICT
     _count(connection, ((namespace, bool(bare)) for _, bare in gone), -1)
-    return [(int(key), bool(bare)) for key, bare in gone]
+    return [(key, bool(bare)) for key, bare in gone]
 
 
 def remove_namespace(connection: Connection, namespace: str) -> list[tuple[int, bool]]:
     """Take all rows of a namespace out and give (key, bare) of each."""
-    gone = connection.execute("SELECT key, bare FROM rows WHERE namespace = ?", (namespace,)).fetchall()
+    gone: Any = connection.execute("SELECT key, bare FROM rows WHERE namespace = ?", (namespace,)).fetchall()
     connection.execute("DELETE FROM rows WHERE namespace = ?", (namespace,))
     connection.execute("DELETE FROM namespaces WHERE name = ?", (namespace,))
     return [(key, bool(bare)) for key, bare in gone]
@@ -113,7 +114,7 @@ def in_order(
     if bare_only:
         clauses.append("bare = 1")
     sql = f"SELECT key, namespace, id FROM rows WHERE {' AND '.join(clauses)} ORDER BY namespace, id LIMIT ?"
-    return connection.execute(sql, (*bound, limit)).fetchall()
+    return connection.execute(sql, (*bound, limit)).fetchall()  # type: ignore[return-value]
 
 
 def count(connection: Connection, namespace: str | None) -> tuple[int, int]:
@@ -141,14 +142,14 @@ def _count(connection: Connection, changed: Iterable[tuple[str, bool]], sign: in
         change[1] += sign * bare
     for name, (rows_change, bare_change) in changes.items():
         found = connection.execute("SELECT rows, bare FROM namespaces WHERE name = ?", (name,)).get
-        rows, bare = found or (0, 0)
-        rows, bare = rows + rows_change, bare + bare_change
-        if rows == 0:
+        rows_before, bare_before = found or (0, 0)
+        total, without = rows_before + rows_change, bare_before + bare_change
+        if total == 0:
             connection.execute("DELETE FROM namespaces WHERE name = ?", (name,))
         else:
             connection.execute(
                 "INSERT OR REPLACE INTO namespaces(name, rows, bare, crc) VALUES (?, ?, ?, ?)",
-                (name, rows, bare, _count_crc(name, rows, bare)),
+                (name, total, without, _count_crc(name, total, without)),
             )
 
 

@@ -70,6 +70,7 @@ def save(connection: Connection, settings: Settings) -> None:
     """Write a new store's settings and counters."""
     for name in ("store_uuid", "format_version", "dim", "prefix_dim", "m", "ef_construction"):
         put(connection, name, getattr(settings, name))
+    put(connection, "embedder", None)
     put(connection, "generation", 1)
     put(connection, "floor_gen", 0)
     put(connection, "next_key", 1)

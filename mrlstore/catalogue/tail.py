@@ -6,6 +6,7 @@ import struct
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from mrlstore.catalogue.connection import Connection
 from mrlstore.errors import CorruptStore
@@ -94,11 +95,8 @@ def removed_since(connection: Connection, generation: int) -> list[int]:
 def forget_removals(connection: Connection, keys: Iterable[int]) -> int:
     """Purge removals of keys that lie nowhere any more; the greatest generation purged, or 0."""
     dead = set(keys)
-    purged = [
-        (gen, key)
-        for gen, key in connection.execute("SELECT gen, key FROM removed").fetchall()
-        if key in dead
-    ]
+    known: Any = connection.execute("SELECT gen, key FROM removed").fetchall()
+    purged = [(gen, key) for gen, key in known if key in dead]
     connection.executemany("DELETE FROM removed WHERE gen = ? AND key = ?", purged)
     return max((gen for gen, _ in purged), default=0)
 
