@@ -8,6 +8,7 @@ mean is left to `segment`, `graph` and `columns`.
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import math
@@ -26,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrlstore.errors import CorruptStore, FormatTooNew
-from mrlstore.files import Files, Lock, remove_tree, write_file
+from mrlstore.files import Files, Lock, remove_tree, storage_error, write_file
 
 FORMAT = 1
 Kind = Literal["base", "index", "columns"]
@@ -146,7 +147,19 @@ def open_part(
     files: Files, parts: Path, ref: PartRef, kind: Kind, store_uuid: str, *, random: tuple[str, ...] = ()
 ) -> Part:
     """Map a named part. FileNotFoundError if a file is missing, CorruptStore if anything does not fit."""
-    path = parts / ref.name
+    try:
+        return _open_part(files, parts / ref.name, ref, kind, store_uuid, random)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        if error.errno in (errno.EISDIR, errno.ENOTDIR, errno.ENODEV):
+            raise CorruptStore(error.filename or parts / ref.name, "is not a file") from error
+        raise storage_error(error, f"opening the part {ref.name}") from error
+
+
+def _open_part(
+    files: Files, path: Path, ref: PartRef, kind: Kind, store_uuid: str, random: tuple[str, ...]
+) -> Part:
     head, entries = _read_head(files, path, ref, kind, store_uuid)
     arrays: dict[str, Array] = {}
     seconds: dict[str, tuple[Array, mmap.mmap]] = {}
@@ -167,7 +180,7 @@ def check_part(files: Files, part: Part, progress: Callable[[int], None]) -> lis
     for name, entry in part.entries.items():
         path, crc = part.path / f"{name}.npy", 0
         size = files.size(path)
-        raw = memoryview(files.map(path, size))
+        raw = memoryview(files.map(path, size)) if size else memoryview(b"")
         for start in range(0, size, _BLOCK):
             block = raw[start : start + _BLOCK]
             crc = zlib.crc32(block, crc)

@@ -126,7 +126,10 @@ class Segment:
         if self.rows == 0 or len(keys) == 0:
             return np.full(len(keys), -1, dtype=np.int64)
         order = self.base.arrays["key_order"]
-        at = np.minimum(np.searchsorted(self.keys, keys, sorter=order), self.rows - 1)
+        try:
+            at = np.minimum(np.searchsorted(self.keys, keys, sorter=order), self.rows - 1)
+        except ValueError as error:
+            raise CorruptStore(self.base.path / "key_order.npy", f"not an order of rows ({error})") from error
         rows = np.clip(order[at], 0, self.rows - 1)
         return np.where(self.keys[rows] == keys, rows, -1)
 

@@ -469,7 +469,9 @@ class Store(AsyncTwins):
 
     def stats(self) -> Stats:
         """The state of the store: rows, segments, bytes."""
-        return statistics.stats(self._core)
+        core = self._core
+        with core.storing("looking at the store"):
+            return statistics.stats(core)
 
     def optimize(self, progress: ProgressCallback | None = None, timeout_s: float | None = None) -> None:
         """Seal, merge and index everything committed before this call, and give disk space back.
