@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mrlstore.columns.dictionary import MAX_CHARACTERS, is_odd, sortable
+from mrlstore.columns.dictionary import MAX_CHARACTERS, is_float, is_odd, sortable
 from mrlstore.columns.layout import (
     FALSE,
     FIRST,
@@ -249,7 +249,7 @@ class _Numbers:
                 floats.append(value)
             elif -_INT64 <= value < _INT64:
                 ints.append(int(value))
-            elif _is_float(value):
+            elif is_float(value):
                 floats.append(float(value))
             else:
                 bigs.append(int(value))
@@ -280,13 +280,6 @@ def _sorted(values: Iterable[Any], poll: Callable[[], None]) -> list[Any]:
         found += sorted(piece)
         poll()
     return found
-
-
-def _is_float(value: int | float) -> bool:
-    try:
-        return float(value) == value
-    except OverflowError:
-        return False
 
 
 def _heap(items: list[bytes]) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:

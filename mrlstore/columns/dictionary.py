@@ -33,6 +33,14 @@ def is_odd(value: Any) -> bool:
     return isinstance(value, int) and value.bit_length() > 8 * MAX_CHARACTERS
 
 
+def is_float(value: int | float) -> bool:
+    """Whether float64 holds this number exactly."""
+    try:
+        return float(value) == value
+    except OverflowError:
+        return False
+
+
 def sortable(value: int) -> bytes:
     """Bytes whose order is the order of the whole numbers; up to 2^524,280 in size."""
     magnitude = abs(value).to_bytes((value.bit_length() + 7) // 8, "big")
@@ -44,6 +52,7 @@ def equal_to(field: Field, values: Iterable[Scalar]) -> list[Interval]:
     """The codes of these values, as sorted disjoint intervals."""
     codes: list[int] = []
     strings: set[str] = set()
+    numbers: list[int | float] = []
     for value in values:
         if value is None:
             codes.append(NULL)
@@ -52,7 +61,8 @@ def equal_to(field: Field, values: Iterable[Scalar]) -> list[Interval]:
         elif isinstance(value, str):
             strings.add(value)
         else:
-            codes += [left for left, right, _, _ in _cut_numbers(field, value) if left < right]
+            numbers.append(value)
+    codes += _equal_numbers(field, numbers)
     first = field.size - field.string_ends.size
     wanted = sorted(value.encode() for value in strings)
     codes += [first + place for place in _find_all(field.string_ends, field.strings, wanted)]
@@ -121,6 +131,32 @@ def _search(field: Field, needle: bytes, table: NDArray[np.bool_]) -> None:
         hits = np.searchsorted(field.string_ends, positions.astype(field.string_ends.dtype), side="right")
         table[hits[hits < table.size]] = True
         start = stop
+
+
+def _equal_numbers(field: Field, values: list[int | float]) -> list[int]:
+    """The codes of these finite numbers, each looked for in the arrays that may hold it."""
+    ints: list[int] = []
+    floats: list[float] = []
+    bigs: list[bytes] = []
+    for value in values:
+        if is_float(value):
+            floats.append(float(value))
+        elif not is_odd(value):
+            bigs.append(sortable(int(value)))
+        if _INT64.min <= value <= _INT64.max and value == int(value):
+            ints.append(int(value))
+    codes = _places(field.ints, np.array(ints, dtype=np.int64), FIRST)
+    codes += _places(field.floats, np.array(floats, dtype=np.float64), FIRST + field.ints.size)
+    start = FIRST + field.ints.size + field.floats.size
+    return codes + [start + place for place in _find_all(field.big_ends, field.bigs, sorted(set(bigs)))]
+
+
+def _places(values: NDArray[Any], wanted: NDArray[Any], first: int) -> list[int]:
+    if not values.size:
+        return []
+    places = np.minimum(np.searchsorted(values, wanted), values.size - 1)
+    found: list[int] = (first + places[values[places] == wanted]).tolist()
+    return found
 
 
 def _cut_strings(field: Field, value: str) -> tuple[int, int, int, int]:

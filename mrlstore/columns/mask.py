@@ -147,14 +147,14 @@ class Columns:
                 [],
             )
         yes = _mark(codes, rows, test.scalars, start, stop)
-        if len(test.members):
+        if len(test.members) and members.size:
             yes |= _mark(members, member_rows, test.members, start, stop)
         ask_scalars = test.ask_scalars and field.odd_scalars > 0
         ask_members = test.ask_members and field.odd_members > 0
         if not ask_scalars and not ask_members:
             return _Answer(yes)
         ask = _mark(codes, rows, _ODD if ask_scalars else [], start, stop)
-        if ask_members:
+        if ask_members and members.size:
             ask |= _mark(members, member_rows, _ODD, start, stop)
         ask &= ~yes
         return _Answer(yes, ask if ask.any() else None)
