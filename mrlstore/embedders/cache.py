@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mrlstore.embedders.forks import after_fork, leave
 from mrlstore.errors import CorruptStore
 
 if TYPE_CHECKING:
@@ -27,17 +28,16 @@ CREATE TABLE IF NOT EXISTS vectors(
     key BLOB PRIMARY KEY, vector BLOB NOT NULL, crc INTEGER NOT NULL) WITHOUT ROWID;
 """
 _PAGE = 500  # keys in one question; SQLite allows 32,766 variables
-_inherited: list[Any] = []  # connections of a parent process: closing one would drop the parent's locks
 
 
 class EmbeddingCache:
     """Vectors by key, float32, in the SQLite file `path`, which is made if it is not there."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path = Path(path).absolute()
         self._lock = threading.Lock()
         self._connection: apsw.Connection | None = None
-        self._pid = 0
+        after_fork(self, EmbeddingCache._renew)
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, NDArray[np.float32]]:
         """Return the vectors of those keys that are there, float32 [dim] each."""
@@ -71,7 +71,7 @@ class EmbeddingCache:
     def close(self) -> None:
         """Close the file; the next call opens it again."""
         with self._lock:
-            if self._connection is not None and self._pid == os.getpid():
+            if self._connection is not None:
                 self._connection.close()
             self._connection = None
 
@@ -81,10 +81,8 @@ class EmbeddingCache:
     def _open(self) -> apsw.Connection:
         import apsw
 
-        if self._connection is not None and self._pid == os.getpid():
-            return self._connection
         if self._connection is not None:
-            _inherited.append(self._connection)
+            return self._connection
         try:
             connection = apsw.Connection(str(self.path))
             connection.set_busy_timeout(30_000)
@@ -92,5 +90,9 @@ class EmbeddingCache:
             connection.execute(_SCHEMA)
         except (apsw.NotADBError, apsw.CorruptError) as error:
             raise CorruptStore(self.path, f"not an embedding cache ({error}); delete it") from error
-        self._connection, self._pid = connection, os.getpid()
+        self._connection = connection
         return connection
+
+    def _renew(self) -> None:
+        leave(self._connection)
+        self._lock, self._connection = threading.Lock(), None

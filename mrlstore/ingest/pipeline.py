@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from mrlstore.batch import make_batch
 from mrlstore.embedders.content import Content
 from mrlstore.embedders.protocol import Embedder
 from mrlstore.errors import EmbedError, InvalidInput, LimitExceeded
@@ -181,6 +182,14 @@ class Work:
                 window.fresh.append(row)
             elif changes := row.changes(record):
                 window.changes[row.id] = changes
+        make_batch(  # what the store would refuse is refused before it is paid for
+            [row.id for row in window.fresh],
+            None,
+            [row.stored_metadata for row in window.fresh],
+            [row.document for row in window.fresh],
+            self._namespace,
+            None,
+        )
         for name, count in window.chunks.items():
             window.stale += [name] if name in records and name not in window.rows else []
             if f"{name}#{count}" in records:
@@ -223,7 +232,7 @@ class Work:
             self._store.upsert(
                 [row.id for row in rows],
                 np.stack(list(embedded.vectors.values())),
-                [{**(row.metadata or {}), **row.own} or None for row in rows],
+                [row.stored_metadata for row in rows],
                 [row.document for row in rows],
                 namespace=self._namespace,
             )

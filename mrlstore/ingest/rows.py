@@ -43,6 +43,11 @@ class Row:
         """The text that is stored with the row: all of its text parts."""
         return "\n".join(part for part in _parts(self.content) if isinstance(part, str)) or None
 
+    @property
+    def stored_metadata(self) -> dict[str, Any] | None:
+        """The metadata of a new row: the caller's and ours."""
+        return {**(self.metadata or {}), **self.own} or None
+
     def is_stored_as(self, record: Record) -> bool:
         """Whether a record is of the same content, and has its vector."""
         same = record.document == self.document and record.vector is not None

@@ -251,6 +251,8 @@ def test_what_is_under_way_when_the_source_fails_is_stored(target: Any, gemini: 
         {"documents": [7]},
         {"documents": [["a", None]]},
         {"documents": ["a"], "on_error": "ignore"},
+        {"documents": ["a"], "metadatas": [{"x": float("nan")}]},
+        {"documents": ["a", "b"], "ids": ["", "b"]},
     ],
 )
 def test_wrong_arguments(target: Any, gemini: Any, google: Google, arguments: dict[str, Any]) -> None:

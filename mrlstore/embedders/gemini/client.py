@@ -7,11 +7,11 @@ retries on its own. The SDK is imported at the first call.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from mrlstore.embedders.forks import after_fork, leave
 from mrlstore.embedders.gemini.contents import Load
 from mrlstore.embedders.gemini.failures import Failure, understand
 from mrlstore.embedders.gemini.pace import Clock, Limiter, Retry
@@ -57,8 +57,8 @@ class Client:
         self._given = given
         self._options = options
         self._made: genai.Client | None = None
-        self._pid = os.getpid()
         self._lock = threading.Lock()
+        after_fork(self, Client._renew)
         self._timeout_s = timeout_s
         self._retry = retry
         self._limiter = limiter
@@ -70,8 +70,8 @@ class Client:
         if self._given is not None:
             return self._given
         with self._lock:
-            if self._made is None or self._pid != os.getpid():
-                self._made, self._pid = _make(self._options), os.getpid()
+            if self._made is None:
+                self._made = _make(self._options)
             return self._made
 
     @property
@@ -112,6 +112,10 @@ class Client:
             except Exception as error:
                 self._back_off(understand(error), attempt, stop, error)
         raise AssertionError("unreachable: the last attempt either returns or raises")
+
+    def _renew(self) -> None:
+        leave(self._made)
+        self._lock, self._made = threading.Lock(), None
 
     def _back_off(self, failure: Failure, attempt: int, stop: threading.Event, cause: Exception) -> None:
         """Wait before the next attempt, or raise CallFailed where there is none."""

@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from mrlstore.embedders.cache import EmbeddingCache
 from mrlstore.embedders.content import Content
+from mrlstore.embedders.forks import after_fork, leave
 from mrlstore.embedders.gemini import contents as wording
 from mrlstore.embedders.gemini.client import Client
 from mrlstore.embedders.gemini.contents import Item, Side
@@ -50,7 +52,7 @@ class GeminiEmbedder:
         retry: how failed calls are repeated.
         requests_per_minute, tokens_per_minute: the quota to stay within; every item counts as a request,
             tokens are estimates. Default: no limit but the server's own.
-        concurrency: HTTP requests that one `embed_documents` has under way at once.
+        concurrency: requests for documents that this embedder has under way at once; queries do not wait.
         count_tokens: ask the service for the token count of every text whose estimate is over half the
             model's limit, instead of trusting the estimate.
         clock: time, for tests.
@@ -94,7 +96,9 @@ class GeminiEmbedder:
         self._limiter = Limiter(requests_per_minute, tokens_per_minute, clock)
         options = _client_options(api_key, project, location)
         self.client = Client(client, options, timeout_s, retry or Retry(), self._limiter, clock)
-        self._threads: tuple[int, ThreadPoolExecutor] | None = None
+        self._gate = threading.Semaphore(concurrency)
+        self._threads: ThreadPoolExecutor | None = None
+        after_fork(self, GeminiEmbedder._renew)
 
     @property
     def fingerprint(self) -> dict[str, Any]:
@@ -170,12 +174,12 @@ class GeminiEmbedder:
     async def _off_loop(
         self, contents: Sequence[Content], side: Side, titles: Sequence[str | None] | None
     ) -> Vectors:
-        if self._threads is None or self._threads[0] != os.getpid():  # threads do not survive a fork
-            self._threads = (os.getpid(), ThreadPoolExecutor(_ASYNC_THREADS, "mrlstore-gemini"))
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(_ASYNC_THREADS, "mrlstore-gemini")
         stop = threading.Event()
         work = partial(self._embed, contents, side, titles, stop)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads[1], work)
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
         except asyncio.CancelledError:
             stop.set()
             raise
@@ -190,7 +194,7 @@ class GeminiEmbedder:
         items = self.items(contents, side, titles)
         if not items:
             return np.empty((0, self.dim), dtype=np.float32)
-        means = self._means()
+        means = self._means(side)
         if self._count_tokens and self.model.tokens is not None:
             count_exactly(means, items, self.model.tokens, stop)
         run = Run(means, items, stop)
@@ -199,7 +203,11 @@ class GeminiEmbedder:
             raise self._error(run)
         return np.stack([self.finish(run.vectors[item.number]) for item in items])
 
-    def _means(self) -> Means:
+    def _renew(self) -> None:
+        leave(self._threads)
+        self._gate, self._threads = threading.Semaphore(self.concurrency), None
+
+    def _means(self, side: Side) -> Means:
         limiter = self._limiter
         return Means(
             self.model,
@@ -207,6 +215,7 @@ class GeminiEmbedder:
             self.meter,
             self.cache,
             self.concurrency,
+            self._gate if side == "document" else nullcontext(),
             limiter.requests,
             limiter.tokens,
         )

@@ -11,6 +11,8 @@ import time
 from collections import deque
 from dataclasses import dataclass
 
+from mrlstore.embedders.forks import after_fork
+
 _WINDOW_S = 60.0
 
 
@@ -64,6 +66,7 @@ class Limiter:
         self._lock = threading.Lock()
         self._sent: deque[tuple[float, int, int]] = deque()
         self._paused_until = float("-inf")
+        after_fork(self, Limiter._renew)
 
     def pause(self, seconds: float) -> None:
         """Let nobody send for so long."""
@@ -77,6 +80,9 @@ class Limiter:
             if delay <= 0.0:
                 return
             self._clock.wait(stop, delay)
+
+    def _renew(self) -> None:
+        self._lock = threading.Lock()
 
     def _try(self, requests: int, tokens: int) -> float:
         """Book the sending and return 0, or return the seconds after which to ask again."""

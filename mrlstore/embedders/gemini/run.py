@@ -6,6 +6,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -33,6 +34,7 @@ class Means:
     meter: Meter
     cache: EmbeddingCache | None
     concurrency: int
+    gate: AbstractContextManager[Any]  # as many may be within at once, over all calls
     most_items: int | None  # in one request, by the quota
     most_tokens: int | None  # likewise
 
@@ -130,7 +132,9 @@ class Run:
             return
         load = sum((item.load for item in sent), Load())
         means = self._means
-        response = means.client.embed(means.model.name, contents, _config(means, sent[0]), load, self._stop)
+        config = _config(means, sent[0])
+        with means.gate:
+            response = means.client.embed(means.model.name, contents, config, load, self._stop)
         means.meter.sent(len(sent), load.tokens(), response)
         self._keep(sent, digests, response)
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from mrlstore.embedders.forks import after_fork
 from mrlstore.embedders.gemini.models import PRICES, PRICES_AS_OF
 
 
@@ -35,6 +36,7 @@ class Meter:
         self._calls = self._items = self._cached = 0
         self._tokens: dict[str, int] = {}
         self._usd = 0.0
+        after_fork(self, Meter._renew)
 
     def sent(
         self, items: int, estimate: Mapping[str, int], response: Any, *, price_share: float = 1.0
@@ -57,6 +59,9 @@ class Meter:
         with self._lock:
             usd = self._usd if self._prices else None
             return Usage(self._calls, self._items, self._cached, dict(self._tokens), usd)
+
+    def _renew(self) -> None:
+        self._lock = threading.Lock()
 
     def _price(self, modality: str) -> float:
         """US dollars for one token; of a modality that the table does not know, the dearest."""

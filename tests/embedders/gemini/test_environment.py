@@ -65,7 +65,7 @@ import sys
 from mrlstore.embedders.gemini import GeminiEmbedder
 from mrlstore.embedders.content import Image
 GeminiEmbedder(cache="never-opened.db").items(["a"])
-heavy = {"google.genai", "pydantic", "httpx", "httpx2", "apsw", "numba", "hnswlib", "tinytag", "pypdf", "PIL"}
+heavy = {"google.genai", "pydantic", "httpx", "httpx2", "numba", "hnswlib", "tinytag", "pypdf", "PIL"}
 print(sorted(heavy & set(sys.modules)))
 """
     assert run(code) == "[]"
@@ -110,6 +110,29 @@ one.embed_query("d")
 """
     run(EMBED.format(arguments="", more=more), GEMINI_API_KEY="G", GOOGLE_GEMINI_BASE_URL=google.url)
     assert len(google.calls) == 1 + 1 + 3 + 1 + 1
+
+
+def test_a_fork_while_others_hold_the_locks(tmp_path: Any) -> None:
+    """Every lock is held by another thread at the moment of the fork; the child does not wait for it."""
+    code = """
+import os, sys, threading
+import numpy as np
+from mrlstore.embedders.gemini import GeminiEmbedder
+one = GeminiEmbedder(cache=sys.argv[1], api_key="K", requests_per_minute=10)
+one.cache.put({b"a": np.ones(2, dtype=np.float32)})
+locks = [one.cache._lock, one.client._lock, one._limiter._lock, one.meter._lock, *[one._gate] * 4]
+held = threading.Event()
+threading.Thread(target=lambda: ([lock.acquire() for lock in locks], held.set()), daemon=True).start()
+held.wait()
+child = os.fork()
+if not child:
+    one._gate.acquire()
+    done = (len(one.cache.get([b"a"])), one.usage.calls, one._limiter._try(1, 1), bool(one.client.sdk))
+    os._exit(0 if done == (1, 0, 0.0, True) else 1)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code, str(tmp_path / "c.db")], timeout=60)
+    assert done.returncode == 0
 
 
 @pytest.mark.parametrize("version", ["v1", "v1beta"])

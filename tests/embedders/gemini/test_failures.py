@@ -197,7 +197,7 @@ def test_a_file_that_vanishes_fails_alone(google: Google, embedder: Any, tmp_pat
     with pytest.raises(FileNotFoundError):
         one.embed_documents(["a", medium])
     assert google.calls == [], "found out before anything was sent"
-    run = Run(one._means(), items, threading.Event())
+    run = Run(one._means("document"), items, threading.Event())
     run.execute()
     assert list(run.vectors) == [0] and isinstance(run.failed[1], FileNotFoundError)
 

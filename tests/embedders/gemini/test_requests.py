@@ -53,6 +53,29 @@ def test_concurrency_is_bounded(google: Google, embedder: Any, concurrency: int)
     assert google.most_at_once == concurrency
 
 
+def test_concurrency_is_bounded_over_all_calls_but_not_for_queries(google: Google, embedder: Any) -> None:
+    """While two requests for documents are under way, a query goes through, and no third request."""
+    go_on, under_way = threading.Event(), threading.Semaphore(0)
+
+    def decide(call: Call) -> None:
+        if str(call.contents[0][0]).startswith("title"):
+            under_way.release()
+            assert go_on.wait(20)
+
+    google.decide = decide
+    one = embedder(concurrency=2)
+    with ThreadPoolExecutor(3) as pool:
+        futures = [pool.submit(one.embed_documents, [f"text {i}" for i in range(300)]) for _ in range(3)]
+        for _ in range(2):
+            assert under_way.acquire(timeout=20)
+        assert one.embed_query("at once").shape == (3072,)
+        assert not under_way.acquire(timeout=0.1)
+        go_on.set()
+        for future in futures:
+            assert future.result().shape == (300, 3072)
+    assert len(google.calls) == 10 and google.most_at_once <= 3
+
+
 def test_nothing_to_embed_sends_nothing(google: Google, embedder: Any) -> None:
     assert embedder(dim=768).embed_documents([]).shape == (0, 768)
     assert google.calls == []
