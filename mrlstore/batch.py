@@ -123,12 +123,25 @@ def metadata_text(metadata: Mapping[str, Any] | None, name: str) -> str | None:
     if not isinstance(metadata, Mapping):
         raise InvalidInput(f"{what}: expected a dict, got {type(metadata).__name__}")
     try:
-        text = json.dumps(_plain(metadata, what, 1), ensure_ascii=False, separators=(",", ":"))
-    except (ValueError, RecursionError) as error:  # an int of thousands of digits, say
+        text = _encode(metadata if _is_flat(metadata) else _plain(metadata, what, 1))
+    except (ValueError, RecursionError) as error:  # NaN, or an int of thousands of digits
         raise InvalidInput(f"{what}: cannot be written as JSON ({error})") from error
     if _utf8_length(text, what) > LIMITS.metadata_bytes:
         raise LimitExceeded(f"{what}: longer than {LIMITS.metadata_bytes} bytes as JSON")
     return text
+
+
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+_SCALARS = {str, int, float, bool, type(None)}
+
+
+def _is_flat(metadata: Mapping[str, Any]) -> bool:
+    """Whether it is what nearly all metadata is: a dict of plain scalars, ready to be written."""
+    return (
+        type(metadata) is dict
+        and all(type(key) is str for key in metadata)
+        and all(type(value) in _SCALARS for value in metadata.values())
+    )
 
 
 def _plain(value: Any, what: str, depth: int) -> Any:

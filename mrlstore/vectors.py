@@ -12,6 +12,7 @@ from mrlstore.errors import InvalidInput, LimitExceeded
 from mrlstore.types import LIMITS
 
 _BLOCK = 512  # rows worked on at once, so that the float64 copies stay in the cache
+_NARROW = 32
 _SHORTEST, _LONGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 
 
@@ -63,13 +64,22 @@ def check_lengths(
 ) -> NDArray[np.float64]:
     """Lengths of rows [n, dim], float64 [n]; InvalidInput names a row that has no usable direction."""
     with np.errstate(over="ignore", invalid="ignore"):
-        lengths = np.sqrt(np.einsum("ij,ij->i", block, block, dtype=np.float64))
+        lengths = _lengths(block)
         wrong = np.flatnonzero(~((lengths >= _SHORTEST) & (lengths <= _LONGEST)))
     if len(wrong):
         at = int(wrong[0])
         name = f"row {first + at}" if names is None else f"row {first + at} (id {names[first + at]!r})"
         raise InvalidInput(f"{what}: {name} {_fault(block[at])}")
     return lengths  # type: ignore[no-any-return]
+
+
+def _lengths(block: NDArray[Any]) -> NDArray[np.float64]:
+    """Lengths of rows [n, dim] in float64, a few rows at once so that the wide copy stays in the cache."""
+    lengths = np.empty(len(block), dtype=np.float64)
+    for start in range(0, len(block), _NARROW):
+        wide = block[start : start + _NARROW].astype(np.float64)
+        lengths[start : start + _NARROW] = np.sqrt((wide[:, None, :] @ wide[:, :, None])[:, 0, 0])
+    return lengths
 
 
 def inverse_lengths(rows: NDArray[np.float16]) -> NDArray[np.float32]:
@@ -80,8 +90,7 @@ def inverse_lengths(rows: NDArray[np.float16]) -> NDArray[np.float32]:
     """
     inverse = np.empty(len(rows), dtype=np.float32)
     for start in range(0, len(rows), _BLOCK):
-        block = rows[start : start + _BLOCK].astype(np.float32)
-        inverse[start : start + _BLOCK] = 1.0 / np.sqrt(np.einsum("ij,ij->i", block, block, dtype=np.float64))
+        inverse[start : start + _BLOCK] = 1.0 / _lengths(rows[start : start + _BLOCK])
     return inverse
 
 

@@ -65,11 +65,6 @@ class Catalogue:
         finally:
             connection.close()
 
-    @property
-    def wal_path(self) -> Path:
-        """Where SQLite keeps the write-ahead log; only its length is ever looked at."""
-        return self.path.with_name(self.path.name + "-wal")
-
     def changed(self) -> bool:
         """Whether any connection, of any process, has committed since the last call. About 3 us."""
         with self.connections.watcher() as (watcher, fresh):
@@ -203,9 +198,8 @@ class Catalogue:
                 self.poison(f"a commit failed ({meant}); reopen the store to see what is on disk")
                 raise StorePoisoned(self._poison) from error
             raise meant from error
-        with suppress(OSError):
-            if self._files.size(self.wal_path) > CHECKPOINT_BYTES:
-                self._checkpoint_after_commit(connection)
+        if self.connections.log_pages * schema.PAGE_BYTES > CHECKPOINT_BYTES:
+            self._checkpoint_after_commit(connection)
 
     def _checkpoint_after_commit(self, connection: Connection) -> None:
         """Fold the log back. The commit stands whatever happens here, so only a failed fsync is told."""

@@ -93,7 +93,7 @@ def typed(path: Path, error: apsw.Error) -> MrlStoreError:
         return CorruptStore(path, f"SQLite: {words}")
     if isinstance(error, apsw.SQLError):  # our statements are fixed: a missing table or column is damage
         return CorruptStore(path, f"not the schema of a store: {words}")
-    if isinstance(error, apsw.IOError) and error.extendedresult in _FATE_UNKNOWN:
+    if isinstance(error, apsw.IOError) and getattr(error, "extendedresult", 0) in _FATE_UNKNOWN:
         return StorePoisoned(f"{path}: fsync failed; reopen the store to see what is on disk ({words})")
     if isinstance(error, apsw.ReadOnlyError):
         return StorageError(errno.EROFS, f"the catalogue is read only: {words}", str(path))

@@ -38,6 +38,7 @@ class Connections:
         self._pool: list[Connection] = []
         self._writer: Connection | None = None
         self._watcher: Connection | None = None
+        self.log_pages = 0  # in the write-ahead log, as of our last commit, and not yet folded back
 
     @contextmanager
     def watcher(self) -> Iterator[tuple[Connection, bool]]:
@@ -54,6 +55,7 @@ class Connections:
         with self._write_lock:
             if self._writer is None:
                 self._writer = connect(self._files, self._path)
+                self._writer.set_wal_hook(self._note_log)
             yield self._writer
 
     @contextmanager
@@ -107,6 +109,10 @@ class Connections:
     def leak(self) -> None:
         """In a forked child: keep what could not be closed, untouched and for ever."""
         _leaked.append((self._pool, self._writer, self._watcher))
+
+    def _note_log(self, connection: Connection, database: str, pages: int) -> int:
+        self.log_pages = pages
+        return apsw.SQLITE_OK
 
     def _idle(self) -> bool:
         return self._writer is None or self._writer.get_autocommit()

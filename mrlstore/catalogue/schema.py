@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 FORMAT_VERSION = 1
+PAGE_BYTES = 8192
 APPLICATION_ID = 0x4D524C31  # "MRL1"
 
 # auto_vacuum and page_size only take effect before the first table exists.
 PREPARE = f"""
-PRAGMA page_size = 8192;
+PRAGMA page_size = {PAGE_BYTES};
 PRAGMA auto_vacuum = INCREMENTAL;
 PRAGMA journal_mode = WAL;
 PRAGMA application_id = {APPLICATION_ID};
