@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mrlstore.embedders.forks import after_fork, leave
+from mrlstore.embedders.forks import after_fork, around_fork
 from mrlstore.errors import CorruptStore
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ class EmbeddingCache:
         self.path = Path(path).absolute()
         self._lock = threading.Lock()
         self._connection: apsw.Connection | None = None
+        around_fork(self, EmbeddingCache._pause, EmbeddingCache._resume)
         after_fork(self, EmbeddingCache._renew)
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, NDArray[np.float32]]:
@@ -93,6 +94,15 @@ class EmbeddingCache:
         self._connection = connection
         return connection
 
+    def _pause(self) -> None:
+        """Close the file before a fork: SQLite's memory of its locks would be wrong in the child."""
+        self._lock.acquire()
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = None
+
+    def _resume(self) -> None:
+        self._lock.release()
+
     def _renew(self) -> None:
-        leave(self._connection)
-        self._lock, self._connection = threading.Lock(), None
+        self._lock = threading.Lock()

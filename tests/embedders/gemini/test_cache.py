@@ -145,18 +145,27 @@ def test_many_threads_and_processes_share_a_cache(tmp_path: Path) -> None:
 
 
 def test_a_cache_goes_through_a_fork(tmp_path: Path) -> None:
-    """In the child the inherited connection is left alone: closing it would drop the parent's locks."""
+    """Parent and child both write on while other threads do, as if they had opened the file themselves."""
     code = """
-import os, sys, numpy as np
+import os, sys, threading, numpy as np
 from mrlstore.embedders.cache import EmbeddingCache
 cache = EmbeddingCache(sys.argv[1])
 cache.put({b"a": np.ones(2, dtype=np.float32)})
-child = os.fork()
-if not child:
-    cache.put({b"b": np.ones(2, dtype=np.float32)})
-    os._exit(0 if sorted(cache.get([b"a", b"b"])) == [b"a", b"b"] else 1)
-assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+stop = threading.Event()
+def write():
+    while not stop.is_set():
+        cache.put({b"t": np.ones(2, dtype=np.float32)})
+thread = threading.Thread(target=write)
+thread.start()
+for _ in range(10):
+    child = os.fork()
+    if not child:
+        cache.put({b"b": np.ones(2, dtype=np.float32)})
+        os._exit(0 if sorted(cache.get([b"a", b"b"])) == [b"a", b"b"] else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+stop.set()
+thread.join()
 cache.put({b"c": np.ones(2, dtype=np.float32)})
-assert len(cache) == 3
+assert len(cache) == 4
 """
     subprocess.run([sys.executable, "-c", code, os.fspath(tmp_path / "cache.db")], check=True)

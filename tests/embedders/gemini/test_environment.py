@@ -120,7 +120,7 @@ import numpy as np
 from mrlstore.embedders.gemini import GeminiEmbedder
 one = GeminiEmbedder(cache=sys.argv[1], api_key="K", requests_per_minute=10)
 one.cache.put({b"a": np.ones(2, dtype=np.float32)})
-locks = [one.cache._lock, one.client._lock, one._limiter._lock, one.meter._lock, *[one._gate] * 4]
+locks = [one.client._lock, one._limiter._lock, one.meter._lock, *[one._gate] * 4]
 held = threading.Event()
 threading.Thread(target=lambda: ([lock.acquire() for lock in locks], held.set()), daemon=True).start()
 held.wait()
