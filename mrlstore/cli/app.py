@@ -56,6 +56,7 @@ for _command in (
     show.info,
     care.optimize,
     care.verify,
+    care.repair,
     care.backup,
     demo.demo,
 ):

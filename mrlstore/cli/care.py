@@ -1,4 +1,4 @@
-"""The commands that look after a store: optimize, verify, backup."""
+"""The commands that look after a store: optimize, verify, repair, backup."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
+from rich.console import Console
 
 import mrlstore
 from mrlstore.cli import failures, output
 from mrlstore.cli.options import json_option, open_existing, store_argument, threads_option
+from mrlstore.types import Report
 
 
 @click.command()
@@ -82,9 +84,46 @@ def verify(store: Path, as_json: bool) -> int:
         out.print(f"✓ {store} is sound: {checked}")
         return code
     out.print(f"✗ {store} has {output.count_text(len(report.problems), 'problem')}: {checked}", style="red")
+    _print_problems(report, out)
+    return code
+
+
+@click.command()
+@store_argument
+@click.option("--timeout", "timeout_s", type=float, metavar="SECONDS", help="Give up after this long.")
+@json_option
+def repair(store: Path, timeout_s: float | None, as_json: bool) -> int:
+    """Rebuild what verify found damaged.
+
+    Indexes and filter columns are rebuilt, whole rows kept, and the ids told whose vectors are lost. Damaged
+    files are set aside in the store's folder, not deleted. Exit code 5 says that not all could be mended:
+    restore a backup then.
+
+    \b
+    Example:
+      mrlstore repair papers.mrl
+    """
+    started = time.perf_counter()
+    with open_existing(store) as opened, output.progress_bars(as_json=as_json) as progress:
+        repaired = opened.repair(progress=progress, timeout_s=timeout_s)
+    seconds = time.perf_counter() - started
+    code = failures.DONE if repaired.ok else failures.DAMAGED
+    if as_json:
+        output.print_json({**asdict(repaired), "seconds": seconds})
+        return code
+    out = output.console()
+    out.print(f"Mended {output.count_text(repaired.segments, 'segment')} of {store} in {seconds:.1f} s")
+    for namespace, row_id in repaired.lost:
+        out.print(f"lost the vector of {row_id}" + (f" in namespace {namespace}" if namespace else ""))
+    for place in repaired.set_aside:
+        out.print(f"set aside {place}")
+    _print_problems(repaired.report, out)
+    return code
+
+
+def _print_problems(report: Report, out: Console) -> None:
     for problem in report.problems:
         out.print(f"\n{problem.path}\n  {problem.what}\n  remedy: {problem.remedy}")
-    return code
 
 
 @click.command()

@@ -87,7 +87,7 @@ def progress_bars(*, as_json: bool) -> Iterator[Report | None]:
         yield None
         return
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=target) as bars:
+    with Progress(*columns, console=target, transient=True) as bars:
         tasks: dict[str, Any] = {}
 
         def report(step: types.Progress) -> None:

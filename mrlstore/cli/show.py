@@ -113,7 +113,7 @@ def info(store: Path | None, as_json: bool) -> None:
         with mrlstore.open(store, mode="r") as opened:
             found = {
                 "path": os.fspath(store),
-                "settings": {"dim": opened.dim, "prefix_dim": opened.prefix_dim},
+                "settings": asdict(opened.settings),
                 "namespaces": opened.namespaces(),
                 **found,
             }

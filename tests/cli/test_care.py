@@ -1,4 +1,4 @@
-"""mrlstore stats, info, optimize, verify and backup."""
+"""mrlstore stats, info, optimize, verify, repair and backup."""
 
 from __future__ import annotations
 
@@ -65,6 +65,32 @@ def test_verify_finds_damage(filled: Path, run: Run) -> None:
     assert done.code == 5
     assert vectors.parent.name in done.out
     assert run("verify", filled, "--json").json["problems"]
+
+
+def test_repair_mends_a_damaged_graph(tmp_path: Path, run: Run) -> None:
+    store = tmp_path / "s.mrl"
+    vectors = np.random.default_rng(1).standard_normal((3000, 8)).astype(np.float32)
+    with mrlstore.open(store, auto_maintain=False) as opened:
+        opened.upsert([str(n) for n in range(3000)], vectors)
+        opened.optimize()
+    codes = next(store.rglob("codes.npy"))
+    codes.write_bytes(codes.read_bytes()[:-8] + b"\x55" * 8)
+    assert run("verify", store).code == 5
+    done = run("repair", store)
+    assert done.code == 0
+    assert "Mended 1 segment" in done.out
+    assert run("verify", store).code == 0
+    assert run("query", store, "--id", "17", "-k", 1, "--json").json["hits"][0]["id"] == "17"
+
+
+def test_repair_tells_the_vectors_that_are_lost(filled: Path, run: Run) -> None:
+    assert run("optimize", filled).code == 0
+    vectors = next(filled.rglob("vectors.npy"))
+    vectors.write_bytes(vectors.read_bytes()[:-2] + b"\x55\x55")
+    assert run("verify", filled).code == 5
+    done = run("repair", filled)
+    assert "lost the vector of row-" in done.out
+    assert run("count", filled).out == "20\n"
 
 
 def test_backup_is_a_whole_store(filled: Path, tmp_path: Path, run: Run) -> None:

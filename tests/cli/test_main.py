@@ -27,6 +27,7 @@ READERS = {
     "info": [],
     "optimize": [],
     "verify": [],
+    "repair": [],
     "backup": ["elsewhere"],
 }
 
