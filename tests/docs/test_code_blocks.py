@@ -61,17 +61,16 @@ def run_console(block: Block, page: Path, capsys: pytest.CaptureFixture[str]) ->
             assert fnmatch.fnmatchcase(printed.out.strip(), pattern), f"{page.name}: {printed.out}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if blocks_of(page)], ids=lambda page: str(page.relative_to(ROOT))
+)
 def test_the_code_of_a_page_runs(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    blocks = blocks_of(page)
-    if not blocks:
-        pytest.skip(f"no code to run in {page.name}")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
     names: dict[str, Any] = {"__name__": "__main__"}
-    for block in blocks:
+    for block in blocks_of(page):
         if block.language == "python":
             run_python(block, page, names)
         else:
