@@ -14,7 +14,17 @@ from mrlstore.errors import InvalidInput, LimitExceeded
 from mrlstore.query import Wanted
 from mrlstore.vectors import as_matrix, check_dim, check_lengths
 
+_SMALL, _LARGE = 1e-30, 1e37  # squared lengths that float32 holds without trouble
 _INCLUDE = ("metadata", "document", "vector")
+
+
+def check_target(value: object) -> float | None:
+    """A recall above 0 and up to 1, or None."""
+    if value is None:
+        return None
+    if not _is_finite(value) or not 0 < value <= 1:  # type: ignore[operator]
+        raise InvalidInput(f"target_recall: expected a number above 0 and up to 1, got {value!r:.40}")
+    return float(value)  # type: ignore[arg-type]
 
 
 def check_path(path: object) -> Path:
@@ -69,17 +79,23 @@ def _is_finite(value: object) -> bool:
 
 
 def check_query_vectors(vectors: Any, dim: int | None, what: str) -> NDArray[np.float32]:
-    """Query vectors [n, dim], scaled to unit length, float32."""
+    """Query vectors [n, dim] with a direction, float32; their lengths are left to the kernels."""
     matrix = as_matrix(vectors, what)
     check_dim(matrix.shape[1], dim, what)
+    if matrix.dtype == np.float32:
+        squares = np.vecdot(matrix, matrix)
+        if np.all((squares > _SMALL) & (squares < _LARGE)):
+            return np.ascontiguousarray(matrix)
     wide = matrix.astype(np.float64)
-    lengths = check_lengths(wide, what)
-    return (wide / lengths[:, None]).astype(np.float32)
+    return (wide / check_lengths(wide, what)[:, None]).astype(np.float32)
 
 
 def check_query_vector(vector: Any, dim: int | None) -> NDArray[np.float32]:
-    """One query vector [dim], scaled to unit length, float32."""
-    if isinstance(vector, str | bytes | Mapping):
+    """One query vector [dim] with a direction, float32."""
+    if type(vector) is np.ndarray and vector.dtype == np.float32 and vector.shape == (dim,):
+        if _SMALL < np.dot(vector, vector) < _LARGE:  # nearly always: checked in a microsecond
+            return np.ascontiguousarray(vector)
+    elif isinstance(vector, str | bytes | Mapping):
         raise InvalidInput(f"vector: expected numbers of shape [dim], got {type(vector).__name__}")
     try:
         array = np.asarray(vector)
@@ -87,7 +103,7 @@ def check_query_vector(vector: Any, dim: int | None) -> NDArray[np.float32]:
         raise InvalidInput(f"vector: not numbers ({error})") from error
     if array.ndim != 1:
         raise InvalidInput(f"vector: expected shape [dim], got {list(array.shape)}; see query_batch for many")
-    return check_query_vectors(array[None, :], dim, "vector")[0]  # type: ignore[no-any-return]
+    return check_query_vectors(array[None, :], dim, "vector")[0]
 
 
 def check_flag(value: object, name: str) -> bool:

@@ -135,20 +135,11 @@ class Segment:
 
     def ids(self, rows: Iterable[int]) -> list[str]:
         """The ids of these rows."""
-        offsets, text = self.base.arrays["ids.offsets"], self.base.arrays["ids.bytes"]
-        try:
-            return [_text(offsets, text, row) for row in rows]
-        except UnicodeDecodeError as error:
-            raise CorruptStore(self.base.path / "ids.bytes.npy", f"an id is not UTF-8 ({error})") from error
+        return self._texts("ids", rows)
 
     def namespaces(self) -> list[str]:
         """The namespaces, in the order of their rows."""
-        offsets, text = self.base.arrays["namespaces.offsets"], self.base.arrays["namespaces.bytes"]
-        try:
-            return [_text(offsets, text, number) for number in range(len(offsets) - 1)]
-        except UnicodeDecodeError as error:
-            where = self.base.path / "namespaces.bytes.npy"
-            raise CorruptStore(where, f"a namespace is not UTF-8 ({error})") from error
+        return self._texts("namespaces", range(len(self.groups) - 1))
 
     def span(self, namespace: str) -> Span | None:
         """This namespace's rows, or None."""
@@ -201,6 +192,19 @@ class Segment:
         for first in (offset + (start + rows) * row_bytes).tolist():
             page = first - first % mmap.PAGESIZE
             mapped.madvise(mmap.MADV_WILLNEED, page, first + row_bytes - page)
+
+    def _texts(self, name: str, rows: Iterable[int]) -> list[str]:
+        """Texts of a pair of arrays; through memoryviews, for numpy's scalars would cost most of it."""
+        offsets, text = self.base.arrays[f"{name}.offsets"].data, self.base.arrays[f"{name}.bytes"].data
+        found = []
+        try:
+            for row in rows:
+                start, stop = offsets[row], offsets[row + 1]
+                # damage must not become a negative slice
+                found.append(str(text[start:stop], "utf-8") if 0 <= start <= stop else "")
+        except UnicodeDecodeError as error:
+            raise CorruptStore(self.base.path / f"{name}.bytes.npy", f"not UTF-8 ({error})") from error
+        return found
 
     def _remember(self, key: tuple[str, int], mask: NDArray[np.bool_]) -> None:
         self._masks[key] = mask
@@ -330,10 +334,3 @@ def _pack(texts: Sequence[str]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     offsets = np.zeros(len(encoded) + 1, dtype=np.int64)
     np.cumsum([len(text) for text in encoded], out=offsets[1:])
     return np.frombuffer(b"".join(encoded), dtype=np.uint8), offsets
-
-
-def _text(offsets: NDArray[np.int64], text: NDArray[np.uint8], row: int) -> str:
-    start, stop = offsets[row], offsets[row + 1]
-    if not 0 <= start <= stop <= len(text):  # damage must not become a negative slice
-        return ""
-    return text[start:stop].tobytes().decode()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, overload
+from typing import Any, Final, Literal, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,8 +44,7 @@ class Settings:
     ef_construction: int
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
+class Hit(NamedTuple):
     """One row of an answer. `score` is the cosine similarity, higher is better."""
 
     id: str
@@ -66,6 +65,19 @@ class SegmentPlan:
     shortlist: int
     visited: int  # rows whose code was scored
     reranked: int  # rows scored on their full vector
+    code_bytes: int = 0  # bytes of a row's code, which a walk or scan reads; 0 for an exact scan
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The recall that calibration measured at an effort, with its 95% interval."""
+
+    recall: float
+    low: float
+    high: float
+    queries: int
+    source: str  # "stored rows" or "queries"
+    k: int  # the k it was measured at
 
 
 @dataclass(frozen=True)
@@ -73,10 +85,13 @@ class Plan:
     """What a query did: one entry for each segment, and the generation it saw."""
 
     generation: int
-    effort: str  # the knob: "default", "explicit" or "exact"
+    effort: str  # the knob: "default", "target" (target_recall was given), "explicit" or "exact"
     segments: tuple[SegmentPlan, ...]
     matching: int | None = None  # rows that pass the filter, where one was given
     seconds: Mapping[str, float] = field(default_factory=dict)
+    target: float | None = None  # the recall that the effort was chosen for
+    expected: Expected | None = None  # None where nothing was calibrated, or ef or shortlist was given
+    remark: str = ""  # what the caller should know of the choice, in words
 
     @property
     def visited(self) -> int:
