@@ -18,6 +18,8 @@ from mrlstore.errors import EmbedError, InvalidInput, LimitExceeded
 from mrlstore.ingest.rows import Metadata, Row, Split, Window, windows
 from mrlstore.types import Progress, Record
 
+_HALVINGS = 16
+
 Vector = NDArray[np.float32]
 
 
@@ -202,27 +204,36 @@ class Work:
         return [id for id, number in numbers if number.isdecimal() and int(number) >= count]
 
     def _embed(self, rows: list[Row]) -> _Embedded:
-        """Embed rows; one that is refused before anything is sent does not keep the others back."""
-        rows = list(rows)
-        failed: dict[str, Exception] = {}
-        while rows:
+        """Embed rows; one that is refused does not keep the others back.
+
+        An error that does not tell which row is to blame is looked for by halving, a bounded number of times.
+        """
+        done = _Embedded({}, {})
+        todo, failures = [list(rows)] if rows else [], 0
+        while todo:
+            part = todo.pop()
             try:
-                vectors = self._embedder.embed_documents([row.content for row in rows])
-            except (InvalidInput, LimitExceeded) as error:
-                number = getattr(error, "item", None)
-                if number is None:
-                    return _Embedded({}, failed | dict.fromkeys((row.id for row in rows), error))
-                failed[rows.pop(number).id] = error
+                vectors = self._embedder.embed_documents([row.content for row in part])
             except Exception as error:
-                good: Mapping[int, Vector] = getattr(error, "succeeded", {})
-                bad: Mapping[int, Exception] = getattr(error, "failed", {})
-                for i, row in enumerate(rows):
-                    if i not in good:
-                        failed[row.id] = bad.get(i, error)
-                return _Embedded({rows[i].id: vector for i, vector in good.items()}, failed)
+                failures += 1
+                number, good = getattr(error, "item", None), getattr(error, "succeeded", None)
+                if number is not None:
+                    done.failed[part.pop(number).id] = error
+                    todo += [part] if part else []
+                elif good is not None:
+                    bad: Mapping[int, Exception] = getattr(error, "failed", {})
+                    done.vectors.update((part[i].id, vector) for i, vector in good.items())
+                    done.failed.update(
+                        (row.id, bad.get(i, error)) for i, row in enumerate(part) if i not in good
+                    )
+                elif isinstance(error, EmbedError) and len(part) > 1 and failures <= _HALVINGS:
+                    middle = len(part) // 2
+                    todo += [part[middle:], part[:middle]]
+                else:
+                    done.failed.update((row.id, error) for row in part)
             else:
-                return _Embedded({row.id: vectors[i] for i, row in enumerate(rows)}, failed)
-        return _Embedded({}, failed)
+                done.vectors.update((row.id, vectors[i]) for i, row in enumerate(part))
+        return done
 
     def _finish(self, window: Window, future: Future[_Embedded]) -> None:
         """Store what succeeded, and book what did not."""

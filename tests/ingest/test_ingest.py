@@ -224,6 +224,16 @@ def test_single_failures_can_be_passed_over(target: Any, gemini: Any, google: Go
     assert len(done.failed) == 2 and "0" in done.failed and len(target) == 248 == len(done.ids)
 
 
+def test_an_embedder_that_does_not_say_which_is_asked_again(opened: Callable[..., Any]) -> None:
+    """The local embedder refuses a whole batch for one text without known words."""
+    words = [f"{a} {b}" for a in ("alpha", "beta", "gamma") for b in ("one", "two", "three", "four")]
+    local = LocalEmbedder.fit(words, dim=3)
+    texts = [*(words * 8)[:50], "xyzzy", *(words * 8)[50:90]]
+    store = opened(dim=3, prefix_dim=2)
+    done = ingest(store, local, texts, [str(i) for i in range(91)], on_error="skip")
+    assert list(done.failed) == ["50"] and done.embedded == 90 == len(store)
+
+
 def test_a_failing_service_is_not_passed_over(target: Any, gemini: Any, google: Google) -> None:
     google.decide = lambda call: refused(403, "No.", "PERMISSION_DENIED")
     with pytest.raises(IngestError, match="check GEMINI_API_KEY"):
