@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mrlstore import graph, group
+from mrlstore import calibrate, graph, group
 from mrlstore.catalogue import rows, segments, settings, tail
 from mrlstore.catalogue.connection import Connection
 from mrlstore.catalogue.segments import SegmentRow
@@ -74,7 +74,7 @@ def tend(core: Core, work: Work) -> bool:
         if part.segment.row.index is None or part.segment.row.columns is None:
             complete(core, part, work)
             return True
-    return False
+    return calibrate.refresh(core, work.should_stop) is not None
 
 
 def optimize(core: Core, wait_s: float, progress: Report | None) -> None:
@@ -114,6 +114,7 @@ def settle(core: Core, work: Work) -> None:
         merge(core, [named[i] for i in chosen], work)
     complete_all(core, work)
     forget_removals(core)
+    calibrate.refresh(core, work.should_stop)
 
 
 def complete_all(core: Core, work: Work) -> None:

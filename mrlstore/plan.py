@@ -6,10 +6,12 @@ turns the knob off. A walk is worth its overhead only where many rows are allowe
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from mrlstore.group import Group
+from mrlstore.types import Expected
 
 Way = Literal["walk", "filtered walk", "scan", "exact"]
 
@@ -18,6 +20,8 @@ DEFAULT_SHORTLIST = 60
 # A walk visits about this many rows for each candidate that it keeps, and each costs it twice a scanned row.
 _VISITS_PER_CANDIDATE = 24
 _WHOLE = 0.9  # from this share of allowed rows on a walk goes as if there were no filter
+SELECTIVITY: Final = {"all": _WHOLE, "half": 0.3, "tenth": 0.03}  # share of rows from which on a class holds
+FEW: Final = "few"
 _SCAN_ROWS = 2_000  # a group of fewer rows has no graph, and a scan of as many costs no more than a walk
 
 
@@ -28,6 +32,23 @@ class Effort:
     name: str
     ef: int  # candidates that a walk keeps
     shortlist: int  # rows re-ranked on their full vector
+    least: Literal["walk", "scan", "exact"] = "walk"  # wider ways, where a walk cannot reach the target
+    target: float | None = None  # the recall that was asked for
+    expected: Expected | None = None  # what calibration measured at this effort
+    remark: str = ""
+    filtered: Mapping[str, Effort] | None = None  # by selectivity class; None: the same under a filter
+
+    def at(self, share: float) -> Effort:
+        """The effort where a filter lets this share of the rows through."""
+        return self if self.filtered is None else self.filtered.get(selectivity(share), self)
+
+
+def selectivity(share: float) -> str:
+    """The class of a filter that lets this share of a group's rows through."""
+    for name, floor in SELECTIVITY.items():
+        if share >= floor:
+            return name
+    return FEW
 
 
 def effort(k: int, ef: int | None, shortlist: int | None) -> Effort:
@@ -41,9 +62,9 @@ def effort(k: int, ef: int | None, shortlist: int | None) -> Effort:
 def way(group: Group, allowed: int, effort: Effort) -> Way:
     """How to search a group of which `allowed` rows may be answers."""
     rows = len(group.keys)
-    if group.index is None:
+    if group.index is None or effort.least == "exact":
         return "exact"
-    if group.index.neighbours is None or allowed <= _SCAN_ROWS:
+    if effort.least == "scan" or group.index.neighbours is None or allowed <= _SCAN_ROWS:
         return "scan"
     share = allowed / rows
     if share > _WHOLE:

@@ -130,7 +130,20 @@ def _run(
     if wanted.min_score is not None:
         count = int(np.count_nonzero(found.scores >= wanted.min_score))
     hits = _hits(core, snapshot, found, count, wanted, connection)
-    return Result(hits, Plan(snapshot.generation, _effort(request), found.segments, found.matching))
+    return Result(hits, _plan(snapshot, request, found))
+
+
+def _plan(snapshot: Snapshot, request: Request, found: Answer) -> Plan:
+    """What was done, and the recall that calibration lets expect."""
+    if request.exact or request.dim is not None:
+        return Plan(snapshot.generation, "exact", found.segments, found.matching)
+    effort = request.effort
+    if found.matching is not None and found.matching:
+        effort = request.effort_for(found.matching, sum(part.rows for part in found.segments))
+    return Plan(
+        snapshot.generation, effort.name, found.segments, found.matching,
+        target=effort.target, expected=effort.expected, remark=effort.remark,
+    )  # fmt: skip
 
 
 def _hits(
@@ -172,7 +185,3 @@ def _rows(connection: Connection, keys: list[int], generation: int) -> dict[int,
         missing = min(set(keys) - set(stored))
         raise CorruptStore(connection.filename, f"the vector of key {missing} has no row")
     return stored
-
-
-def _effort(request: Request) -> str:
-    return "exact" if request.exact or request.dim is not None else request.effort.name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -14,6 +14,7 @@ from mrlstore import plan
 from mrlstore.errors import CorruptStore
 from mrlstore.group import Advise, Found, Group, Query, search_exact, search_graph, search_scan
 from mrlstore.plan import Effort
+from mrlstore.residency import absent_pages
 from mrlstore.segment import Fetch, Segment, Span
 from mrlstore.snapshot import LiveSegment, Snapshot
 from mrlstore.tail import Tail
@@ -21,6 +22,30 @@ from mrlstore.types import SegmentPlan
 from mrlstore.where import Node
 
 Place = tuple["Segment | Tail", int]  # where a hit lies: segment or tail, and row
+
+
+@dataclass
+class Watched:
+    """What explain=True sees of one group. Times in seconds of time.perf_counter()."""
+
+    group: Group
+    allowed: int
+    started: float
+    listed: NDArray[np.int64] | None = None  # the shortlist, by code score; None for an exact scan
+    listed_at: float = 0.0
+    absent: int | None = None  # pages of the shortlist's rows that were not in memory
+    reranking_at: float = 0.0
+    done: float = 0.0
+    way: plan.Way = "exact"
+    found: Found | None = None
+
+
+@dataclass
+class Watch:
+    """What explain=True sees of a search."""
+
+    groups: list[Watched] = field(default_factory=list)
+    filter_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -34,6 +59,11 @@ class Request:
     effort: Effort
     exact: bool = False
     dim: int | None = None
+    watch: Watch | None = None  # for explain=True
+
+    def effort_for(self, allowed: int, rows: int) -> Effort:
+        """The effort in a group of `rows` rows, of which a filter lets `allowed` through."""
+        return self.effort if self.node is None else self.effort.at(allowed / rows)
 
 
 @dataclass(frozen=True)
@@ -75,22 +105,28 @@ def search(snapshot: Snapshot, request: Request, fetch: Fetch) -> Answer:
             continue
         if part.segment.row.base.damaged:
             raise CorruptStore(part.segment.base.path, "its vectors are damaged: run repair()")
+        started = time.perf_counter() if request.watch is not None else 0.0
         allowed = _allowed(part, span, request, fetch)
+        if request.watch is not None:
+            request.watch.filter_s += time.perf_counter() - started
         count = span.stop - span.start if allowed is None else int(np.count_nonzero(allowed))
         matching += count
         if count:
             found, how = _search_span(part.segment, span, request, allowed, count)
             shares.append(_Share(part.segment, span.start, span.group.keys, found))
-            plans.append(_describe(part.segment.row.base.name, span.group, request, how, found))
+            plans.append(_describe(part.segment.row.base.name, span.group, request, how, found, count))
     if snapshot.tail is not None and snapshot.tail.length:
         tail = snapshot.tail
         allowed = tail.mask(request.namespace, request.node)
         count = int(np.count_nonzero(allowed))
         matching += count
         if count:
-            found, how = _search_group(tail.group(), request, allowed, count)
+            if request.watch is not None:
+                found, how = _search_watched(tail.group(), request, allowed, count, request.watch)
+            else:
+                found, how = search_group(tail.group(), request, allowed, count)
             shares.append(_Share(tail, 0, tail.keys, found))
-            plans.append(_describe("tail", tail.group(), request, how, found))
+            plans.append(_describe("tail", tail.group(), request, how, found, count))
     keys, scores, places = _merge(shares, request.k)
     return Answer(keys, scores, places, tuple(plans), matching if request.node is not None else None)
 
@@ -108,21 +144,24 @@ def _search_span(
 ) -> tuple[Found, plan.Way]:
     """Search a segment's group; where the last re-rank had to wait for the disk, announce the rows first."""
     advise = partial(segment.announce, span.start) if segment.heat.cold else None
+    if request.watch is not None:
+        return _search_watched(span.group, request, allowed, count, request.watch, advise)
     started = time.perf_counter()
-    found, how = _search_group(span.group, request, allowed, count, advise)
+    found, how = search_group(span.group, request, allowed, count, advise)
     if how != "exact":
         segment.heat.learn(time.perf_counter() - started, found)
     return found, how
 
 
-def _search_group(
+def search_group(
     group: Group,
     request: Request,
     allowed: NDArray[np.bool_] | None,
     count: int,
     advise: Advise | None = None,
 ) -> tuple[Found, plan.Way]:
-    query, k, effort = request.query, request.k, request.effort
+    """Search one group as the plan says; `count` rows are allowed."""
+    query, k, effort = request.query, request.k, request.effort_for(count, len(group.keys))
     if request.exact or request.dim is not None:
         return search_exact(group, query, k, allowed, request.dim), "exact"
     how = plan.way(group, count, effort)
@@ -133,14 +172,42 @@ def _search_group(
     return search_graph(group, query, k, effort.ef, effort.shortlist, allowed, advise=advise), how
 
 
-def _describe(name: str, group: Group, request: Request, how: plan.Way, found: Found) -> SegmentPlan:
+def _search_watched(
+    group: Group,
+    request: Request,
+    allowed: NDArray[np.bool_] | None,
+    count: int,
+    watch: Watch,
+    advise: Advise | None = None,
+) -> tuple[Found, plan.Way]:
+    """The same search, its two stages apart and timed."""
+    seen = Watched(group, count, time.perf_counter())
+
+    def between(rows: NDArray[np.int64]) -> None:
+        seen.listed_at = time.perf_counter()
+        seen.listed, seen.absent = rows.copy(), absent_pages(group.vectors, rows)
+        if advise is not None:
+            advise(rows)
+        seen.reranking_at = time.perf_counter()
+
+    found, how = search_group(group, request, allowed, count, between)
+    seen.done, seen.found, seen.way = time.perf_counter(), found, how
+    watch.groups.append(seen)
+    return found, how
+
+
+def _describe(
+    name: str, group: Group, request: Request, how: plan.Way, found: Found, count: int
+) -> SegmentPlan:
     walked = how in ("walk", "filtered walk")
+    effort = request.effort_for(count, len(group.keys))
     return SegmentPlan(
         segment=name,
         rows=len(group.keys),
         way=how,
-        ef=request.effort.ef if walked else 0,
-        shortlist=0 if how == "exact" else request.effort.shortlist,
+        ef=effort.ef if walked else 0,
+        shortlist=0 if how == "exact" else effort.shortlist,
+        code_bytes=0 if how == "exact" or group.index is None else group.index.codes.shape[1],
         visited=found.visited,
         reranked=found.reranked,
     )

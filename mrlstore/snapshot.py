@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mrlstore.catalogue import Catalogue, segments, settings, tail
+from mrlstore.catalogue import Catalogue, calibrations, segments, settings, tail
 from mrlstore.catalogue.connection import Connection
 from mrlstore.catalogue.segments import SegmentRow
+from mrlstore.curves import Calibration, parse
 from mrlstore.errors import CorruptStore
 from mrlstore.files import Files
 from mrlstore.segment import Segment, open_segment
@@ -57,6 +58,7 @@ class Snapshot:
     prefix_dim: int | None
     segments: tuple[LiveSegment, ...]
     tail: Tail | None  # None until the store knows its dimension
+    calibration: Calibration = Calibration()
 
     def rows(self) -> int:
         """Rows with a vector."""
@@ -146,7 +148,8 @@ class Snapshots:
         if isinstance(dim, int) and isinstance(prefix_dim, int):
             view = view if view is not None else Tail.empty(dim, prefix_dim)
             view = view.without(np.concatenate(moved)).extended(tail.since(connection, since))
-            return Snapshot(generation, dim, prefix_dim, tuple(parts), view)
+            calibration = _calibration(connection, known)
+            return Snapshot(generation, dim, prefix_dim, tuple(parts), view, calibration)
         return Snapshot(generation, None, None, tuple(parts), None)
 
     def _opened(self, connection: Connection, row: SegmentRow) -> LiveSegment:
@@ -162,3 +165,11 @@ class Snapshots:
     def _open(self, row: SegmentRow, old: Segment | None) -> Segment:
         base = None if old is None else old.base
         return open_segment(self._files, self._parts, self._catalogue.settings.store_uuid, row, base)
+
+
+def _calibration(connection: Connection, known: Snapshot | None) -> Calibration:
+    """The curves of this generation; the known object, which remembers choices, where they are the same."""
+    stored = calibrations.load(connection)
+    if known is not None and known.calibration.stored == stored:
+        return known.calibration
+    return Calibration(parse(stored), stored)

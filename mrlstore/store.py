@@ -34,8 +34,10 @@ from mrlstore.errors import InvalidInput, MrlStoreError, StoreClosed
 from mrlstore.files import Files
 from mrlstore.group import prepare
 from mrlstore.ingest import Split
+from mrlstore.recall import RecallTools
 from mrlstore.records import Selection, decode_cursor
-from mrlstore.search import Request
+from mrlstore.search import Request, Watch
+from mrlstore.snapshot import Snapshot
 from mrlstore.types import (
     LIMITS,
     BatchResult,
@@ -146,7 +148,7 @@ def open_store(
     return store
 
 
-class Store(AsyncTwins):
+class Store(RecallTools, AsyncTwins):
     """An embedded vector store; made by `mrlstore.open`. Safe to use from many threads and after a fork."""
 
     def __init__(
@@ -393,10 +395,12 @@ class Store(AsyncTwins):
         namespace: str = "",
         include: Iterable[Include] = ("metadata",),
         min_score: float | None = None,
+        target_recall: float | None = None,
         shortlist: int | None = None,
         ef: int | None = None,
         exact: bool = False,
         dim: int | None = None,
+        explain: bool = False,
     ) -> Result:
         """The k rows most similar to a vector, best first; equal scores go by row key.
 
@@ -410,10 +414,14 @@ class Store(AsyncTwins):
             namespace: the one namespace that is searched.
             include: what hits carry: "metadata", "document", "vector". () is the fastest.
             min_score: leave out hits with a lower cosine similarity.
+            target_recall: the share of the true best k to be found, above 0 and up to 1, on average; by
+                default 0.99. The effort is chosen from what `calibrate` has measured; `Result.plan` tells the
+                recall that it lets expect. 1 scans exactly.
             shortlist: rows re-ranked on their full vectors, at least k; turns the effort knob off.
             ef: candidates kept in the walk of the graph; turns the effort knob off.
             exact: score every row at full dimension.
             dim: score every row by the cosine of the first `dim` dimensions: how tiers are compared.
+            explain: fill `Result.plan.explanation`: ranks by prefix, margins, times; see docs/tiers.md.
 
         Returns:
             Hits with cosine similarity in [-1, 1] at full dimension, computed in float32 from the stored
@@ -437,7 +445,9 @@ class Store(AsyncTwins):
             vector = embedder.embed_query(text if text is not None else content)
         stored = core.snapshots.latest()
         unit = arguments.check_query_vector(vector, stored.dim)
-        make = self._request(stored.prefix_dim, len(unit), k, where, namespace, shortlist, ef, exact, dim)
+        make = self._request(
+            stored, len(unit), k, where, namespace, target_recall, shortlist, ef, exact, dim, explain
+        )
         return query.answer(core, make(unit), wanted)
 
     def query_batch(
@@ -449,10 +459,12 @@ class Store(AsyncTwins):
         namespace: str = "",
         include: Iterable[Include] = ("metadata",),
         min_score: float | None = None,
+        target_recall: float | None = None,
         shortlist: int | None = None,
         ef: int | None = None,
         exact: bool = False,
         dim: int | None = None,
+        explain: bool = False,
     ) -> BatchResult:
         """The answers to many queries [n, dim], each as `query` gives it, all of one generation.
 
@@ -463,7 +475,7 @@ class Store(AsyncTwins):
         stored = core.snapshots.latest()
         units = arguments.check_query_vectors(vectors, stored.dim, "vectors")
         make = self._request(
-            stored.prefix_dim, units.shape[1], k, where, namespace, shortlist, ef, exact, dim
+            stored, units.shape[1], k, where, namespace, target_recall, shortlist, ef, exact, dim, explain
         )
         return BatchResult(query.answer_many(core, [make(unit) for unit in units], wanted), k)
 
@@ -574,26 +586,35 @@ class Store(AsyncTwins):
 
     def _request(
         self,
-        prefix_dim: int | None,
+        stored: Snapshot,
         full: int,
         k: int,
         where: Where | None,
         namespace: str,
+        target_recall: float | None,
         shortlist: int | None,
         ef: int | None,
         exact: bool,
         dim: int | None,
+        explain: bool,
     ) -> Callable[[Any], Request]:
         k = arguments.check_count(k, "k", 1, LIMITS.k)
-        effort = plan.effort(
-            k,
-            arguments.check_optional_count(ef, "ef", 1, LIMITS.k),
-            arguments.check_optional_count(shortlist, "shortlist", 1, LIMITS.k),
-        )
+        if ef is None and shortlist is None:
+            effort = stored.calibration.effort(k, arguments.check_target(target_recall))
+        elif target_recall is not None:
+            raise InvalidInput("target_recall: chooses ef and shortlist itself; give either it or them")
+        else:
+            effort = plan.effort(
+                k,
+                arguments.check_optional_count(ef, "ef", 1, LIMITS.k),
+                arguments.check_optional_count(shortlist, "shortlist", 1, LIMITS.k),
+            )
         node, whole = parse(where), arguments.check_flag(exact, "exact")
         tier = arguments.check_optional_count(dim, "dim", 1, full)
-        short = prefix_dim or full
-        return lambda unit: Request(prepare(unit, short), k, namespace, node, effort, whole, tier)
+        short, watched = stored.prefix_dim or full, arguments.check_flag(explain, "explain")
+        return lambda unit: Request(
+            prepare(unit, short), k, namespace, node, effort, whole, tier, Watch() if watched else None
+        )
 
     def _before_fork(self) -> None:
         """Close every connection: a fork copies what SQLite remembers of its locks."""

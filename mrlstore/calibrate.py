@@ -1,0 +1,448 @@
+"""Calibration: how much effort gives which recall on this store's own data.
+
+A sample of queries (the caller's, or stored rows, each left out of its own answer) is answered exactly by a
+blocked scan, and then with rising effort by the very search that live queries use. One search tells the
+recall of every shorter shortlist too: it is enough to know the place of each true neighbour in the shortlist.
+The curves go into the catalogue, for each k and class of filters; `curves` chooses from them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrlstore import graph, intervals, truth
+from mrlstore.catalogue import calibrations, settings
+from mrlstore.core import Core
+from mrlstore.curves import Curve, Level
+from mrlstore.group import Group, Query, prepare
+from mrlstore.plan import Effort
+from mrlstore.search import Request, search_group
+from mrlstore.snapshot import Snapshot
+
+QUERIES: Final = 200  # of a calibration that runs by itself
+FEWEST: Final = 64
+DEFAULT_K: Final = 10
+SHARES: Final = {"all": 1.0, "half": 0.5, "tenth": 0.1, "few": 0.01}  # random filters that stand for a class
+REFRESH_SHARE: Final = 0.2  # of the rows: when more are new or gone, the curves are measured again
+STORED, GIVEN = "stored rows", "queries"
+
+_EFS: Final = (12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 1024)  # at k = 10
+_LISTS: Final = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 13, 20, 30, 50, 100, 200, 400)  # times k
+_ENOUGH: Final = 0.9995  # a recall at which no more effort is tried
+_LONGEST: Final = 4_096  # rows of the longest shortlist that is tried
+_TIES: Final = 8
+_NEVER: Final = 2**31
+_CHUNK: Final = 32  # queries between two looks at should_stop
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """What `calibrate` learned. `warnings` are for people."""
+
+    curves: tuple[Curve, ...]
+    source: str  # "queries" or "stored rows"
+    queries: int
+    rows: int
+    seconds: float
+    truth_seconds: float  # of them, for the exact answers
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Probes:
+    """Queries, all of one namespace."""
+
+    namespace: str
+    vectors: NDArray[np.float32]  # [q, dim], unit length
+    own: NDArray[np.int64]  # [q] key of the stored row that the query is, -1 for none
+
+    def first(self, count: int) -> Probes:
+        """The first of them."""
+        return Probes(self.namespace, self.vectors[:count], self.own[:count])
+
+
+@dataclass
+class _Tally:
+    """What the queries of one class gave at one effort."""
+
+    places: list[NDArray[np.int64]] = field(default_factory=list)  # per query: places of its true neighbours
+    wanted: list[int] = field(default_factory=list)  # per query: how many there are to find
+    visited: list[int] = field(default_factory=list)
+    reranked: list[int] = field(default_factory=list)
+    fixed: list[int] = field(default_factory=list)  # rows scored in full whatever the shortlist
+
+    def shares(self, shortlist: int) -> NDArray[np.float64]:
+        """Recall of each query with this shortlist, float64 [q]."""
+        return np.array(
+            [
+                min(int(np.count_nonzero(places < shortlist)), wanted) / wanted
+                for places, wanted in zip(self.places, self.wanted, strict=True)
+            ]
+        )
+
+
+def calibrate(
+    core: Core,
+    queries: NDArray[np.float32] | None = None,
+    ks: Sequence[int] = (DEFAULT_K,),
+    *,
+    namespace: str = "",
+    count: int = QUERIES,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Calibrated:
+    """Measure, write the curves into the catalogue, and give them.
+
+    queries: float32 [q, dim], unit length, asked of `namespace`; None samples `count` stored rows of the
+    largest namespaces. Raises graph.Interrupted soon after should_stop() turns true.
+    """
+    started = time.perf_counter()
+    snapshot = core.snapshots.latest()
+    with core.catalogue.read() as connection:
+        mark = settings.get_int(connection, "next_key")
+    if queries is not None:
+        groups = [Probes(namespace, queries, np.full(len(queries), -1, dtype=np.int64))]
+    else:
+        groups = sample(snapshot, count)
+    source = GIVEN if queries is not None else STORED
+    curves, truth_s = measure(snapshot, groups, ks, source, mark, core.threads, should_stop)
+    warnings: tuple[str, ...] = ()
+    if queries is not None and curves:
+        others = [group for group in sample(snapshot, min(count, 100)) if group.namespace == namespace]
+        compared, more_s = measure(
+            snapshot, others, ks[:1], STORED, mark, core.threads, should_stop, {"all": 1.0}
+        )
+        truth_s += more_s
+        warnings = tuple(differences(curves[0], compared[0])) if compared else ()
+    if curves:
+        save(core, curves)
+    asked = sum(len(group.vectors) for group in groups)
+    return Calibrated(
+        curves, source, asked, snapshot.rows(), time.perf_counter() - started, truth_s, warnings
+    )
+
+
+def save(core: Core, curves: Iterable[Curve]) -> None:
+    """Put curves into the catalogue; every process follows."""
+    with core.storing("writing the calibration"), core.catalogue.write() as write:
+        entries = [(curve.k, curve.name, curve.text()) for curve in curves]
+        calibrations.replace(write.connection, entries)
+
+
+def refresh(core: Core, should_stop: Callable[[], bool]) -> Calibrated | None:
+    """Measure a store that has no curves yet, or none that still fit it; None where that isn't so."""
+    snapshot = core.snapshots.latest()
+    if not due(snapshot):
+        return None
+    ks = sorted({curve.k for curve in snapshot.calibration.curves} | {DEFAULT_K})
+    count = min(max(snapshot.rows() // 50, FEWEST), QUERIES)  # a small store does not pay for a large one
+    return calibrate(core, None, ks, count=count, should_stop=should_stop)
+
+
+def due(snapshot: Snapshot) -> bool:
+    """Whether there is a graph whose curves are missing, or have outlived too many rows."""
+    if not any(size >= graph.MIN_GRAPH_ROWS for size in _walked(snapshot).values()):
+        return False
+    curve = snapshot.calibration.curve(DEFAULT_K, "all")
+    if curve is None or curve.prefix_dim != snapshot.prefix_dim:
+        return True
+    return changed_share(snapshot, curve) > REFRESH_SHARE
+
+
+def changed_share(snapshot: Snapshot, curve: Curve) -> float:
+    """The share of rows that are new since the curve was measured, or of those then that are gone."""
+    now, new = snapshot.rows(), 0
+    for part in snapshot.segments:
+        fresh = part.segment.keys >= curve.mark
+        new += int(np.count_nonzero(fresh if part.live is None else fresh & part.live))
+    if snapshot.tail is not None:
+        new += int(np.count_nonzero((snapshot.tail.keys >= curve.mark) & snapshot.tail.live))
+    gone = curve.rows - (now - new)
+    return max(new / max(now, 1), gone / max(curve.rows, 1))
+
+
+def sample(snapshot: Snapshot, count: int) -> list[Probes]:
+    """Stored rows as queries, from the largest namespaces by their share of the rows."""
+    sizes = sorted(_walked(snapshot).items(), key=lambda item: -item[1])[:4]
+    total = sum(size for _, size in sizes)
+    rng = np.random.default_rng(len(sizes) + total)
+    probes = []
+    for name, size in sizes:
+        wanted = min(-(-count * size // total), size)
+        chosen = np.sort(rng.choice(size, wanted, replace=False))
+        probes.append(_stored(snapshot, name, chosen))
+    return probes
+
+
+def _stored(snapshot: Snapshot, namespace: str, chosen: NDArray[np.int64]) -> Probes:
+    """The live rows number `chosen` (ascending) of a namespace."""
+    vectors, keys, passed = [], [], 0
+    for rows in truth.rows_of(snapshot, namespace):
+        live = np.arange(len(rows.keys)) if rows.live is None else np.flatnonzero(rows.live)
+        here = chosen[(chosen >= passed) & (chosen < passed + len(live))] - passed
+        vectors.append(rows.vectors[live[here]].astype(np.float32))
+        keys.append(rows.keys[live[here]])
+        passed += len(live)
+    matrix = np.concatenate(vectors)
+    matrix /= np.linalg.norm(matrix, axis=1, keepdims=True)
+    order = np.random.default_rng(0).permutation(len(matrix))  # so that the first few are a sample too
+    return Probes(namespace, matrix[order], np.concatenate(keys)[order])
+
+
+def _walked(snapshot: Snapshot) -> dict[str, int]:
+    """Live rows of each namespace that has a graph."""
+    sizes: dict[str, int] = {}
+    for part in snapshot.segments:
+        if part.segment.index is None or part.segment.row.base.damaged:
+            continue
+        for name, start, stop in part.segment.spans():
+            if stop - start >= graph.MIN_GRAPH_ROWS:
+                sizes.setdefault(name, 0)
+    for name in sizes:
+        sizes[name] = sum(
+            int(len(rows.keys) if rows.live is None else np.count_nonzero(rows.live))
+            for rows in truth.rows_of(snapshot, name)
+        )
+    return sizes
+
+
+def measure(
+    snapshot: Snapshot,
+    groups: Sequence[Probes],
+    ks: Sequence[int],
+    source: str,
+    mark: int,
+    threads: int,
+    should_stop: Callable[[], bool],
+    shares: dict[str, float] = SHARES,
+) -> tuple[tuple[Curve, ...], float]:
+    """(curves for every k and class, seconds spent on exact answers)."""
+    started = time.perf_counter()
+    depth = max(ks) + _TIES
+
+    def step(rows: int) -> None:
+        if should_stop():
+            raise graph.Interrupted
+
+    exact = [
+        truth.nearest(
+            truth.rows_of(snapshot, group.namespace), group.vectors, depth,
+            own=group.own, shares=shares, threads=threads, step=step,
+        )
+        for group in groups
+    ]  # fmt: skip
+    truth_s = time.perf_counter() - started
+    curves = []
+    prefix_dim = snapshot.prefix_dim or 0
+    for k in ks:
+        for name, share in shares.items():
+            asked = [group if share >= 1 else group.first(-(-len(group.vectors) // 3)) for group in groups]
+            found = [some[snapshot.dim or 0, name] for some in exact]
+            levels = _levels(snapshot, asked, found, k, share, threads, should_stop)
+            if levels:
+                count = sum(len(group.vectors) for group in asked)
+                curves.append(Curve(k, name, levels, count, source, snapshot.rows(), mark, prefix_dim))
+    return tuple(curves), truth_s
+
+
+def _levels(
+    snapshot: Snapshot,
+    groups: Sequence[Probes],
+    exact: Sequence[truth.Nearest],
+    k: int,
+    share: float,
+    threads: int,
+    should_stop: Callable[[], bool],
+) -> tuple[Level, ...]:
+    """The efforts worth choosing from, cheapest first."""
+    rows = max(snapshot.rows(), 1)
+    tried: list[Level] = []
+
+    def run(effort: Effort) -> _Tally:
+        return _try(snapshot, groups, exact, k, share, effort, threads, should_stop)
+
+    whole = Level("exact", 0, 0, 1.0, 1.0, 1.0, 0.0, 0.0, rows * share, cost_us(snapshot, 0, rows * share))
+    for ef in _ladder(k, rows):
+        tally = run(Effort("calibration", ef, ef))
+        if not tally.places:
+            return ()
+        tried += _read(snapshot, tally, "walk", ef, k)
+        if tried[-1].recall >= _ENOUGH or tried[-1].cost_us > whole.cost_us:
+            break
+    if max(level.recall for level in tried) < _ENOUGH:
+        longest = min(_LONGEST, rows)
+        tried += _read(snapshot, run(Effort("calibration", longest, longest, "scan")), "scan", longest, k)
+    return _frontier([level for level in tried if level.cost_us < whole.cost_us] + [whole])
+
+
+def _ladder(k: int, rows: int) -> list[int]:
+    """Values of ef to try for k."""
+    stretched = (max(k, round(ef * (k / 10) ** 0.5)) for ef in _EFS)
+    return sorted({min(ef, _LONGEST, rows) for ef in stretched})
+
+
+def _read(snapshot: Snapshot, tally: _Tally, way: Literal["walk", "scan"], ef: int, k: int) -> list[Level]:
+    """One level for each length of the shortlist that this search can tell of."""
+    visited, whole = float(np.mean(tally.visited)), float(np.mean(tally.reranked))
+    fixed = float(np.mean(tally.fixed))
+    lengths = sorted({min(ef, round(k * times)) for times in _LISTS} | {ef})
+    levels = []
+    for shortlist in lengths:
+        shares = tally.shares(shortlist)
+        recall = intervals.of_shares(shares, k)
+        # Every group re-ranks a shortlist of its own: the rows scored in full grow with it in proportion.
+        reranked = fixed + (whole - fixed) * shortlist / ef
+        cost = cost_us(snapshot, visited if way == "walk" else visited / 2, reranked)
+        error = intervals.standard_error(shares)
+        kept = ef if way == "walk" else 0
+        span = recall.mean, recall.low, recall.high
+        levels.append(Level(way, kept, shortlist, *span, error, visited, reranked, cost))
+    return levels
+
+
+def cost_us(snapshot: Snapshot, visited: float, reranked: float) -> float:
+    """What an effort costs by a model of one core: memory read for each code and each full row."""
+    parts = (part.segment.index for part in snapshot.segments)
+    stride = next((part.arrays["codes"].shape[1] for part in parts if part is not None), 768)
+    return visited * (0.012 + 0.065 * stride / 768) + reranked * (0.05 + 0.6 * (snapshot.dim or 0) / 3072)
+
+
+def _frontier(levels: list[Level]) -> tuple[Level, ...]:
+    """Those that no cheaper one equals."""
+    kept: list[Level] = []
+    for level in sorted(levels, key=lambda level: (level.cost_us, -level.recall)):
+        if not kept or level.recall - level.error > kept[-1].recall - kept[-1].error:
+            kept.append(level)
+    return tuple(kept)
+
+
+def _try(
+    snapshot: Snapshot,
+    groups: Sequence[Probes],
+    exact: Sequence[truth.Nearest],
+    k: int,
+    share: float,
+    effort: Effort,
+    threads: int,
+    should_stop: Callable[[], bool],
+) -> _Tally:
+    """Search for every query with this effort."""
+    tally = _Tally()
+
+    def one(group: Probes, number: int, wanted: NDArray[np.int64]) -> tuple[NDArray[np.int64], int, int, int]:
+        query = prepare(group.vectors[number], snapshot.prefix_dim or 1)
+        own = int(group.own[number])
+        return _places(snapshot, group.namespace, query, k + (own >= 0), own, wanted, share, effort)
+
+    with ThreadPoolExecutor(threads) as pool:
+        for group, answers in zip(groups, exact, strict=True):
+            accepted = [answers.accepted(number, k) for number in range(len(group.vectors))]
+            asked = [number for number, keys in enumerate(accepted) if len(keys)]
+            for start in range(0, len(asked), _CHUNK):
+                if should_stop():
+                    raise graph.Interrupted
+                numbers = asked[start : start + _CHUNK]
+                results = pool.map(lambda number: one(group, number, accepted[number]), numbers)  # noqa: B023
+                for number, (places, visited, reranked, fixed) in zip(numbers, results, strict=True):
+                    tally.places.append(places)
+                    tally.wanted.append(min(k, len(accepted[number])))
+                    tally.visited.append(visited)
+                    tally.reranked.append(reranked)
+                    tally.fixed.append(fixed)
+    return tally
+
+
+def _places(
+    snapshot: Snapshot,
+    namespace: str,
+    query: Query,
+    k: int,
+    own: int,
+    wanted: NDArray[np.int64],
+    share: float,
+    effort: Effort,
+) -> tuple[NDArray[np.int64], int, int, int]:
+    """(places of the wanted keys in their groups' shortlists, codes scored, full rows scored, always so)."""
+    places = np.full(len(wanted), _NEVER, dtype=np.int64)
+    visited = reranked = fixed = 0
+    request = Request(query, k, namespace, None, effort)
+    for group, live in _groups(snapshot, namespace):
+        allowed = _allowed(group.keys, live, share)
+        count = len(group.keys) if allowed is None else int(np.count_nonzero(allowed))
+        if not count:
+            continue
+        listed: list[NDArray[np.int64]] = []
+
+        def keep(rows: NDArray[np.int64], into: list[NDArray[np.int64]] = listed) -> None:
+            into.append(rows.copy())
+
+        found, _ = search_group(group, request, allowed, count, keep)
+        visited, reranked = visited + found.visited, reranked + found.reranked
+        if not listed or group.index is None:
+            fixed += found.reranked
+            at = _find(wanted, group.keys[found.rows])
+            places[at >= 0] = 0
+            continue
+        keys = group.keys[listed[0]]
+        always = np.isin(listed[0], group.index.unprefixed)
+        at = _find(wanted, keys)
+        here = at >= 0
+        own_place = np.flatnonzero(keys == own)
+        shift = (at > own_place[0]) if len(own_place) else np.zeros(len(at), dtype=np.bool_)
+        places[here] = np.where(always[at[here]], 0, at[here] - shift[here])
+        fixed += int(np.count_nonzero(always))
+    return places, visited, reranked, fixed
+
+
+def _groups(snapshot: Snapshot, namespace: str) -> list[tuple[Group, NDArray[np.bool_] | None]]:
+    groups: list[tuple[Group, NDArray[np.bool_] | None]] = []
+    for part in snapshot.segments:
+        span = part.segment.span(namespace)
+        if span is not None and not part.segment.row.base.damaged:
+            groups.append((span.group, None if part.live is None else part.live[span.start : span.stop]))
+    if snapshot.tail is not None and snapshot.tail.length:
+        groups.append((snapshot.tail.group(), snapshot.tail.mask(namespace, None)))
+    return groups
+
+
+def _allowed(
+    keys: NDArray[np.int64], live: NDArray[np.bool_] | None, share: float
+) -> NDArray[np.bool_] | None:
+    if share >= 1:
+        return live
+    mask = truth.draw(keys, share)
+    return mask if live is None else mask & live
+
+
+def _find(wanted: NDArray[np.int64], keys: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The place of each wanted key among keys, -1 where it is not there."""
+    if not len(keys):
+        return np.full(len(wanted), -1, dtype=np.int64)
+    order = np.argsort(keys, kind="stable")
+    at = order[np.minimum(np.searchsorted(keys, wanted, sorter=order), len(keys) - 1)]
+    return np.where(keys[at] == wanted, at, -1)
+
+
+def differences(given: Curve, stored: Curve) -> list[str]:
+    """What the caller's queries show that stored rows, taken as queries, do not; in words."""
+    told = []
+    for target in (0.95, 0.99):
+        asked, level = given.choose(target), stored.choose(target)
+        if level is None:
+            continue
+        affordable = [one for one in given.levels if one.cost_us <= level.cost_us * 1.001]
+        same = affordable[-1] if affordable else None
+        if same is not None and same.high < level.low:
+            more = "an exact scan" if asked is None else f"{asked.cost_us / level.cost_us:.1f} times the work"
+            told.append(
+                f"queries are harder than stored rows: the effort that gives stored rows a recall of "
+                f"{level.recall:.3f} gives the queries {same.recall:.3f}; "
+                f"for {target:g} they need {more}"
+            )
+    return told

@@ -1,0 +1,68 @@
+"""The methods of `Store` around recall; they check and delegate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrlstore import arguments, calibrate
+from mrlstore.batch import check_namespace
+from mrlstore.calibrate import Calibrated
+from mrlstore.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from mrlstore.store import Store
+
+
+class RecallTools:
+    """Measuring recall on the store's own data, and choosing by it."""
+
+    def calibrate(
+        self,
+        queries: Any = None,
+        k: int | Iterable[int] = 10,
+        *,
+        namespace: str = "",
+        count: int = calibrate.QUERIES,
+    ) -> Calibrated:
+        """Learn how much effort gives which recall on this store, and keep it for `query(target_recall=...)`.
+
+        Runs by itself when a store is first indexed, with stored rows as queries, and again when a fifth of
+        the rows have changed. Calling it pays where you have real queries, or ask for another k.
+
+        Args:
+            queries: numbers [q, dim], a few hundred of those that will be asked; None takes stored rows, each
+                left out of its own answer.
+            k: one, or several, 1 to 1,000.
+            namespace: which one the queries are for; stored rows come from the largest.
+            count: how many stored rows to take.
+
+        Returns:
+            The curves, durable; what the queries show that stored rows do not is in `.warnings`.
+
+        Raises:
+            InvalidInput: arguments are wrong, the store is read only or has no vectors.
+        """
+        store = cast("Store", self)
+        core = store._writable()
+        given = k if isinstance(k, Iterable) else (k,)
+        ks = sorted({arguments.check_count(one, "k", 1, 1_000) for one in given})
+        if not ks:
+            raise InvalidInput("k: give at least one")
+        arguments.check_count(count, "count", 10, 100_000)
+        dim = core.snapshots.latest().dim
+        if dim is None:
+            raise InvalidInput("calibrate: the store has no vectors yet")
+        units = None if queries is None else check_queries(queries, dim)
+        return calibrate.calibrate(core, units, ks, namespace=check_namespace(namespace), count=count)
+
+
+def check_queries(queries: Any, dim: int) -> NDArray[np.float32]:
+    """At least two query vectors, float32 [q, dim], of unit length."""
+    units = arguments.check_query_vectors(queries, dim, "queries")
+    if len(units) < 2:
+        raise InvalidInput("queries: give at least two, better a few hundred")
+    return units
