@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from mrlstore.cli import care, failures, read, show, write
+from mrlstore.cli import care, embed, failures, read, show, write
 from mrlstore.cli.demo import command as demo
 from mrlstore.version import __version__
 
@@ -23,6 +23,7 @@ Examples:
   mrlstore create papers.mrl --dim 3072
   mrlstore import papers.mrl rows.jsonl
   mrlstore import papers.mrl rows.jsonl --vectors rows.npy
+  mrlstore add    papers.mrl papers/ --embedder gemini
   mrlstore query  papers.mrl --id paper-17 -k 5
   mrlstore query  papers.mrl --vector question.npy --where '{{"year": {{"$gte": 2020}}}}'
   mrlstore get    papers.mrl paper-17
@@ -49,6 +50,8 @@ def app() -> None:
 for _command in (
     write.create,
     write.import_,
+    embed.add,
+    embed.re_embed_,
     read.query,
     read.get,
     read.count,

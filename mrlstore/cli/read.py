@@ -18,6 +18,7 @@ from rich.text import Text
 import mrlstore
 from mrlstore import group
 from mrlstore.cli import failures, output
+from mrlstore.cli.embedders import embedder_options, open_embedder
 from mrlstore.cli.options import json_option, namespace_option, store_argument, where_option
 from mrlstore.cli.rows import read_vector
 from mrlstore.types import Include, Record, Result
@@ -28,12 +29,7 @@ from mrlstore.types import Include, Record, Result
 @click.option("--id", "row_id", metavar="ID", help="Rows like this one.")
 @click.option("--vector", metavar="FILE|JSON", help="The question: a .npy file, or a JSON list of numbers.")
 @click.option("--text", help="The question in words; needs --embedder.")
-@click.option(
-    "--embedder",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    metavar="FILE",
-    help="A saved local embedder for --text.",
-)
+@embedder_options
 @click.option("-k", default=10, show_default=True, metavar="N", help="How many hits.")
 @where_option
 @namespace_option
@@ -49,7 +45,9 @@ def query(
     row_id: str | None,
     vector: str | None,
     text: str | None,
-    embedder: Path | None,
+    name: str | None,
+    task: str,
+    cache: Path | None,
     as_json: bool,
     explain: bool,
     **options: Any,
@@ -64,16 +62,19 @@ def query(
       mrlstore query papers.mrl --vector question.npy --where '{"year": {"$gte": 2020}}'
       mrlstore query papers.mrl --vector '[0.1, 0.7, -0.2]' --exact --json
       mrlstore query docs.mrl --text "how to parse a date" --embedder docs.lsa.npz
+      mrlstore query docs.mrl --text "how to parse a date" --embedder gemini
     """
-    question = _question(row_id, vector, text, embedder)
+    question = _question(row_id, vector, text, name)
+    embedder = open_embedder(name, store, task, cache) if name is not None else None
     where, namespace = options.pop("where"), options.pop("namespace")
     started = time.perf_counter()
-    with mrlstore.open(store, mode="r") as opened:
+    with mrlstore.open(store, mode="r", embedder=embedder) as opened:
         group.warm()  # so that the time told is the query's, without the one-off start of the kernels
         ready = time.perf_counter()
         result = opened.query(
             question,
             id=row_id,
+            text=text,
             where=where,
             namespace=namespace,
             include=("metadata", "document"),
@@ -93,16 +94,12 @@ def query(
 
 
 def _question(
-    row_id: str | None, vector: str | None, text: str | None, embedder: Path | None
+    row_id: str | None, vector: str | None, text: str | None, embedder: str | None
 ) -> NDArray[np.float32] | None:
     if sum(given is not None for given in (row_id, vector, text)) != 1:
         raise click.UsageError("give one of --id, --vector and --text")
     if (text is None) != (embedder is None):
         raise click.UsageError("--text and --embedder go together")
-    if text is not None and embedder is not None:
-        from mrlstore.embedders.local import LocalEmbedder
-
-        return LocalEmbedder.load(embedder).embed_query(text)
     return read_vector(vector) if vector is not None else None
 
 
@@ -182,9 +179,7 @@ def _print_record(record: Record) -> None:
 @namespace_option
 @click.option("--all", "everywhere", is_flag=True, help="In all namespaces.")
 @json_option
-def count(
-    store: Path, where: dict[str, Any] | None, namespace: str, everywhere: bool, as_json: bool
-) -> None:
+def count(store: Path, where: dict[str, Any] | None, namespace: str, everywhere: bool, as_json: bool) -> None:
     """Count rows, all or those that match a filter.
 
     \b
