@@ -138,7 +138,7 @@ class Contains(Leaf):
 
 @dataclass(frozen=True)
 class Range(Leaf):
-    """$gt, $gte, $lt, $lte: a value of the operand's type, or any such member of a list, in that order."""
+    """$gt, $gte, $lt, $lte: a value of the operand's type in that order; a list is of another type."""
 
     op: Ordering
     operand: int | float | str
@@ -181,11 +181,7 @@ def _holds(leaf: Leaf, value: Any) -> bool:
             return any(tag(member) in leaf.wanted for member in members if tag(member) is not None)
         case Range(_, op, operand):
             kind = (str,) if isinstance(operand, str) else (int, float)
-            compare = COMPARE[op]
-            return any(
-                isinstance(member, kind) and not isinstance(member, bool) and compare(member, operand)
-                for member in members
-            )
+            return isinstance(value, kind) and not isinstance(value, bool) and COMPARE[op](value, operand)
         case Contains(_, wanted):
             if isinstance(value, str):
                 return isinstance(wanted, str) and wanted in value

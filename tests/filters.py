@@ -74,7 +74,7 @@ def accepts(operator: str, operand: Any, present: bool, value: Any) -> bool:
         among = [one in tokens(value) for one in wanted]
         return isinstance(value, list) and (all(among) if operator == "$all" else any(among))
     kind, limit = token(operand)
-    same = [content for other, content in tokens(value) if other == kind]
+    same = [content for other, content in tokens(value) if other == kind and not isinstance(value, list)]
     if operator in ("$gt", "$gte"):
         return any(content > limit or (operator == "$gte" and content == limit) for content in same)
     return any(content < limit or (operator == "$lte" and content == limit) for content in same)

@@ -217,8 +217,7 @@ def _test(leaf: Leaf, field: Field, codes: NDArray[Any]) -> _Test:
             same, odd = equal_to(field, values), any(map(is_odd, values))
             return _Test(same, same, odd, odd)
         case Range(_, op, operand):
-            same = ordered(field, op, operand)
-            return _Test(same, same, True, True)
+            return _Test(ordered(field, op, operand), [], ask_scalars=True)
         case Contains(_, str(value)):
             return _Test(containing(field, value, codes), equal_to(field, (value,)), True, is_odd(value))
         case Contains(_, value):
