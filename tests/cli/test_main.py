@@ -111,7 +111,7 @@ def test_a_folder_that_is_no_store(tmp_path: Path, run: Run) -> None:
     assert (tmp_path / "folder" / "file").read_text() == "mine"
 
 
-@pytest.mark.parametrize("name", sorted(set(app.commands) - {"create", "import", "demo"}))
+@pytest.mark.parametrize("name", sorted(set(app.commands) - {"create", "import", "demo", "add", "re-embed"}))
 def test_every_command_prints_one_json_value(name: str, filled: Path, tmp_path: Path, run: Run) -> None:
     more = {"query": ["--id", "row-1"], "get": ["row-1"], "backup": [str(tmp_path / "copy.mrl")]}
     done = run(name, filled, *more.get(name, []), "--json")
