@@ -87,7 +87,7 @@ def check_query_vectors(vectors: Any, dim: int | None, what: str) -> NDArray[np.
         if np.all((squares > _SMALL) & (squares < _LARGE)):
             return np.ascontiguousarray(matrix)
     wide = matrix.astype(np.float64)
-    return (wide / check_lengths(wide, what)[:, None]).astype(np.float32)
+    return np.asarray(wide / check_lengths(wide, what)[:, None], dtype=np.float32)
 
 
 def check_query_vector(vector: Any, dim: int | None) -> NDArray[np.float32]:

@@ -381,7 +381,11 @@ def _write_columns(core: Core, keys: NDArray[np.int64], work: Work) -> NewPart:
                 found = {row.key: row.metadata for row in rows.by_key(connection, wanted)}
             yield from (found.get(key) for key in wanted)
 
-    arrays = {"columns": build_columns(texts(), len(keys))}
+    def poll() -> None:
+        if work.should_stop():
+            raise graph.Interrupted
+
+    arrays = {"columns": build_columns(texts(), len(keys), poll=poll)}
     return write_part(
         core.files, core.parts, "columns", len(keys), arrays, store_uuid=core.settings.store_uuid
     )
