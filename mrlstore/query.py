@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,6 +16,7 @@ from mrlstore.catalogue import rows, settings
 from mrlstore.catalogue.connection import Connection
 from mrlstore.core import Core
 from mrlstore.errors import CorruptStore
+from mrlstore.explain import explain
 from mrlstore.search import Answer, Request, search
 from mrlstore.snapshot import Snapshot, SnapshotMoved
 from mrlstore.types import Hit, Plan, Result
@@ -125,12 +127,20 @@ def _run(
         with core.catalogue.read() as own:
             return fetch_metadata(own, keys, snapshot.generation)
 
+    started = 0.0
+    if request.watch is not None:
+        request.watch.clear()  # of a try that came to nothing
+        started = time.perf_counter()
     found = search(snapshot, request, fetch)
+    searched = time.perf_counter() if request.watch is not None else 0.0
     count = len(found.scores)
     if wanted.min_score is not None:
         count = int(np.count_nonzero(found.scores >= wanted.min_score))
     hits = _hits(core, snapshot, found, count, wanted, connection)
-    return Result(hits, _plan(snapshot, request, found))
+    plan = _plan(snapshot, request, found)
+    if request.watch is not None:
+        plan = replace(plan, explanation=explain(request, found, hits, started, searched))
+    return Result(hits, plan)
 
 
 def _plan(snapshot: Snapshot, request: Request, found: Answer) -> Plan:

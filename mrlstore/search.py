@@ -29,6 +29,7 @@ class Watched:
     """What explain=True sees of one group. Times in seconds of time.perf_counter()."""
 
     group: Group
+    start: int  # where the group begins in its segment
     allowed: int
     started: float
     listed: NDArray[np.int64] | None = None  # the shortlist, by code score; None for an exact scan
@@ -46,6 +47,11 @@ class Watch:
 
     groups: list[Watched] = field(default_factory=list)
     filter_s: float = 0.0
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.groups.clear()
+        self.filter_s = 0.0
 
 
 @dataclass(frozen=True)
@@ -122,7 +128,7 @@ def search(snapshot: Snapshot, request: Request, fetch: Fetch) -> Answer:
         matching += count
         if count:
             if request.watch is not None:
-                found, how = _search_watched(tail.group(), request, allowed, count, request.watch)
+                found, how = _search_watched(tail.group(), 0, request, allowed, count, request.watch)
             else:
                 found, how = search_group(tail.group(), request, allowed, count)
             shares.append(_Share(tail, 0, tail.keys, found))
@@ -145,7 +151,7 @@ def _search_span(
     """Search a segment's group; where the last re-rank had to wait for the disk, announce the rows first."""
     advise = partial(segment.announce, span.start) if segment.heat.cold else None
     if request.watch is not None:
-        return _search_watched(span.group, request, allowed, count, request.watch, advise)
+        return _search_watched(span.group, span.start, request, allowed, count, request.watch, advise)
     started = time.perf_counter()
     found, how = search_group(span.group, request, allowed, count, advise)
     if how != "exact":
@@ -174,6 +180,7 @@ def search_group(
 
 def _search_watched(
     group: Group,
+    start: int,
     request: Request,
     allowed: NDArray[np.bool_] | None,
     count: int,
@@ -181,7 +188,7 @@ def _search_watched(
     advise: Advise | None = None,
 ) -> tuple[Found, plan.Way]:
     """The same search, its two stages apart and timed."""
-    seen = Watched(group, count, time.perf_counter())
+    seen = Watched(group, start, count, time.perf_counter())
 
     def between(rows: NDArray[np.int64]) -> None:
         seen.listed_at = time.perf_counter()

@@ -81,6 +81,35 @@ class Expected:
 
 
 @dataclass(frozen=True)
+class HitRanks:
+    """Where a hit stood by its prefix, and where by its whole vector. Ranks begin at 1."""
+
+    id: str
+    rank: int  # by the whole vector: its place in the answer
+    score: float
+    prefix_rank: int | None  # among the rows of all shortlists; None where no shortlist was made
+    prefix_score: float  # cosine of the prefix
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What `query(explain=True)` tells of one query."""
+
+    hits: tuple[HitRanks, ...]
+    from_beyond_k: int  # hits that are not among the best k by prefix: what the re-rank brought
+    kth_score: float | None  # of the last hit
+    hidden_score: float | None  # ESTIMATE of the best score a row beyond the shortlist's edge could have
+    margin: float | None  # kth_score - hidden_score; below zero something may have been missed
+    warnings: tuple[str, ...]
+    visited: int  # rows whose code was scored
+    reranked: int  # rows scored in full
+    absent_pages: int | None  # pages of shortlisted rows that were not in memory; None where unknown
+    microseconds: Mapping[str, float]  # by stage: filter, first stage, re-rank, hydrate, other
+    matching: int | None  # rows that pass the filter
+    ways: tuple[str, ...]  # how each segment was searched
+
+
+@dataclass(frozen=True)
 class Plan:
     """What a query did: one entry for each segment, and the generation it saw."""
 
@@ -92,6 +121,7 @@ class Plan:
     target: float | None = None  # the recall that the effort was chosen for
     expected: Expected | None = None  # None where nothing was calibrated, or ef or shortlist was given
     remark: str = ""  # what the caller should know of the choice, in words
+    explanation: Explanation | None = None  # with explain=True
 
     @property
     def visited(self) -> int:
