@@ -167,6 +167,9 @@ class Work:
                 self._error = self._error or error
             while under_way:
                 self._finish(*under_way.popleft())
+        except BaseException:
+            getattr(self._embedder, "cancel", lambda: None)()  # nobody waits for what is under way
+            raise
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
         if self._error is not None:
@@ -180,10 +183,13 @@ class Work:
         records = {record.id: record for record in found}
         for row in window.rows.values():
             record = records.get(row.id)
-            if record is None or not row.is_stored_as(record):
+            if record is None:
                 window.fresh.append(row)
+            elif not row.is_stored_as(record):
+                window.fresh.append(row.with_metadata_of(record))
             elif changes := row.changes(record):
                 window.changes[row.id] = changes
+        window.rows.update((row.id, row) for row in window.fresh)
         make_batch(  # what the store would refuse is refused before it is paid for
             [row.id for row in window.fresh],
             None,

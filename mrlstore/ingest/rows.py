@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from mrlstore.embedders.content import Content, Media
@@ -47,6 +47,13 @@ class Row:
     def stored_metadata(self) -> dict[str, Any] | None:
         """The metadata of a new row: the caller's and ours."""
         return {**(self.metadata or {}), **self.own} or None
+
+    def with_metadata_of(self, record: Record) -> Row:
+        """This row with the caller's metadata of an earlier content, where none are given now."""
+        if self.metadata is not None or record.metadata is None:
+            return self
+        kept = {name: value for name, value in record.metadata.items() if name not in (DIGEST, CHUNK)}
+        return replace(self, metadata=kept)
 
     def is_stored_as(self, record: Record) -> bool:
         """Whether a record is of the same content, and has its vector."""

@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +17,7 @@ import numpy as np
 import pytest
 
 from mrlstore.embedders.content import Image
-from mrlstore.embedders.gemini import MODELS
+from mrlstore.embedders.gemini import MODELS, GeminiEmbedder
 from mrlstore.embedders.local import LocalEmbedder
 from mrlstore.errors import InvalidInput, LimitExceeded
 from mrlstore.ingest import IngestError, Split, digest_of, ingest, re_embed
@@ -82,6 +84,17 @@ def test_new_metadata_costs_nothing(target: Any, gemini: Any, google: Google) ->
     done = ingest(target, gemini, ["a", "b", "c"], ["1", "2", "3"], [{"x": 5}, {"x": 1}, None])
     assert google.calls == [] and (done.embedded, done.skipped, done.updated) == (0, 3, 1)
     assert [r.metadata for r in target.get(["1", "2", "3"])] == [{"x": 5}, {"x": 1}, {"x": 1}]
+
+
+def test_without_metadata_those_of_the_earlier_content_stay(target: Any, gemini: Any) -> None:
+    contents = ["a", Image(png(1)), "word " * 100]
+    ingest(target, gemini, contents[:2], ["1", "2"], [{"x": 1}, {"x": 2}])
+    ingest(target, gemini, contents[2:], ["3"], [{"x": 3}], split=Split(50, 5))
+    ingest(target, gemini, ["b", Image(png(2))], ["1", "2"])
+    ingest(target, gemini, ["other " * 100], ["3"], split=Split(50, 5))
+    one, two, three = (record.metadata for record in target.get(["1", "2", "3#0"]))
+    assert one == {"x": 1} and two == {"x": 2, "_digest": digest_of(Image(png(2)))}
+    assert three["x"] == 3 and target.get(["3#0"])[0].document.startswith("other")
 
 
 def test_a_row_without_a_vector_is_embedded(target: Any, gemini: Any) -> None:
@@ -278,6 +291,26 @@ def test_an_interrupt_leaves_at_once(target: Any, gemini: Any, google: Google) -
     with pytest.raises(KeyboardInterrupt):
         ingest(target, gemini, [f"text {i}" for i in range(2000)], progress=stop)
     assert len(target) == 100 and len(google.calls) <= 5
+
+
+def test_an_interrupt_does_not_wait_for_a_long_pause(target: Any, client: Any, google: Google) -> None:
+    """Real time: the server asks all but the first window to wait for two minutes."""
+    wait = refused(429, "m", "RESOURCE_EXHAUSTED", retry_after="120")
+    google.decide = lambda call: None if ["title: none | text: text 0"] in call.contents else wait
+
+    def stop(progress: Progress) -> None:
+        while len(google.calls) < 3:
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+
+    real = GeminiEmbedder(SHORT, client=client(), concurrency=3)
+    with pytest.raises(KeyboardInterrupt):
+        ingest(target, real, [f"text {i}" for i in range(2000)], progress=stop)
+    for thread in threading.enumerate():
+        if thread.name.startswith("mrlstore-ingest"):
+            thread.join(20)
+            assert not thread.is_alive()
+    assert len(target) == 100
 
 
 # Embedding anew

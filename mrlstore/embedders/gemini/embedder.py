@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -97,6 +97,8 @@ class GeminiEmbedder:
         options = _client_options(api_key, project, location)
         self.client = Client(client, options, timeout_s, retry or Retry(), self._limiter, clock)
         self._gate = threading.Semaphore(concurrency)
+        self._under_way: set[threading.Event] = set()  # what stops each call for documents
+        self._lock = threading.Lock()
         self._threads: ThreadPoolExecutor | None = None
         after_fork(self, GeminiEmbedder._renew)
 
@@ -166,6 +168,12 @@ class GeminiEmbedder:
             for i, content in enumerate(contents)
         ]
 
+    def cancel(self) -> None:
+        """Let all calls for documents that are under way, in any thread, send nothing more and fail."""
+        with self._lock:
+            for stop in self._under_way:
+                stop.set()
+
     def finish(self, vector: Vectors) -> Vectors:
         """Cut a full vector to `dim` and give it length 1: float32 [dim]."""
         cut = vector[: self.dim].astype(np.float64)
@@ -198,13 +206,25 @@ class GeminiEmbedder:
         if self._count_tokens and self.model.tokens is not None:
             count_exactly(means, items, self.model.tokens, stop)
         run = Run(means, items, stop)
-        run.execute()
+        with self._cancelable(side, stop):
+            run.execute()
         if run.failed:
             raise self._error(run)
         return np.stack([self.finish(run.vectors[item.number]) for item in items])
 
+    @contextmanager
+    def _cancelable(self, side: Side, stop: threading.Event) -> Iterator[None]:
+        with self._lock:
+            self._under_way.update([stop] if side == "document" else [])
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._under_way.discard(stop)
+
     def _renew(self) -> None:
         leave(self._threads)
+        self._lock, self._under_way = threading.Lock(), set()
         self._gate, self._threads = threading.Semaphore(self.concurrency), None
 
     def _means(self, side: Side) -> Means:
