@@ -296,7 +296,15 @@ def test_an_interrupt_leaves_at_once(target: Any, gemini: Any, google: Google) -
 def test_an_interrupt_does_not_wait_for_a_long_pause(target: Any, client: Any, google: Google) -> None:
     """Real time: the server asks all but the first window to wait for two minutes."""
     wait = refused(429, "m", "RESOURCE_EXHAUSTED", retry_after="120")
-    google.decide = lambda call: None if ["title: none | text: text 0"] in call.contents else wait
+    first = threading.Event()
+
+    def decide(call: Call) -> Answer | None:
+        if ["title: none | text: text 0"] in call.contents:
+            first.set()
+            return None
+        return wait if first.wait(20) else None
+
+    google.decide = decide
 
     def stop(progress: Progress) -> None:
         while len(google.calls) < 3:
