@@ -40,7 +40,7 @@ def optimize(store: Path, timeout_s: float | None, threads: int | None, as_json:
         output.print_json({"seconds": seconds, "before": asdict(before), "after": asdict(after)})
         return
     out = output.console()
-    out.print(f"Optimized {store} in {seconds:.1f} s", style="bold")
+    out.print(f"Optimized {store} in {seconds:.1f} s", style="bold", soft_wrap=True)
     table = output.facts_table()
     for name, old, new in (
         ("rows in a graph", before.indexed_rows, after.indexed_rows),
@@ -81,9 +81,10 @@ def verify(store: Path, as_json: bool) -> int:
         f"{output.bytes_text(report.bytes_checked)} in {seconds:.1f} s"
     )
     if report.ok:
-        out.print(f"✓ {store} is sound: {checked}")
+        out.print(f"✓ {store} is sound: {checked}", soft_wrap=True)
         return code
-    out.print(f"✗ {store} has {output.count_text(len(report.problems), 'problem')}: {checked}", style="red")
+    found = output.count_text(len(report.problems), "problem")
+    out.print(f"✗ {store} has {found}: {checked}", style="red", soft_wrap=True)
     _print_problems(report, out)
     return code
 
@@ -112,18 +113,21 @@ def repair(store: Path, timeout_s: float | None, as_json: bool) -> int:
         output.print_json({**asdict(repaired), "seconds": seconds})
         return code
     out = output.console()
-    out.print(f"Mended {output.count_text(repaired.segments, 'segment')} of {store} in {seconds:.1f} s")
+    mended = output.count_text(repaired.segments, "segment")
+    out.print(f"Mended {mended} of {store} in {seconds:.1f} s", soft_wrap=True)
     for namespace, row_id in repaired.lost:
-        out.print(f"lost the vector of {row_id}" + (f" in namespace {namespace}" if namespace else ""))
+        inside = f" in namespace {namespace}" if namespace else ""
+        out.print(f"lost the vector of {row_id}{inside}", soft_wrap=True)
     for place in repaired.set_aside:
-        out.print(f"set aside {place}")
+        out.print(f"set aside {place}", soft_wrap=True)
     _print_problems(repaired.report, out)
     return code
 
 
 def _print_problems(report: Report, out: Console) -> None:
     for problem in report.problems:
-        out.print(f"\n{problem.path}\n  {problem.what}\n  remedy: {problem.remedy}")
+        text = f"\n{problem.path}\n  {problem.what}\n  remedy: {problem.remedy}"
+        out.print(text, soft_wrap=True)  # paths stay whole
 
 
 @click.command()
@@ -150,5 +154,5 @@ def backup(store: Path, destination: Path, as_json: bool) -> None:
         output.print_json({"destination": str(destination), "rows": rows, "seconds": seconds})
         return
     output.console().print(
-        f"Backed up {output.count_text(rows, 'row')} to {destination} in {seconds:.1f} s"
+        f"Backed up {output.count_text(rows, 'row')} to {destination} in {seconds:.1f} s", soft_wrap=True
     )

@@ -153,13 +153,13 @@ def get(store: Path, ids: tuple[str, ...], namespace: str, with_vector: bool, as
         for record in records:
             _print_record(record)
         if missing:
-            output.errors().print(f"mrlstore: not there: {', '.join(missing)}")
+            output.errors().print(f"mrlstore: not there: {', '.join(missing)}", soft_wrap=True)
     return failures.ABSENT if missing else failures.DONE
 
 
 def _print_record(record: Record) -> None:
     out = output.console()
-    out.print(record.id, style="bold")
+    out.print(record.id, style="bold", soft_wrap=True)
     table = output.facts_table()
     for key, value in (record.metadata or {}).items():
         table.add_row(key, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
@@ -169,7 +169,7 @@ def _print_record(record: Record) -> None:
     if table.row_count:
         out.print(table)
     if record.document:
-        out.print(record.document)
+        out.print(record.document, soft_wrap=True)
     out.print()
 
 

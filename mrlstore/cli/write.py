@@ -54,7 +54,7 @@ def create(
         output.print_json(asdict(stats))
         return
     length = f"{stats.dim:,} dims" if stats.dim else "the length of the first vectors"
-    output.console().print(f"Created {store} for vectors of {length}")
+    output.console().print(f"Created {store} for vectors of {length}", soft_wrap=True)
 
 
 @dataclass
@@ -192,10 +192,11 @@ def _tell(outcome: Outcome, store: Path, there: int, seconds: float, as_json: bo
     skipped = f", {outcome.skipped:,} skipped" if outcome.skipped else ""
     output.console().print(
         f"Imported {output.count_text(outcome.written, 'row')}{skipped} in {seconds:.1f} s; "
-        f"{store} has {output.count_text(there, 'row')}"
+        f"{store} has {output.count_text(there, 'row')}",
+        soft_wrap=True,
     )
     errors = output.errors()
     for refusal in outcome.refusals[:SHOWN]:
-        errors.print(f"refused {refusal.place}: {refusal.why}")
+        errors.print(f"refused {refusal.place}: {refusal.why}", soft_wrap=True)
     if len(outcome.refusals) > SHOWN:
         errors.print(f"refused {len(outcome.refusals) - SHOWN:,} more; --json tells all")
