@@ -27,6 +27,13 @@ def check_target(value: object) -> float | None:
     return float(value)  # type: ignore[arg-type]
 
 
+def check_share(value: object, name: str) -> float:
+    """A number from 0 to 1."""
+    if not _is_finite(value) or not 0 <= value <= 1:  # type: ignore[operator]
+        raise InvalidInput(f"{name}: expected a number from 0 to 1, got {value!r:.40}")
+    return float(value)  # type: ignore[arg-type]
+
+
 def check_path(path: object) -> Path:
     """A path to a store, made absolute, so that a later chdir does not matter."""
     import os

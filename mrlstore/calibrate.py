@@ -8,6 +8,7 @@ The curves go into the catalogue, for each k and class of filters; `curves` choo
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,13 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrlstore import graph, intervals, truth
-from mrlstore.catalogue import calibrations, settings
+from mrlstore.catalogue import calibrations
 from mrlstore.core import Core
-from mrlstore.curves import Curve, Level
+from mrlstore.curves import DEFAULT_TARGET, Curve, Level
 from mrlstore.group import Group, Query, prepare
 from mrlstore.plan import Effort
 from mrlstore.search import Request, search_group
 from mrlstore.snapshot import Snapshot
+
+log = logging.getLogger("mrlstore")
 
 QUERIES: Final = 200  # of a calibration that runs by itself
 FEWEST: Final = 64
@@ -104,8 +107,7 @@ def calibrate(
     """
     started = time.perf_counter()
     snapshot = core.snapshots.latest()
-    with core.catalogue.read() as connection:
-        mark = settings.get_int(connection, "next_key")
+    mark = _newest(snapshot) + 1
     if queries is not None:
         groups = [Probes(namespace, queries, np.full(len(queries), -1, dtype=np.int64))]
     else:
@@ -120,6 +122,7 @@ def calibrate(
         )
         truth_s += more_s
         warnings = tuple(differences(curves[0], compared[0])) if compared else ()
+    warnings += tuple(shortfalls(curves))
     if curves:
         save(core, curves)
     asked = sum(len(group.vectors) for group in groups)
@@ -142,7 +145,10 @@ def refresh(core: Core, should_stop: Callable[[], bool]) -> Calibrated | None:
         return None
     ks = sorted({curve.k for curve in snapshot.calibration.curves} | {DEFAULT_K})
     count = min(max(snapshot.rows() // 50, FEWEST), QUERIES)  # a small store does not pay for a large one
-    return calibrate(core, None, ks, count=count, should_stop=should_stop)
+    learned = calibrate(core, None, ks, count=count, should_stop=should_stop)
+    for words in learned.warnings:
+        log.warning("%s: %s", core.path, words)
+    return learned
 
 
 def due(snapshot: Snapshot) -> bool:
@@ -163,8 +169,17 @@ def changed_share(snapshot: Snapshot, curve: Curve) -> float:
         new += int(np.count_nonzero(fresh if part.live is None else fresh & part.live))
     if snapshot.tail is not None:
         new += int(np.count_nonzero((snapshot.tail.keys >= curve.mark) & snapshot.tail.live))
+    new = max(new, now - curve.rows)
     gone = curve.rows - (now - new)
     return max(new / max(now, 1), gone / max(curve.rows, 1))
+
+
+def _newest(snapshot: Snapshot) -> int:
+    """The greatest row key; later rows have greater ones, but for a few of other processes' reserves."""
+    held = [int(part.segment.keys.max()) for part in snapshot.segments if part.segment.rows]
+    if snapshot.tail is not None and snapshot.tail.length:
+        held.append(int(snapshot.tail.keys.max()))
+    return max(held, default=0)
 
 
 def sample(snapshot: Snapshot, count: int) -> list[Probes]:
@@ -278,7 +293,7 @@ def _levels(
     if max(level.recall for level in tried) < _ENOUGH:
         longest = min(_LONGEST, rows)
         tried += _read(snapshot, run(Effort("calibration", longest, longest, "scan")), "scan", longest, k)
-    return _frontier([level for level in tried if level.cost_us < whole.cost_us] + [whole])
+    return (*_frontier([level for level in tried if level.cost_us < whole.cost_us]), whole)
 
 
 def _ladder(k: int, rows: int) -> list[int]:
@@ -427,6 +442,21 @@ def _find(wanted: NDArray[np.int64], keys: NDArray[np.int64]) -> NDArray[np.int6
     order = np.argsort(keys, kind="stable")
     at = order[np.minimum(np.searchsorted(keys, wanted, sorter=order), len(keys) - 1)]
     return np.where(keys[at] == wanted, at, -1)
+
+
+def shortfalls(curves: Iterable[Curve]) -> list[str]:
+    """What no walk reaches on these data; in words."""
+    told = []
+    for curve in curves:
+        level = curve.choose(DEFAULT_TARGET)
+        if curve.name == "all" and (level is None or level.way == "scan"):
+            best = max((one.recall for one in curve.levels if one.way == "walk"), default=0.0)
+            way = "every row in full" if level is None else "the codes of all rows"
+            told.append(
+                f"the first {curve.prefix_dim} dims say too little about these vectors: walks reach a "
+                f"recall@{curve.k} of {best:.3f} at the most; for {DEFAULT_TARGET:g} queries scan {way}"
+            )
+    return told
 
 
 def differences(given: Curve, stored: Curve) -> list[str]:

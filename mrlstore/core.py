@@ -7,12 +7,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mrlstore.catalogue import Catalogue
 from mrlstore.errors import MrlStoreError, StorePoisoned
 from mrlstore.files import Files, storage_error
 from mrlstore.snapshot import Snapshots
 from mrlstore.types import Settings
+
+if TYPE_CHECKING:
+    from mrlstore.audit import Audit
 
 CATALOGUE, LOCK, PARTS = "catalogue.db", "LOCK", "parts"
 _KEY_RANGE = 4_096
@@ -27,6 +31,7 @@ class Core:
     catalogue: Catalogue
     snapshots: Snapshots
     threads: int
+    audit: Audit | None = None
     _key_lock: threading.Lock = field(default_factory=threading.Lock)
     _next_key: int = 0
     _keys_left: int = 0
@@ -64,6 +69,10 @@ class Core:
             raise
         except OSError as error:
             raise storage_error(error, doing) from error
+        except RuntimeError as error:
+            if "new thread" in str(error):
+                raise MemoryError(f"{doing}: no memory for another thread") from error
+            raise
 
 
 def open_core(path: Path, files: Files, *, read_only: bool, threads: int) -> Core:

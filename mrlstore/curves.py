@@ -21,6 +21,7 @@ CLASSES: Final = (*plan.SELECTIVITY, plan.FEW)
 VERSION: Final = 1
 _EXACT_ABOVE = 0.9995  # a target beyond this is met by an exact scan alone
 _SCANNED = "no walk reached the target: the codes of all rows are scanned"
+_CHEAPER = "a scan of all codes is cheaper here than a walk"
 _NOT_YET = "not calibrated: call calibrate(), or optimize() once there are enough rows for a graph"
 
 
@@ -130,7 +131,8 @@ def _effort(name: str, curve: Curve, k: int, target: float) -> Effort:
     more = max(1.0, k / curve.k)
     remark = f"measured at k = {curve.k}, the effort raised in proportion" if k > curve.k else ""
     if level.way == "scan":
-        remark = "; ".join(filter(None, (remark, _SCANNED)))
+        walks = any(one.way == "walk" and one.recall - one.error >= target for one in curve.levels)
+        remark = "; ".join(filter(None, (remark, _CHEAPER if walks else _SCANNED)))
     least = 2 * k if k > curve.k else k  # what was not measured is given some room
     shortlist = min(max(least, int(level.shortlist * more)), LIMITS.k)
     ef = min(max(shortlist, int(level.ef * more)), LIMITS.k)

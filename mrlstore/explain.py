@@ -1,7 +1,7 @@
 """explain=True: what the re-rank changed, how close the shortlist's edge was, and where the time went.
 
-Everything here happens after the answer is found. Ranks by prefix are counted among the rows of the shortlists,
-with exact cosines of the prefix, not with the codes that chose them.
+Everything here happens after the answer is found. Ranks by prefix are counted among the rows of the
+shortlists, with exact cosines of the prefix, not with the codes that chose them.
 """
 
 from __future__ import annotations
@@ -84,8 +84,9 @@ def _score(seen: Watched, query: NDArray[np.float32]) -> _Listed:
 
 
 def _hidden(lists: Sequence[_Listed], request: Request) -> float | None:
-    """The best score that a row just beyond the edge of a shortlist could have: the trend of whole against
-    prefix cosine over the shortlisted rows, at the edge, and some deviations above.
+    """Estimate the best score that a row just beyond the edge of a shortlist could have.
+
+    The trend of whole against prefix cosine over the shortlisted rows, at the edge, some deviations above.
     """
     guesses = []
     for some in lists:

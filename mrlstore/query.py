@@ -132,6 +132,8 @@ def _run(
         request.watch.clear()  # of a try that came to nothing
         started = time.perf_counter()
     found = search(snapshot, request, fetch)
+    if core.audit is not None and not (request.exact or request.dim is not None):
+        core.audit.offer(snapshot, request, found, fetch)
     searched = time.perf_counter() if request.watch is not None else 0.0
     count = len(found.scores)
     if wanted.min_score is not None:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrlstore import arguments, calibrate
+from mrlstore.audit import Audit
 from mrlstore.batch import check_namespace
 from mrlstore.calibrate import Calibrated
 from mrlstore.errors import InvalidInput
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 class RecallTools:
     """Measuring recall on the store's own data, and choosing by it."""
+
+    _auditing: tuple[float, float, int, float] | None = None  # rate, floor, window, cost
 
     def calibrate(
         self,
@@ -58,6 +61,40 @@ class RecallTools:
             raise InvalidInput("calibrate: the store has no vectors yet")
         units = None if queries is None else check_queries(queries, dim)
         return calibrate.calibrate(core, units, ks, namespace=check_namespace(namespace), count=count)
+
+    def audit(
+        self, rate: float = 0.001, *, floor: float = 0.95, window: int = 1_000, cost: float = 0.05
+    ) -> None:
+        """Check a share of live queries against exact answers, in a background thread; results in `stats()`.
+
+        Args:
+            rate: the share of queries to check, from 0 (off) to 1.
+            floor: a recall; when the whole interval lies below it, a warning is logged (logger "mrlstore").
+            window: how many of the last checked queries count, for each k.
+            cost: the share of one core that the checks may take at most; queries beyond it are let go.
+
+        Exact queries are not checked. It is a setting of this object, not of the store on disk. Raises
+        InvalidInput when an argument is out of range.
+        """
+        store = cast("Store", self)
+        shares = [
+            arguments.check_share(value, name)
+            for value, name in ((rate, "rate"), (floor, "floor"), (cost, "cost"))
+        ]
+        if shares[2] == 0:
+            raise InvalidInput("cost: must be above 0")
+        core = store._core
+        before = core.audit
+        window = arguments.check_count(window, "window", 1, 1_000_000)
+        self._auditing = (shares[0], shares[1], window, shares[2]) if shares[0] else None
+        core.audit = self._new_audit()
+        if before is not None:
+            before.stop()
+
+    def _new_audit(self) -> Audit | None:
+        if self._auditing is None:
+            return None
+        return Audit(str(cast("Store", self).path), *self._auditing)
 
 
 def check_queries(queries: Any, dim: int) -> NDArray[np.float32]:

@@ -55,6 +55,7 @@ def _stats(core: Core, connection: Connection, snapshot: Snapshot) -> Stats:
         bytes_reclaimable=reclaimable,
         bytes_wal=wal,
         bytes_by_kind=sizes,
+        audit=() if core.audit is None else core.audit.figures(),
     )
 
 

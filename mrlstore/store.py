@@ -553,6 +553,7 @@ class Store(RecallTools, AsyncTwins):
             if self._opened is None:
                 core = open_core(self._path, self._files, read_only=self._mode == "r", threads=self._threads)
                 self._background = Background(core) if self._auto_maintain else None
+                core.audit = self._new_audit()  # a forked child goes on auditing
                 self._release = weakref.finalize(self, _shut, core, self._background)
                 self._opened = core
             return self._opened
@@ -659,6 +660,8 @@ os.register_at_fork(
 def _shut(core: Core, background: Background | None) -> None:
     if background is not None:
         background.stop()
+    if core.audit is not None:
+        core.audit.stop()
     core.catalogue.connections.close()
 
 

@@ -226,6 +226,18 @@ class Record:
 
 
 @dataclass(frozen=True)
+class Audited:
+    """What the audit saw of the last queries for one k: recall with its 95% Clopper-Pearson interval."""
+
+    k: int
+    queries: int
+    recall: float
+    low: float
+    high: float
+    let_go: int  # queries that were drawn, of any k, but not checked, to bound the cost
+
+
+@dataclass(frozen=True)
 class Stats:
     """The state of a store at one generation."""
 
@@ -246,6 +258,7 @@ class Stats:
     bytes_reclaimable: int  # an estimate of what optimize() gives back
     bytes_wal: int
     bytes_by_kind: Mapping[str, int]  # catalogue, base, index, columns, other
+    audit: tuple[Audited, ...] = ()  # one for each k, where `audit` is on in this process
 
 
 @dataclass(frozen=True)

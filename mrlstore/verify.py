@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrlstore import graph
-from mrlstore.catalogue import rows, segments, settings, tail
+from mrlstore.catalogue import calibrations, rows, segments, settings, tail
 from mrlstore.catalogue.connection import Connection
 from mrlstore.catalogue.segments import SegmentRow
 from mrlstore.columns import InvalidColumns, open_columns
@@ -93,6 +93,8 @@ def _check_catalogue(core: Core, connection: Connection, found: _Findings) -> in
         for name in ("floor_gen", "generation", "next_key"):
             settings.get_int(connection, name)
         settings.load(connection, path)
+        for words in calibrations.problems(connection):
+            found.add(path, words, "run calibrate(), or optimize(): it is measured anew")
     except (CorruptStore, apsw.Error) as error:
         words = error.reason if isinstance(error, CorruptStore) else f"SQLite: {error}"
         found.add(path, words, _CATALOGUE)

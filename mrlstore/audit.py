@@ -1,0 +1,133 @@
+"""The audit: a share of live queries is answered again exactly, in the background, and compared.
+
+Queries wait in a short queue with the snapshot that they were answered from, so that both answers are of the
+same generation; when the queue is full they are let go. After each exact answer the thread rests for as long
+as the cost share asks. Nothing is written to the store.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections import deque
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+
+from mrlstore import intervals
+from mrlstore.search import Answer, Request, search
+from mrlstore.segment import Fetch
+from mrlstore.snapshot import Snapshot, SnapshotMoved
+from mrlstore.types import Audited
+
+log = logging.getLogger("mrlstore")
+
+QUEUE: Final = 16
+TIE: Final = 2e-6  # scores this close are one
+WARN_EVERY_S: Final = 60.0
+_Waiting = tuple[Snapshot, Request, Answer, Fetch]
+
+
+class Audit:
+    """One audit of one open store. `offer` costs a random number for queries that are not taken."""
+
+    def __init__(self, name: str, rate: float, floor: float, window: int, cost: float) -> None:
+        self.name, self.rate, self.floor, self.window, self.cost = name, rate, floor, window, cost
+        self._queue: deque[_Waiting] = deque()
+        self._seen: dict[int, deque[tuple[int, int]]] = {}  # k -> (found, to be found) of each query
+        self._let_go = 0
+        self._lock = threading.Lock()
+        self._work = threading.Condition(self._lock)
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._busy = False
+        self._warned_at = -WARN_EVERY_S
+
+    def offer(self, snapshot: Snapshot, request: Request, found: Answer, fetch: Fetch) -> None:
+        """Maybe take this query and its answer."""
+        if self.rate < 1 and random.random() >= self.rate:
+            return
+        with self._work:
+            if len(self._queue) >= QUEUE or self._stopped.is_set():
+                self._let_go += 1
+                return
+            self._queue.append((snapshot, request, found, fetch))
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="mrlstore-audit", daemon=True)
+                self._thread.start()
+            self._work.notify_all()
+
+    def figures(self) -> tuple[Audited, ...]:
+        """Rolling recall for each k, with its interval."""
+        with self._lock:
+            seen = {k: list(pairs) for k, pairs in sorted(self._seen.items())}
+            let_go = self._let_go
+        return tuple(self._figure(k, pairs, let_go) for k, pairs in seen.items())
+
+    def wait(self, timeout_s: float) -> bool:
+        """Whether all queries taken so far are worked off within this time; skips the rests between them."""
+        deadline = time.monotonic() + timeout_s
+        with self._work:
+            while self._queue or self._busy:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return False
+                self._work.wait(left)
+        return True
+
+    def stop(self) -> None:
+        """End the thread, and wait for it."""
+        self._stopped.set()
+        with self._work:
+            self._queue.clear()
+            self._work.notify_all()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(5.0)
+
+    def _figure(self, k: int, pairs: list[tuple[int, int]], let_go: int) -> Audited:
+        found, wanted = (sum(pair[i] for pair in pairs) for i in (0, 1))
+        span = intervals.clopper_pearson(found, wanted)
+        return Audited(k, len(pairs), span.mean, span.low, span.high, let_go)
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            with self._work:
+                while not self._queue and not self._stopped.is_set():
+                    self._work.wait()
+                if self._stopped.is_set():
+                    return
+                item = self._queue.popleft()
+                self._busy = True
+            started = time.perf_counter()
+            try:
+                self._check(*item)
+            except SnapshotMoved:
+                pass  # its filter needs metadata of a generation that is gone
+            except Exception:
+                log.exception("the audit of %s could not check a query", self.name)
+            del item
+            with self._work:
+                self._busy = False
+                self._work.notify_all()
+            self._stopped.wait((time.perf_counter() - started) * (1 / self.cost - 1))
+
+    def _check(self, snapshot: Snapshot, request: Request, answer: Answer, fetch: Fetch) -> None:
+        exact = search(snapshot, replace(request, exact=True, watch=None), fetch).scores
+        if not len(exact):
+            return
+        found = min(int(np.count_nonzero(answer.scores >= exact[-1] - TIE)), len(exact))
+        with self._lock:
+            pairs = self._seen.setdefault(request.k, deque(maxlen=self.window))
+            pairs.append((found, len(exact)))
+            figure = self._figure(request.k, list(pairs), self._let_go)
+        now = time.monotonic()
+        if figure.high < self.floor and now - self._warned_at >= WARN_EVERY_S:
+            self._warned_at = now
+            log.warning(
+                "%s: recall@%d of the last %d audited queries is %.3f [%.3f, %.3f], below the floor of %g; "
+                "run calibrate() or optimize()",
+                self.name, figure.k, figure.queries, figure.recall, figure.low, figure.high, self.floor,
+            )  # fmt: skip

@@ -1,0 +1,112 @@
+"""The audit against exact answers."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mrlstore import intervals
+from mrlstore.audit import QUEUE
+from mrlstore.errors import InvalidInput
+from tests.tiers.conftest import Indexed
+
+
+@pytest.fixture
+def audited(generated: Indexed) -> Iterator[Indexed]:
+    generated.store.audit(1.0, cost=1.0)
+    yield generated
+    generated.store.audit(0)
+
+
+def ask(indexed: Indexed, count: int, **options: Any) -> list[Any]:
+    results = []
+    for query in indexed.queries[:count]:
+        results.append(indexed.store.query(query, include=(), **options))
+        assert indexed.store._core.audit.wait(30)
+    return results
+
+
+def test_it_measures_what_exact_answers_say(audited: Indexed) -> None:
+    found = ask(audited, 30, ef=12, shortlist=10)
+    exact = [audited.store.query(q, include=(), exact=True) for q in audited.queries[:30]]
+    hits = sum(len({*a.ids} & {*b.ids}) for a, b in zip(found, exact, strict=True))
+    (figure,) = audited.store.stats().audit
+    span = intervals.clopper_pearson(hits, 300)
+    assert (figure.k, figure.queries) == (10, 30)
+    assert figure.recall == pytest.approx(hits / 300)
+    assert (figure.low, figure.high) == (span.low, span.high)
+
+
+def test_each_k_has_its_own_figures_and_exact_queries_have_none(audited: Indexed) -> None:
+    ask(audited, 5)
+    ask(audited, 4, k=3)
+    ask(audited, 4, where={"n": {"$lt": 30}})
+    ask(audited, 3, exact=True)
+    assert [(figure.k, figure.queries) for figure in audited.store.stats().audit] == [(3, 4), (10, 9)]
+
+
+def test_the_window_rolls(generated: Indexed) -> None:
+    generated.store.audit(1.0, window=7, cost=1.0)
+    ask(generated, 20)
+    assert generated.store.stats().audit[0].queries == 7
+    generated.store.audit(0)
+    assert generated.store.stats().audit == ()
+
+
+def test_a_recall_below_the_floor_is_logged(generated: Indexed, caplog: pytest.LogCaptureFixture) -> None:
+    generated.store.audit(1.0, floor=0.99, cost=1.0)
+    with caplog.at_level(logging.WARNING, "mrlstore"):
+        ask(generated, 30, ef=10, shortlist=10)
+    generated.store.audit(0)
+    assert "below the floor of 0.99" in caplog.text
+    assert caplog.text.count("below the floor") == 1
+
+
+def test_its_cost_is_bounded(generated: Indexed) -> None:
+    """With hardly any time allowed it lets most queries go, and says how many."""
+    generated.store.audit(1.0, cost=1e-9)
+    for query in np.repeat(generated.queries[:5], 10, axis=0):
+        generated.store.query(query, include=())
+    (figure,) = generated.store.stats().audit or (None,)
+    generated.store.audit(0)  # ends at once, though the thread rests
+    if figure is not None:  # the first check may still be under way
+        assert figure.queries == 1
+        assert figure.let_go >= 50 - 1 - QUEUE
+
+
+def test_without_rate_nothing_is_checked(generated: Indexed) -> None:
+    generated.store.audit(1e-12)
+    for query in generated.queries[:50]:
+        generated.store.query(query, include=())
+    assert generated.store.stats().audit == ()
+    generated.store.audit(0)
+
+
+@pytest.mark.parametrize("options", [{"rate": 2}, {"rate": "x"}, {"floor": -1}, {"cost": 0}, {"window": 0}])
+def test_wrong_arguments_are_refused(generated: Indexed, options: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInput):
+        generated.store.audit(**options)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_child_goes_on_auditing(audited: Indexed) -> None:
+    ask(audited, 3)
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = b"0"
+        try:
+            ask(audited, 2)
+            status = str(audited.store.stats().audit[0].queries).encode()
+        finally:
+            os.write(write, status)
+            os._exit(0)
+    os.waitpid(child, 0)
+    assert os.read(read, 10) == b"2"
+    os.close(read)
+    os.close(write)
