@@ -122,8 +122,9 @@ def metadata_text(metadata: Mapping[str, Any] | None, name: str) -> str | None:
     what = f"metadata of {name!r}"
     if not isinstance(metadata, Mapping):
         raise InvalidInput(f"{what}: expected a dict, got {type(metadata).__name__}")
+    plain = metadata if _is_flat(metadata) else _plain(metadata, what, 1)
     try:
-        text = _encode(metadata if _is_flat(metadata) else _plain(metadata, what, 1))
+        text = _encode(plain)
     except (ValueError, RecursionError) as error:  # NaN, or an int of thousands of digits
         raise InvalidInput(f"{what}: cannot be written as JSON ({error})") from error
     if _utf8_length(text, what) > LIMITS.metadata_bytes:

@@ -21,11 +21,12 @@ import weakref
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 from mrlstore.errors import InvalidInput, MrlStoreError, StorageError, StorageFull, StorePoisoned
 
 Buffer = bytes | bytearray | memoryview
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _WRITE_CHUNK = 64 * 1024 * 1024
 
 
@@ -202,7 +203,7 @@ def remove_tree(files: Files, path: Path) -> None:
 
 def storage_error(error: OSError, doing: str) -> MrlStoreError:
     """Turn an OSError into the typed error that says what was being done."""
-    kind = StorageFull if error.errno in _FULL else StorageError
+    kind = StorageFull if error.errno in FULL else StorageError
     return kind(error.errno or errno.EIO, f"{doing}: {error.strerror or error}", error.filename)
 
 
@@ -246,7 +247,7 @@ def _file_system_type(path: Path) -> int:
 def _fsync(descriptor: int) -> None:
     try:
         if sys.platform == "darwin":
-            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+            fcntl.fcntl(descriptor, fcntl.FFULLFSYNC)
         else:
             os.fsync(descriptor)
     except OSError as error:

@@ -13,7 +13,7 @@ import apsw
 from mrlstore.catalogue import schema, settings
 from mrlstore.catalogue.connection import BUSY_TIMEOUT_MS, Connection, connect, translated, typed
 from mrlstore.catalogue.connections import Connections
-from mrlstore.errors import CorruptStore, FormatTooNew, StorageError, StorePoisoned
+from mrlstore.errors import CorruptStore, FormatTooNew, StorageError, StorageFull, StoreLocked, StorePoisoned
 from mrlstore.files import Files
 from mrlstore.types import Settings
 
@@ -97,7 +97,7 @@ class Catalogue:
         """
         with self._writing() as connection:
             try:
-                with translated(self.path):
+                with translated(self.path, connection):
                     generation = settings.generation(connection) + 1
                     yield Write(connection, generation)
                     settings.put(connection, "generation", generation)  # last: until here it reads as before
@@ -110,7 +110,7 @@ class Catalogue:
         """Take row keys out of circulation, in a transaction of its own; the first is returned."""
         with self._writing() as connection:
             try:
-                with translated(self.path):
+                with translated(self.path, connection):
                     first = settings.reserve_keys(connection, count)
             except BaseException:
                 self._roll_back(connection)
@@ -120,7 +120,7 @@ class Catalogue:
 
     def checkpoint(self, *, whole: bool = False) -> None:
         """Move the write-ahead log into the database; `whole` also empties its file and gives pages back."""
-        with self.connections.writer() as writer, translated(self.path):
+        with self.connections.writer() as writer, translated(self.path, writer):
             if not whole:
                 writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
                 return
@@ -192,9 +192,9 @@ class Catalogue:
         try:
             connection.execute("COMMIT")
         except apsw.Error as error:
+            meant = typed(self.path, error, connection)  # before the rollback changes the errno
             self._roll_back(connection)
-            meant = typed(self.path, error)
-            if not isinstance(error, apsw.BusyError | apsw.FullError):
+            if not isinstance(meant, StoreLocked | StorageFull):
                 self.poison(f"a commit failed ({meant}); reopen the store to see what is on disk")
                 raise StorePoisoned(self._poison) from error
             raise meant from error

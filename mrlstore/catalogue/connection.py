@@ -7,11 +7,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 import apsw
 
 from mrlstore.errors import CorruptStore, MrlStoreError, StorageError, StorageFull, StoreLocked, StorePoisoned
-from mrlstore.files import Files
+from mrlstore.files import FULL, Files
 
 Connection = apsw.Connection
 
@@ -32,62 +33,53 @@ def connect(files: Files, path: Path, *, read_only: bool = False, create: bool =
     if create:
         flags |= apsw.SQLITE_OPEN_CREATE
     with translated(path):
-        connection = apsw.Connection(str(path), flags=flags, vfs=files.sqlite_vfs)
         try:
-            connection.set_busy_timeout(BUSY_TIMEOUT_MS)
-            connection.execute(_PRAGMAS).fetchall()
-            if sys.platform == "darwin":
-                connection.execute("PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON").fetchall()
-            if read_only:
-                connection = _try_reading(files, path, connection)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-
-def _try_reading(files: Files, path: Path, connection: Connection) -> Connection:
-    """Fall back to SQLite's immutable mode on a medium where not even -shm can be made.
-
-    That mode ignores the -wal file, so it is right only where there is none to be read.
-    """
-    try:
-        connection.execute("SELECT 1 FROM sqlite_master").fetchall()
-    except apsw.CantOpenError:
-        try:
-            if files.size(path.with_name(path.name + "-wal")) > 0:
+            return _prepared(apsw.Connection(str(path), flags=flags, vfs=files.sqlite_vfs))
+        except (apsw.CantOpenError, apsw.ReadOnlyError):
+            if not read_only or _has_log(files, path):
                 raise
-        except FileNotFoundError:
-            pass
+        # A medium or folder where not even -shm can be made. The immutable mode needs none and ignores the
+        # log, so it is right only where there is no log to be read.
+        uri, flags = f"file:{quote(str(path))}?immutable=1", flags | apsw.SQLITE_OPEN_URI
+        return _prepared(apsw.Connection(uri, flags=flags, vfs=files.sqlite_vfs))
+
+
+def _prepared(connection: Connection) -> Connection:
+    try:
+        connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+        connection.execute(_PRAGMAS).fetchall()
+        if sys.platform == "darwin":
+            connection.execute("PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON").fetchall()
+        connection.execute("SELECT 1 FROM sqlite_master").fetchall()
+    except BaseException:
         connection.close()
-        uri = "file:" + _quoted(path) + "?immutable=1"
-        return apsw.Connection(
-            uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI, vfs=files.sqlite_vfs
-        )
+        raise
     return connection
 
 
-def _quoted(path: Path) -> str:
-    from urllib.parse import quote
-
-    return quote(str(path.absolute()))
+def _has_log(files: Files, path: Path) -> bool:
+    try:
+        return files.size(path.with_name(path.name + "-wal")) > 0
+    except FileNotFoundError:
+        return False
 
 
 @contextmanager
-def translated(path: Path) -> Iterator[None]:
-    """Turn apsw's exceptions into mrlstore's; others pass."""
+def translated(path: Path, connection: Connection | None = None) -> Iterator[None]:
+    """Turn apsw's exceptions into mrlstore's; others pass. The connection knows the system's errno."""
     try:
         yield
     except apsw.Error as error:
-        raise typed(path, error) from error
+        raise typed(path, error, connection) from error
 
 
-def typed(path: Path, error: apsw.Error) -> MrlStoreError:
+def typed(path: Path, error: apsw.Error, connection: Connection | None = None) -> MrlStoreError:
     """The typed error that says what SQLite met."""
     words = str(error)
     if isinstance(error, apsw.BusyError | apsw.LockedError):
         return StoreLocked(f"{path}: another process kept the write lock for {BUSY_TIMEOUT_MS // 1000} s")
-    if isinstance(error, apsw.FullError):
+    system = connection.system_errno if connection is not None else 0
+    if isinstance(error, apsw.FullError) or (isinstance(error, apsw.IOError) and system in FULL):
         return StorageFull(errno.ENOSPC, f"writing the catalogue: {words}", str(path))
     if isinstance(error, apsw.CorruptError | apsw.NotADBError | apsw.FormatError):
         return CorruptStore(path, f"SQLite: {words}")
