@@ -121,16 +121,15 @@ class Client:
         """Wait before the next attempt, or raise CallFailed where there is none."""
         if not failure.retry:
             raise CallFailed(failure) from cause
-        if attempt >= self._retry.attempts:
-            raise CallFailed(failure, f" (after {attempt} attempts)") from cause
         asked = failure.wait_s
         if asked is not None and asked > self._retry.patience_s:
             note = f" (the service asks to wait {asked:,.0f} s, longer than patience_s: a spent daily quota?)"
             raise CallFailed(failure, note) from cause
-        wait_s = self._retry.wait_s(attempt, asked)
         if asked is not None:
-            self._limiter.pause(asked)
-        self.clock.wait(stop, wait_s)
+            self._limiter.pause(asked)  # the others would run into the same refusal
+        if attempt >= self._retry.attempts:
+            raise CallFailed(failure, f" (after {attempt} attempts)") from cause
+        self.clock.wait(stop, self._retry.wait_s(attempt, asked))
 
 
 def _make(options: dict[str, Any]) -> genai.Client:

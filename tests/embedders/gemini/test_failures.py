@@ -203,16 +203,14 @@ def test_a_file_that_vanishes_fails_alone(google: Google, embedder: Any, tmp_pat
 
 
 def test_after_a_pause_everybody_pauses(google: Google, embedder: Any, clock: Any) -> None:
-    """A 429 with a wait is news for the other batches too: they do not run into it one by one."""
-    answered: list[float] = []
-
-    def decide(call: Call) -> Answer | None:
-        answered.append(clock.now())
-        return refused(429, "m", "RESOURCE_EXHAUSTED", retry_after="30") if len(answered) == 1 else None
-
-    google.decide = decide
-    embedder(concurrency=1).embed_documents([f"text {i}" for i in range(300)])
-    assert len(answered) == 4 and all(time >= answered[0] + 30 for time in answered[1:])
+    """A 429 with a wait is news for other calls too: they do not run into it one by one."""
+    google.script = [refused(429, "m", "RESOURCE_EXHAUSTED", retry_after="30")]
+    one = embedder(retry=Retry(attempts=1))
+    with pytest.raises(GeminiEmbedError, match=r"\(after 1 attempts\)"):
+        one.embed_documents(["a"])
+    assert clock.waits == []
+    one.embed_query("b")
+    assert clock.waits == [30.0]
 
 
 def test_the_service_says_that_it_truncated(google: Google, client: Any, clock: Any) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from mrlstore.embedders.content import Image, Video
-from mrlstore.embedders.gemini import GeminiEmbedder
+from mrlstore.embedders.gemini import MODELS, GeminiEmbedder
 from tests.embedders.gemini.media import film, png
 from tests.embedders.gemini.server import Answer, Call, Google, vector_of
 
@@ -49,7 +50,8 @@ def test_order_is_kept_when_answers_come_in_another(google: Google, embedder: An
 def test_concurrency_is_bounded(google: Google, embedder: Any, concurrency: int) -> None:
     """Every request waits until as many are under way as allowed, or a moment: more would be seen."""
     google.decide = lambda call: Answer(delay_s=0.05)
-    embedder(concurrency=concurrency).embed_documents([f"text {i}" for i in range(1000)])
+    short = replace(MODELS["gemini-embedding-2"], dim=128)
+    embedder(short, concurrency=concurrency).embed_documents([f"text {i}" for i in range(1000)])
     assert google.most_at_once == concurrency
 
 
