@@ -17,15 +17,14 @@ from .group import SHORT_PREFIX, GroupIndex
 
 LINE: Final = 64
 SCALE_BYTES: Final = 4
-SAMPLE_ROWS: Final = 10_000
+SAMPLE_ROWS: Final = 8_192
 BLOCK: Final = 4_096
 TINY: Final = 1e-30
 MAX_PREFIX: Final = 8_192
 CODE_DIMS: Final = (124, 188, 252, 380, 508)  # and the scale: 2, 3, 4, 6, 8 cache lines
 MIN_SAMPLE: Final = 1_000  # rows without which no rotation is fitted
-JUDGES: Final = 500  # rows held out to judge it
-SHORTLIST: Final = 50
-LOSS: Final = 0.001  # of the native codes' shortlist recall
+JUDGES: Final = 250  # rows held out to judge it
+VISITS: Final = 500  # codes that a walk reads
 
 
 @dataclass(frozen=True)
@@ -106,10 +105,11 @@ def quantised(axes: NDArray[np.float32]) -> Rotation:
 
 
 def choose_rotation(vectors: NDArray[np.floating], prefix_dim: int) -> Rotation | None:
-    """The shortest rotated codes whose shortlists are as good as the native ones; None where none are.
+    """The rotated codes that make queries cheapest; None where native ones do, or rows are few.
 
-    Judged on a sample of the rows: for held-out rows as queries, how much of the exact top 10 at full dimension
-    a shortlist of SHORTLIST rows by code holds.
+    Longer codes cost more in the walk, shorter ones need a longer shortlist. Both are counted in bytes read:
+    VISITS code rows, and as many full rows as it takes to hold 0.99 of the exact top 10 at full dimension of
+    held-out rows of a sample.
     """
     lengths = [c for c in CODE_DIMS if stride_of(c) < stride_of(prefix_dim)]
     if len(vectors) < MIN_SAMPLE or not lengths:
@@ -118,35 +118,41 @@ def choose_rotation(vectors: NDArray[np.floating], prefix_dim: int) -> Rotation 
     rows = np.sort(rng.choice(len(vectors), min(SAMPLE_ROWS, len(vectors)), replace=False))
     sample = np.asarray(vectors[rows])
     prefixes, usable = unit_prefixes(sample, prefix_dim)
-    if not usable.all():
-        sample, prefixes, usable = sample[usable], prefixes[usable], usable[usable]
+    sample, prefixes = sample[usable], prefixes[usable]
     if len(sample) < MIN_SAMPLE:
         return None
     held = rng.permutation(len(sample))[: min(JUDGES, len(sample) // 4)]
-    best = _nearest(sample, sample[held].astype(np.float32), held, 10)
-    native_share = _share(prefixes, held, best)
-    whole = fit_rotation(np.delete(prefixes, held, axis=0), lengths[-1])
+    best = _nearest(sample, held, 10)
+    learned = np.ones(len(sample), np.bool_)
+    learned[held] = False
+    whole = fit_rotation(prefixes[learned], lengths[-1])
+    row_bytes = 2 * vectors.shape[1]
+    chosen, least = None, VISITS * stride_of(prefix_dim) + row_bytes * _needed(prefixes, held, best)
     for code_dim in lengths:
-        rotation = quantised(whole.axes[:code_dim])
-        decoded = prefixes @ rotation.axes.T
-        if _share(decoded, held, best) >= native_share - LOSS:
-            return rotation
-    return None
+        rotation = Rotation(whole.codes[:code_dim], whole.scales[:code_dim], whole.axes[:code_dim])
+        cost = VISITS * stride_of(code_dim) + row_bytes * _needed(prefixes @ rotation.axes.T, held, best)
+        if cost < least:
+            chosen, least = rotation, cost
+    return chosen
 
 
-def _nearest(
-    rows: NDArray[np.floating], queries: NDArray[np.float32], own: NDArray[np.int64], count: int
-) -> NDArray[np.int64]:
-    """The best `count` rows of each query by dot product, int64 [q, count], without the query's own row."""
-    scores = np.concatenate(
-        [queries @ rows[i : i + BLOCK].astype(np.float32).T for i in range(0, len(rows), BLOCK)], axis=1
-    )
+def _scores(rows: NDArray[np.floating], own: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Dot products of the rows `own` with all rows, float32 [len(own), n]; -inf with themselves."""
+    queries = rows[own].astype(np.float32)
+    blocks = [queries @ rows[i : i + BLOCK].astype(np.float32).T for i in range(0, len(rows), BLOCK)]
+    scores = np.concatenate(blocks, axis=1)
     scores[np.arange(len(own)), own] = -np.inf
-    return np.argpartition(-scores, count, axis=1)[:, :count]
+    return scores
 
 
-def _share(rows: NDArray[np.float32], held: NDArray[np.int64], best: NDArray[np.int64]) -> float:
-    """How much of `best` is in the shortlists that these codes give."""
-    count = min(SHORTLIST, len(rows) - 2)
-    listed = _nearest(rows, rows[held], held, count)
-    return float(np.mean([np.isin(b, row).mean() for b, row in zip(best, listed, strict=True)]))
+def _nearest(rows: NDArray[np.floating], own: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """The best `count` other rows of each of the rows `own`, int64 [len(own), count]."""
+    return np.argpartition(-_scores(rows, own), count, axis=1)[:, :count]
+
+
+def _needed(rows: NDArray[np.float32], held: NDArray[np.int64], best: NDArray[np.int64]) -> float:
+    """How long a shortlist by these codes must be to hold 0.99 of `best`."""
+    scores = _scores(rows, held)
+    wanted = np.take_along_axis(scores, best, axis=1)
+    ranks = [(row > wanted[i, :, None]).sum(axis=1) for i, row in enumerate(scores[:, None, :])]
+    return float(np.quantile(np.concatenate(ranks), 0.99)) + 1

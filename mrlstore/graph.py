@@ -18,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import codes as coding
-from .group import GroupIndex
+from .group import GroupIndex, index_table
 
 Arrays = dict[str, NDArray[Any]]
 MIN_GRAPH_ROWS: Final = 2_000
-CHUNK: Final = 500  # rows between two looks at should_stop, hnswlib's slowest step
-ALPHA: Final = 1.2
-CANDIDATES: Final = 96
+ALPHA: Final = 1.0
+FIRST: Final = 128  # rows linked by looking at all pairs
+BATCHES: Final = 50
 EMPTY: Final = 0xFFFFFFFF
 ENTRY_EVERY: Final = 256
 MAX_ENTRIES: Final = 1_024
@@ -226,106 +226,126 @@ def _build_group(
     codes: NDArray[np.uint8], nodes: NDArray[np.int64], m: int, ef_construction: int, work: _Work
 ) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
     """Neighbours uint32 [n, 2 m] and entries uint32 [e] of one group."""
-    codes = np.ascontiguousarray(codes)
-    lists = _insert(codes, nodes, m, ef_construction, work)
-    norms = _measure(codes)
-    lists = _complete(codes, norms, lists, work)
-    rng = np.random.default_rng(len(codes))
-    count = min(max(len(nodes) // ENTRY_EVERY, 1), MAX_ENTRIES)
-    entries = nodes[np.sort(rng.choice(len(nodes), count, replace=False))].astype(np.uint32)
-    _mend(codes, norms, lists, nodes, int(entries[0]))
-    return lists, entries[_can_reach(lists, int(entries[0]))[entries]]
+    build = _Build(np.ascontiguousarray(codes), nodes, 2 * m, ef_construction, work)
+    build.first()
+    while build.inserted < len(nodes):
+        build.batch()
+    entry = int(build.order[0])
+    _mend(build.codes, build.norms, build.lists, nodes, entry)
+    entries = np.sort(build.order[: build.entries])
+    return build.lists, entries[_can_reach(build.lists, entry)[entries]].astype(np.uint32)
 
 
-def _insert(
-    codes: NDArray[np.uint8], nodes: NDArray[np.int64], m: int, ef_construction: int, work: _Work
-) -> NDArray[np.uint32]:
-    """Hnswlib's graph of the lowest level, by row."""
-    import hnswlib
+class _Build:
+    """A graph that grows by batches, each twice as large as the last until a fiftieth of all rows.
 
-    stride = codes.shape[1]
-    builder = hnswlib.Index("l2", stride - coding.SCALE_BYTES)
-    builder.init_index(len(nodes), M=m, ef_construction=ef_construction, random_seed=100)
-    scales = _scales(codes)
-    for start in range(0, len(nodes), CHUNK):
-        rows = nodes[start : start + CHUNK]
-        numbers = (codes[rows, : -coding.SCALE_BYTES].astype(np.float32) - 128) * scales[rows, None]
-        builder.add_items(numbers, rows, num_threads=work.threads)
-        work.step(len(rows))
-    return _flatten(builder.__getstate__(), len(codes))
+    The rows of a batch are walked to in the graph as it was before, side by side; then each target of their
+    links is offered the way back (the batch-parallel Vamana of Manohar et al., ParlayANN, 2024). The outcome
+    depends neither on threads nor on time.
+    """
+
+    def __init__(
+        self, codes: NDArray[np.uint8], nodes: NDArray[np.int64], width: int, ef: int, work: _Work
+    ) -> None:
+        n = len(codes)
+        self.codes, self.work, self.ef = codes, work, max(ef, width)
+        self.norms = _measure(codes)
+        self.lists = np.full((n, width), EMPTY, np.uint32)
+        self.order = np.random.default_rng(n).permutation(nodes)
+        self.entries = min(max(len(nodes) // ENTRY_EVERY, 16), MAX_ENTRIES)
+        self.inserted = 0
+        self.index = GroupIndex(
+            prefix_dim=codes.shape[1] - coding.SCALE_BYTES,
+            codes=codes,
+            rotation=None,
+            rotation_scales=None,
+            neighbours=self.lists,
+            entries=self.order[:1].astype(np.uint32),  # from afar, so that the way is long and its links too
+            entry_codes=codes[self.order[:1]],
+            unprefixed=np.zeros(0, np.uint32),
+        )
+        self.table = index_table(self.index)
+        self.counts = np.zeros(n, np.int64)
+        self.threads = [_Room(n, codes.shape[1], width, self.ef) for _ in range(work.threads)]
+        self.pool = ThreadPoolExecutor(work.threads)
+
+    def first(self) -> None:
+        """Link the first rows by looking at all their pairs; the entries are among them."""
+        rows = self.order[: max(FIRST, self.entries)]
+        others = np.tile(rows.astype(np.uint32), len(rows))
+        self._offer(rows, np.arange(0, len(others) + 1, len(rows)), others)
+        self._done(len(rows))
+
+    def batch(self) -> None:
+        """Insert the next rows."""
+        from .kernels import refine
+
+        count = min(self.inserted, max(len(self.order) // BATCHES, FIRST), len(self.order) - self.inserted)
+        rows = self.order[self.inserted : self.inserted + count]
+        kernel = refine.insert_rows.ready()
+
+        def run(room: _Room, start: int, stop: int) -> None:
+            kernel(
+                self.table, self.norms, self.lists, rows, start, stop, self.ef, ALPHA, 0,
+                room.beam, room.marks, room.seen, room.pending, room.own, room.signed,
+            )  # fmt: skip
+
+        self._share(run, count)
+        width = self.lists.shape[1]
+        targets, offered = np.empty(count * width, np.int64), np.empty(count * width, np.uint32)
+        offers = np.empty(count * width + 1, np.int64)
+        found = refine.reverse(self.lists, rows, self.counts, targets, offers, offered)
+        self._offer(targets[:found], offers[: found + 1], offered)
+        self._done(count)
+
+    def _offer(self, rows: NDArray[np.int64], offers: NDArray[np.int64], offered: NDArray[np.uint32]) -> None:
+        from .kernels import refine
+
+        kernel = refine.refine.ready()
+
+        def run(room: _Room, start: int, stop: int) -> None:
+            kernel(
+                _address(self.codes), self.codes.shape[1], self.norms, self.lists, rows, offers, offered,
+                start, stop, ALPHA, 0, room.marks, room.pending, room.own, room.signed,
+            )  # fmt: skip
+
+        self._share(run, len(rows))
+
+    def _share(self, run: Callable[[_Room, int, int], None], count: int) -> None:
+        """Give every thread an equal run of the rows."""
+        bounds = np.linspace(0, count, len(self.threads) + 1).astype(int).tolist()
+        list(self.pool.map(run, self.threads, bounds[:-1], bounds[1:]))
+
+    def _done(self, rows: int) -> None:
+        self.inserted += rows
+        self.work.step(2 * rows)
 
 
-def _flatten(state: Any, n: int) -> NDArray[np.uint32]:
-    """Level 0 of hnswlib's state: per element a count, links by internal number, the data, the label."""
-    state = state[0] if isinstance(state, tuple) else state
-    count = state["cur_element_count"]
-    size, width = state["size_data_per_element"], state["max_M0"]
-    block = np.asarray(state["data_level0"]).view(np.uint8)[: count * size].reshape(count, size)
-    labels = block[:, state["label_offset"] : state["label_offset"] + 8].copy().view(np.uint64)[:, 0]
-    links = block[:, 4 : 4 + 4 * width].copy().view(np.uint32)
-    counts = block[:, :2].copy().view(np.uint16)[:, 0]
-    real = (np.arange(width) < counts[:, None]) & (links < count)
-    lists = np.full((n, width), EMPTY, np.uint32)
-    lists[labels] = np.where(real, labels[np.where(real, links, 0)], EMPTY)
-    return lists
+class _Room:
+    """What one thread of a build writes to."""
+
+    def __init__(self, n: int, stride: int, width: int, ef: int) -> None:
+        self.marks = np.zeros(n, np.uint8)
+        self.seen = np.empty(n, np.int32)
+        self.pending = np.empty(n + width, np.int64)
+        self.beam = np.empty(ef + 1, np.int64)
+        self.own = np.ones(2 * stride, np.int8)
+        self.signed = np.ones(2 * stride, np.int8)
 
 
 def _measure(codes: NDArray[np.uint8]) -> NDArray[np.float32]:
     from .kernels import refine
 
     norms = np.zeros(len(codes), np.float32)
-    refine.measure(_address(codes), codes.shape[1], 0, len(codes), np.zeros(codes.shape[1], np.int8), norms)
+    refine.measure(
+        _address(codes), codes.shape[1], 0, len(codes), np.ones(2 * codes.shape[1], np.int8), norms
+    )
     return norms
 
 
 def _address(array: NDArray[Any]) -> int:
     address: int = array.__array_interface__["data"][0]
     return address
-
-
-def _complete(
-    codes: NDArray[np.uint8], norms: NDArray[np.float32], lists: NDArray[np.uint32], work: _Work
-) -> NDArray[np.uint32]:
-    """Choose all lists anew among neighbours of neighbours, then offer every link to the other end."""
-    from .kernels import refine
-
-    n, width = lists.shape
-    none, nothing = np.zeros(n + 1, np.int64), np.zeros(0, np.uint32)
-    lists = _refine(codes, norms, lists, none, nothing, True, work)
-    offers, offered = np.zeros(n + 1, np.int64), np.empty(n * width, np.uint32)
-    refine.reverse(lists, offers, offered)
-    return _refine(codes, norms, lists, offers, offered, False, work)
-
-
-def _refine(
-    codes: NDArray[np.uint8],
-    norms: NDArray[np.float32],
-    lists: NDArray[np.uint32],
-    offers: NDArray[np.int64],
-    offered: NDArray[np.uint32],
-    two_hops: bool,
-    work: _Work,
-) -> NDArray[np.uint32]:
-    from .kernels import refine
-
-    n, width = lists.shape
-    out = np.empty((n, width), np.uint32)
-    kernel = refine.refine.ready()
-    block = 4_096
-
-    def run(start: int) -> int:
-        stop = min(start + block, n)
-        kernel(
-            _address(codes), codes.shape[1], norms, lists, offers, offered, out, start, stop,
-            CANDIDATES, np.float32(ALPHA), width, two_hops,
-        )  # fmt: skip
-        return stop - start
-
-    with ThreadPoolExecutor(work.threads) as pool:
-        for first in range(0, n, block * work.threads):
-            starts = range(first, min(first + block * work.threads, n), block)
-            work.step(sum(pool.map(run, starts)) // 2)
-    return out
 
 
 def _mend(
@@ -339,7 +359,7 @@ def _mend(
     from .kernels import refine
 
     parents, queue = np.full(len(lists), -1, np.int64), np.empty(len(lists), np.int64)
-    signed = np.zeros(codes.shape[1], np.int8)
+    signed = np.ones(2 * codes.shape[1], np.int8)
     refine.reach(lists, entry, parents, queue)
     for row in nodes[parents[nodes] < 0].tolist():
         if parents[row] < 0:
@@ -352,14 +372,16 @@ def _can_reach(lists: NDArray[np.uint32], target: int) -> NDArray[np.bool_]:
     from .kernels import refine
 
     n, width = lists.shape
-    offers, offered = np.zeros(n + 1, np.int64), np.empty(n * width, np.uint32)
-    refine.reverse(lists, offers, offered)
+    targets, offered = np.empty(n, np.int64), np.empty(n * width, np.uint32)
+    offers = np.empty(n + 1, np.int64)
+    found = refine.reverse(lists, np.arange(n), np.zeros(n, np.int64), targets, offers, offered)
+    spans = {row: (offers[i], offers[i + 1]) for i, row in enumerate(targets[:found].tolist())}
     reached = np.zeros(n, np.bool_)
     reached[target] = True
-    front = np.array([target])
-    while len(front):
-        spans = [offered[offers[row] : offers[row + 1]] for row in front.tolist()]
-        found = np.unique(np.concatenate(spans)) if spans else front[:0]
-        front = found[~reached[found]]
+    front = [target]
+    while front:
+        sources = [offered[slice(*spans[row])] for row in front if row in spans]
+        found_now = np.unique(np.concatenate(sources)) if sources else np.zeros(0, np.uint32)
+        front = found_now[~reached[found_now]].tolist()
         reached[front] = True
     return reached

@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from . import table as t
+
 Advise = Callable[[NDArray[np.int64]], None]
 SHORT_PREFIX = 1e-6  # a prefix shorter than this part of the whole says nothing about the row
 
@@ -49,7 +51,7 @@ class Group:
 
     @functools.cached_property
     def table(self) -> NDArray[np.int64]:
-        """int64 [FIELDS], see kernels/table.py: addresses and sizes, valid while this object lives."""
+        """int64 [FIELDS], see table.py: addresses and sizes, valid while this object lives."""
         return _table(self)
 
 
@@ -105,7 +107,7 @@ def search_graph(
     kernels, work = _kernels(), _reserve(group, index, ef, k, shortlist)
     found = kernels.search_walk(
         group.table, query.vector, _address(allowed, group), ef, shortlist, 0 if advise else k, patience,
-        work.scores, work.best_rows, work.beam_scores, work.beam_rows, work.marks, work.seen, work.pending,
+        work.scores, work.best_rows, work.entries, work.marks, work.seen, work.pending,
         work.listed, work.padded, work.code, work.rotated_code, work.counts,
     )  # fmt: skip
     visited, reranked, kept = work.counts[:3].tolist()
@@ -203,46 +205,55 @@ def _address(allowed: NDArray[np.bool_] | None, group: Group) -> int:
     return int(allowed.__array_interface__["data"][0])
 
 
+def _put(
+    table: NDArray[np.int64], field: int, array: NDArray[Any] | None, itemsize: int, shape: tuple[int, ...]
+) -> None:
+    """Note an array's address after a look at its shape; an absent or empty one stays 0."""
+    if array is None or array.size == 0:
+        return
+    if array.itemsize != itemsize or array.shape != shape or not array.flags.c_contiguous:
+        raise ValueError(f"array {field} of a group: {array.dtype} {array.shape}, not {shape}")
+    table[field] = array.__array_interface__["data"][0]
+
+
 def _table(group: Group) -> NDArray[np.int64]:
     """Check shapes once, then note where everything is."""
-    from .kernels import table as t
-
     n, dim = group.vectors.shape
-    table = np.zeros(t.FIELDS, np.int64)
-
-    def put(field: int, array: NDArray[Any] | None, itemsize: int, shape: tuple[int, ...]) -> None:
-        if array is None or array.size == 0:
-            return
-        if array.itemsize != itemsize or array.shape != shape or not array.flags.c_contiguous:
-            raise ValueError(f"array {field} of a group: {array.dtype} {array.shape}, not {shape}")
-        table[field] = array.__array_interface__["data"][0]
-
-    put(t.VECTORS, group.vectors, 2, (n, dim))
-    put(t.INV_NORMS, group.inv_norms, 4, (n,))
-    put(t.KEYS, group.keys, 8, (n,))
+    if group.index is None:
+        table = np.zeros(t.FIELDS, np.int64)
+    else:
+        table = index_table(group.index)
+        if table[t.ROWS] != n or not 0 < group.index.prefix_dim <= dim:
+            raise ValueError(f"{table[t.ROWS]} codes of prefix {group.index.prefix_dim} for {n} x {dim}")
+    _put(table, t.VECTORS, group.vectors, 2, (n, dim))
+    _put(table, t.INV_NORMS, group.inv_norms, 4, (n,))
+    _put(table, t.KEYS, group.keys, 8, (n,))
     table[t.ROWS], table[t.DIM] = n, dim
-    index = group.index
-    if index is None:
-        return table
-    stride, entries = index.codes.shape[1], len(index.entries)
-    if stride % 64 or not 0 < index.prefix_dim <= dim:
-        raise ValueError(f"codes of {stride} bytes for a prefix of {index.prefix_dim} of {dim} dims")
-    table[t.STRIDE], table[t.PREFIX_DIM] = stride, index.prefix_dim
-    put(t.CODES, index.codes, 1, (n, stride))
-    put(t.ENTRIES, index.entries, 4, (entries,))
-    put(t.ENTRY_CODES, index.entry_codes, 1, (entries, stride))
+    return table
+
+
+def index_table(index: GroupIndex) -> NDArray[np.int64]:
+    """The part of a group's table that its index gives; raises ValueError where shapes do not fit."""
+    table = np.zeros(t.FIELDS, np.int64)
+    (n, stride), entries = index.codes.shape, len(index.entries)
+    if stride % 64:
+        raise ValueError(f"codes of {stride} bytes")
+    table[t.ROWS], table[t.STRIDE], table[t.PREFIX_DIM] = n, stride, index.prefix_dim
+    _put(table, t.CODES, index.codes, 1, (n, stride))
+    _put(table, t.ENTRIES, index.entries, 4, (entries,))
+    _put(table, t.ENTRY_CODES, index.entry_codes, 1, (entries, stride))
     table[t.ENTRY_COUNT] = entries
-    put(t.UNPREFIXED, index.unprefixed, 4, (len(index.unprefixed),))
+    _put(table, t.UNPREFIXED, index.unprefixed, 4, (len(index.unprefixed),))
     table[t.UNPREFIXED_COUNT] = len(index.unprefixed)
     if index.neighbours is not None:
-        put(t.NEIGHBOURS, index.neighbours, 4, (n, index.neighbours.shape[1]))
+        _put(table, t.NEIGHBOURS, index.neighbours, 4, (n, index.neighbours.shape[1]))
         table[t.WIDTH] = index.neighbours.shape[1]
     if index.rotation is not None and index.rotation_scales is not None:
         code_dim, padded = index.rotation.shape
         if padded % 64 or padded < index.prefix_dim or code_dim > stride - 4:
             raise ValueError(f"rotation of shape {index.rotation.shape} for codes of {stride} bytes")
-        put(t.ROTATION, index.rotation, 1, (code_dim, padded))
-        put(t.ROTATION_SCALES, index.rotation_scales, 4, (code_dim,))
+        _put(table, t.ROTATION, index.rotation, 1, (code_dim, padded))
+        _put(table, t.ROTATION_SCALES, index.rotation_scales, 4, (code_dim,))
         table[t.ROTATION_STRIDE], table[t.CODE_DIM] = padded, code_dim
     elif stride < index.prefix_dim + 4:
         raise ValueError(f"codes of {stride} bytes for a prefix of {index.prefix_dim} dims")

@@ -199,6 +199,22 @@ def dot_codes(typingctx: Any, codes: Any, query: Any, length: Any) -> Any:
 
 
 @intrinsic
+def sign_codes(typingctx: Any, codes: Any, length: Any, signed: Any) -> Any:
+    """Write stored codes uint8 [length] as int8 [length], a multiple of 16."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        codes, length, signed = arguments
+        kind = _vector(BYTE)
+        flip = ir.Constant(kind, [0x80] * LANES)
+        with cgutils.for_range_slice(builder, LONG(0), length, LONG(LANES), LONG) as (start, _):
+            flipped = builder.xor(_load(builder, _at(builder, codes, start), kind), flip)
+            builder.store(flipped, _pointer(builder, _at(builder, signed, start), kind), align=1)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 3), generate
+
+
+@intrinsic
 def prefetch(typingctx: Any, address: Any, length: Any) -> Any:
     """Ask for `length` bytes from `address` on, line by line; the address need not be valid."""
 
@@ -274,3 +290,38 @@ load_byte = _loader(BYTE, types.uint8)
 load_row = _loader(INT, types.uint32)
 load_float = _loader(FLOAT, types.float32)
 load_long = _loader(LONG, types.int64)
+
+
+@intrinsic
+def float_bits(typingctx: Any, number: Any) -> Any:
+    """The bits of a float32, as int32."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], INT)
+
+    return types.int32(types.float32), generate
+
+
+@intrinsic
+def bits_float(typingctx: Any, bits: Any) -> Any:
+    """The float32 of these bits, int32."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], FLOAT)
+
+    return types.float32(types.int32), generate
+
+
+@intrinsic
+def move(typingctx: Any, target: Any, source: Any, length: Any) -> Any:
+    """Copy `length` bytes between addresses that may overlap."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        target, source = (_pointer(builder, address, BYTE) for address in arguments[:2])
+        flag = ir.IntType(1)
+        kind = ir.FunctionType(ir.VoidType(), [target.type, source.type, LONG, flag])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.memmove.p0.p0.i64")
+        builder.call(function, [target, source, arguments[2], flag(0)])
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 3), generate

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from . import table as t
+from .. import table as t
 from .dot import dot_codes, largest, load_float, quantise
 from .jit import device
 

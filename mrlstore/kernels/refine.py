@@ -10,23 +10,29 @@ from typing import Any
 
 import numpy as np
 
-from .dot import dot_codes, load_byte, load_float, prefetch
+from .. import table as t
+from .dot import dot_codes, load_byte, load_float, prefetch, sign_codes
 from .jit import device, kernel
+from .topk import packed_row, packed_score
+from .walk import walk
 
 EMPTY = 0xFFFFFFFF
 
 
 @device
 def load_query(codes: Any, row: Any, stride: Any, signed: Any) -> Any:
-    """Write a stored row's code as int8 to `signed`; gives 128 x its sum and its scale."""
-    total, start = np.int64(0), codes + row * stride
-    for i in range(stride - 4):
-        number = np.int64(load_byte(start + i)) - 128
-        signed[i] = np.int8(number)
-        total += number
+    """Write a stored row's code as int8 to `signed`; gives 128 x its sum and its scale.
+
+    signed: int8 [2 x stride], the second half all ones.
+    """
+    start = codes + row * stride
+    sign_codes(start, stride, signed.ctypes.data)
     for i in range(stride - 4, stride):
         signed[i] = np.int8(0)
-    return 128 * total, load_float(start + stride - 4)
+    raw = np.int64(dot_codes(start, signed.ctypes.data + stride, stride)) - 128 * (stride - 4)
+    for i in range(stride - 4, stride):
+        raw -= np.int64(load_byte(start + i))
+    return 128 * raw, load_float(start + stride - 4)
 
 
 @device
@@ -96,81 +102,127 @@ def prune(
 
 
 @kernel(
-    "void(int64, int64, float32[::1], uint32[:,::1], int64[::1], uint32[::1], uint32[:,::1], int64, int64,"
-    " int64, float32, int64, boolean)"
+    "void(int64, int64, float32[::1], uint32[:,::1], int64[::1], int64[::1], uint32[::1], int64, int64,"
+    " float32, int64, uint8[::1], int64[::1], int8[::1], int8[::1])"
 )
 def refine(
-    codes: Any, stride: Any, norms: Any, lists: Any, offers: Any, offered: Any, out: Any, start: Any, stop: Any,
-    candidates: Any, alpha: Any, fill: Any, two_hops: Any,
+    codes: Any, stride: Any, norms: Any, lists: Any, rows: Any, offers: Any, offered: Any, start: Any, stop: Any,
+    alpha: Any, fill: Any, marks: Any, pending: Any, own: Any, signed: Any,
 ) -> None:  # fmt: skip
-    """Choose the links of rows [start, stop) anew, among their present ones and what is offered to them.
+    """Offer links to rows[start:stop]: append while there is room, else choose anew among old and offered.
 
-    lists: uint32 [n, any], present links; offers: int64 [n + 1], where in offered: uint32 each row's offers
-    begin; out: uint32 [n, width]. With two_hops the neighbours' neighbours are candidates too.
+    lists: uint32 [n, width], changed in place; rows: int64, distinct; offers: int64 [len(rows) + 1], where
+    in offered: uint32 the offers to each begin. marks: uint8 [n], all zero; pending: int64, room for all.
     """
-    n, width = lists.shape[0], out.shape[1]
-    own, signed = np.zeros(stride, np.int8), np.zeros(stride, np.int8)
-    near, distances = np.empty(candidates + width, np.int64), np.empty(candidates + width, np.float32)
-    chosen, marks, pending = np.empty(width, np.int64), np.zeros(n, np.uint8), np.empty(n, np.int64)
-    for row in range(start, stop):
-        bias, scale = load_query(codes, row, stride, own)
+    n, width = lists.shape
+    chosen = np.empty(width, np.int64)
+    for i in range(start, stop):
+        row = rows[i]
         marks[row] = 1
         waiting = 0
-        for other in lists[row]:
+        for j in range(width):
+            other = np.int64(lists[row, j])
             if other < n and marks[other] == 0:
                 marks[other] = 1
                 pending[waiting] = other
                 waiting += 1
-        for i in range(offers[row], offers[row + 1]):
-            other = offered[i]
+        for j in range(offers[i], offers[i + 1]):
+            other = np.int64(offered[j])
             if other < n and marks[other] == 0:
                 marks[other] = 1
                 pending[waiting] = other
                 waiting += 1
-        direct = waiting
-        if two_hops:
-            for i in range(direct):
-                for other in lists[pending[i]]:
-                    if other < n and marks[other] == 0:
-                        marks[other] = 1
-                        pending[waiting] = other
-                        waiting += 1
-        count = 0
-        for i in range(waiting - 1, -1, -1):
-            if i >= 4:
-                prefetch(codes + pending[i - 4] * stride, stride)
-            other = pending[i]
-            limit = candidates if i >= direct else near.size  # long links stay candidates in a dense spot
-            marks[other] = 0
-            if load_float(codes + other * stride + stride - 4) > 0:
-                far = distance(codes, stride, norms, row, other, own.ctypes.data, bias, scale)
-                count = keep_near(near, distances, count, limit, other, far)
+        for j in range(waiting):
+            marks[pending[j]] = 0
         marks[row] = 0
+        if waiting <= width:
+            kept = waiting
+            for j in range(kept):
+                chosen[j] = pending[j]
+        else:
+            near, distances = np.empty(waiting, np.int64), np.empty(waiting, np.float32)
+            bias, scale = load_query(codes, row, stride, own)
+            count = 0
+            for j in range(waiting):
+                if j + 4 < waiting:
+                    prefetch(codes + pending[j + 4] * stride, stride)
+                far = distance(codes, stride, norms, row, pending[j], own.ctypes.data, bias, scale)
+                count = keep_near(near, distances, count, waiting, pending[j], far)
+            kept = prune(codes, stride, norms, near, distances, count, alpha, width, fill, signed, chosen)
+        for j in range(width):
+            lists[row, j] = chosen[j] if j < kept else EMPTY
+
+
+@device
+def measured(norms: Any, row: Any, entry: Any) -> Any:
+    """An entry of a beam as (row, squared distance from `row`)."""
+    other = packed_row(entry)
+    return other, max(norms[row] + norms[other] - 2 * packed_score(entry), np.float32(0))
+
+
+@kernel(
+    "void(int64[::1], float32[::1], uint32[:,::1], int64[::1], int64, int64, int64, float32, int64,"
+    " int64[::1], uint8[::1], int32[::1], int64[::1], int8[::1], int8[::1])"
+)
+def insert_rows(
+    table: Any, norms: Any, lists: Any, rows: Any, start: Any, stop: Any, ef: Any, alpha: Any, fill: Any,
+    beam: Any, marks: Any, seen: Any, pending: Any, own: Any, signed: Any,
+) -> None:  # fmt: skip
+    """Find each of rows[start:stop] its links: walk the graph as it stands, choose among the beam.
+
+    All that it expanded on its way are candidates, which gives the graph its long links. Only the new rows' own lists are written, and nothing leads to them yet, so ranges run side by side.
+    """
+    codes, stride, width = table[t.CODES], table[t.STRIDE], lists.shape[1]
+    near, distances = np.empty(2 * ef, np.int64), np.empty(2 * ef, np.float32)
+    chosen, trace = np.empty(width, np.int64), np.empty(2 * ef, np.int64)
+    for i in range(start, stop):
+        row = rows[i]
+        bias, scale = load_query(codes, row, stride, own)
+        size, _, steps = walk(
+            table, own.ctypes.data, scale, bias, 0, ef, 0, 0, beam, marks, seen, pending, trace
+        )
+        count = 0
+        for j in range(size):
+            count = keep_near(near, distances, count, near.size, *measured(norms, row, beam[j]))
+        for j in range(min(steps, trace.size)):
+            if trace[j] < (beam[size - 1] | 1):  # what the beam still holds is there already
+                count = keep_near(near, distances, count, near.size, *measured(norms, row, trace[j]))
         kept = prune(codes, stride, norms, near, distances, count, alpha, width, fill, signed, chosen)
-        for i in range(width):
-            out[row, i] = chosen[i] if i < kept else EMPTY
+        for j in range(width):
+            lists[row, j] = chosen[j] if j < kept else EMPTY
 
 
-@kernel("void(uint32[:,::1], int64[::1], uint32[::1])")
-def reverse(lists: Any, offers: Any, offered: Any) -> None:
-    """Every link the other way round: offers int64 [n + 1], offered uint32 [links], by target, then by source."""
+@kernel("int64(uint32[:,::1], int64[::1], int64[::1], int64[::1], int64[::1], uint32[::1])")
+def reverse(lists: Any, sources: Any, counts: Any, targets: Any, offers: Any, offered: Any) -> Any:
+    """The links of `sources` the other way round; gives how many targets there are.
+
+    counts: int64 [n], all zero, and left so; targets: int64, in the order of first mention, whose offers begin
+    at offers: int64 [targets + 1] in offered: uint32 [links], in the order of the sources.
+    """
     n, width = lists.shape
-    offers[:] = 0
-    for row in range(n):
+    found = 0
+    for row in sources:
         for j in range(width):
-            if lists[row, j] < n:
-                offers[lists[row, j] + 1] += 1
-    for row in range(n):
-        offers[row + 1] += offers[row]
-    for row in range(n):
-        for j in range(width):
-            other = lists[row, j]
+            other = np.int64(lists[row, j])
             if other < n:
-                offered[offers[other]] = row
-                offers[other] += 1
-    for row in range(n, 0, -1):
-        offers[row] = offers[row - 1]
+                if counts[other] == 0:
+                    targets[found] = other
+                    found += 1
+                counts[other] += 1
     offers[0] = 0
+    for i in range(found):
+        size = counts[targets[i]]
+        counts[targets[i]] = offers[i]
+        offers[i + 1] = offers[i] + size
+    for row in sources:
+        for j in range(width):
+            other = np.int64(lists[row, j])
+            if other < n:
+                offered[counts[other]] = row
+                counts[other] += 1
+    for i in range(found):
+        counts[targets[i]] = 0
+    return found
 
 
 @kernel("int64(uint32[:,::1], int64, int64[::1], int64[::1])")

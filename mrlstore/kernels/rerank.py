@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from . import table as t
+from .. import table as t
 from .dot import dot_half, dot_half_squares, load_byte, load_float
 from .jit import device, kernel
 from .topk import best_first, offer

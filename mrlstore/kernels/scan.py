@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from . import table as t
+from .. import table as t
 from .dot import load_byte, load_row, prefetch
 from .encode import NO_PREFIX, encode_query, score_code
 from .jit import device, kernel

@@ -22,8 +22,7 @@ class Scratch:
             self.seen = np.empty(rows, np.int32)
         if beam > self.beam:
             self.beam = beam
-            self.beam_scores = np.empty(beam + 1, np.float32)
-            self.beam_rows = np.empty(beam + 1, np.int32)
+            self.entries = np.empty(beam + 1, np.int64)
         if best > self.best:
             self.best = best
             self.scores = np.empty(best, np.float32)

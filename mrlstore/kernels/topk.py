@@ -5,10 +5,14 @@ Better means a higher score; equal scores go by the smaller key (heap) or the sm
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
-from .dot import load_long
+import numpy as np
+
+from .dot import bits_float, float_bits, load_long, move
 from .jit import device
+
+LAST_ROW: Final = 0x7FFFFFFF
 
 
 @device
@@ -67,16 +71,39 @@ def best_first(scores: Any, rows: Any, size: Any, keys: Any) -> None:
 
 
 @device
-def insert(scores: Any, rows: Any, size: Any, limit: Any, score: Any, row: Any) -> Any:
-    """Put a row into a beam (sorted, best first) of at most `limit`; gives its place, or `limit` if refused.
+def pack(score: Any, row: Any) -> Any:
+    """One int64 that orders as the beam does: by score, then by the smaller row. The lowest bit is free."""
+    bits = float_bits(score)
+    rising = np.int64(bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF)))
+    return (rising << 32) | ((LAST_ROW - np.int64(row)) << 1)
 
-    rows: int32, a row, or minus row minus 1 once it has been expanded.
-    """
-    if size >= limit and not score > scores[size - 1]:
+
+@device
+def packed_row(entry: Any) -> Any:
+    """The row of an entry."""
+    return LAST_ROW - ((entry & 0xFFFFFFFF) >> 1)
+
+
+@device
+def packed_score(entry: Any) -> Any:
+    """The score of an entry."""
+    rising = np.int32(entry >> 32)
+    return bits_float(rising ^ ((rising >> 31) & np.int32(0x7FFFFFFF)))
+
+
+@device
+def insert(beam: Any, size: Any, limit: Any, entry: Any) -> Any:
+    """Put an entry into a beam (int64, sorted, best first) of at most `limit`; gives its place, or `limit`."""
+    if size >= limit and entry <= beam[size - 1]:
         return limit
-    at = min(size, limit - 1)
-    while at > 0 and scores[at - 1] < score:
-        scores[at], rows[at] = scores[at - 1], rows[at - 1]
-        at -= 1
-    scores[at], rows[at] = score, row
-    return at
+    low, high = 0, size
+    while low < high:
+        middle = (low + high) >> 1
+        if beam[middle] > entry:
+            low = middle + 1
+        else:
+            high = middle
+    start = beam.ctypes.data + 8 * low
+    move(start + 8, start, 8 * (min(size, limit - 1) - low))
+    beam[low] = entry
+    return low

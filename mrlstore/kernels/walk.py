@@ -6,17 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from . import table as t
+from .. import table as t
 from .dot import load_byte, load_row, prefetch
 from .encode import NO_PREFIX, encode_query, score_code
 from .jit import device, kernel
 from .rerank import rerank_rows
 from .scan import add_unprefixed
-from .topk import best_first, insert
+from .topk import best_first, insert, pack, packed_row
 
 SEEDS = 4  # entries that a walk starts from
 SAMPLE = 64  # allowed rows that a filtered walk starts from besides
-NEAR = 2  # an insertion this close behind the cursor has its neighbour list prefetched
 
 
 @device
@@ -67,26 +66,23 @@ def gather_filtered(
 
 @device
 def start_walk(
-    table: Any,
-    code: Any,
-    scale: Any,
-    bias: Any,
-    allowed: Any,
-    ef: Any,
-    scores: Any,
-    rows: Any,
-    marks: Any,
-    seen: Any,
+    table: Any, code: Any, scale: Any, bias: Any, allowed: Any, ef: Any, beam: Any, marks: Any, seen: Any
 ) -> Any:
-    """Put the best entries, and under a filter the best of a sample of allowed rows, into the beam."""
+    """Put the best entries, and under a filter the best of a sample of allowed rows, into the beam.
+
+    Gives (beam size, codes scored).
+    """
     n, stride, size, visited = table[t.ROWS], table[t.STRIDE], 0, 0
     limit = min(ef, SEEDS)
     for i in range(table[t.ENTRY_COUNT]):
         row = np.int64(load_row(table[t.ENTRIES] + 4 * i))
         score = score_code(table[t.ENTRY_CODES] + i * stride, stride, code, scale, bias)
         visited += 1
-        if np.uint64(row) < np.uint64(n) and score > NO_PREFIX:
-            insert(scores, rows, size, limit, score, row)
+        if (
+            np.uint64(row) < np.uint64(n)
+            and score > NO_PREFIX
+            and insert(beam, size, limit, pack(score, row)) < limit
+        ):
             size = min(size + 1, limit)
     if allowed != 0:
         step = max(n // SAMPLE, 1)
@@ -97,16 +93,15 @@ def start_walk(
             if row < min(i + step, n):
                 score = score_code(table[t.CODES] + row * stride, stride, code, scale, bias)
                 visited += 1
-                if score > NO_PREFIX:
-                    insert(scores, rows, size, limit, score, row)
+                if score > NO_PREFIX and insert(beam, size, limit, pack(score, row)) < limit:
                     size = min(size + 1, limit)
     count = 0
     for i in range(size):
-        row = np.int64(rows[i])
+        row = packed_row(beam[i])
         if marks[row] == 0:
             marks[row] = 1
             seen[count] = row
-            scores[count], rows[count] = scores[i], rows[i]
+            beam[count] = beam[i]
             count += 1
     return count, visited
 
@@ -121,58 +116,65 @@ def walk(
     ef: Any,
     patience: Any,
     k: Any,
-    scores: Any,
-    rows: Any,
+    beam: Any,
     marks: Any,
     seen: Any,
     pending: Any,
+    trace: Any,
 ) -> Any:
-    """Fill the beam with the best rows that the walk finds; gives (beam size, codes scored).
+    """Fill the beam with the best rows that the walk finds; gives (beam size, codes scored, nodes expanded).
 
     Best first over a sorted beam: expand the best node that was not, until none is left, or until the best k
     have stood unchanged for `patience` expansions. Under a filter the beam's seeds may be rows that are not
-    allowed; all others are allowed.
+    allowed; all others are allowed. beam: int64 [>= ef + 1], the lowest bit of an entry says expanded.
+    trace: int64, receives the entries that were expanded, as far as it reaches.
     """
-    stride, width = table[t.STRIDE], table[t.WIDTH]
-    size, visited = start_walk(table, code, scale, bias, allowed, ef, scores, rows, marks, seen)
-    count, cursor, stale = size, 0, 0
+    stride, list_bytes = table[t.STRIDE], table[t.WIDTH] * 4
+    size, visited = start_walk(table, code, scale, bias, allowed, ef, beam, marks, seen)
+    count, cursor, stale, steps = size, 0, 0, 0
     while cursor < size:
-        row = np.int64(rows[cursor])
-        rows[cursor] = -row - 1
+        row = packed_row(beam[cursor])
+        beam[cursor] |= 1
+        if steps < trace.size:
+            trace[steps] = beam[cursor]
+        steps += 1
+        following = cursor + 1
+        while following < size and beam[following] & 1:
+            following += 1
+        if following < size:
+            prefetch(table[t.NEIGHBOURS] + packed_row(beam[following]) * list_bytes, list_bytes)
         if allowed == 0:
             count, waiting = gather(table, row, allowed, marks, seen, count, pending, 0)
         else:
             count, waiting = gather_filtered(table, row, allowed, marks, seen, count, pending, pending.size)
-        best = cursor + 1
+        cursor = following
         stale += 1
         for j in range(waiting):
             other = pending[j]
             score = score_code(table[t.CODES] + other * stride, stride, code, scale, bias)
             if not score > NO_PREFIX:
                 continue
-            place = insert(scores, rows, size, ef, score, other)
+            place = insert(beam, size, ef, pack(score, other))
             if place < ef:
                 size = min(size + 1, ef)
-                best = min(best, place)
-                if place < cursor + NEAR:
-                    prefetch(table[t.NEIGHBOURS] + other * width * 4, width * 4)
+                if place <= cursor:
+                    cursor = place
+                    prefetch(table[t.NEIGHBOURS] + other * list_bytes, list_bytes)
                 if place < k:
                     stale = 0
         visited += waiting
-        cursor = best
-        while cursor < size and rows[cursor] < 0:
+        while cursor < size and beam[cursor] & 1:
             cursor += 1
         if patience > 0 and stale >= patience:
             break
     for i in range(count):
         marks[seen[i]] = 0
-    return size, visited
+    return size, visited, steps
 
 
 @kernel(
     "int64(int64[::1], float32[::1], int64, int64, int64, int64, int64, float32[::1], int64[::1],"
-    " float32[::1], int32[::1], uint8[::1], int32[::1], int64[::1], int64[::1],"
-    " float32[::1], int8[::1], int8[::1], int64[::1])"
+    " int64[::1], uint8[::1], int32[::1], int64[::1], int64[::1], float32[::1], int8[::1], int8[::1], int64[::1])"
 )
 def search_walk(
     table: Any,
@@ -184,8 +186,7 @@ def search_walk(
     patience: Any,
     scores: Any,
     rows: Any,
-    beam_scores: Any,
-    beam_rows: Any,
+    beam: Any,
     marks: Any,
     seen: Any,
     pending: Any,
@@ -201,13 +202,12 @@ def search_walk(
     counts receives (codes scored, full rows scored, rows that the walk kept).
     """
     address, scale, bias = encode_query(table, query, padded, code, rotated_code)
-    size, visited = walk(
-        table, address, scale, bias, allowed, ef, patience, k, beam_scores, beam_rows, marks, seen, pending
+    size, visited, _ = walk(
+        table, address, scale, bias, allowed, ef, patience, k, beam, marks, seen, pending, counts[:0]
     )
     kept, count = 0, 0
     for i in range(size):
-        row = np.int64(beam_rows[i])
-        row = row if row >= 0 else -row - 1
+        row = packed_row(beam[i])
         if allowed == 0 or load_byte(allowed + row) != 0:
             kept += 1
             if count < shortlist:

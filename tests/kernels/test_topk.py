@@ -18,12 +18,14 @@ def keep(offers, k, scores, rows, keys):
     return size
 
 
-@kernel("int64(float32[::1], int64, float32[::1], int32[::1])")
-def beam(offers, limit, scores, rows):
+@kernel("int64(float32[::1], int64, int64[::1], int64[::1], float32[::1])")
+def beam(offers, limit, entries, rows, scores):
     size = 0
     for row in range(offers.size):
-        if topk.insert(scores, rows, size, limit, offers[row], row) < limit:
+        if topk.insert(entries, size, limit, topk.pack(offers[row], row)) < limit:
             size = min(size + 1, limit)
+    for i in range(size):
+        rows[i], scores[i] = topk.packed_row(entries[i] | 1), topk.packed_score(entries[i])
     return size
 
 
@@ -42,8 +44,13 @@ def test_heap_keeps_the_best_with_ties_by_key(n, k, levels):
 
 @pytest.mark.parametrize("limit", [1, 2, 16, 100])
 def test_beam_keeps_the_best_in_order(limit):
-    offers = np.random.default_rng(limit).integers(0, 60, 300).astype(np.float32)
-    scores, rows = np.zeros(limit + 1, np.float32), np.zeros(limit + 1, np.int32)
-    size = beam(offers, limit, scores, rows)
+    offers = np.random.default_rng(limit).integers(-30, 30, 300).astype(np.float32) / 7
+    entries, rows, scores = (
+        np.zeros(limit + 1, np.int64),
+        np.zeros(limit, np.int64),
+        np.zeros(limit, np.float32),
+    )
+    size = beam(offers, limit, entries, rows, scores)
     expected = np.lexsort((np.arange(300), -offers))[:limit]
     np.testing.assert_array_equal(rows[:size], expected)
+    np.testing.assert_array_equal(scores[:size], offers[expected])
