@@ -12,10 +12,11 @@ import threading
 import weakref
 from contextlib import suppress
 
-from mrlstore import graph, maintain
+from mrlstore import garbage, graph, maintain
 from mrlstore.core import LOCK, Core
 from mrlstore.errors import MrlStoreError
-from mrlstore.maintain import Waiting, Work
+from mrlstore.garbage import Waiting
+from mrlstore.maintain import Work
 from mrlstore.snapshot import SnapshotMoved
 
 log = logging.getLogger("mrlstore")
@@ -100,7 +101,7 @@ class Background:
                 ):
                     pass
                 if not self._interrupted():
-                    maintain.collect(self._core, self._waiting.ready)
+                    garbage.collect(self._core, self._waiting.ready)
 
 
 _running: weakref.WeakSet[Background] = weakref.WeakSet()

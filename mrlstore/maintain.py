@@ -1,4 +1,4 @@
-"""Maintenance: tail -> base part -> index and columns parts -> merged segment, and garbage collection.
+"""Maintenance: tail -> base part -> index and columns parts -> merged segment.
 
 Every step is run by a holder of LOCK. It reads at one generation, writes new folders, and swaps them in with
 one transaction that checks that its inputs are still named; removals made meanwhile are carried over, because
@@ -9,24 +9,23 @@ from __future__ import annotations
 
 import mmap
 import shutil
-import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mrlstore import calibrate, graph, group
+from mrlstore import calibrate, garbage, graph, group
 from mrlstore.catalogue import rows, segments, settings, tail
 from mrlstore.catalogue.connection import Connection
 from mrlstore.catalogue.segments import SegmentRow
 from mrlstore.columns import build_columns
 from mrlstore.core import LOCK, Core
-from mrlstore.errors import CorruptStore, StorageFull, StoreLocked
-from mrlstore.files import Lock, remove_tree
-from mrlstore.parts import NewPart, Part, Stream, write_part
+from mrlstore.errors import StorageFull, StoreLocked
+from mrlstore.files import Lock
+from mrlstore.merge import order_of, write_merged
+from mrlstore.parts import NewPart, Part, write_part
 from mrlstore.segment import base_arrays, open_segment, write_base
 from mrlstore.snapshot import LiveSegment, SnapshotMoved
 from mrlstore.types import Progress
@@ -87,7 +86,7 @@ def optimize(core: Core, wait_s: float, progress: Report | None) -> None:
                 break
             except SnapshotMoved:
                 continue
-        collect(core, lambda name: True)
+        garbage.collect(core, lambda name: True)
         core.catalogue.checkpoint(whole=True)
 
 
@@ -217,9 +216,9 @@ def merge(core: Core, inputs: list[LiveSegment], work: Work) -> None:
     made: list[NewPart] = []
     row: SegmentRow | None = None
     try:
-        order = _merged_order(inputs)
+        order = order_of(inputs)
         if len(order.keys):
-            made.append(_write_merged(core, inputs, order, work))
+            made.append(write_merged(core, inputs, order, partial(_pause, work, "merge")))
             row = SegmentRow(0, generation, len(order.keys), made[0].ref)
             base = open_segment(core.files, core.parts, core.settings.store_uuid, row, None).base
             made.append(_write_index(core, base, work))
@@ -253,103 +252,6 @@ def forget_removals(core: Core) -> None:
         purged = tail.forget_removals(write.connection, nowhere)
         floor = settings.get_int(write.connection, "floor_gen")
         settings.put(write.connection, "floor_gen", max(floor, purged))
-
-
-def collect(core: Core, ready: Callable[[str], bool]) -> int:
-    """Remove part folders that nothing names, nobody is writing, and that are `ready`; LOCK is held.
-
-    Gives how many were removed. If any named folder is missing nothing is removed: CorruptStore.
-    """
-    found = core.files.list_dir(core.parts)
-    removed = 0
-    for name in found:
-        if name in _named(core) or not ready(name):
-            continue
-        lock = None
-        with suppress(FileNotFoundError):
-            lock = core.files.lock(core.parts / name)
-        if lock is None:
-            continue
-        with lock:
-            if name not in _named(core):  # afresh: its writer may have committed before it let go
-                remove_tree(core.files, core.parts / name)
-                removed += 1
-    return removed
-
-
-def _named(core: Core) -> set[str]:
-    with core.catalogue.read() as connection:
-        named = {part.name for row in segments.load(connection) for part in row.parts}
-    missing = named - set(core.files.list_dir(core.parts))
-    if missing:
-        raise CorruptStore(core.parts / min(missing), "is missing, but the catalogue names it")
-    return named
-
-
-@dataclass(frozen=True)
-class _Order:
-    """Where the rows of a merged segment come from, in their new order."""
-
-    source: NDArray[np.int32]  # [n] number of the input
-    row: NDArray[np.int64]  # [n] row there
-    keys: NDArray[np.int64]  # [n]
-    namespaces: list[str]  # [n]
-
-
-def _merged_order(inputs: list[LiveSegment]) -> _Order:
-    """Live rows by namespace, then by input, then by row."""
-    runs = [
-        (name, number, start, stop)
-        for number, part in enumerate(inputs)
-        for name, start, stop in part.segment.spans()
-    ]
-    sources, taken, keys, namespaces = [], [], [], []
-    for name, number, start, stop in sorted(runs):
-        part = inputs[number]
-        chosen = (
-            np.arange(start, stop) if part.live is None else start + np.flatnonzero(part.live[start:stop])
-        )
-        sources.append(np.full(len(chosen), number, dtype=np.int32))
-        taken.append(chosen.astype(np.int64))
-        keys.append(part.segment.keys[chosen])
-        namespaces += [name] * len(chosen)
-    if not runs:
-        nothing = np.empty(0, dtype=np.int64)
-        return _Order(nothing.astype(np.int32), nothing, nothing, [])
-    return _Order(np.concatenate(sources), np.concatenate(taken), np.concatenate(keys), namespaces)
-
-
-def _gather(inputs: list[LiveSegment], order: _Order, name: str, start: int, stop: int) -> NDArray[Any]:
-    """Rows [start, stop) of one base array in the new order."""
-    first = inputs[0].segment.base.arrays[name]
-    block = np.empty((stop - start, *first.shape[1:]), dtype=first.dtype)
-    for number in np.unique(order.source[start:stop]):
-        at = np.flatnonzero(order.source[start:stop] == number)
-        block[at] = inputs[number].segment.base.arrays[name][order.row[start:stop][at]]
-    return block
-
-
-def _write_merged(core: Core, inputs: list[LiveSegment], order: _Order, work: Work) -> NewPart:
-    n = len(order.keys)
-    vectors = inputs[0].segment.base.arrays["vectors"]
-
-    def blocks() -> Iterator[NDArray[Any]]:
-        for start in range(0, n, _BLOCK):
-            _pause(work, "merge", start, n)
-            yield _gather(inputs, order, "vectors", start, min(n, start + _BLOCK))
-
-    ids = [""] * n
-    for number, part in enumerate(inputs):
-        at = np.flatnonzero(order.source == number)
-        for position, name in zip(at.tolist(), part.segment.ids(order.row[at].tolist()), strict=True):
-            ids[position] = name
-    by_row: dict[str, NDArray[Any] | Stream] = {
-        "keys": order.keys,
-        "vectors": Stream(vectors.dtype, (n, vectors.shape[1]), blocks()),
-    }
-    for name in ("norms", "inv_norms", "row_crcs"):
-        by_row[name] = _gather(inputs, order, name, 0, n)
-    return write_base(core.files, core.parts, core.settings.store_uuid, order.namespaces, ids, by_row)
 
 
 def _write_index(core: Core, base: Part, work: Work) -> NewPart:
@@ -414,16 +316,3 @@ def _check_room(core: Core, inputs: list[LiveSegment]) -> None:
     free = shutil.disk_usage(core.path).free
     if needed > free:
         raise StorageFull(28, f"optimize() needs {needed:,} bytes and {free:,} are free", str(core.path))
-
-
-class Waiting:
-    """Which unnamed folders have been so for long enough that no reader can still be about to open them."""
-
-    def __init__(self, seconds: float = 30.0) -> None:
-        self._seconds = seconds
-        self._since: dict[str, float] = {}
-
-    def ready(self, name: str) -> bool:
-        """Whether this folder was first asked about long enough ago."""
-        now = time.monotonic()
-        return now - self._since.setdefault(name, now) >= self._seconds

@@ -154,6 +154,8 @@ class Segment:
     def spans(self) -> list[tuple[str, int, int]]:
         """(namespace, start, stop) of every namespace."""
         starts = self.groups.tolist()
+        if sorted([0, *starts, self.rows]) != [0, *starts, self.rows]:
+            raise CorruptStore(self.base.path / "groups.npy", f"does not rise from 0 to {self.rows}")
         return [(name, starts[i], starts[i + 1]) for i, name in enumerate(self.namespaces())]
 
     def mask(self, node: Node, start: int, stop: int, fetch: Fetch) -> NDArray[np.bool_]:

@@ -7,16 +7,16 @@ it until it is repaired. The report says what is wrong, where, and what to do.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import apsw
 import numpy as np
 from numpy.typing import NDArray
 
 from mrlstore import graph
 from mrlstore.catalogue import calibrations, rows, segments, settings, tail
-from mrlstore.catalogue.connection import Connection
+from mrlstore.catalogue.connection import Connection, translated
 from mrlstore.catalogue.segments import SegmentRow
 from mrlstore.columns import InvalidColumns, open_columns
 from mrlstore.core import Core
@@ -60,9 +60,10 @@ def verify(core: Core, progress: Callable[[Progress], None]) -> Report:
         found = _Findings(progress)
         count = _check_catalogue(core, connection, found)
         try:
-            named = segments.load(connection)
-        except CorruptStore as error:
-            found.add(core.catalogue.path, error.reason, _CATALOGUE)
+            with translated(core.catalogue.path):
+                named = segments.load(connection)
+        except MrlStoreError as error:
+            found.add(core.catalogue.path, _words(error), _CATALOGUE)
             named = []
         found.total = _bytes_of(core, named)
         seen = [held for row in named for held in _check_segment(core, connection, row, found)]
@@ -76,29 +77,33 @@ def _check_catalogue(core: Core, connection: Connection, found: _Findings) -> in
     """SQLite's own check, then every row's crc; gives the number of rows."""
     path, total = core.catalogue.path, 0
     try:
-        for (words,) in connection.execute("PRAGMA integrity_check"):
-            if words != "ok":
-                found.add(path, f"SQLite's integrity_check: {words}", _CATALOGUE)
-        spaces: dict[str, list[int]] = {}
-        for row in _all_rows(connection):
-            total += 1
-            space = spaces.setdefault(row.namespace, [0, 0])
-            space[0] += 1
-            space[1] += row.bare
-        counted = {name: list(counts) for name, counts in rows.namespaces(connection).items()}
-        if counted != spaces:
-            found.add(path, "the counts of namespaces are not those of the rows", _CATALOGUE)
-        tail.removed_since(connection, -1)
-        tail.since(connection, -1)
-        for name in ("floor_gen", "generation", "next_key"):
-            settings.get_int(connection, name)
-        settings.load(connection, path)
-        for words in calibrations.problems(connection):
-            found.add(path, words, "run calibrate(), or optimize(): it is measured anew")
-    except (CorruptStore, apsw.Error) as error:
-        words = error.reason if isinstance(error, CorruptStore) else f"SQLite: {error}"
-        found.add(path, words, _CATALOGUE)
+        with translated(path):
+            for (words,) in connection.execute("PRAGMA integrity_check"):
+                if words != "ok":
+                    found.add(path, f"SQLite's integrity_check: {words}", _CATALOGUE)
+            spaces: dict[str, list[int]] = {}
+            for row in _all_rows(connection):
+                total += 1
+                space = spaces.setdefault(row.namespace, [0, 0])
+                space[0] += 1
+                space[1] += row.bare
+            counted = {name: list(counts) for name, counts in rows.namespaces(connection).items()}
+            if counted != spaces:
+                found.add(path, "the counts of namespaces are not those of the rows", _CATALOGUE)
+            tail.removed_since(connection, -1)
+            tail.since(connection, -1)
+            for name in ("floor_gen", "generation", "next_key"):
+                settings.get_int(connection, name)
+            settings.load(connection, path)
+            for words in calibrations.problems(connection):
+                found.add(path, words, "run calibrate(), or optimize(): it is measured anew")
+    except MrlStoreError as error:
+        found.add(path, _words(error), _CATALOGUE)
     return total
+
+
+def _words(error: MrlStoreError) -> str:
+    return error.reason if isinstance(error, CorruptStore) else str(error)
 
 
 def _all_rows(connection: Connection) -> Iterator[rows.Row]:
@@ -130,7 +135,8 @@ def _check_segment(
         return
     problems = [] if row.base.name in found.damaged else _base_problems(base, row.rows)
     if not problems and row.base.name not in found.damaged:
-        problems = _row_problems(connection, base)
+        with suppress(MrlStoreError), translated(core.catalogue.path):  # its own faults are told already
+            problems = _row_problems(connection, base)
         yield np.asarray(base.arrays["keys"])
     for words in problems:
         found.add(base.path, words, _LOST)
@@ -237,12 +243,13 @@ def _check_vectors_of_rows(
 ) -> None:
     """Every row with a vector has it exactly once, and what is dead is dead."""
     try:
-        wanted = np.array(
-            [key for (key,) in connection.execute("SELECT key FROM rows WHERE bare = 0")], dtype=np.int64
-        )
-        waiting = np.array([key for (key,) in connection.execute("SELECT key FROM tail")], dtype=np.int64)
-        removed = np.array(tail.removed_since(connection, -1), dtype=np.int64)
-    except (CorruptStore, apsw.Error):
+        with translated(core.catalogue.path):
+            wanted = np.array(
+                [key for (key,) in connection.execute("SELECT key FROM rows WHERE bare = 0")], dtype=np.int64
+            )
+            waiting = np.array([key for (key,) in connection.execute("SELECT key FROM tail")], dtype=np.int64)
+            removed = np.array(tail.removed_since(connection, -1), dtype=np.int64)
+    except MrlStoreError:
         return  # reported already
     held = np.concatenate([*seen, waiting])
     live = np.setdiff1d(held, removed)

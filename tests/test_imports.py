@@ -27,6 +27,7 @@ LAYERS = [
     {"mrlstore.calibrate"},
     {"mrlstore.query", "mrlstore.records", "mrlstore.writer"},
     {"mrlstore.arguments", "mrlstore.statistics", "mrlstore.ingest"},
+    {"mrlstore.merge", "mrlstore.garbage"},
     {"mrlstore.maintain", "mrlstore.verify", "mrlstore.repair", "mrlstore.backup", "mrlstore.create"},
     {"mrlstore.background", "mrlstore.tiers"},
     {"mrlstore.recall"},

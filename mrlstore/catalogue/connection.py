@@ -71,6 +71,8 @@ def translated(path: Path, connection: Connection | None = None) -> Iterator[Non
         yield
     except apsw.Error as error:
         raise typed(path, error, connection) from error
+    except UnicodeDecodeError as error:
+        raise CorruptStore(path, f"a text is not UTF-8 ({error})") from error
 
 
 def typed(path: Path, error: apsw.Error, connection: Connection | None = None) -> MrlStoreError:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import mrlstore
-from mrlstore import maintain
+from mrlstore import garbage, maintain
 from mrlstore.store import open_store
 from tests.children import Child, children
 from tests.oracle import Oracle, assert_exact, assert_same_rows, nested_vectors
@@ -44,7 +44,7 @@ def collect(store: Any) -> int:
     """Garbage collection now: the 30 seconds that it usually waits are taken as gone."""
     core = store._core
     with maintain.take_lock(core, 60):
-        return maintain.collect(core, lambda name: True)
+        return garbage.collect(core, lambda name: True)
 
 
 @pytest.fixture
