@@ -110,7 +110,8 @@ def check_query_vector(vector: Any, dim: int | None) -> NDArray[np.float32]:
         raise InvalidInput(f"vector: not numbers ({error})") from error
     if array.ndim != 1:
         raise InvalidInput(f"vector: expected shape [dim], got {list(array.shape)}; see query_batch for many")
-    return check_query_vectors(array[None, :], dim, "vector")[0]
+    row: NDArray[np.float32] = check_query_vectors(array[None, :], dim, "vector")[0]
+    return row
 
 
 def check_flag(value: object, name: str) -> bool:

@@ -70,7 +70,7 @@ def check_lengths(
         at = int(wrong[0])
         name = f"row {first + at}" if names is None else f"row {first + at} (id {names[first + at]!r})"
         raise InvalidInput(f"{what}: {name} {_fault(block[at])}")
-    return lengths  # type: ignore[no-any-return]
+    return lengths
 
 
 def _lengths(block: NDArray[Any]) -> NDArray[np.float64]:

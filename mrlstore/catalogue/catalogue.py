@@ -68,7 +68,10 @@ class Catalogue:
     def changed(self) -> bool:
         """Whether any connection, of any process, has committed since the last call. About 3 us."""
         with self.connections.watcher() as (watcher, fresh):
-            version = watcher.execute("PRAGMA data_version").get
+            try:  # not `translated`: this is on the path of every query
+                version = watcher.execute("PRAGMA data_version").get
+            except apsw.Error as error:
+                raise typed(self.path, error, watcher) from error
             if version == self._seen_version and not fresh:
                 return False
             self._seen_version = version
