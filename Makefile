@@ -1,7 +1,7 @@
 # Every target makes the virtual environment that it needs under .venv/ and installs what it needs there.
 # Needed beforehand: Python 3.11 or newer and a C++ compiler.  make PYTHON=/path/to/python chooses a Python.
 
-.PHONY: help demo test torture lint bench docs clean
+.PHONY: help demo test test-gemini2 torture lint bench docs clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -19,6 +19,7 @@ WORKERS ?= 2
 help:
 	@echo "make demo      semantic search over the documentation that every Python carries, in about two minutes"
 	@echo "make test      the tests, within ten minutes      make test TESTS=tests/cli"
+	@echo "make test-gemini2  the tests of the Gemini adapter under the older google-genai 2.x"
 	@echo "make torture   the full figures: crashes, damage, faults; long"
 	@echo "make lint      ruff and mypy"
 	@echo "make bench     the benchmarks"
@@ -30,6 +31,9 @@ demo: .venv/demo.stamp
 
 test: .venv/test.stamp
 	@.venv/test/bin/python -m pytest -n $(WORKERS) $(TESTS)
+
+test-gemini2: .venv/gemini2.stamp
+	@.venv/gemini2/bin/python -m pytest -n $(WORKERS) tests/embedders tests/ingest
 
 torture: .venv/test.stamp
 	@MRLSTORE_TORTURE=1 HYPOTHESIS_PROFILE=torture .venv/test/bin/python -m pytest -m "torture or not torture" $(TESTS)
@@ -46,6 +50,7 @@ docs: .venv/docs.stamp
 
 .venv/demo.stamp: WANTS = --editable ".[demo]"
 .venv/test.stamp: WANTS = --editable ".[demo,gemini,media]" --group test
+.venv/gemini2.stamp: WANTS = --editable ".[demo,gemini,media]" "google-genai>=2.20,<3" --group test
 .venv/lint.stamp: WANTS = --editable ".[demo,gemini,media]" --group test --group lint
 .venv/bench.stamp: WANTS = --editable ".[demo]" --group bench
 .venv/docs.stamp: WANTS = --editable ".[docs]"
