@@ -49,22 +49,22 @@ def fill(store: Any, oracle: Oracle, start: int, stop: int, *, batch: int, seed:
 
 
 def make_layout(layout: str, path: Path) -> tuple[Any, Oracle]:
-    """A store in that layout and its oracle: about 1,500 rows in the tail, or some 5,000."""
+    """A store in that layout and its oracle: 600 rows in the tail, or some thousands in segments."""
     store = mrlstore.open(path, dim=DIM, prefix_dim=PREFIX, auto_maintain=False)
     oracle = Oracle()
     if layout == "tail":
-        fill(store, oracle, 0, 1500, batch=500)
+        fill(store, oracle, 0, 600, batch=200)
     elif layout == "bulk":
-        fill(store, oracle, 0, 4500, batch=4500)
+        fill(store, oracle, 0, 4200, batch=4200)
     elif layout == "indexed":
-        fill(store, oracle, 0, 5000, batch=5000)
+        fill(store, oracle, 0, 2600, batch=1300)
         store.optimize()
     elif layout == "mixed":
-        fill(store, oracle, 0, 5000, batch=1000)
+        fill(store, oracle, 0, 2400, batch=800)
         store.optimize()
-        fill(store, oracle, 5000, 5600, batch=200)
+        fill(store, oracle, 2400, 2700, batch=100)
         fill(store, oracle, 300, 500, batch=100, seed=7)  # replaced rows: the old ones are dead in a segment
-        gone = [f"row-{i}" for i in range(0, 5600, 9)]
+        gone = [f"row-{i}" for i in range(0, 2700, 9)]
         assert store.delete(gone) == oracle.delete(gone)
     else:
         raise AssertionError(layout)

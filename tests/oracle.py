@@ -178,6 +178,7 @@ class Row:
     metadata: dict[str, Any] | None
     document: str | None
     vector: NDArray[np.float32] | None
+    unit: NDArray[np.float16] | None = None  # what is stored of the vector
 
 
 def _copied(metadata: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -217,6 +218,7 @@ class Oracle:
                 _copied(None if metadatas is None else metadatas[i]),
                 None if documents is None else documents[i],
                 None if vector is None else np.array(vector, dtype=np.float32),
+                None if vector is None else stored_row(vector),
             )
 
     def update(
@@ -287,15 +289,15 @@ class Oracle:
         names.sort(key=lambda name: self.rows[namespace, name].order)
         if not names:
             return []
-        rows = np.stack([stored_row(_given(self.rows[namespace, name].vector)) for name in names])
+        rows = np.stack([_given(self.rows[namespace, name].unit) for name in names])
         cosine = cosines(np.asarray(query), rows, dim)
         order = np.argsort(-cosine, kind="stable")
         return [(names[i], float(cosine[i])) for i in order]
 
 
-def _given(vector: NDArray[np.float32] | None) -> NDArray[np.float32]:
-    assert vector is not None
-    return vector
+def _given(unit: NDArray[np.float16] | None) -> NDArray[np.float16]:
+    assert unit is not None
+    return unit
 
 
 def cosines(query: NDArray[Any], rows: NDArray[Any], dim: int | None = None) -> NDArray[np.float64]:

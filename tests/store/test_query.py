@@ -32,7 +32,7 @@ def test_dim_is_numpy_on_prefixes(library: Any, layout: str, dim: int) -> None:
 def test_two_stages_find_the_neighbours(library: Any, layout: str) -> None:
     store, oracle = library(layout)
     found = []
-    for query in queries(40):
+    for query in queries(20):
         result = store.query(query, k=10)
         truth = oracle.scores(query)
         scores = dict(truth)
@@ -47,7 +47,7 @@ def test_the_graph_is_walked(library: Any) -> None:
     store, _ = library("indexed")
     plan = store.query(queries(1)[0], k=10).plan
     assert [part.way for part in plan.segments if part.rows > 2000] == ["walk"]
-    assert 0 < plan.visited < 4000, "a walk scores a fraction of the rows"
+    assert 0 < plan.visited < 2000, "a walk scores a fraction of the rows"
     assert 0 < plan.reranked < 1000
 
 
@@ -66,7 +66,7 @@ WHERES: list[dict[str, Any]] = [
     {"colour": "red"},
     {"n": 77},
     {"n": {"$lt": 30}},
-    {"n": {"$gte": 100, "$lt": 1400}},
+    {"n": {"$gte": 100, "$lt": 500}},
     {"colour": {"$ne": "red"}},
     {"tags": "t3"},
     {"tags": {"$contains": 2}},
@@ -85,7 +85,7 @@ WHERES: list[dict[str, Any]] = [
     {"colour": {"$not": {"$in": ["red", "blue"]}}},
     {"colour": {"$not_contains": "e"}},
     {"colour": {"$contains": "ee"}},
-    {"$or": [{"n": {"$lt": 5}}, {"price": {"$gt": 300.0}}]},
+    {"$or": [{"n": {"$lt": 5}}, {"price": {"$gt": 140.0}}]},
     {"$and": [{"flag": False}, {"colour": "blue"}], "n": {"$gt": 50}},
     {"nothing": 1},
     {"nothing": {"$ne": 1}},
@@ -187,7 +187,7 @@ def test_text_needs_an_embedder(store: Any) -> None:
 @pytest.mark.parametrize("layout", ["tail", "bulk", "indexed"])
 def test_ties_go_by_order_of_write(opened: Any, layout: str) -> None:
     store = opened(dim=8, prefix_dim=4)
-    n = {"tail": 60, "bulk": 4200, "indexed": 4200}[layout]
+    n = {"tail": 60, "bulk": 4200, "indexed": 2100}[layout]
     base = nested_vectors(n // 20, 8)
     ids = [f"r{i}" for i in range(n)]
     store.upsert(ids, np.repeat(base, 20, axis=0))
@@ -198,8 +198,8 @@ def test_ties_go_by_order_of_write(opened: Any, layout: str) -> None:
         for k in (1, 7, 20):
             assert store.query(base[row], k=k, exact=True).ids == same[:k]
             assert store.query(base[row], k=k, dim=3).ids[:1] != []
-        found = store.query(base[row], k=20)
-        assert found.ids == sorted(found.ids, key=ids.index)
+        found = store.query(base[row], k=20, shortlist=400, ef=400)
+        assert found.ids == same
         assert len(set(found.scores.tolist())) == 1
 
 
@@ -288,16 +288,16 @@ def test_cosine_of_opposite_and_orthogonal_vectors(store: Any) -> None:
 
 def test_rows_whose_prefix_is_nothing_are_found(opened: Any) -> None:
     store = opened(dim=8, prefix_dim=4)
-    rows = nested_vectors(2500, 8)
+    rows = nested_vectors(2100, 8)
     hidden = np.zeros((5, 8), dtype=np.float32)
     hidden[:, 4:] = nested_vectors(5, 4, seed=1)
-    store.upsert([f"r{i}" for i in range(2500)], rows)
+    store.upsert([f"r{i}" for i in range(2100)], rows)
     store.upsert([f"hidden{i}" for i in range(5)], hidden)
     for _ in range(2):
         for i, row in enumerate(hidden):
             assert store.query(row, k=1).ids == [f"hidden{i}"]
             assert store.query(row, k=1, exact=True).ids == [f"hidden{i}"]
-        assert len(store.query(rows[0], k=3000)) == 2505
+        assert len(store.query(rows[0], k=3000)) == 2105
         store.optimize()
 
 
@@ -355,7 +355,8 @@ def test_plan_tells_what_was_done(library: Any) -> None:
     assert store.query(query, exact=True).plan.effort == "exact"
     explicit = store.query(query, ef=77, shortlist=33).plan
     assert explicit.effort == "explicit"
-    walked = [part for part in explicit.segments if part.way.endswith("walk")]
+    graph, _ = library("indexed")
+    walked = [part for part in graph.query(query, ef=77, shortlist=33).plan.segments if part.way == "walk"]
     assert walked
     assert all((part.ef, part.shortlist) == (77, 33) for part in walked)
     exact = store.query(query, exact=True).plan
@@ -377,7 +378,7 @@ def test_a_larger_shortlist_reranks_more(library: Any) -> None:
 
 def test_a_large_shortlist_approaches_exact(library: Any) -> None:
     store, oracle = library("indexed")
-    found = [recall(store.query(q, k=10, shortlist=2000, ef=2000), oracle.scores(q), 10) for q in queries(20)]
+    found = [recall(store.query(q, k=10, shortlist=1000, ef=1000), oracle.scores(q), 10) for q in queries(20)]
     assert np.mean(found) >= 0.999
 
 

@@ -1,0 +1,29 @@
+"""The store's thresholds made small, so that a short workload goes through every mechanism."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mrlstore import graph, maintain, writer
+from mrlstore.catalogue import catalogue
+
+THRESHOLDS = (
+    (writer, "BIG_BATCH", 60),
+    (graph, "MIN_GRAPH_ROWS", 50),
+    (maintain, "TAIL_ROWS", 40),
+    (catalogue, "CHECKPOINT_BYTES", 48 * 1024),
+)
+
+
+@contextmanager
+def small_thresholds() -> Iterator[None]:
+    """Parts from 60 rows, graphs from 50, a tail of 40, a checkpoint every 48 KiB."""
+    before = [getattr(module, name) for module, name, _ in THRESHOLDS]
+    for module, name, value in THRESHOLDS:
+        setattr(module, name, value)
+    try:
+        yield
+    finally:
+        for (module, name, _), value in zip(THRESHOLDS, before, strict=True):
+            setattr(module, name, value)
