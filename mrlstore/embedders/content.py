@@ -99,7 +99,7 @@ class Media:
             self.uri = source
         elif isinstance(source, str | os.PathLike):
             self.path = Path(source)
-        elif self.kind == "image" and hasattr(source, "save"):
+        elif self.kind == "image" and hasattr(source, "save") and hasattr(source, "mode"):
             self._data = _png(source)
         else:
             raise InvalidInput(
@@ -193,6 +193,8 @@ def media_of(path: str | os.PathLike[str]) -> Media | None:
 
 
 def _png(image: Any) -> bytes:
+    if image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA"):  # PNG knows no CMYK, Lab, float ...
+        image = image.convert("RGB")
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")
     return buffer.getvalue()

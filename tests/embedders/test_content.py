@@ -48,9 +48,10 @@ def test_a_file_is_read_late(tmp_path: Path) -> None:
     assert medium.read() == png(2)
 
 
-def test_a_pil_image_becomes_png() -> None:
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "1", "CMYK", "YCbCr", "F"])
+def test_a_pil_image_becomes_png(mode: str) -> None:
     pil = pytest.importorskip("PIL.Image")
-    medium = Image(pil.new("RGB", (2, 2)))
+    medium = Image(pil.new(mode, (2, 2)))
     assert medium.mime_type == "image/png" and sniff(medium.read()) == "image/png"
 
 
