@@ -49,9 +49,9 @@ docs: .venv/docs.stamp
 	@NO_MKDOCS_2_WARNING=1 .venv/docs/bin/mkdocs build --strict
 
 .venv/demo.stamp: WANTS = --editable ".[demo]"
-.venv/test.stamp: WANTS = --editable ".[demo,gemini,media]" --group test
-.venv/gemini2.stamp: WANTS = --editable ".[demo,gemini,media]" "google-genai>=2.20,<3" --group test
-.venv/lint.stamp: WANTS = --editable ".[demo,gemini,media]" --group test --group lint
+.venv/test.stamp: WANTS = --editable ".[demo,gemini,media,report]" --group test
+.venv/gemini2.stamp: WANTS = --editable ".[demo,gemini,media,report]" "google-genai>=2.20,<3" --group test
+.venv/lint.stamp: WANTS = --editable ".[demo,gemini,media,report]" --group test --group lint
 .venv/bench.stamp: WANTS = --editable ".[demo]" --group bench
 .venv/docs.stamp: WANTS = --editable ".[docs]"
 

@@ -186,17 +186,13 @@ def sample(snapshot: Snapshot, count: int) -> list[Probes]:
     """Stored rows as queries, from the largest namespaces by their share of the rows."""
     sizes = sorted(_walked(snapshot).items(), key=lambda item: -item[1])[:4]
     total = sum(size for _, size in sizes)
-    rng = np.random.default_rng(len(sizes) + total)
-    probes = []
-    for name, size in sizes:
-        wanted = min(-(-count * size // total), size)
-        chosen = np.sort(rng.choice(size, wanted, replace=False))
-        probes.append(_stored(snapshot, name, chosen))
-    return probes
+    return [stored(snapshot, name, min(-(-count * size // total), size), size) for name, size in sizes]
 
 
-def _stored(snapshot: Snapshot, namespace: str, chosen: NDArray[np.int64]) -> Probes:
-    """The live rows number `chosen` (ascending) of a namespace."""
+def stored(snapshot: Snapshot, namespace: str, count: int, size: int) -> Probes:
+    """`count` of the `size` live rows of a namespace, at random, in random order."""
+    rng = np.random.default_rng(size)
+    chosen = np.sort(rng.choice(size, count, replace=False))
     vectors, keys, passed = [], [], 0
     for rows in truth.rows_of(snapshot, namespace):
         live = np.arange(len(rows.keys)) if rows.live is None else np.flatnonzero(rows.live)
@@ -206,7 +202,7 @@ def _stored(snapshot: Snapshot, namespace: str, chosen: NDArray[np.int64]) -> Pr
         passed += len(live)
     matrix = np.concatenate(vectors)
     matrix /= np.linalg.norm(matrix, axis=1, keepdims=True)
-    order = np.random.default_rng(0).permutation(len(matrix))  # so that the first few are a sample too
+    order = rng.permutation(len(matrix))  # so that the first few are a sample too
     return Probes(namespace, matrix[order], np.concatenate(keys)[order])
 
 

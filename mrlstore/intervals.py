@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 CONFIDENCE: Final = 0.95
+_ASSUMED_EFFECT: Final = 3
 _STEPS, _TINY = 300, 1e-300
 
 
@@ -43,7 +44,7 @@ def of_shares(shares: NDArray[np.floating], each: int) -> Interval:
 
     Misses come in clusters (a hard query misses several), so the neighbours are not independent: the number
     of trials is divided by the design effect that the spread between the queries shows (L. Kish, 1965), and
-    is at least one for each query.
+    is at least one for each query. A sample without a miss shows no spread: an effect of 3 is assumed.
     """
     count = len(shares)
     if count == 0:
@@ -51,7 +52,7 @@ def of_shares(shares: NDArray[np.floating], each: int) -> Interval:
     mean = min(float(np.mean(shares)), 1.0)
     spread = float(np.var(shares, ddof=1)) / count if count > 1 else 0.0
     whole = float(count * each)
-    trials = mean * (1 - mean) / spread if spread > 0 else float(count)
+    trials = mean * (1 - mean) / spread if spread > 0 else whole / _ASSUMED_EFFECT
     trials = min(max(trials, float(count)), whole)
     return clopper_pearson(mean * trials, trials)
 

@@ -70,7 +70,7 @@ def tend(core: Core, work: Work) -> bool:
         forget_removals(core)
         return True
     for part in named:
-        if part.segment.row.index is None or part.segment.row.columns is None:
+        if lacks(part, core.snapshots.latest().prefix_dim):
             complete(core, part, work)
             return True
     return calibrate.refresh(core, work.should_stop) is not None
@@ -119,8 +119,43 @@ def settle(core: Core, work: Work) -> None:
 def complete_all(core: Core, work: Work) -> None:
     """Give every segment the parts that it lacks. LOCK is held by the caller."""
     for part in healthy_segments(core):
-        if part.segment.row.index is None or part.segment.row.columns is None:
+        if lacks(part, core.snapshots.latest().prefix_dim):
             complete(core, part, work)
+
+
+def lacks(part: LiveSegment, prefix_dim: int | None) -> bool:
+    """Whether a segment has no index or columns, or an index of another prefix."""
+    row = part.segment.row
+    return row.index is None or row.columns is None or outdated(part, prefix_dim)
+
+
+def outdated(part: LiveSegment, prefix_dim: int | None) -> bool:
+    """Whether a segment's index is of another prefix than the store's: set_prefix_dim has changed that."""
+    index = part.segment.index
+    return index is not None and index.info.get("prefix_dim") != prefix_dim
+
+
+def set_prefix_dim(core: Core, prefix_dim: int, wait_s: float, progress: Report | None) -> None:
+    """Change the store's prefix and rebuild every index for it.
+
+    The new prefix is committed first. From then on an index of another prefix counts as missing, but is
+    searched until its successor takes its place; whoever tends the store next goes on after a crash.
+    """
+    work = Work(progress) if progress is not None else Work()
+    with core.storing("changing prefix_dim"), take_lock(core, wait_s):
+        if core.snapshots.latest().prefix_dim != prefix_dim:
+            with core.catalogue.write() as write:
+                settings.put(write.connection, "prefix_dim", prefix_dim)
+            with core.catalogue.read() as connection:
+                core.catalogue.settings = settings.load(connection, core.catalogue.path)
+        while True:
+            try:
+                complete_all(core, work)
+                break
+            except SnapshotMoved:
+                continue
+        calibrate.refresh(core, work.should_stop)
+        garbage.collect(core, lambda name: True)
 
 
 def choose_merge(sizes: list[tuple[int, int]]) -> list[int]:
@@ -192,7 +227,7 @@ def complete(core: Core, part: LiveSegment, work: Work) -> None:
     made: list[NewPart] = []
     try:
         changed = row
-        if row.index is None:
+        if row.index is None or outdated(part, core.snapshots.latest().prefix_dim):
             made.append(_write_index(core, base, work))
             changed = replace(changed, index=made[-1].ref)
         if row.columns is None:
@@ -255,12 +290,12 @@ def forget_removals(core: Core) -> None:
 
 
 def _write_index(core: Core, base: Part, work: Work) -> NewPart:
-    options = core.settings
-    assert options.prefix_dim is not None  # settled by the first vector
+    options, prefix_dim = core.settings, core.snapshots.latest().prefix_dim
+    assert prefix_dim is not None  # settled by the first vector
     arrays, info = graph.build_index(
         base.arrays["vectors"],
         base.arrays["groups"],
-        prefix_dim=options.prefix_dim,
+        prefix_dim=prefix_dim,
         m=options.m,
         ef_construction=options.ef_construction,
         threads=core.threads,

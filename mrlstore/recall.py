@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mrlstore import arguments, calibrate
+from mrlstore import arguments, calibrate, maintain, tiers
 from mrlstore.audit import Audit
 from mrlstore.batch import check_namespace
 from mrlstore.calibrate import Calibrated
+from mrlstore.catalogue import rows
 from mrlstore.errors import InvalidInput
+from mrlstore.tiers import TierReport
+from mrlstore.types import Progress
 
 if TYPE_CHECKING:
     from mrlstore.store import Store
@@ -91,10 +95,91 @@ class RecallTools:
         if before is not None:
             before.stop()
 
+    def tier_report(
+        self,
+        queries: Any = None,
+        k: int = 10,
+        dims: Iterable[int] = tiers.DIMS,
+        *,
+        namespace: str = "",
+        qrels: tiers.Qrels | None = None,
+        by: str | None = None,
+        count: int = 200,
+        sample: int = 10_000,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> TierReport:
+        """Compare the lengths of prefixes, alone and in two stages, on this store's own data.
+
+        Args:
+            queries: numbers [q, dim]; None takes stored rows, each left out of its own answer.
+            k: how many results the comparison is for, 1 to 1,000.
+            dims: the tiers; those beyond the store's dim are left out, its prefix_dim and dim are added.
+            namespace: whose rows.
+            qrels: relevance judgements {number of the query: {id: grade}}, for nDCG@k; only with queries.
+            by: "namespace" or a metadata field: recall for each of its values besides.
+            count: how many stored rows to take as queries.
+            sample: on how many rows, at most, graphs are built and latencies measured.
+            progress: told how far it is.
+
+        Returns:
+            Recall with intervals, latency, queries per second and bytes for every tier, and a recommendation
+            in words; `.save("report.html")` writes it, see docs/tiers.md.
+        """
+        store = cast("Store", self)
+        core = store._core
+        dim = core.snapshots.latest().dim
+        if dim is None:
+            raise InvalidInput("tier_report: the store has no vectors yet")
+        if qrels is not None and queries is None:
+            raise InvalidInput("qrels: need the queries that they judge")
+        k = arguments.check_count(k, "k", 1, 1_000)
+        lengths = [arguments.check_count(d, "dims", 1) for d in dims]
+        units = None if queries is None else check_queries(queries, dim)
+
+        def answer(query: NDArray[np.float32], target: float) -> tuple[list[int], float]:
+            started = time.perf_counter()
+            found = store.query(query, k + 1, namespace=namespace, include=(), target_recall=target)
+            elapsed = time.perf_counter() - started
+            with core.catalogue.read() as connection:
+                return [row.key for row in rows.by_id(connection, namespace, found.ids)], elapsed
+
+        return tiers.tier_report(
+            core, units, k, lengths, namespace=check_namespace(namespace), qrels=qrels, by=by,
+            count=arguments.check_count(count, "count", 10, 10_000),
+            sample=arguments.check_count(sample, "sample", 100, 1_000_000),
+            answer=answer, progress=progress or _silent,
+        )  # fmt: skip
+
+    def set_prefix_dim(
+        self,
+        prefix_dim: int,
+        progress: Callable[[Progress], None] | None = None,
+        timeout_s: float | None = None,
+    ) -> None:
+        """Index another length of prefix: codes and graphs are rebuilt from the stored vectors, in place.
+
+        The store is read and written meanwhile: each segment is searched by its old index until the new one,
+        built beside it, takes its place. After a crash `optimize`, background work or this call goes on with
+        what is left. When it returns, all segments have changed and calibration has run again. Vectors are
+        neither copied nor embedded anew. Raises InvalidInput, and StoreLocked as `optimize` does.
+        """
+        store = cast("Store", self)
+        core = store._writable()
+        dim = core.snapshots.latest().dim
+        if dim is None:
+            raise InvalidInput("set_prefix_dim: the store has no vectors yet; open it with prefix_dim=")
+        wanted = arguments.check_count(prefix_dim, "prefix_dim", 1, dim)
+        with store._background_paused():
+            maintain.set_prefix_dim(core, wanted, 3600.0 if timeout_s is None else float(timeout_s), progress)
+
     def _new_audit(self) -> Audit | None:
         if self._auditing is None:
             return None
         return Audit(str(cast("Store", self).path), *self._auditing)
+
+
+def _silent(progress: Progress) -> None:
+    pass
 
 
 def check_queries(queries: Any, dim: int) -> NDArray[np.float32]:

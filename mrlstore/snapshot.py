@@ -146,7 +146,7 @@ class Snapshots:
             parts.append(part)
         view = known.tail if known is not None else None
         if isinstance(dim, int) and isinstance(prefix_dim, int):
-            view = view if view is not None else Tail.empty(dim, prefix_dim)
+            view = view.coded(prefix_dim) if view is not None else Tail.empty(dim, prefix_dim)
             view = view.without(np.concatenate(moved)).extended(tail.since(connection, since))
             calibration = _calibration(connection, known)
             return Snapshot(generation, dim, prefix_dim, tuple(parts), view, calibration)

@@ -126,6 +126,26 @@ class Tail:
             getattr(fresh, name).extend(getattr(old, name)[row] for row in rows)
         return Tail(fresh, len(rows), np.ones(len(rows), dtype=np.bool_))
 
+    def coded(self, prefix_dim: int) -> Tail:
+        """This view, or one of the live rows with codes of another prefix."""
+        if self.buffer.prefix_dim == prefix_dim:
+            return self
+        rows = np.flatnonzero(self.live)
+        old, fresh = (
+            self.packed().buffer,
+            Tail.empty(self.buffer.vectors.shape[1], prefix_dim, max(len(rows), 64)),
+        )
+        buffer, n = fresh.buffer, len(rows)
+        for name in ("vectors", "norms", "inv_norms", "keys", "spaces"):
+            getattr(buffer, name)[:n] = getattr(old, name)[:n]
+        buffer.codes[:n], unprefixed = codes.native(buffer.vectors[:n], prefix_dim)
+        buffer.prefixed[:n] = True
+        buffer.prefixed[unprefixed.astype(np.int64)] = False
+        buffer.numbers.update(old.numbers)
+        buffer.ids.extend(old.ids)
+        buffer.metadata.extend(old.metadata)
+        return Tail(buffer, n, np.ones(n, dtype=np.bool_))
+
     def mask(self, namespace: str | None, node: Node | None) -> NDArray[np.bool_]:
         """Which rows are live, of this namespace (None: of any), and match: bool [length]."""
         if namespace is None:

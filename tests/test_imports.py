@@ -29,7 +29,7 @@ LAYERS = [
     {"mrlstore.arguments", "mrlstore.statistics", "mrlstore.ingest"},
     {"mrlstore.merge", "mrlstore.garbage"},
     {"mrlstore.maintain", "mrlstore.verify", "mrlstore.repair", "mrlstore.backup", "mrlstore.create"},
-    {"mrlstore.background", "mrlstore.tiers"},
+    {"mrlstore.background", "mrlstore.tiers", "mrlstore.tierpage"},
     {"mrlstore.recall"},
     {"mrlstore.store", "mrlstore.aio"},
     {"mrlstore"},  # the face
@@ -49,6 +49,7 @@ HOMES = {
     "sklearn": {"mrlstore.embedders.local"},
     "scipy": {"mrlstore.embedders.local"},
     "google": {"mrlstore.embedders.gemini"},
+    "matplotlib": {"mrlstore.tierpage"},
     "pickle": set(),
 }
 

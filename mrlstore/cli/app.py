@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from mrlstore.cli import care, embed, failures, read, show, write
+from mrlstore.cli import care, embed, failures, read, show, tiers, write
 from mrlstore.cli.demo import command as demo
 from mrlstore.version import __version__
 
@@ -57,6 +57,7 @@ for _command in (
     read.count,
     show.stats,
     show.info,
+    tiers.tiers,
     care.optimize,
     care.verify,
     care.repair,

@@ -1,0 +1,206 @@
+"""The tier report against plain numpy, and its files."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import mrlstore
+from mrlstore import tiers
+from mrlstore.cli import main
+from mrlstore.errors import InvalidInput
+from mrlstore.tiers import TierReport
+from tests.tiers.conftest import DIM, PREFIX, Indexed
+
+DIMS = (32, PREFIX, 128)
+K = 10
+SAMPLE = 2_500
+
+
+@pytest.fixture(scope="module")
+def report(generated: Indexed) -> TierReport:
+    judged = {i: {str(i): 1.0, str(i + 1): 2.0} for i in range(40)}
+    return generated.store.tier_report(  # type: ignore[no-any-return]
+        generated.queries, K, DIMS, qrels=judged, by="n", sample=SAMPLE
+    )
+
+
+def ranks(indexed: Indexed, dim: int) -> Any:
+    """Row numbers by the cosine of the first dims, best first: int [queries, 200]."""
+    rows = indexed.rows[:, :dim].astype(np.float64)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.argsort(-(indexed.queries[:, :dim].astype(np.float64) @ rows.T), axis=1)[:, :200]
+
+
+def numpy_recall(best: Any, listed: Any) -> float:
+    pairs = zip(best[:, :K].tolist(), listed.tolist(), strict=True)
+    return float(np.mean([len(set(a) & set(b)) / K for a, b in pairs]))
+
+
+@pytest.mark.parametrize("dim", DIMS)
+def test_recall_of_scans_and_shortlists_is_that_of_numpy(
+    generated: Indexed, report: TierReport, dim: int
+) -> None:
+    best, by_prefix = ranks(generated, DIM), ranks(generated, dim)
+    (scan,) = (tier for tier in report.tiers if (tier.kind, tier.dim) == ("scan", dim))
+    assert scan.recall == pytest.approx(numpy_recall(best, by_prefix[:, :K]), abs=2e-3)
+    assert scan.low <= scan.recall <= scan.high
+    for shortlist, recall in report.curves[dim]:
+        expected = numpy_recall(best, by_prefix[:, :shortlist])
+        assert recall == pytest.approx(expected, abs=2e-3), (dim, shortlist)
+
+
+def test_every_tier_is_there_and_its_figures_are_sound(report: TierReport) -> None:
+    kinds = {(tier.kind, tier.dim) for tier in report.tiers}
+    for dim in (*DIMS, DIM):
+        assert {("scan", dim), ("graph", dim)} <= kinds
+    for tier in report.tiers:
+        assert 0 <= tier.low <= tier.recall <= tier.high <= 1
+        assert 0 < tier.p50_ms <= tier.p95_ms
+        assert tier.qps_one > 0
+        assert 0 < tier.memory_bytes_per_row <= tier.disk_bytes_per_row
+        disk, memory = report.projected(tier)[10_000_000]
+        assert (disk, memory) == (1e7 * tier.disk_bytes_per_row, 1e7 * tier.memory_bytes_per_row)
+    (whole,) = (tier for tier in report.tiers if (tier.kind, tier.dim) == ("scan", DIM))
+    assert (whole.recall, whole.disk_bytes_per_row) == (1, 2 * DIM + 12)
+    assert (report.queries, report.source, report.sample) == (150, "queries", SAMPLE)
+
+
+def test_two_stages_lose_little_against_exact_ranks(report: TierReport) -> None:
+    for tier in report.tiers:
+        if tier.kind == "two-stage" and tier.shortlist >= 5 * K:
+            exact = dict(report.curves[tier.dim])[tier.shortlist]
+            assert tier.recall >= exact - 0.05, tier
+
+
+def test_the_store_reaches_its_targets(report: TierReport) -> None:
+    found = {tier.name: tier for tier in report.tiers if tier.kind == "store"}
+    for target in (0.9, 0.95, 0.99):
+        assert found[f"this store, target {target:g}"].recall >= target - 0.02
+
+
+def test_the_recommendation_is_true(report: TierReport) -> None:
+    words = report.recommendation
+    named = [
+        t for t in report.tiers if f"{t.dim:,}-dim prefix with a shortlist of {t.shortlist} gives" in words
+    ]
+    assert named
+    whole = next(tier for tier in report.tiers if (tier.kind, tier.dim) == ("graph", DIM))
+    for tier in named:
+        assert tier.kind == "two-stage"
+        assert tier.recall >= 0.99 * whole.recall
+        assert f"{tier.recall:.3f}" in words
+
+
+def test_ndcg_is_its_definition() -> None:
+    grades = {"a": 3.0, "b": 1.0, "c": 2.0}
+    gain = (2**1 - 1) / np.log2(2) + (2**3 - 1) / np.log2(4)
+    ideal = (2**3 - 1) / np.log2(2) + (2**2 - 1) / np.log2(3) + (2**1 - 1) / np.log2(4)
+    assert tiers.ndcg(["b", "x", "a"], grades, 3) == pytest.approx(gain / ideal)
+    assert tiers.ndcg(["a", "c", "b"], grades, 3) == pytest.approx(1)
+    assert tiers.ndcg(["x"], grades, 3) == tiers.ndcg([], {}, 3) == 0
+
+
+def test_relevance_judgements_give_ndcg(generated: Indexed) -> None:
+    """Judged by its own exact answers, the scan of all dims is perfect and short prefixes are not."""
+    exact = [generated.store.query(q, K, exact=True, include=()).ids for q in generated.queries[:50]]
+    judged = {i: {name: float(K - place) for place, name in enumerate(ids)} for i, ids in enumerate(exact)}
+    found = generated.store.tier_report(generated.queries[:50], K, (32,), qrels=judged, sample=10**6)
+    values = {(tier.kind, tier.dim): tier.ndcg for tier in found.tiers}
+    assert values["scan", DIM] == pytest.approx(1, abs=1e-3)
+    assert values["scan", 32] < values["graph", DIM]
+
+
+def test_strata_add_up(report: TierReport) -> None:
+    names = {stratum.name for stratum in report.strata}
+    assert f"{PREFIX} dims, scan" in names
+    for stratum in report.strata:
+        assert stratum.low <= stratum.recall <= stratum.high
+        assert stratum.queries >= 1
+
+
+def test_namespaces_are_strata(opened: Any) -> None:
+    store = opened(dim=16, prefix_dim=4)
+    rng = np.random.default_rng(0)
+    for name, count in (("a", 300), ("b", 200)):
+        store.upsert([str(i) for i in range(count)], rng.standard_normal((count, 16)), namespace=name)
+    found = store.tier_report(k=5, dims=(4,), namespace="a", by="namespace", count=50)
+    assert {stratum.value for stratum in found.strata} == {"a", "b"}
+    assert found.source == "stored rows"
+    assert {tier.dim for tier in found.tiers} == {4, 16}
+
+
+def test_queries_unlike_the_rows_are_told(generated: Indexed, report: TierReport) -> None:
+    assert not any("harder" in words or "apart" in words for words in report.warnings)
+    unlike = np.random.default_rng(4).standard_normal((60, DIM)).astype(np.float32)
+    told = generated.store.tier_report(unlike, K, (PREFIX,), sample=500).warnings
+    assert any("harder than stored rows" in words for words in told)
+    assert any("lie apart" in words for words in told)
+
+
+def test_json_and_csv_hold_every_tier(report: TierReport, tmp_path: Path) -> None:
+    report.save(tmp_path / "r.json")
+    found = json.loads((tmp_path / "r.json").read_text())
+    assert [tier["name"] for tier in found["tiers"]] == [tier.name for tier in report.tiers]
+    assert found["tiers"][0]["projected"]["1000000"]["disk_bytes"] == 1e6 * report.tiers[0].disk_bytes_per_row
+    report.save(tmp_path / "r.csv")
+    lines = list(csv.DictReader((tmp_path / "r.csv").open()))
+    assert [float(line["recall"]) for line in lines] == [tier.recall for tier in report.tiers]
+    with pytest.raises(InvalidInput, match="html"):
+        report.save(tmp_path / "r.pdf")
+
+
+def test_html_and_png(report: TierReport, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    report.save(tmp_path / "r.png")
+    assert (tmp_path / "r.png").read_bytes().startswith(b"\x89PNG")
+    report.save(tmp_path / "r.html")
+    page = (tmp_path / "r.html").read_text()
+    assert report.recommendation in page
+    assert page.count("<tr") >= len(report.tiers) + 1
+    assert "data:image/png;base64," in page
+    assert "http" not in page.replace("http-equiv", "")  # stands alone
+
+
+def test_the_command(opened: Any, path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = opened(dim=16, prefix_dim=4)
+    rows = np.random.default_rng(0).standard_normal((300, 16)).astype(np.float32)
+    store.upsert([str(i) for i in range(300)], rows)
+    np.save(tmp_path / "q.npy", rows[:20] + 0.1)
+    target = str(tmp_path / "out.json")
+    given = [
+        "tiers",
+        str(path),
+        "--dims",
+        "4,8",
+        "-k",
+        "5",
+        "--queries",
+        str(tmp_path / "q.npy"),
+        "-o",
+        target,
+    ]
+    assert main(given) == 0
+    printed = capsys.readouterr().out
+    assert "16 dims, graph" in printed
+    assert json.loads(Path(target).read_text())["recommendation"] in " ".join(printed.split())
+    assert main([*given, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["queries"] == 20
+    assert main(["tiers", str(path), "--dims", "x"]) == 2
+
+
+def test_wrong_arguments_are_refused(opened: Any, generated: Indexed) -> None:
+    store = opened()
+    with pytest.raises(InvalidInput, match="no vectors"):
+        store.tier_report()
+    with pytest.raises(InvalidInput, match="qrels"):
+        generated.store.tier_report(qrels={0: {"1": 1.0}})
+    with pytest.raises(InvalidInput, match="20 are needed"):
+        generated.store.tier_report(namespace="nobody")
+    with pytest.raises(mrlstore.MrlStoreError):
+        generated.store.tier_report(k=0)
