@@ -202,6 +202,8 @@ def _questions(
     sizes = {namespace: _size(snapshot, namespace)}
     if by == "namespace":
         names = {name for part in snapshot.segments for name in part.segment.namespaces()}
+        if snapshot.tail is not None:
+            names |= set(snapshot.tail.buffer.numbers)
         counted = {name: _size(snapshot, name) for name in names | {namespace}}
         sizes = dict(sorted(counted.items(), key=lambda item: -item[1])[:_STRATA])
     sizes = {name: size for name, size in sizes.items() if size > 1}

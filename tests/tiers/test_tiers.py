@@ -149,7 +149,7 @@ def test_json_and_csv_hold_every_tier(report: TierReport, tmp_path: Path) -> Non
     assert [tier["name"] for tier in found["tiers"]] == [tier.name for tier in report.tiers]
     assert found["tiers"][0]["projected"]["1000000"]["disk_bytes"] == 1e6 * report.tiers[0].disk_bytes_per_row
     report.save(tmp_path / "r.csv")
-    lines = list(csv.DictReader((tmp_path / "r.csv").open()))
+    lines = list(csv.DictReader((tmp_path / "r.csv").read_text().splitlines()))
     assert [float(line["recall"]) for line in lines] == [tier.recall for tier in report.tiers]
     with pytest.raises(InvalidInput, match="html"):
         report.save(tmp_path / "r.pdf")
