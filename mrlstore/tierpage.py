@@ -15,11 +15,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from mrlstore.errors import InvalidInput
 from mrlstore.tiers import GOAL, PROJECTED, Tier, TierReport
 
 COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X")
+_EDGE: Final = 0.002  # how far beyond 1 the stretched axis of recall would end
 _COLUMNS: Final = (
     "name", "kind", "dim", "shortlist", "ef", "rows", "recall", "low", "high", "ndcg", "p50_ms", "p95_ms",
     "qps_one", "qps_all", "disk_bytes_per_row", "memory_bytes_per_row",
@@ -63,14 +66,14 @@ def as_png(report: TierReport) -> bytes:
         raise InvalidInput(
             "plots need matplotlib: pip install 'mrlstore[report]', or save as .json or .csv"
         ) from error
-    figure = Figure(figsize=(16, 5.8), layout="constrained")
+    figure = Figure(figsize=(16, 6.2), layout="constrained")
     FigureCanvasAgg(figure)
     left, middle, right = figure.subplots(1, 3)
     _by_latency(left, report)
     _by_memory(middle, report)
     _by_shortlist(right, report)
     handles, labels = left.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 9), frameon=False)
+    figure.legend(handles, labels, loc="outside lower center", ncols=-(-len(labels) // 2), frameon=False)
     figure.suptitle(
         f"{Path(report.path).name}: {report.rows:,} rows x {report.dim:,} dims, recall@{report.k} over "
         f"{report.queries} {report.source}",
@@ -112,26 +115,33 @@ def _by_latency(axes: Any, report: TierReport) -> None:
             axes.plot([tier.p50_ms], [tier.recall], label=f"{dim:,} dims alone", **style)
     axes.set_xscale("log")
     _plain_ticks(axes)
-    axes.set_xlabel(f"p50 latency, ms (one thread, sample of {report.sample:,} rows); left is better")
+    axes.set_xlabel(f"p50 latency in ms, one thread, {report.sample:,} rows")
     _finish(axes, report, "Recall against latency (graphs)")
 
 
 def _by_memory(axes: Any, report: TierReport) -> None:
+    staged: list[Tier] = []
     for dim in _prefixes(report):
-        style = _style(report, dim)
+        style = _style(report, dim) | {"linestyle": "none"}
         for tier in _chosen(report, "scan", dim):
-            axes.plot([tier.disk_bytes_per_row], [tier.recall], **style, markerfacecolor="white",
-                      markeredgewidth=1.8, linestyle="none")  # fmt: skip
-            axes.annotate(f"{dim:,} alone", (tier.disk_bytes_per_row, tier.recall), xytext=(6, -13),
-                          textcoords="offset points", fontsize=9)  # fmt: skip
-        staged = [tier for tier in _chosen(report, "two-stage", dim) if tier.recall >= GOAL]
-        if staged:
-            tier = staged[0]
-            axes.plot([tier.memory_bytes_per_row], [tier.recall], **style, linestyle="none")
+            place = (tier.disk_bytes_per_row, tier.recall)
+            axes.plot(*([value] for value in place), **style, markerfacecolor="white", markeredgewidth=1.8)
+            axes.annotate(f"{dim:,} alone", place, xytext=(-9, 0), textcoords="offset points", ha="right",
+                          va="center", fontsize=9)  # fmt: skip
+        enough = [tier for tier in _chosen(report, "two-stage", dim) if tier.recall >= GOAL]
+        for tier in enough[:1]:
+            axes.plot([tier.memory_bytes_per_row], [tier.recall], **style)
+            staged.append(tier)
+    line = {"arrowstyle": "-", "color": "#888888", "linewidth": 0.8, "shrinkB": 4}
+    for number, tier in enumerate(sorted(staged, key=lambda tier: -tier.recall)):
+        axes.annotate(f"{tier.dim:,} + re-rank of {tier.shortlist}", (tier.memory_bytes_per_row, tier.recall),
+                      xytext=(48, 34 - 20 * number), textcoords="offset points", fontsize=9, va="center",
+                      arrowprops=line)  # fmt: skip
     axes.set_xscale("log")
     _plain_ticks(axes)
-    axes.set_xlabel("bytes per row that queries touch: vectors scanned (hollow), codes and links (filled)")
-    _finish(axes, report, f"Recall against bytes in memory (filled: two-stage at {GOAL:g} or more)")
+    axes.set_xlabel("bytes per row in memory")
+    axes.margins(x=0.18)
+    _finish(axes, report, "Recall against bytes (hollow: scan of a prefix alone)")
 
 
 def _by_shortlist(axes: Any, report: TierReport) -> None:
@@ -139,8 +149,16 @@ def _by_shortlist(axes: Any, report: TierReport) -> None:
         axes.plot([s for s, _ in curve], [recall for _, recall in curve], **_style(report, dim))
     axes.set_xscale("log")
     _plain_ticks(axes)
-    axes.set_xlabel("shortlist: rows re-ranked in full (exact ranks by prefix, all rows)")
-    _finish(axes, report, "Shortlist length against recall")
+    axes.set_xlabel("shortlist: rows re-ranked in full")
+    _finish(axes, report, "Shortlist length against recall (exact ranks by prefix)")
+
+
+def _stretch(recall: Any) -> Any:
+    return -np.log10(np.maximum(1 + _EDGE - np.asarray(recall, dtype=float), 1e-6))
+
+
+def _shrink(place: Any) -> Any:
+    return 1 + _EDGE - 10.0 ** -np.asarray(place, dtype=float)
 
 
 def _plain_ticks(axes: Any) -> None:
@@ -152,11 +170,17 @@ def _plain_ticks(axes: Any) -> None:
 
 
 def _finish(axes: Any, report: TierReport, title: str) -> None:
+    """Draw the recall axis so that 0.99 and 0.999 stand as far apart as 0.9 and 0.99 do."""
     axes.axhline(GOAL, color="#555555", linewidth=1, linestyle="--")
-    axes.annotate(f"{GOAL:g}", (1, GOAL), xycoords=("axes fraction", "data"), xytext=(-4, 3),
-                  textcoords="offset points", ha="right", fontsize=9, color="#555555")  # fmt: skip
-    lowest = min(tier.recall for tier in report.tiers)
-    axes.set_ylim(max(0.0, lowest - 0.05), 1.005 + 0.03 * (1 - lowest))
+    axes.set_yscale("function", functions=(_stretch, _shrink))
+    lowest = min(min(tier.recall for tier in report.tiers), 0.9)
+    floor = max(0.0, lowest - 0.3 * (1 - lowest))
+    ticks = [
+        tick for tick in (0, 0.2, 0.4, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 1) if tick >= floor
+    ]
+    axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.set_ylim(floor, 1 + 0.0004)
+    axes.minorticks_off()
     axes.set_ylabel(f"recall@{report.k} against all {report.dim:,} dims")
     axes.set_title(title, fontsize=11)
     axes.grid(True, which="major", alpha=0.3)

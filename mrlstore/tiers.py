@@ -452,26 +452,31 @@ def recommend(tiers: Sequence[Tier], full: int) -> str:
         )
     best = min(good, key=lambda tier: (tier.memory_bytes_per_row, tier.shortlist))
     fast = min(good, key=lambda tier: (tier.p50_ms, tier.shortlist))
-    words = f"{_said(best, whole)}."
-    if fast.dim != best.dim:
-        words += f" The quickest is a {_said(fast, whole)}."
-    return words[0].upper() + words[1:]
-
-
-def _said(tier: Tier, whole: Tier) -> str:
-    time_share, memory_share = (
-        whole.p50_ms / tier.p50_ms,
-        whole.memory_bytes_per_row / tier.memory_bytes_per_row,
+    scan = next(tier for tier in tiers if tier.kind == "scan" and tier.dim == full)
+    words = (
+        f"A {_said(best)}: {_times(best.p50_ms / scan.p50_ms)} the time and "
+        f"{_times(best.memory_bytes_per_row / scan.memory_bytes_per_row)} the bytes of a scan of all "
+        f"{full:,} dims, {_times(best.p50_ms / whole.p50_ms)} the time and "
+        f"{_times(best.memory_bytes_per_row / whole.memory_bytes_per_row)} the bytes of a graph over them."
     )
+    if fast.dim != best.dim and fast.p50_ms < 0.9 * best.p50_ms:
+        words += (
+            f" Quicker, with more bytes: a {_said(fast)}, in {_times(fast.p50_ms / best.p50_ms)} that time."
+        )
+    return words
+
+
+def _said(tier: Tier) -> str:
     return (
         f"{tier.dim:,}-dim prefix with a shortlist of {tier.shortlist} gives {tier.recall:.3f} of the full "
-        f"accuracy in {_times(time_share)} the time and {_times(memory_share)} the memory of a graph over "
-        f"all {whole.dim:,} dims"
+        "accuracy"
     )
 
 
 def _times(ratio: float) -> str:
-    return f"1/{ratio:.1f} of" if ratio >= 1.05 else f"{1 / ratio:.1f} times"
+    if ratio > 0.95:
+        return f"{ratio:.1f} times"
+    return f"1/{1 / ratio:.0f} of" if ratio < 0.1 else f"1/{1 / ratio:.1f} of"
 
 
 def _warnings(
