@@ -1,8 +1,7 @@
 """Build the index arrays of a part: codes for all rows, a graph for each group that is large enough.
 
-hnswlib inserts the rows in chunks; its lists of the lowest level are copied into a flat array, chosen anew by
-an alpha-pruned pass with reverse links, and mended until every row is reached from every entry. hnswlib's own
-loader is never called.
+Rows are inserted in batches into a flat array of neighbour lists, by walks over the codes themselves; then it
+is mended until every row is reached from every entry.
 """
 
 from __future__ import annotations
@@ -355,16 +354,37 @@ def _mend(
     nodes: NDArray[np.int64],
     entry: int,
 ) -> None:
-    """Link what the entry does not reach from the nearest row that can spare a slot, until all is reached."""
+    """Link what the entry does not reach from the nearest row that can spare a slot, until all is reached.
+
+    Rows of equal codes are joined in between, which may cost a link that was needed: hence twice.
+    """
     from .kernels import refine
 
-    parents, queue = np.full(len(lists), -1, np.int64), np.empty(len(lists), np.int64)
-    signed = np.ones(2 * codes.shape[1], np.int8)
-    refine.reach(lists, entry, parents, queue)
-    for row in nodes[parents[nodes] < 0].tolist():
-        if parents[row] < 0:
-            refine.link_to(_address(codes), codes.shape[1], norms, lists, parents, row, signed)
-            refine.reach(lists, row, parents, queue)
+    address, stride, queue = _address(codes), codes.shape[1], np.empty(len(lists), np.int64)
+    signed = np.ones(2 * stride, np.int8)
+    hashes = _hashes(codes)[nodes]
+    order = np.argsort(hashes, kind="stable")
+
+    def reach() -> NDArray[np.int64]:
+        parents = np.full(len(lists), -1, np.int64)
+        refine.reach(lists, entry, parents, queue)
+        for row in nodes[parents[nodes] < 0].tolist():
+            if parents[row] < 0:
+                refine.link_to(address, stride, norms, lists, parents, row, signed)
+                refine.reach(lists, row, parents, queue)
+        return parents
+
+    refine.join_equals(address, stride, lists, reach(), nodes[order], hashes[order])
+    reach()
+
+
+def _hashes(codes: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """One number for each code row, int64 [n]; equal rows have equal ones."""
+    odd = np.random.default_rng(0).integers(0, 2**62, codes.shape[1] // 8) * 2 + 1
+    hashes = np.zeros(len(codes), np.int64)
+    for start in range(0, len(codes), coding.BLOCK):
+        hashes[start : start + coding.BLOCK] = codes[start : start + coding.BLOCK].view(np.int64) @ odd
+    return hashes
 
 
 def _can_reach(lists: NDArray[np.uint32], target: int) -> NDArray[np.bool_]:

@@ -61,6 +61,20 @@ def test_thousands_of_equal_rows(kind):
         np.testing.assert_allclose(found.scores, best.scores, atol=2e-3)
 
 
+@pytest.mark.parametrize(("vectors", "copies"), [(105, 20), (30, 100)])
+def test_every_copy_of_a_row_is_found(vectors, copies):
+    rng = np.random.default_rng(4)
+    rows = np.repeat(rng.normal(size=(vectors, 8)), copies, axis=0).astype(np.float16)
+    arrays, info, groups = build(rows, prefix_dim=4)
+    check_reached(arrays, info, groups)
+    inverse = (1 / np.linalg.norm(rows.astype(np.float64), axis=1)).astype(np.float32)
+    group = Group(rows, inverse, np.arange(len(rows)), graph.open_index(arrays, info, 0, 0, len(rows)))
+    for vector in range(0, vectors, 7):
+        query = prepare(rows[vector * copies].astype(np.float32), 4)
+        found = search_graph(group, query, copies, 400, 400)
+        assert sorted(found.rows.tolist()) == list(range(vector * copies, (vector + 1) * copies))
+
+
 def test_groups_are_apart():
     """Two large groups, one small, one empty: each finds its own rows, local numbers, own entries."""
     rows = nested(5_300, 96)

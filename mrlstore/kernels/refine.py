@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .. import table as t
-from .dot import dot_codes, load_byte, load_float, prefetch, sign_codes
+from .dot import dot_codes, load_byte, load_float, load_long, prefetch, sign_codes
 from .jit import device, kernel
 from .topk import packed_row, packed_score
 from .walk import walk
@@ -287,3 +287,39 @@ def link_to(codes: Any, stride: Any, norms: Any, lists: Any, parents: Any, row: 
     lists[best, place] = row
     parents[row] = best * width + place
     return best
+
+
+@kernel("int64(int64, int64, uint32[:,::1], int64[::1], int64[::1], int64[::1])")
+def join_equals(codes: Any, stride: Any, lists: Any, parents: Any, rows: Any, hashes: Any) -> Any:
+    """Link rows of equal codes in rings, so that a walk that finds one finds all; gives the links made.
+
+    rows: int64, sorted by hashes: int64, equal ones by row. Reachability is to be proved again afterwards.
+    """
+    n, width = lists.shape
+    made, first = 0, 0
+    for i in range(rows.size):
+        if hashes[i] != hashes[first]:
+            first = i
+        last = i + 1 == rows.size or hashes[i + 1] != hashes[i]
+        row, following = rows[i], rows[first] if last else rows[i + 1]
+        if row == following or not same(codes, stride, row, following):
+            continue
+        place, known = free_slot(lists, parents, row), False
+        for j in range(width):
+            other = np.int64(lists[row, j])
+            known |= other == following
+            if place < 0 and other < n and same(codes, stride, row, other):
+                place = j  # a needed link, but along the ring it leads there too
+        if place >= 0 and not known:
+            lists[row, place] = following
+            made += 1
+    return made
+
+
+@device
+def same(codes: Any, stride: Any, row: Any, other: Any) -> Any:
+    """Whether two rows have the same code, byte for byte."""
+    for i in range(0, stride, 8):
+        if load_long(codes + row * stride + i) != load_long(codes + other * stride + i):
+            return False
+    return True
