@@ -5,10 +5,10 @@
     python benchmarks/tiers.py rows.npy --queries q.npy --ids ids.txt --qrels qrels.tsv   # nDCG@10 per tier
     python benchmarks/tiers.py --generated 20000 --held-out 300
 
-Without --queries, --held-out rows (500 by default) are kept out of the store and asked. Relevance judgements are
-lines of "query id grade" with tabs between them, where query is the number of the row in the query file, and ids
-are those of --ids (one a line; else row numbers). BEIR's qrels need their query ids turned into row numbers.
-Parquet needs pyarrow. The store is built in a temporary folder, and kept with --store.
+Without --queries, --held-out rows (500 by default) are kept out of the store and asked. Relevance judgements
+are lines of "query id grade" with tabs between them, where query is the number of the row in the query file,
+and ids are those of --ids (one a line; else row numbers); BEIR's qrels need their query ids turned into row
+numbers. Parquet needs pyarrow. The store is built in a temporary folder, and kept with --store.
 """
 
 from __future__ import annotations

@@ -115,7 +115,8 @@ class RecallTools:
             k: how many results the comparison is for, 1 to 1,000.
             dims: the tiers; those beyond the store's dim are left out, its prefix_dim and dim are added.
             namespace: whose rows.
-            qrels: relevance judgements {number of the query: {id: grade}}, for nDCG@k; only with queries.
+            qrels: relevance judgements {number of the query: {id: grade}}, for nDCG@k; only with queries. The
+                sample is then the whole namespace.
             by: "namespace" or a metadata field: recall for each of its values besides.
             count: how many stored rows to take as queries.
             sample: on how many rows, at most, graphs are built and latencies measured.

@@ -265,7 +265,8 @@ class _Bench:
     ) -> None:
         self.core, self.k, self.qrels, self.asked = core, k, qrels, asked
         size = _size(snapshot, asked.probes.namespace)
-        chosen = calibrate.stored(snapshot, asked.probes.namespace, min(sample, size), size)
+        wanted = size if qrels is not None else min(sample, size)  # every judged row is to be findable
+        chosen = calibrate.stored(snapshot, asked.probes.namespace, wanted, size)
         self.vectors, self.keys = chosen.vectors.astype(np.float16), chosen.own
         self.rows, self.whole = len(self.keys), self.vectors.shape[1]
         self.prefix = snapshot.prefix_dim or self.whole
@@ -318,16 +319,17 @@ class _Bench:
         rows_held = max(sum(_size(self.core.snapshots.latest(), one.probes.namespace) for one in asked), 1)
         one = asked[0]
         for target in (0.9, 0.95, 0.99):
-            shares, seconds = [], []
+            shares, seconds, found = [], [], []
             for number in range(min(len(one.probes.vectors), _TIMED)):
                 keys, elapsed = answer(one.probes.vectors[number], target)
                 kept = [key for key in keys if key != one.probes.own[number]][: self.k]
+                found.append(np.array(kept, dtype=np.int64))
                 accepted = one.accepted(number, self.k, self.whole)
-                shares.append(share_found(accepted, np.array(kept, dtype=np.int64), self.k))
+                shares.append(share_found(accepted, found[-1], self.k))
                 seconds.append(elapsed)
             span = intervals.of_shares(np.array(shares), self.k)
             spent = np.array(seconds)
-            timing = _Timing(spent, 1 / float(spent.mean()), None)
+            timing = _Timing(spent, 1 / float(spent.mean()), None, found)
             disk, memory = on_disk / rows_held, in_index / rows_held
             tier = self._tier("store", self.prefix, 0, 0, span, timing, disk, memory)
             tiers.append(_renamed(tier, f"this store, target {target:g}", rows_held))

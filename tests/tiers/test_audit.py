@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,10 @@ import pytest
 from mrlstore import intervals
 from mrlstore.audit import QUEUE
 from mrlstore.errors import InvalidInput
-from tests.tiers.conftest import Indexed
+from tests.nested import nested
+from tests.scale import figure
+from tests.tiers.conftest import DIM, PREFIX, Indexed, fill
+from tests.tiers.test_calibrate import late
 
 
 @pytest.fixture
@@ -91,6 +95,30 @@ def test_without_rate_nothing_is_checked(generated: Indexed) -> None:
 def test_wrong_arguments_are_refused(generated: Indexed, options: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput):
         generated.store.audit(**options)
+
+
+def test_it_notices_changed_data_before_the_refresh_mends_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """30% of the rows are replaced by such whose prefix says little; the effort was chosen for others."""
+    n = figure(30_000, 3_000)
+    store = fill(tmp_path / "s.mrl", nested(n, DIM), PREFIX)
+    for start in range(0, n * 3 // 10, 400):  # small batches: they wait in the tail
+        stop = min(start + 400, n * 3 // 10)
+        store.upsert([str(i) for i in range(start, stop)], late(stop - start, DIM, start))
+    changed = Indexed(store, nested(1, DIM), late(40, DIM, 99_999))
+    store.audit(1.0, floor=0.95, cost=1.0)
+    with caplog.at_level(logging.WARNING, "mrlstore"):
+        ask(changed, 40)
+    (before,) = store.stats().audit
+    assert before.high < 0.95
+    assert "below the floor" in caplog.text
+    store.optimize()
+    store.audit(1.0, floor=0.95, cost=1.0)
+    ask(changed, 40)
+    (after,) = store.stats().audit
+    assert after.recall >= 0.98
+    store.close()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
