@@ -12,7 +12,6 @@ import random
 import threading
 import time
 from collections import deque
-from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -115,7 +114,7 @@ class Audit:
             self._stopped.wait((time.perf_counter() - started) * (1 / self.cost - 1))
 
     def _check(self, snapshot: Snapshot, request: Request, answer: Answer, fetch: Fetch) -> None:
-        exact = search(snapshot, replace(request, exact=True, watch=None), fetch).scores
+        exact = search(snapshot, request._replace(exact=True, watch=None), fetch).scores
         if not len(exact):
             return
         found = min(int(np.count_nonzero(answer.scores >= exact[-1] - TIE)), len(exact))

@@ -35,12 +35,14 @@ class Wanted:
     min_score: float | None = None
 
 
-def answer(core: Core, request: Request, wanted: Wanted) -> Result:
-    """Answer one query from one generation."""
-    return _consistently(core, lambda snapshot, connection: _run(core, snapshot, request, wanted, connection))
+def answer(core: Core, latest: Snapshot, request: Request, wanted: Wanted) -> Result:
+    """Answer one query from one generation: `latest`, if it has not moved."""
+    return _consistently(
+        core, latest, lambda snapshot, connection: _run(core, snapshot, request, wanted, connection)
+    )
 
 
-def answer_many(core: Core, requests: Sequence[Request], wanted: Wanted) -> list[Result]:
+def answer_many(core: Core, latest: Snapshot, requests: Sequence[Request], wanted: Wanted) -> list[Result]:
     """Answer queries in the order given, all from one generation, on the store's threads."""
 
     def run(snapshot: Snapshot, connection: Connection | None) -> list[Result]:
@@ -54,10 +56,10 @@ def answer_many(core: Core, requests: Sequence[Request], wanted: Wanted) -> list
         ) as pool:
             return list(pool.map(one, requests))
 
-    return _consistently(core, run)
+    return _consistently(core, latest, run)
 
 
-def _consistently(core: Core, run: Callable[[Snapshot, Connection | None], _T]) -> _T:
+def _consistently(core: Core, latest: Snapshot, run: Callable[[Snapshot, Connection | None], _T]) -> _T:
     """Run on one generation.
 
     Twice without holding anything, checking afterwards that it has not moved; if it has both times, a third
@@ -65,9 +67,9 @@ def _consistently(core: Core, run: Callable[[Snapshot, Connection | None], _T]) 
     """
     for _ in range(_OPTIMISTIC_TRIES):
         try:
-            return run(core.snapshots.latest(), None)
+            return run(latest, None)
         except SnapshotMoved:
-            continue
+            latest = core.snapshots.latest()
     while True:
         try:
             with core.catalogue.read() as connection:
@@ -168,7 +170,7 @@ def _hits(
 ) -> list[Hit]:
     names, scores = found.ids()[:count], found.scores[:count].tolist()
     if not (wanted.metadata or wanted.document or wanted.vector):
-        return [Hit(name, score) for name, score in zip(names, scores, strict=True)]
+        return list(map(Hit, names, scores))
     stored = {}
     keys = found.keys[:count].tolist()
     if wanted.metadata or wanted.document:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,8 +54,7 @@ class Watch:
         self.filter_s = 0.0
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):
     """What is looked for; checked, and the same for every group."""
 
     query: Query
@@ -72,8 +71,7 @@ class Request:
         return self.effort if self.node is None else self.effort.at(allowed / rows)
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """The best k of a snapshot, best first; equal scores go by row key."""
 
     keys: NDArray[np.int64]  # [<= k]
@@ -84,14 +82,15 @@ class Answer:
 
     def ids(self) -> list[str]:
         """The hits' ids."""
-        return [
-            part.buffer.ids[row] if isinstance(part, Tail) else part.ids((row,))[0]
-            for part, row in self.places
-        ]
+        if not self.places:
+            return []
+        first = self.places[0][0]
+        if all(part is first for part, _ in self.places):  # nearly always: one call for all
+            return first.ids([row for _, row in self.places])
+        return [part.ids((row,))[0] for part, row in self.places]
 
 
-@dataclass(frozen=True)
-class _Share:
+class _Share(NamedTuple):
     """What one segment or the tail contributes."""
 
     part: Segment | Tail
@@ -233,8 +232,3 @@ def _merge(shares: list[_Share], k: int) -> tuple[NDArray[np.int64], NDArray[np.
     everywhere = [(share.part, share.start + row) for share in shares for row in share.found.rows.tolist()]
     best = np.lexsort((keys, -scores))[:k]
     return keys[best], scores[best], [everywhere[i] for i in best]
-
-
-def no_fetch(keys: NDArray[np.int64]) -> list[dict[str, Any] | None]:
-    """A `fetch` for requests without a filter."""
-    raise AssertionError("nothing to fetch without a filter")

@@ -448,7 +448,7 @@ class Store(RecallTools, AsyncTwins):
         make = self._request(
             stored, len(unit), k, where, namespace, target_recall, shortlist, ef, exact, dim, explain
         )
-        return query.answer(core, make(unit), wanted)
+        return query.answer(core, stored, make(unit), wanted)
 
     def query_batch(
         self,
@@ -477,7 +477,7 @@ class Store(RecallTools, AsyncTwins):
         make = self._request(
             stored, units.shape[1], k, where, namespace, target_recall, shortlist, ef, exact, dim, explain
         )
-        return BatchResult(query.answer_many(core, [make(unit) for unit in units], wanted), k)
+        return BatchResult(query.answer_many(core, stored, [make(unit) for unit in units], wanted), k)
 
     def stats(self) -> Stats:
         """The state of the store: rows, segments, bytes."""

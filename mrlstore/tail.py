@@ -8,7 +8,7 @@ is packed when more than half of it is.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -82,6 +82,10 @@ class Tail:
             index = codes.codes_only(buffer.prefix_dim, buffer.codes[:n], unprefixed)
             self._cache["group"] = Group(buffer.vectors[:n], buffer.inv_norms[:n], buffer.keys[:n], index)
         return self._cache["group"]  # type: ignore[no-any-return]
+
+    def ids(self, rows: Iterable[int]) -> list[str]:
+        """The ids of these rows."""
+        return [self.buffer.ids[row] for row in rows]
 
     def namespace_of(self, row: int) -> str:
         """The namespace of one row."""

@@ -66,16 +66,12 @@ class Catalogue:
             connection.close()
 
     def changed(self) -> bool:
-        """Whether any connection, of any process, has committed since the last call. About 3 us."""
-        with self.connections.watcher() as (watcher, fresh):
-            try:  # not `translated`: this is on the path of every query
-                version = watcher.execute("PRAGMA data_version").get
-            except apsw.Error as error:
-                raise typed(self.path, error, watcher) from error
-            if version == self._seen_version and not fresh:
-                return False
-            self._seen_version = version
-            return True
+        """Whether any connection, of any process, has committed since the last call. About 2 us."""
+        version, fresh = self.connections.data_version()
+        if version == self._seen_version and not fresh:
+            return False
+        self._seen_version = version
+        return True
 
     def changed_again(self) -> None:
         """Make the next `changed` say yes: the change was seen, but could not be followed."""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import apsw
 
-from mrlstore.catalogue.connection import Connection, connect
+from mrlstore.catalogue.connection import Connection, connect, typed
 from mrlstore.files import Files
 
 _POOL_SIZE = 8
@@ -48,6 +48,17 @@ class Connections:
             if self._watcher is None:
                 self._watcher = connect(self._files, self._path, read_only=True)
             yield self._watcher, fresh
+
+    def data_version(self) -> tuple[int, bool]:
+        """SQLite's counter of other connections' commits, and whether the watcher is new. About 2 us."""
+        with self._watch_lock:
+            fresh = self._watcher is None
+            if self._watcher is None:
+                self._watcher = connect(self._files, self._path, read_only=True)
+            try:  # not `translated`: this is on the path of every query
+                return self._watcher.execute("PRAGMA data_version").fetchall()[0][0], fresh  # type: ignore[return-value]
+            except apsw.Error as error:
+                raise typed(self._path, error, self._watcher) from error
 
     @contextmanager
     def writer(self) -> Iterator[Connection]:
