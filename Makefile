@@ -1,7 +1,7 @@
 # Every target makes the virtual environment that it needs under .venv/ and installs what it needs there.
 # Needed beforehand: Python 3.11 or newer and a C++ compiler.  make PYTHON=/path/to/python chooses a Python.
 
-.PHONY: help demo test test-gemini2 torture lint bench docs clean
+.PHONY: help demo test test-gemini2 test-integrations torture lint bench docs clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -15,11 +15,13 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
 TESTS ?=
 WORKERS ?= 2
+INTEGRATIONS := langchain
 
 help:
 	@echo "make demo      semantic search over the documentation that every Python carries, in about two minutes"
 	@echo "make test      the tests, within ten minutes      make test TESTS=tests/cli"
 	@echo "make test-gemini2  the tests of the Gemini adapter under the older google-genai 2.x"
+	@echo "make test-integrations  the suites that LangChain and others ship, each in an environment of its own"
 	@echo "make torture   the full figures: crashes, damage, faults; long"
 	@echo "make lint      ruff and mypy"
 	@echo "make bench     the benchmarks"
@@ -33,7 +35,12 @@ test: .venv/test.stamp
 	@.venv/test/bin/python -m pytest -n $(WORKERS) $(TESTS)
 
 test-gemini2: .venv/gemini2.stamp
-	@.venv/gemini2/bin/python -m pytest -n $(WORKERS) tests/embedders tests/ingest
+	@.venv/gemini2/bin/python -m pytest -n $(WORKERS) tests/embedders tests/ingest tests/cli/test_embed.py
+
+test-integrations: $(INTEGRATIONS:%=test-integration-%)
+
+test-integration-%: .venv/%.stamp
+	@.venv/$*/bin/python -m pytest tests/integrations/$(subst -,_,$*)
 
 torture: .venv/test.stamp
 	@MRLSTORE_TORTURE=1 HYPOTHESIS_PROFILE=torture .venv/test/bin/python -m pytest -m "torture or not torture" $(TESTS)
@@ -51,6 +58,7 @@ docs: .venv/docs.stamp
 .venv/demo.stamp: WANTS = --editable ".[demo]"
 .venv/test.stamp: WANTS = --editable ".[demo,gemini,media,report]" --group test
 .venv/gemini2.stamp: WANTS = --editable ".[demo,gemini,media,report]" "google-genai>=2.20,<3" --group test
+.venv/langchain.stamp: WANTS = --editable ".[cli,langchain]" --group test-langchain
 .venv/lint.stamp: WANTS = --editable ".[demo,gemini,media,report]" --group test --group lint
 .venv/bench.stamp: WANTS = --editable ".[demo]" --group bench
 .venv/docs.stamp: WANTS = --editable ".[docs]"

@@ -33,6 +33,7 @@ LAYERS = [
     {"mrlstore.recall"},
     {"mrlstore.store", "mrlstore.aio"},
     {"mrlstore"},  # the face
+    {"mrlstore.integrations"},
     {"mrlstore.cli"},
 ]
 
@@ -50,7 +51,13 @@ HOMES = {
     "scipy": {"mrlstore.embedders.local"},
     "google": {"mrlstore.embedders.gemini"},
     "matplotlib": {"mrlstore.tierpage"},
+    "langchain_core": {"mrlstore.integrations.langchain"},
     "pickle": set(),
+}
+
+# Modules that need a framework which is not installed beside the library, and the extra that brings it.
+FRAMEWORKS = {
+    "mrlstore.integrations.langchain": ("langchain_core", "langchain"),
 }
 
 
@@ -126,5 +133,16 @@ def test_importing_the_package_loads_no_heavy_package() -> None:
 
 
 def test_every_module_but_optional_ones_can_be_imported() -> None:
-    program = "\n".join(f"import {module}" for module in MODULES if not module.endswith("__main__"))
+    wanted = [module for module in MODULES if not module.endswith("__main__") and module not in FRAMEWORKS]
+    program = "\n".join(f"import {module}" for module in wanted)
     subprocess.run([sys.executable, "-W", "error", "-c", program], check=True)
+
+
+@pytest.mark.parametrize("module", FRAMEWORKS)
+def test_without_its_framework_an_integration_says_which_extra_to_install(module: str) -> None:
+    framework, extra = FRAMEWORKS[module]
+    program = f"import sys\nsys.modules[{framework!r}] = None\nimport {module}"
+    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert finished.returncode == 1
+    last = finished.stderr.strip().splitlines()[-1]
+    assert last.startswith("ImportError: ") and f"pip install 'mrlstore[{extra}]'" in last

@@ -1,0 +1,26 @@
+"""The guide page of an integration, run where its framework is installed; tests/docs leaves it out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.docs.test_code_blocks import FENCE, ROOT, Block, run_python
+
+
+def run_page(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run all python blocks of docs/integrations/NAME.md, in order, in an empty folder."""
+    page = ROOT / "docs" / "integrations" / f"{name}.md"
+    text = page.read_text(encoding="utf-8")
+    blocks = [
+        Block("python", match[3], text.count("\n", 0, match.start()) + 2)
+        for match in FENCE.finditer(text)
+        if match[2] == "python"
+    ]
+    assert blocks, f"{page} has no code"
+    monkeypatch.chdir(folder)
+    names: dict[str, Any] = {"__name__": "__main__"}
+    for block in blocks:
+        run_python(block, page, names)
