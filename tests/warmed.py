@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import apsw  # noqa: F401
 import hnswlib  # noqa: F401
 import numpy  # noqa: F401
@@ -10,3 +12,6 @@ import mrlstore  # noqa: F401
 import mrlstore.kernels  # noqa: F401
 import mrlstore.store  # noqa: F401
 import tests.oracle  # noqa: F401
+
+if os.environ.get("MRLSTORE_TEST_SWITCH"):
+    import tests.harness.switches  # noqa: F401

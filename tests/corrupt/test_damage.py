@@ -12,6 +12,7 @@ import mrlstore
 from tests.children import Child, children
 from tests.corrupt import damage
 from tests.corrupt.damage import Damage
+from tests.oracle import nested_vectors, stored_row
 from tests.scale import FULL, figure
 
 
@@ -178,3 +179,47 @@ def test_verify_says_where_and_what_to_do(template: Path, tmp_path: Path) -> Non
     assert not report.ok
     assert any("vectors" in problem.path + problem.what for problem in report.problems)
     assert all(problem.path and problem.what and problem.remedy for problem in report.problems)
+
+
+def flip_in_catalogue(path: Path, text: bytes) -> None:
+    """One bit of a text that stands once in the database file."""
+    database = path / "catalogue.db"
+    data = bytearray(database.read_bytes())
+    assert data.count(text) == 1, f"{text!r} stands {data.count(text)} times in the file"
+    data[data.index(text) + len(text) // 2] ^= 1
+    database.write_bytes(data)
+
+
+def test_a_flipped_bit_in_a_text_of_the_catalogue(path: Path) -> None:
+    """SQLite's integrity_check says ok to this; the row's own checksum does not."""
+    with mrlstore.open(path, dim=4, auto_maintain=False) as store:
+        store.upsert(["a", "b"], None, [{"x": "a quagga in the text"}, {}])
+    flip_in_catalogue(path, b"quagga")
+    with mrlstore.open(path, auto_maintain=False) as store:
+        assert not store.verify().ok
+        with pytest.raises(mrlstore.CorruptStore):
+            store.get(["a"])
+        assert len(store.get(["b"])) == 1
+
+
+def test_a_flipped_bit_in_a_vector_of_the_tail(path: Path) -> None:
+    vector = nested_vectors(1, 16, seed=11)
+    with mrlstore.open(path, dim=16, auto_maintain=False) as store:
+        store.upsert(["a"], vector)
+    flip_in_catalogue(path, stored_row(vector[0]).tobytes())
+    with mrlstore.open(path, auto_maintain=False) as store:
+        assert not store.verify().ok
+        with pytest.raises(mrlstore.CorruptStore):
+            store.query(vector[0])
+
+
+def test_a_flipped_number_in_part_json(template: Path, tmp_path: Path) -> None:
+    """A description that is still sound in itself, but not the one that the catalogue names."""
+    name = next(name for name in damage.files_of(template) if name.endswith("part.json"))
+    copy = tmp_path / "copy.mrl"
+    damage.copy_store(template, copy, [name])
+    text = (copy / name).read_text()
+    (copy / name).write_text(text.replace('{"kind"', '{"more": 1, "kind"', 1))
+    assert (copy / name).read_text() != text
+    with mrlstore.open(copy, auto_maintain=False) as store:
+        assert not store.verify().ok

@@ -126,12 +126,13 @@ def test_rule_02_every_change_is_seen_at_the_next_call_whatever_was_called_befor
         call()
         name = f"new{number}"
         indexed.upsert([name], [QUERY * (number + 1)], [{"new": number}])
+        assert name in reader.query(QUERY, k=50, exact=True, include=()).ids  # nothing is hydrated
         assert name in reader
         assert name in reader.query(QUERY, k=50, exact=True).ids
         assert name in reader.query(QUERY, k=50).ids
         assert reader.count({"new": number}) == 1
         indexed.delete([name])
-        assert name not in reader.query(QUERY, k=50).ids
+        assert name not in reader.query(QUERY, k=50, include=()).ids
         assert reader.count({"new": number}) == 0
 
 

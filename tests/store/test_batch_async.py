@@ -20,13 +20,13 @@ from tests.oracle import nested_vectors
 )
 def test_a_batch_is_its_queries(library: Any, layout: str, options: dict[str, Any]) -> None:
     store, _ = library(layout)
-    asked = queries(17)
+    asked = queries(7)
     batch = store.query_batch(asked, k=7, **options)
     assert isinstance(batch, BatchResult)
-    assert len(batch) == 17
+    assert len(batch) == 7
     single = [store.query(query, k=7, **options) for query in asked]
     assert batch.ids == [result.ids for result in single]
-    assert batch.scores.shape == (17, 7)
+    assert batch.scores.shape == (7, 7)
     assert batch.scores.dtype == np.float32
     for row, result in zip(batch.scores, single, strict=True):
         assert row[: len(result)].tolist() == result.scores.tolist()

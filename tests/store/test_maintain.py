@@ -25,11 +25,11 @@ def churned(store: Any, oracle: Oracle, n: int, dim: int) -> None:
 
 def test_optimize_seals_and_indexes_everything(opened: Any) -> None:
     store, oracle = opened(dim=8, prefix_dim=4), Oracle()
-    churned(store, oracle, 5000, 8)
+    churned(store, oracle, 2800, 8)
     store.optimize()
     stats = store.stats()
-    assert (stats.rows, stats.tail_rows, stats.flat_segments, stats.dead_rows) == (5000, 0, 0, 0)
-    assert stats.indexed_rows == 5000
+    assert (stats.rows, stats.tail_rows, stats.flat_segments, stats.dead_rows) == (2800, 0, 0, 0)
+    assert stats.indexed_rows == 2800
     assert stats.segments >= 1
     assert_same_rows(store, oracle)
     query = nested_vectors(1, 8, seed=9)[0]
@@ -49,7 +49,7 @@ def test_optimize_again_changes_nothing(opened: Any, path: Path) -> None:
 
 def test_optimize_reports_progress(opened: Any) -> None:
     store, oracle = opened(dim=8), Oracle()
-    churned(store, oracle, 4500, 8)
+    churned(store, oracle, 2100, 8)
     steps: list[mrlstore.Progress] = []
     store.optimize(progress=steps.append)
     assert steps
@@ -59,7 +59,7 @@ def test_optimize_reports_progress(opened: Any) -> None:
 
 def test_an_error_in_progress_reaches_the_caller_and_harms_nothing(opened: Any) -> None:
     store, oracle = opened(dim=8), Oracle()
-    churned(store, oracle, 4500, 8)
+    churned(store, oracle, 2100, 8)
 
     def angry(step: mrlstore.Progress) -> None:
         raise RuntimeError("stop here")
@@ -74,7 +74,7 @@ def test_an_error_in_progress_reaches_the_caller_and_harms_nothing(opened: Any) 
 
 def test_a_keyboard_interrupt_in_optimize_harms_nothing(opened: Any) -> None:
     store, oracle = opened(dim=8), Oracle()
-    churned(store, oracle, 4500, 8)
+    churned(store, oracle, 2100, 8)
     calls = []
 
     def interrupted(step: mrlstore.Progress) -> None:
@@ -92,8 +92,8 @@ def test_a_keyboard_interrupt_in_optimize_harms_nothing(opened: Any) -> None:
 
 def test_the_tail_stays_short_under_background_work(opened: Any) -> None:
     store, oracle = opened(dim=8, prefix_dim=4, auto_maintain=True), Oracle()
-    churned(store, oracle, 6000, 8)
-    churned(store, oracle, 1400, 8)
+    churned(store, oracle, 2800, 8)
+    churned(store, oracle, 700, 8)
     store.optimize()
     assert store.stats().tail_rows <= 2048
     assert_same_rows(store, oracle)
@@ -114,16 +114,16 @@ def test_close_stops_background_threads(path: Path) -> None:
 
 def test_removed_rows_leave_the_disk(opened: Any, path: Path) -> None:
     store, oracle = opened(dim=64), Oracle()
-    churned(store, oracle, 5000, 64)
+    churned(store, oracle, 2500, 64)
     store.optimize()
     full = store.stats().bytes_on_disk
     for target in (store, oracle):
-        target.delete([f"r{i}" for i in range(4000)])
-    assert store.stats().dead_rows == 4000
+        target.delete([f"r{i}" for i in range(2000)])
+    assert store.stats().dead_rows == 2000
     assert store.stats().bytes_reclaimable > 0
     store.optimize()
     assert store.stats().dead_rows == 0
-    assert store.stats().rows == 1000
+    assert store.stats().rows == 500
     assert_same_rows(store, oracle)
     named = store.stats().bytes_by_kind
     assert named["base"] < full / 2
@@ -133,7 +133,7 @@ def test_replacing_everything_again_and_again_is_bounded(opened: Any) -> None:
     store = opened(dim=32, prefix_dim=16)
     ids = [f"r{i}" for i in range(2500)]
     oracle = Oracle()
-    for turn in range(4):
+    for turn in range(3):
         rows = nested_vectors(2500, 32, seed=turn)
         for target in (store, oracle):
             target.upsert(ids, rows, [{"turn": turn}] * 2500)
@@ -200,15 +200,15 @@ def test_warm_changes_no_answer(library: Any) -> None:
 
 def test_clusters_of_equal_vectors_do_not_break_the_graph(opened: Any) -> None:
     store, oracle = opened(dim=8, prefix_dim=4), Oracle()
-    rows = np.concatenate([np.repeat(nested_vectors(1, 8), 3000, axis=0), nested_vectors(1000, 8, seed=2)])
-    ids = [f"r{i}" for i in range(4000)]
+    rows = np.concatenate([np.repeat(nested_vectors(1, 8), 1800, axis=0), nested_vectors(500, 8, seed=2)])
+    ids = [f"r{i}" for i in range(2300)]
     for target in (store, oracle):
         target.upsert(ids, rows)
     store.optimize()
     assert store.verify().ok
     assert store.query(rows[0], k=20, exact=True).ids == ids[:20]
-    for i in range(3000, 4000, 97):
+    for i in range(1800, 2300, 49):
         found = store.query(rows[i], k=5)
         assert found.ids[0] == f"r{i}"
         assert recall(found, oracle.scores(rows[i]), 5) == 1.0
-    assert len(store.query(rows[0], k=4000)) == 4000
+    assert len(store.query(rows[0], k=2300)) == 2300
