@@ -110,8 +110,10 @@ def search_graph(
         work.scores, work.best_rows, work.entries, work.marks, work.seen, work.pending,
         work.listed, work.padded, work.code, work.rotated_code, work.counts,
     )  # fmt: skip
-    visited, reranked, kept = work.counts[:3].tolist()
-    if kept < ef and kept < (n if allowed is None else np.count_nonzero(allowed)) - len(index.unprefixed):
+    visited, reranked, kept, ended = work.counts.tolist()
+    if kept < (ef if ended else shortlist) and kept < (
+        n if allowed is None else np.count_nonzero(allowed)
+    ) - len(index.unprefixed):
         return search_scan(group, query, k, shortlist, allowed, advise=advise)
     if advise:
         found = _rerank(group, query, k, found, advise)

@@ -178,7 +178,7 @@ def insert_rows(
     for i in range(start, stop):
         row = rows[i]
         bias, scale = load_query(codes, row, stride, own)
-        size, _, steps = walk(
+        size, _, steps, _ = walk(
             table, own.ctypes.data, scale, bias, 0, ef, 0, 0, beam, marks, seen, pending, trace
         )
         count = 0

@@ -122,7 +122,8 @@ def walk(
     pending: Any,
     trace: Any,
 ) -> Any:
-    """Fill the beam with the best rows that the walk finds; gives (beam size, codes scored, nodes expanded).
+    """Fill the beam with the best rows that the walk finds; gives (beam size, codes scored, nodes expanded, whether
+    it ran out of nodes).
 
     Best first over a sorted beam: expand the best node that was not, until none is left, or until the best k
     have stood unchanged for `patience` expansions. Under a filter the beam's seeds may be rows that are not
@@ -169,7 +170,7 @@ def walk(
             break
     for i in range(count):
         marks[seen[i]] = 0
-    return size, visited, steps
+    return size, visited, steps, cursor >= size
 
 
 @kernel(
@@ -199,10 +200,10 @@ def search_walk(
     """Walk, re-rank the best `shortlist`, write the best k rows and scores, give how many.
 
     allowed: address of uint8 [n], or 0. With k = 0 the shortlist is left in `listed` and its length given.
-    counts receives (codes scored, full rows scored, rows that the walk kept).
+    counts receives (codes scored, full rows scored, rows that the walk kept, whether it ran out).
     """
     address, scale, bias = encode_query(table, query, padded, code, rotated_code)
-    size, visited, _ = walk(
+    size, visited, _, ended = walk(
         table, address, scale, bias, allowed, ef, patience, k, beam, marks, seen, pending, counts[:0]
     )
     kept, count = 0, 0
@@ -214,7 +215,7 @@ def search_walk(
                 listed[count] = row
                 count += 1
     count = add_unprefixed(table, allowed, listed, count)
-    counts[0], counts[1], counts[2] = visited, count, kept
+    counts[0], counts[1], counts[2], counts[3] = visited, count, kept, ended
     if k == 0:
         return count
     size = rerank_rows(table, query.ctypes.data, listed, count, scores, rows, 0, k)
