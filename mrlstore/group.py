@@ -10,7 +10,8 @@ from __future__ import annotations
 import functools
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -111,9 +112,7 @@ def search_graph(
         work.listed, work.padded, work.code, work.rotated_code, work.counts,
     )  # fmt: skip
     visited, reranked, kept, ended = work.counts.tolist()
-    if kept < (ef if ended else shortlist) and kept < (
-        n if allowed is None else np.count_nonzero(allowed)
-    ) - len(index.unprefixed):
+    if kept < (ef if ended else shortlist) and kept < _walkable(index, allowed):
         return search_scan(group, query, k, shortlist, allowed, advise=advise)
     if advise:
         found = _rerank(group, query, k, found, advise)
@@ -177,6 +176,27 @@ def search_exact(
 def warm() -> None:
     """Compile the kernels, or load them from the cache, so that the first search does not wait for it."""
     _kernels()
+
+
+def _walkable(index: GroupIndex, allowed: NDArray[np.bool_] | None) -> int:
+    """How many rows a walk could find at most."""
+    rows = len(index.codes) if allowed is None else int(np.count_nonzero(allowed))
+    return rows - len(index.unprefixed)
+
+
+@contextmanager
+def passing_over(group: Group, row: int) -> Iterator[None]:
+    """Within it, walks of this thread take a row as seen already: neither visited nor found.
+
+    For rows that stand as queries: their own node would lead the walk straight to their neighbours.
+    """
+    work = _scratch()
+    work.reserve(len(group.keys), 0, 0, 0, 0, 0)
+    work.marks[row] = 1
+    try:
+        yield
+    finally:
+        work.marks[row] = 0
 
 
 def _rerank(group: Group, query: Query, k: int, count: int, advise: Advise) -> int:
