@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -22,7 +23,7 @@ from mrlstore import graph, intervals, truth
 from mrlstore.catalogue import calibrations
 from mrlstore.core import Core
 from mrlstore.curves import DEFAULT_TARGET, Curve, Level
-from mrlstore.group import Group, Query, prepare
+from mrlstore.group import Group, Query, passing_over, prepare
 from mrlstore.plan import Effort
 from mrlstore.search import Request, search_group
 from mrlstore.snapshot import Snapshot
@@ -393,7 +394,9 @@ def _places(
         def keep(rows: NDArray[np.int64], into: list[NDArray[np.int64]] = listed) -> None:
             into.append(rows.copy())
 
-        found, _ = search_group(group, request, allowed, count, keep)
+        home = np.flatnonzero(group.keys == own)  # nowhere for queries of the caller's: own is -1
+        with passing_over(group, int(home[0])) if len(home) else nullcontext():
+            found, _ = search_group(group, request, allowed, count, keep)
         visited, reranked = visited + found.visited, reranked + found.reranked
         if not listed or group.index is None:
             fixed += found.reranked
