@@ -51,12 +51,15 @@ HOMES = {
     "scipy": {"mrlstore.embedders.local"},
     "google": {"mrlstore.embedders.gemini"},
     "matplotlib": {"mrlstore.tierpage"},
+    "haystack": {"mrlstore.integrations.haystack", "mrlstore.integrations.haystack_filters"},
     "langchain_core": {"mrlstore.integrations.langchain"},
     "pickle": set(),
 }
 
 # Modules that need a framework which is not installed beside the library, and the extra that brings it.
 FRAMEWORKS = {
+    "mrlstore.integrations.haystack": ("haystack", "haystack"),
+    "mrlstore.integrations.haystack_filters": ("haystack", "haystack"),
     "mrlstore.integrations.langchain": ("langchain_core", "langchain"),
 }
 
