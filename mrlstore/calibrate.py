@@ -254,7 +254,7 @@ def measure(
     prefix_dim = snapshot.prefix_dim or 0
     for k in ks:
         for name, share in shares.items():
-            asked = [group if share >= 1 else group.first(-(-len(group.vectors) // 3)) for group in groups]
+            asked = [group if share >= 1 else group.first(-(-len(group.vectors) // 4)) for group in groups]
             found = [some[snapshot.dim or 0, name] for some in exact]
             levels = _levels(snapshot, asked, found, k, share, threads, should_stop)
             if levels:
@@ -280,7 +280,7 @@ def _levels(
         return _try(snapshot, groups, exact, k, share, effort, threads, should_stop)
 
     whole = Level("exact", 0, 0, 1.0, 1.0, 1.0, 0.0, 0.0, rows * share, cost_us(snapshot, 0, rows * share))
-    for ef in _ladder(k, rows):
+    for ef in _ladder(k, rows, _EFS if share >= 1 else _EFS[1::2]):
         tally = run(Effort("calibration", ef, ef))
         if not tally.places:
             return ()
@@ -293,9 +293,9 @@ def _levels(
     return (*_frontier([level for level in tried if level.cost_us < whole.cost_us]), whole)
 
 
-def _ladder(k: int, rows: int) -> list[int]:
+def _ladder(k: int, rows: int, steps: Sequence[int]) -> list[int]:
     """Values of ef to try for k."""
-    stretched = (max(k, round(ef * (k / 10) ** 0.5)) for ef in _EFS)
+    stretched = (max(k, round(ef * (k / 10) ** 0.5)) for ef in steps)
     return sorted({min(ef, _LONGEST, rows) for ef in stretched})
 
 

@@ -137,9 +137,9 @@ class RecallTools:
         lengths = [arguments.check_count(d, "dims", 1) for d in dims]
         units = None if queries is None else check_queries(queries, dim)
 
-        def answer(query: NDArray[np.float32], target: float) -> tuple[list[int], float]:
+        def answer(query: NDArray[np.float32], count: int, target: float) -> tuple[list[int], float]:
             started = time.perf_counter()
-            found = store.query(query, k + 1, namespace=namespace, include=(), target_recall=target)
+            found = store.query(query, count, namespace=namespace, include=(), target_recall=target)
             elapsed = time.perf_counter() - started
             with core.catalogue.read() as connection:
                 return [row.key for row in rows.by_id(connection, namespace, found.ids)], elapsed

@@ -153,7 +153,7 @@ def tier_report(
     by: str | None,
     count: int,
     sample: int,
-    answer: Callable[[NDArray[np.float32], float], tuple[list[int], float]],
+    answer: Callable[[NDArray[np.float32], int, float], tuple[list[int], float]],
     progress: Callable[[Progress], None],
 ) -> TierReport:
     """Measure; see `RecallTools.tier_report`. `answer` asks the store as it stands: (keys, seconds)."""
@@ -309,7 +309,7 @@ class _Bench:
 
     def as_it_stands(
         self,
-        answer: Callable[[NDArray[np.float32], float], tuple[list[int], float]],
+        answer: Callable[[NDArray[np.float32], int, float], tuple[list[int], float]],
         asked: Sequence[_Asked],
         on_disk: int,
         in_index: int,
@@ -321,8 +321,9 @@ class _Bench:
         for target in (0.9, 0.95, 0.99):
             shares, seconds, found = [], [], []
             for number in range(min(len(one.probes.vectors), _TIMED)):
-                keys, elapsed = answer(one.probes.vectors[number], target)
-                kept = [key for key in keys if key != one.probes.own[number]][: self.k]
+                own = int(one.probes.own[number])
+                keys, elapsed = answer(one.probes.vectors[number], self.k + (own >= 0), target)
+                kept = [key for key in keys if key != own][: self.k]
                 found.append(np.array(kept, dtype=np.int64))
                 accepted = one.accepted(number, self.k, self.whole)
                 shares.append(share_found(accepted, found[-1], self.k))
