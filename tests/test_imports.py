@@ -33,6 +33,7 @@ LAYERS = [
     {"mrlstore.recall"},
     {"mrlstore.store", "mrlstore.aio"},
     {"mrlstore"},  # the face
+    {"mrlstore.exchange"},
     {"mrlstore.integrations"},
     {"mrlstore.cli"},
 ]
@@ -53,6 +54,9 @@ HOMES = {
     "matplotlib": {"mrlstore.tierpage"},
     "haystack": {"mrlstore.integrations.haystack", "mrlstore.integrations.haystack_filters"},
     "langchain_core": {"mrlstore.integrations.langchain"},
+    "pyarrow": {"mrlstore.exchange"},
+    "pandas": {"mrlstore.exchange"},
+    "polars": {"mrlstore.exchange"},
     "pickle": set(),
 }
 
@@ -131,6 +135,7 @@ def loaded_after(program: str, *packages: str) -> set[str]:
 
 def test_importing_the_package_loads_no_heavy_package() -> None:
     heavy = ("numba", "llvmlite", "hnswlib", "sklearn", "scipy", "click", "rich", "google.genai", "sqlite3")
+    heavy += ("pyarrow", "pandas", "polars")
     assert loaded_after("import mrlstore", *heavy) == set()
     assert loaded_after("import mrlstore", "mrlstore") == {"mrlstore"}
 

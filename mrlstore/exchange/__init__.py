@@ -1,0 +1,22 @@
+"""Rows in and out: JSONL, npy + JSONL, Parquet, Arrow, pandas and polars frames.
+
+`import_rows` reads any of them; `export_rows` writes files, the others give tables and frames. A round trip
+keeps ids, namespaces, metadata and documents, and the stored float16 rows bit for bit. pyarrow, pandas and
+polars are loaded when they are needed. See docs/import-export.md.
+"""
+
+from mrlstore.exchange.load import Imported, import_rows
+from mrlstore.exchange.rows import Refusal
+from mrlstore.exchange.save import Exported, export_rows, to_arrow, to_batches, to_pandas, to_polars
+
+__all__ = [
+    "Exported",
+    "Imported",
+    "Refusal",
+    "export_rows",
+    "import_rows",
+    "to_arrow",
+    "to_batches",
+    "to_pandas",
+    "to_polars",
+]

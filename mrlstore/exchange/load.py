@@ -1,0 +1,188 @@
+"""Import: rows of a file, table or frame into a store, batch by batch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrlstore.arguments import check_count
+from mrlstore.batch import check_ids
+from mrlstore.errors import InvalidInput, LimitExceeded
+from mrlstore.exchange.exact import restorable
+from mrlstore.exchange.rows import Extra, Fields, Refusal, Row, refusal
+from mrlstore.exchange.sources import open_source
+from mrlstore.store import Store
+from mrlstore.types import LIMITS, Conflict, Progress
+
+TOLD: Final = 10_000  # refused rows that are told one by one
+_BATCH_BYTES: Final = 256 * 1024 * 1024  # of vectors and texts in memory at once, whatever `batch` says
+
+
+@dataclass
+class Imported:
+    """What an import has done."""
+
+    written: int = 0
+    skipped: int = 0  # rows whose id was there already, with on_conflict="skip"
+    refused: int = 0
+    refusals: list[Refusal] = field(default_factory=list)  # the first 10,000 of them
+
+    @property
+    def rows(self) -> int:
+        """Rows read so far, of whatever fate."""
+        return self.written + self.skipped + self.refused
+
+    def refuse(self, refused: Refusal) -> None:
+        """Count a row as refused, and keep it while there is room."""
+        self.refused += 1
+        if len(self.refusals) < TOLD:
+            self.refusals.append(refused)
+
+
+def import_rows(
+    store: Store,
+    source: Any,
+    *,
+    format: str | None = None,
+    vectors: str | os.PathLike[str] | None = None,
+    namespace: str = "",
+    on_conflict: Conflict = "replace",
+    strict: bool = False,
+    names: Mapping[str, str] | None = None,
+    extra: Extra = "refuse",
+    batch: int = 4096,
+    progress: Callable[[Progress], None] | None = None,
+) -> Imported:
+    """Store the rows of a file, table or frame, batch by batch, in constant memory.
+
+    Args:
+        store: where they go.
+        source: a path (.jsonl, .parquet, .arrow ...), a binary file, a pyarrow Table, RecordBatch or
+            RecordBatchReader, a pandas or a polars frame.
+        format: "jsonl", "parquet" or "arrow", where the name of the file does not tell.
+        vectors: with JSONL, a .npy file [rows, dim]: line i has row i.
+        namespace: where rows go that name none themselves.
+        on_conflict: "replace" rows whose id is there, "skip" them, or refuse them ("error"). An import that
+            was interrupted goes on when it is run again with "skip": what is there is only read.
+        strict: raise at the first bad row; batches before it are in.
+        names: what the file calls the parts of a row: {"id": "doc_id", "vector": "embedding"}.
+        extra: "metadata" makes metadata of fields that are no part of a row, "refuse" refuses them.
+        batch: rows to a commit, 1 to 100,000; fewer where they are large.
+        progress: is told how much is done.
+
+    Returns:
+        What was written, skipped and refused, each refused row with its place and the reason. All that was
+        written is durable.
+
+    Raises:
+        InvalidInput: the source cannot be read, or `strict` and a row is bad.
+        ImportError: the format needs a package that is not installed.
+    """
+    check_count(batch, "batch", 1, 100_000)
+    done = Imported()
+    with ExitStack() as opened:
+        found = open_source(source, format, vectors, Fields(names or {}, extra), opened)
+        for rows in _batches(found.rows, batch, done, strict):
+            for space, group in groupby(rows, key=lambda row: row.namespace):
+                _put(store, list(group), namespace if space is None else space, on_conflict, done, strict)
+            if progress:
+                progress(Progress("importing", *found.progress(done.rows)))
+    return done
+
+
+def _batches(found: Iterator[Row | Refusal], size: int, done: Imported, strict: bool) -> Iterator[list[Row]]:
+    """The good rows, so many at once; refused ones are counted, or raised."""
+    rows: list[Row] = []
+    held = seen = 0
+    for row in found:
+        seen += 1
+        if isinstance(row, Refusal):
+            if strict:
+                if rows:
+                    yield rows
+                raise InvalidInput(f"{row.place}: {row.why}; {_so_far(done)}")
+            done.refuse(row)
+        else:
+            rows.append(row)
+            held += _bytes(row)
+        if seen >= size or held >= _BATCH_BYTES:
+            yield rows
+            rows, held, seen = [], 0, 0
+    if rows:
+        yield rows
+
+
+def _bytes(row: Row) -> int:
+    document = row.document if isinstance(row.document, str) else ""
+    return (0 if row.vector is None else row.vector.nbytes) + len(document) + 512
+
+
+def _put(
+    store: Store, rows: list[Row], namespace: str, on_conflict: Conflict, done: Imported, strict: bool
+) -> None:
+    """Upsert; a refused batch is halved until the bad rows stand alone."""
+    try:
+        new = _new(store, rows, namespace) if on_conflict == "skip" else rows
+        written = store.upsert(
+            [row.id for row in new],
+            _vectors(new),
+            [row.metadata for row in new],
+            [row.document for row in new],
+            namespace=namespace,
+            on_conflict=on_conflict,
+        )
+    except (InvalidInput, LimitExceeded) as error:
+        if strict:
+            raise InvalidInput(f"{_span(rows)}: {error}; {_so_far(done)}") from error
+        if len(rows) == 1:
+            done.refuse(refusal(rows[0].place, error))
+            return
+        middle = len(rows) // 2
+        _put(store, rows[:middle], namespace, on_conflict, done, strict)
+        _put(store, rows[middle:], namespace, on_conflict, done, strict)
+        return
+    done.written += written
+    done.skipped += len(rows) - written
+
+
+def _new(store: Store, rows: list[Row], namespace: str) -> list[Row]:
+    """Rows whose id is not there: cheaper than letting `upsert` prepare what it then skips."""
+    ids = check_ids(row.id for row in rows)
+    there = {record.id for record in store.get(ids, namespace=namespace, include=())}
+    return [row for row in rows if row.id not in there]
+
+
+def _vectors(rows: list[Row]) -> list[NDArray[Any] | None]:
+    """The vectors, those with a norm so that they are stored as exactly the float16 rows they were."""
+    vectors = [row.vector for row in rows]
+    units: dict[int, list[NDArray[Any]]] = {}  # by dimension, should they differ
+    places: dict[int, list[int]] = {}
+    for position, row in enumerate(rows):
+        if row.norm is None or row.vector is None:
+            continue
+        if row.vector.dtype != np.float16:
+            raise InvalidInput("norm: goes with vectors of float16 only, which are unit rows then")
+        if not 0 < row.norm <= float(np.finfo(np.float32).max) or len(row.vector) > LIMITS.max_dim:
+            raise InvalidInput(f"norm: {row.norm} is no length of a vector")
+        units.setdefault(len(row.vector), []).append(row.vector)
+        places.setdefault(len(row.vector), []).append(position)
+    for dim, positions in places.items():
+        norms = np.array([rows[position].norm for position in positions], dtype=np.float32)
+        for position, vector in zip(positions, restorable(np.stack(units[dim]), norms), strict=True):
+            vectors[position] = vector
+    return vectors
+
+
+def _span(rows: list[Row]) -> str:
+    return rows[0].place if len(rows) == 1 else f"{rows[0].place} to {rows[-1].place}"
+
+
+def _so_far(done: Imported) -> str:
+    return f"{done.written:,} row{'' if done.written == 1 else 's'} before it are in"

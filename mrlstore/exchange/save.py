@@ -1,0 +1,283 @@
+"""Export: rows of a store into files, tables and frames, block by block."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Final, Literal, Protocol
+
+import numpy as np
+
+from mrlstore.arguments import check_optional_count
+from mrlstore.batch import check_namespace
+from mrlstore.errors import InvalidInput, StoreExists
+from mrlstore.exchange import arrow
+from mrlstore.exchange.exact import restorable, stored_rows
+from mrlstore.exchange.jsonl import JsonlWriter
+from mrlstore.exchange.npy import ArrayWriter
+from mrlstore.exchange.rows import Block
+from mrlstore.exchange.sources import format_of
+from mrlstore.records import decode_cursor
+from mrlstore.store import Store
+from mrlstore.types import Progress, Record, Where
+from mrlstore.where import parse
+
+Dtype = Literal["float32", "float16"]
+_PAGE: Final = 16_384  # rows whose ids are held at once
+_BLOCK_BYTES: Final = 8 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export has written. `cursor` goes into the `after` of the next; None where no row was."""
+
+    rows: int
+    cursor: str | None
+
+
+class _Writer(Protocol):
+    def write(self, block: Block) -> None: ...
+    def finish(self) -> None: ...
+
+
+@dataclass
+class _Selected:
+    """Records of a store, in order, and where they have got to."""
+
+    store: Store
+    where: Where | None
+    namespace: str | None
+    limit: int | None
+    after: str | None
+    dtype: np.dtype[Any]
+    rows: int = 0
+    cursor: str | None = None
+
+    def blocks(self) -> Iterator[Block]:
+        """The rows in blocks of about 8 MiB."""
+        held: list[Record] = []
+        size = 0
+        for record in self._records():
+            held.append(record)
+            size += 512 + len(record.document or "")
+            size += 0 if record.vector is None else record.vector.nbytes
+            if size >= _BLOCK_BYTES:
+                yield self._block(held)
+                held, size = [], 0
+        if held:
+            yield self._block(held)
+
+    def _records(self) -> Iterator[Record]:
+        """All rows; page by page where there is no filter, so that the ids of all are not held at once."""
+        left, after = self.limit, self.after
+        while left is None or left > 0:
+            page = left if self.where else min(_PAGE, _PAGE if left is None else left)
+            read = 0
+            for record in self.store.scan(
+                self.where,
+                namespace=self.namespace,
+                include=("metadata", "document", "vector"),
+                limit=page,
+                after=after,
+            ):
+                read, after = read + 1, record.cursor
+                yield record
+            left = None if left is None else left - read
+            # Rows may be removed under way: only a page without any is the last.
+            if self.where or not read:
+                return
+
+    def _block(self, held: list[Record]) -> Block:
+        self.rows, self.cursor = self.rows + len(held), held[-1].cursor
+        there = np.array([record.vector is not None for record in held], dtype=np.bool_)
+        vectors = np.zeros((len(held), self.store.dim or 0), dtype=self.dtype)
+        norms = np.zeros(len(held), dtype=np.float32)
+        if there.any():
+            units, norms[there] = stored_rows(np.stack([r.vector for r in held if r.vector is not None]))
+            vectors[there] = units if self.dtype == np.float16 else restorable(units, norms[there])
+        return Block(
+            [record.id for record in held],
+            [record.namespace for record in held] if self.namespace is None else None,
+            [record.metadata for record in held],
+            [record.document for record in held],
+            there,
+            vectors,
+            norms if self.dtype == np.float16 else None,
+        )
+
+
+def export_rows(
+    store: Store,
+    target: str | os.PathLike[str] | BinaryIO,
+    *,
+    format: str | None = None,
+    vectors: str | os.PathLike[str] | None = None,
+    dtype: Dtype = "float32",
+    where: Where | None = None,
+    namespace: str | None = None,
+    limit: int | None = None,
+    after: str | None = None,
+    overwrite: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+) -> Exported:
+    """Write rows to a file, in the order of (namespace, id) and in constant memory.
+
+    Args:
+        store: where they are.
+        target: a path (.jsonl, .parquet, .arrow ...), or a binary file. The file at a path appears whole, or
+            not at all.
+        format: "jsonl", "parquet" or "arrow", where the name of the file does not tell.
+        vectors: with JSONL, a .npy file to be written [rows, dim]: row i is that of line i.
+        dtype: "float32": the vectors as they came, to float16 precision; "float16": unit rows as they are
+            stored, in half the space, with their lengths beside as `norm`. Importing either gives the same
+            stored rows, bit for bit. JSONL has float16 only with `vectors`.
+        where: only rows whose metadata match; the ids of all of them are then held in memory.
+        namespace: only rows of this one; without, of all, and each row names its own.
+        limit: at most so many rows.
+        after: the `cursor` of an earlier export, to go on behind its last row, in another file.
+        overwrite: replace files that are there.
+        progress: is told how many rows are done.
+
+    Raises:
+        InvalidInput: an argument is wrong, or the target lies inside the store.
+        StoreExists: the target exists.
+        ImportError: the format needs a package that is not installed.
+    """
+    path = Path(target) if isinstance(target, str | os.PathLike) else None
+    beside = None if vectors is None else Path(vectors)
+    kind = format_of(path, format)
+    rows = _select(store, where, namespace, limit, after, dtype)
+    if beside is not None and kind != "jsonl":
+        raise InvalidInput("vectors: a .npy file goes with JSONL only")
+    if dtype == "float16" and kind == "jsonl" and beside is None:
+        raise InvalidInput("dtype: JSONL holds float16 only with `vectors`, a .npy file")
+    if beside is not None and store.dim is None:
+        raise InvalidInput("vectors: this store has none")
+    for place in (path, beside):
+        _check_target(place, store, overwrite)
+    total = _total(store, rows) if progress else 0
+    with _Files() as files:
+        main = files.create(path) if path is not None else target
+        array = None if beside is None else ArrayWriter(files.create(beside), rows.dtype, store.dim or 0)
+        writer: _Writer
+        if kind == "jsonl":
+            writer = JsonlWriter(main, array)  # type: ignore[arg-type]
+        else:
+            shape = arrow.schema(store.dim, rows.dtype, namespace is None)
+            writer = arrow.ArrowWriter(main, kind, shape)  # type: ignore[arg-type]
+        for block in rows.blocks():
+            writer.write(block)
+            if progress:
+                progress(Progress("exporting", rows.rows, max(total, rows.rows)))
+        writer.finish()
+        if array is not None:
+            array.finish()
+        files.commit()
+    return Exported(rows.rows, rows.cursor)
+
+
+def to_batches(
+    store: Store,
+    *,
+    dtype: Dtype = "float32",
+    where: Where | None = None,
+    namespace: str | None = None,
+    limit: int | None = None,
+    after: str | None = None,
+) -> Any:
+    """A pyarrow RecordBatchReader over the rows, read as it is consumed; arguments as of `export_rows`."""
+    pa = arrow.pyarrow()
+    rows = _select(store, where, namespace, limit, after, dtype)
+    shape = arrow.schema(store.dim, rows.dtype, namespace is None)
+    return pa.RecordBatchReader.from_batches(shape, (arrow.to_batch(b, shape) for b in rows.blocks()))
+
+
+def to_arrow(store: Store, **selection: Any) -> Any:
+    """A pyarrow Table of the rows, in memory; arguments as of `to_batches`."""
+    return to_batches(store, **selection).read_all()
+
+
+def to_pandas(store: Store, **selection: Any) -> Any:
+    """A pandas frame of the rows, `vector` a column of numpy arrays; arguments as of `to_batches`."""
+    _need("pandas")
+    return to_arrow(store, **selection).to_pandas()
+
+
+def to_polars(store: Store, **selection: Any) -> Any:
+    """A polars frame of the rows, `vector` a column of fixed-size arrays; arguments as of `to_batches`."""
+    _need("polars")
+    import polars
+
+    return polars.from_arrow(to_arrow(store, **selection))
+
+
+def _need(package: str) -> None:
+    import importlib.util
+
+    if importlib.util.find_spec(package) is None:
+        raise ImportError(f"{package} is not installed: pip install 'mrlstore[{package}]'", name=package)
+
+
+def _select(
+    store: Store, where: Where | None, namespace: str | None, limit: int | None, after: str | None, dtype: str
+) -> _Selected:
+    if dtype not in ("float32", "float16"):
+        raise InvalidInput(f'dtype: expected "float32" or "float16", got {dtype!r}')
+    parse(where)
+    check_optional_count(limit, "limit", 0)
+    if namespace is not None:
+        check_namespace(namespace)
+    if after is not None:
+        decode_cursor(after)
+    return _Selected(store, where, namespace, limit, after, np.dtype(dtype))
+
+
+def _total(store: Store, rows: _Selected) -> int:
+    count = store.count(rows.where, namespace=rows.namespace)
+    return count if rows.limit is None else min(count, rows.limit)
+
+
+def _check_target(path: Path | None, store: Store, overwrite: bool) -> None:
+    if path is None:
+        return
+    if store.path.resolve() in (path.resolve(), *path.resolve().parents):
+        raise InvalidInput(f"{path} lies inside the store")
+    if path.is_dir() or (path.exists() and not overwrite):
+        raise StoreExists(f"{path} exists")
+
+
+class _Files:
+    """Files that take their names only when all of them are whole; otherwise nothing is left of them."""
+
+    def __init__(self) -> None:
+        self.made: list[tuple[BinaryIO, Path, Path]] = []
+        self.stack = ExitStack()
+
+    def create(self, path: Path) -> BinaryIO:
+        """A new file that is to be called `path`."""
+        hidden = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}.partial")
+        file = self.stack.enter_context(hidden.open("xb"))
+        self.made.append((file, hidden, path))
+        return file
+
+    def commit(self) -> None:
+        """Sync the files and give them their names."""
+        for file, _, _ in self.made:
+            file.flush()
+            os.fsync(file.fileno())
+        self.stack.close()
+        for _, hidden, name in self.made:
+            os.replace(hidden, name)
+
+    def __enter__(self) -> _Files:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.stack.close()
+        for _, hidden, _ in self.made:
+            with suppress(FileNotFoundError):
+                hidden.unlink()
