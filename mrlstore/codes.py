@@ -29,7 +29,7 @@ VISITS: Final = 300  # codes that a walk reads, less what longer ones are read i
 
 @dataclass(frozen=True)
 class Rotation:
-    """The leading principal axes of a sample of prefixes, as int8 rows for the query and the same as float32."""
+    """The leading principal axes of a sample of prefixes, as int8 and as the same float32."""
 
     codes: NDArray[np.uint8]  # [c, padded prefix], biased
     scales: NDArray[np.float32]  # [c]
@@ -126,7 +126,7 @@ def choose_rotation(vectors: NDArray[np.floating], prefix_dim: int) -> Rotation 
     learned = np.ones(len(sample), np.bool_)
     learned[held] = False
     whole = fit_rotation(prefixes[learned], lengths[-1])
-    # A sample is sparser than the whole, where the same rows rank lower: by about the fourth root, as measured.
+    # A sample is sparser than the whole, where ranks are lower: about by the fourth root, as measured.
     row_bytes = 2 * vectors.shape[1] * (len(vectors) / len(sample)) ** 0.25
     chosen, least = None, VISITS * stride_of(prefix_dim) + row_bytes * _needed(prefixes, held, best)
     for code_dim in lengths:

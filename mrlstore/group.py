@@ -111,8 +111,8 @@ def search_graph(
         work.scores, work.best_rows, work.entries, work.marks, work.seen, work.pending,
         work.listed, work.padded, work.code, work.rotated_code, work.counts,
     )  # fmt: skip
-    visited, reranked, kept, ended = work.counts.tolist()
-    if kept < (ef if ended else shortlist) and kept < _walkable(index, allowed):
+    visited, reranked, kept, died = work.counts.tolist()
+    if (died or kept < k) and kept < _walkable(index, allowed):
         return search_scan(group, query, k, shortlist, allowed, advise=advise)
     if advise:
         found = _rerank(group, query, k, found, advise)

@@ -1,8 +1,8 @@
 """Nested vectors that resemble real embeddings, made block by block, the same for the same seed.
 
 Rows sit in a tree of topics in a latent space of falling variance, which is mixed into dims whose variance
-falls too. The cosine of a prefix then finds the full top 10 as it does for text-embedding-3-large: about 0.70,
-0.79, 0.87, 0.90 and 0.94 of it at 128, 256, 512, 768 and 1,536 of 3,072 dims (`hard=True`: 0.52, 0.62, 0.72,
+falls too. The cosine of a prefix then finds the full top 10 as with text-embedding-3-large: about 0.70, 0.79,
+0.87, 0.90 and 0.94 of it at 128, 256, 512, 768 and 1,536 of 3,072 dims (`hard=True`: 0.52, 0.62, 0.72,
 0.78, 0.88, so that it takes a shortlist of 100 to hold 0.999).
 """
 
@@ -20,7 +20,7 @@ TOPICS, SUBTOPICS = 40, 2_000
 
 @dataclass(frozen=True)
 class Shape:
-    """Latent dims, how fast their variance falls, own noise of a row, decay over dims, weights in the tree."""
+    """Latent dims, how fast their variance falls, own noise of a row, decay over dims, weights of levels."""
 
     latent: int
     knee: float

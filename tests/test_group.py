@@ -248,11 +248,12 @@ from mrlstore.group import Group, GroupIndex, prepare, search_graph, search_scan
 import dataclasses, pickle
 group = pickle.load(open(sys.argv[1], "rb"))
 rng = np.random.default_rng(int(sys.argv[2]))
+NAMES = ("codes", "neighbours", "entries", "entry_codes", "unprefixed", "rotation", "rotation_scales")
 query = prepare(rng.normal(size=group.vectors.shape[1]).astype(np.float32), group.index.prefix_dim)
 allowed = rng.random(len(group.keys)) < 0.4
 for round in range(40):
     changed = {}
-    for name in ("codes", "neighbours", "entries", "entry_codes", "unprefixed", "rotation", "rotation_scales"):
+    for name in NAMES:
         array = getattr(group.index, name)
         if array is None or array.size == 0: continue
         bytes_ = bytearray(array.tobytes())
@@ -265,9 +266,14 @@ for round in range(40):
     if round % 3 == 0: vectors = rng.integers(0, 2**16, vectors.shape).astype(np.uint16).view(np.float16)
     damaged = Group(vectors, group.inv_norms, group.keys, dataclasses.replace(group.index, **changed))
     for mask in (None, allowed):
-        for found in (search_graph(damaged, query, 10, 60, 60, mask), search_scan(damaged, query, 10, 60, mask), search_exact(damaged, query, 10, mask)):
+        for found in (
+            search_graph(damaged, query, 10, 60, 60, mask),
+            search_scan(damaged, query, 10, 60, mask),
+            search_exact(damaged, query, 10, mask),
+        ):
             assert len(found.rows) == len(set(found.rows.tolist())) <= 10
-            assert ((0 <= found.rows) & (found.rows < len(group.keys))).all() and (np.abs(found.scores) <= 1).all()
+            assert ((0 <= found.rows) & (found.rows < len(group.keys))).all()
+            assert (np.abs(found.scores) <= 1).all()
 print("survived")
 """
 

@@ -1,1 +1,1 @@
-"""numba kernels over plain arrays and addresses: the only package that imports numba. Import compiles nothing."""
+"""numba kernels over plain arrays and addresses. No other package imports numba; import compiles nothing."""

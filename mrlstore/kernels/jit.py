@@ -88,7 +88,7 @@ def cache_folders() -> list[Path]:
     return [folder / f"kernels-{source_key()}" for folder in folders if folder.is_absolute()]
 
 
-class _Locator(caching._CacheLocator):
+class _Locator(caching._CacheLocator):  # type: ignore[misc]
     """Where one kernel is cached: the first folder that can be written."""
 
     def __init__(self, function: Callable[..., Any], folder: Path) -> None:
@@ -122,11 +122,11 @@ class _Locator(caching._CacheLocator):
         return None
 
 
-class _Implementation(caching.CompileResultCacheImpl):
+class _Implementation(caching.CompileResultCacheImpl):  # type: ignore[misc]
     _locator_classes = [_Locator]
 
 
-class _Cache(caching.FunctionCache):
+class _Cache(caching.FunctionCache):  # type: ignore[misc]
     _impl_class = _Implementation
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:

@@ -1,6 +1,6 @@
 """Links of a graph: alpha-pruned lists, reverse links, and what is reachable. For builds, not for queries.
 
-Distances are squared lengths between stored codes: |a|^2 + |b|^2 - 2ab. Each call works on a range of rows and
+Distances are squared, between stored codes: |a|^2 + |b|^2 - 2ab. Each call works on a range of rows and
 writes only their lists, so ranges run on several threads and the outcome does not depend on their number.
 """
 
@@ -69,13 +69,13 @@ def keep_near(near: Any, distances: Any, count: Any, limit: Any, other: Any, far
 
 @device
 def prune(
-    codes: Any, stride: Any, norms: Any, near: Any, distances: Any, count: Any, alpha: Any, width: Any, fill: Any,
-    signed: Any, chosen: Any,
+    codes: Any, stride: Any, norms: Any, near: Any, distances: Any, count: Any, alpha: Any, width: Any,
+    fill: Any, signed: Any, chosen: Any,
 ) -> Any:  # fmt: skip
     """Choose links among candidates sorted by distance; gives how many stand in chosen.
 
     A candidate is passed over when a chosen one is nearer to it, by the factor alpha, than the row itself is
-    (Subramanya et al., DiskANN, 2019). Up to `fill` slots are then filled with the nearest of those passed over.
+    (Subramanya et al., DiskANN, 2019). Up to `fill` slots are then filled with the nearest others.
     """
     kept = 0
     for i in range(count):
@@ -106,8 +106,8 @@ def prune(
     " float32, int64, uint8[::1], int64[::1], int8[::1], int8[::1])"
 )
 def refine(
-    codes: Any, stride: Any, norms: Any, lists: Any, rows: Any, offers: Any, offered: Any, start: Any, stop: Any,
-    alpha: Any, fill: Any, marks: Any, pending: Any, own: Any, signed: Any,
+    codes: Any, stride: Any, norms: Any, lists: Any, rows: Any, offers: Any, offered: Any,
+    start: Any, stop: Any, alpha: Any, fill: Any, marks: Any, pending: Any, own: Any, signed: Any,
 ) -> None:  # fmt: skip
     """Offer links to rows[start:stop]: append while there is room, else choose anew among old and offered.
 
@@ -170,7 +170,8 @@ def insert_rows(
 ) -> None:  # fmt: skip
     """Find each of rows[start:stop] its links: walk the graph as it stands, choose among the beam.
 
-    All that it expanded on its way are candidates, which gives the graph its long links. Only the new rows' own lists are written, and nothing leads to them yet, so ranges run side by side.
+    All that it expanded on its way are candidates, which gives the graph its long links. Only the new
+    rows' own lists are written, and nothing leads to them yet, so ranges run side by side.
     """
     codes, stride, width = table[t.CODES], table[t.STRIDE], lists.shape[1]
     near, distances = np.empty(2 * ef, np.int64), np.empty(2 * ef, np.float32)
@@ -196,7 +197,7 @@ def insert_rows(
 def reverse(lists: Any, sources: Any, counts: Any, targets: Any, offers: Any, offered: Any) -> Any:
     """The links of `sources` the other way round; gives how many targets there are.
 
-    counts: int64 [n], all zero, and left so; targets: int64, in the order of first mention, whose offers begin
+    counts: int64 [n], all zero, and left so; targets: int64, as they are first mentioned; their offers begin
     at offers: int64 [targets + 1] in offered: uint32 [links], in the order of the sources.
     """
     n, width = lists.shape
@@ -278,11 +279,11 @@ def link_to(codes: Any, stride: Any, norms: Any, lists: Any, parents: Any, row: 
             if far < nearest:
                 best, nearest = other, far
     if best < 0:
-        for other in range(n):
-            if parents[other] >= 0:
-                far = distance(codes, stride, norms, row, other, signed.ctypes.data, bias, scale)
-                if far < nearest and free_slot(lists, parents, other) >= 0:
-                    best, nearest = other, far
+        for i in range(n):
+            if parents[i] >= 0:
+                far = distance(codes, stride, norms, row, i, signed.ctypes.data, bias, scale)
+                if far < nearest and free_slot(lists, parents, i) >= 0:
+                    best, nearest = i, far
     place = free_slot(lists, parents, best)
     lists[best, place] = row
     parents[row] = best * width + place

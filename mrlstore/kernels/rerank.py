@@ -33,7 +33,7 @@ def exact_score(table: Any, query: Any, row: Any, following: Any) -> Any:
 def rerank_rows(
     table: Any, query: Any, listed: Any, count: Any, scores: Any, rows: Any, size: Any, k: Any
 ) -> Any:
-    """Offer rows to a heap by their exact scores; listed: int64 [count], rows beyond the group are passed over."""
+    """Offer rows, listed: int64 [count], to a heap by exact score; those beyond the group are passed over."""
     last = count - 1
     n = np.uint64(table[t.ROWS])
     for i in range(count):

@@ -42,7 +42,7 @@ def scan_codes(
 
 @device
 def add_unprefixed(table: Any, allowed: Any, listed: Any, count: Any) -> Any:
-    """Put the rows without a usable prefix, which no code can find, behind the shortlist; gives its new length.
+    """Put the rows without a usable prefix, which no code can find, behind the shortlist; gives its length.
 
     Their list is ascending; what is not (damage) is passed over, so no row comes twice.
     """

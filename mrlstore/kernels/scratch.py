@@ -1,4 +1,4 @@
-"""Working memory of the kernels, one set for each thread, grown when needed and never shrunk within a thread."""
+"""Working memory of the kernels, one set for each thread, grown when needed and never shrunk."""
 
 from __future__ import annotations
 
@@ -46,8 +46,7 @@ _LOCAL = threading.local()
 
 def scratch() -> Scratch:
     """This thread's own."""
-    try:
-        return _LOCAL.scratch  # type: ignore[no-any-return]
-    except AttributeError:
-        _LOCAL.scratch = Scratch()
-        return _LOCAL.scratch
+    own: Scratch | None = getattr(_LOCAL, "scratch", None)
+    if own is None:
+        own = _LOCAL.scratch = Scratch()
+    return own

@@ -93,7 +93,7 @@ def packed_score(entry: Any) -> Any:
 
 @device
 def insert(beam: Any, size: Any, limit: Any, entry: Any) -> Any:
-    """Put an entry into a beam (int64, sorted, best first) of at most `limit`; gives its place, or `limit`."""
+    """Put an entry into a beam: int64, best first, at most `limit`; gives its place, `limit` if refused."""
     if size >= limit and entry <= beam[size - 1]:
         return limit
     low, high = 0, size

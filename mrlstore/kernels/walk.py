@@ -16,6 +16,7 @@ from .topk import best_first, insert, pack, packed_row
 
 SEEDS = 4  # entries that a walk starts from
 SAMPLE = 64  # allowed rows that a filtered walk starts from besides
+ENOUGH = 8  # rows to score for one step of a filtered walk; neighbours of neighbours are asked for less
 
 
 @device
@@ -52,7 +53,7 @@ def gather_filtered(
     start = table[t.NEIGHBOURS] + row * width * 4
     count, waiting = gather(table, row, allowed, marks, seen, count, pending, 0)
     for j in range(width):
-        if waiting + width > room:
+        if waiting >= min(ENOUGH, room - width):
             break
         other = np.int64(load_row(start + 4 * j))
         if np.uint64(other) >= n or marks[other] != 0:
@@ -87,13 +88,13 @@ def start_walk(
     if allowed != 0:
         step = max(n // SAMPLE, 1)
         for i in range(0, n, step):
-            row = i
-            while row < min(i + step, n) and load_byte(allowed + row) == 0:
-                row += 1
-            if row < min(i + step, n):
-                score = score_code(table[t.CODES] + row * stride, stride, code, scale, bias)
+            at, stop = i, min(i + step, n)
+            while at < stop and load_byte(allowed + at) == 0:
+                at += 1
+            if at < stop:
+                score = score_code(table[t.CODES] + at * stride, stride, code, scale, bias)
                 visited += 1
-                if score > NO_PREFIX and insert(beam, size, limit, pack(score, row)) < limit:
+                if score > NO_PREFIX and insert(beam, size, limit, pack(score, at)) < limit:
                     size = min(size + 1, limit)
     count = 0
     for i in range(size):
@@ -122,10 +123,10 @@ def walk(
     pending: Any,
     trace: Any,
 ) -> Any:
-    """Fill the beam with the best rows that the walk finds; gives (beam size, codes scored, nodes expanded, whether
-    it ran out of nodes).
+    """Fill the beam with the best rows that the walk finds.
 
-    Best first over a sorted beam: expand the best node that was not, until none is left, or until the best k
+    Gives (beam size, codes scored, nodes expanded, whether it ran out of nodes). Best first over a sorted
+    beam: expand the best node that was not, until none is left, or until the best k
     have stood unchanged for `patience` expansions. Under a filter the beam's seeds may be rows that are not
     allowed; all others are allowed. beam: int64 [>= ef + 1], the lowest bit of an entry says expanded.
     trace: int64, receives the entries that were expanded, as far as it reaches.
@@ -175,7 +176,8 @@ def walk(
 
 @kernel(
     "int64(int64[::1], float32[::1], int64, int64, int64, int64, int64, float32[::1], int64[::1],"
-    " int64[::1], uint8[::1], int32[::1], int64[::1], int64[::1], float32[::1], int8[::1], int8[::1], int64[::1])"
+    " int64[::1], uint8[::1], int32[::1], int64[::1], int64[::1], float32[::1], int8[::1], int8[::1],"
+    " int64[::1])"
 )
 def search_walk(
     table: Any,
@@ -200,7 +202,7 @@ def search_walk(
     """Walk, re-rank the best `shortlist`, write the best k rows and scores, give how many.
 
     allowed: address of uint8 [n], or 0. With k = 0 the shortlist is left in `listed` and its length given.
-    counts receives (codes scored, full rows scored, rows that the walk kept, whether it ran out).
+    counts receives (codes scored, full rows scored, rows kept, whether it ended before the beam was full).
     """
     address, scale, bias = encode_query(table, query, padded, code, rotated_code)
     size, visited, _, ended = walk(
@@ -215,7 +217,7 @@ def search_walk(
                 listed[count] = row
                 count += 1
     count = add_unprefixed(table, allowed, listed, count)
-    counts[0], counts[1], counts[2], counts[3] = visited, count, kept, ended
+    counts[0], counts[1], counts[2], counts[3] = visited, count, kept, ended and size < ef
     if k == 0:
         return count
     size = rerank_rows(table, query.ctypes.data, listed, count, scores, rows, 0, k)

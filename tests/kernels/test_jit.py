@@ -83,13 +83,18 @@ def test_numbas_own_cache_setting_is_left_alone(tmp_path):
 def test_import_compiles_nothing():
     code = (
         "from mrlstore.kernels import walk, scan, rerank, refine\n"
-        "assert all(k._ready is None for k in (walk.search_walk, scan.search_scan, rerank.exact, refine.refine))\n"
+        "kernels = (walk.search_walk, scan.search_scan, rerank.exact, refine.refine)\n"
+        "assert all(k._ready is None for k in kernels)\n"
         "print('fine')"
     )
     assert child({}, code) == "fine"
 
 
 def test_import_of_the_searched_unit_brings_no_numba():
-    code = "import sys, mrlstore.group, mrlstore.graph, mrlstore.codes\nassert not {'numba', 'hnswlib'} & set(sys.modules)\nprint('fine')"
+    code = (
+        "import sys, mrlstore.group, mrlstore.graph, mrlstore.codes\n"
+        "assert not {'numba', 'hnswlib'} & set(sys.modules)\n"
+        "print('fine')"
+    )
     assert child({}, code) == "fine"
     assert Path(jit.__file__).parent.name == "kernels"
