@@ -53,6 +53,7 @@ HOMES = {
     "google": {"mrlstore.embedders.gemini"},
     "matplotlib": {"mrlstore.tierpage"},
     "haystack": {"mrlstore.integrations.haystack", "mrlstore.integrations.haystack_filters"},
+    "llama_index": {"mrlstore.integrations.llama_index", "mrlstore.integrations.llama_index_filters"},
     "langchain_core": {"mrlstore.integrations.langchain"},
     "pyarrow": {"mrlstore.exchange"},
     "pandas": {"mrlstore.exchange"},
@@ -62,6 +63,8 @@ HOMES = {
 
 # Modules that need a framework which is not installed beside the library, and the extra that brings it.
 FRAMEWORKS = {
+    "mrlstore.integrations.llama_index": ("llama_index", "llama-index"),
+    "mrlstore.integrations.llama_index_filters": ("llama_index", "llama-index"),
     "mrlstore.integrations.haystack": ("haystack", "haystack"),
     "mrlstore.integrations.haystack_filters": ("haystack", "haystack"),
     "mrlstore.integrations.langchain": ("langchain_core", "langchain"),

@@ -1,0 +1,211 @@
+"""LlamaIndex: `MrlVectorStore`, a `BasePydanticVectorStore` on a store of one's own. Extra: `llama-index`.
+
+A node's text is the row's document, its id the row's id, its embedding the row's vector. The row's metadata
+are the node's, with the keys beside them by which LlamaIndex builds nodes anew and finds those of a document, and
+two of ours: `_node_id` and `_empty_lists`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from mrlstore.errors import InvalidInput
+from mrlstore.integrations.llama_index_filters import EMPTY_LISTS, where_of
+from mrlstore.integrations.opening import opened
+from mrlstore.store import Store
+from mrlstore.types import Hit, Include, Record
+
+try:
+    from llama_index.core.bridge.pydantic import PrivateAttr
+    from llama_index.core.indices.query.embedding_utils import get_top_k_mmr_embeddings
+    from llama_index.core.schema import BaseNode, MetadataMode
+    from llama_index.core.vector_stores.types import (
+        BasePydanticVectorStore,
+        MetadataFilters,
+        VectorStoreQuery,
+        VectorStoreQueryMode,
+        VectorStoreQueryResult,
+    )
+    from llama_index.core.vector_stores.utils import metadata_dict_to_node, node_to_metadata_dict
+except ImportError as error:
+    message = "mrlstore.integrations.llama_index needs llama-index-core: pip install 'mrlstore[llama-index]'"
+    raise ImportError(message) from error
+
+_NODE_ID = "_node_id"  # reserved metadata: so that filters reach the id
+_MMR_PREFETCH = 4.0  # times top_k
+
+
+class MrlVectorStore(BasePydanticVectorStore):
+    """A LlamaIndex vector store in one directory on disk; writes are durable when they return."""
+
+    stores_text: bool = True
+    namespace: str = ""
+
+    _store: Store = PrivateAttr()
+    _owned: bool = PrivateAttr()
+
+    def __init__(
+        self, path_or_store: str | os.PathLike[str] | Store, *, namespace: str = "", **options: Any
+    ) -> None:
+        """Open or create the store.
+
+        Args:
+            path_or_store: a folder for `mrlstore.open`, or a store that is open already.
+            namespace: the namespace all rows live in.
+            options: what else `mrlstore.open` takes, for a path.
+        """
+        super().__init__(namespace=namespace)
+        self._store, self._owned = opened(path_or_store, options)
+
+    @classmethod
+    def class_name(cls) -> str:
+        """The name that LlamaIndex knows it by."""
+        return "MrlVectorStore"
+
+    @property
+    def client(self) -> Store:
+        """The store itself, for what LlamaIndex has no words for."""
+        return self._store
+
+    def close(self) -> None:
+        """Close the store if it was opened from a path here."""
+        if self._owned:
+            self._store.close()
+
+    def add(self, nodes: Sequence[BaseNode], **_: Any) -> list[str]:
+        """Store nodes that have embeddings, replacing those whose id exists; gives the ids."""
+        ids = [node.node_id for node in nodes]
+        vectors = [node.get_embedding() for node in nodes]
+        texts = [node.get_content(metadata_mode=MetadataMode.NONE) for node in nodes]
+        self._store.upsert(ids, vectors, [_metadata(node) for node in nodes], texts, namespace=self.namespace)
+        return ids
+
+    async def async_add(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[str]:
+        """`add`, off the event loop."""
+        return await asyncio.to_thread(self.add, nodes, **kwargs)
+
+    def delete(self, ref_doc_id: str, **_: Any) -> None:
+        """Remove the nodes that were made from a document."""
+        self._store.delete(where={"ref_doc_id": ref_doc_id}, namespace=self.namespace)
+
+    async def adelete(self, ref_doc_id: str, **kwargs: Any) -> None:
+        """`delete`, off the event loop."""
+        await asyncio.to_thread(self.delete, ref_doc_id, **kwargs)
+
+    def delete_nodes(
+        self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None, **_: Any
+    ) -> None:
+        """Remove nodes by id, by filter, or by both at once; InvalidInput without either: see `clear`."""
+        self._store.delete(node_ids, where=self._where(filters), namespace=self.namespace)
+
+    async def adelete_nodes(
+        self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None, **kwargs: Any
+    ) -> None:
+        """`delete_nodes`, off the event loop."""
+        await asyncio.to_thread(self.delete_nodes, node_ids, filters, **kwargs)
+
+    def clear(self) -> None:
+        """Remove every node of the namespace."""
+        self._store.clear(self.namespace)
+
+    async def aclear(self) -> None:
+        """`clear`, off the event loop."""
+        await asyncio.to_thread(self.clear)
+
+    def get_nodes(
+        self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None
+    ) -> list[BaseNode]:
+        """Nodes by id, by filter, by both, or all of them; with their embeddings, in the order of the ids."""
+        where = self._where(filters, node_ids=node_ids)
+        whole: tuple[Include, ...] = ("metadata", "document", "vector")
+        return [_node(row) for row in self._store.scan(where, namespace=self.namespace, include=whole)]
+
+    async def aget_nodes(
+        self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None
+    ) -> list[BaseNode]:
+        """`get_nodes`, off the event loop."""
+        return await asyncio.to_thread(self.get_nodes, node_ids, filters)
+
+    def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
+        """The nodes nearest to an embedding, best first; similarities are cosines.
+
+        Modes are DEFAULT and MMR; for MMR, `mmr_threshold` (in `kwargs` or the query) goes from 0, the most
+        diverse, to 1, and `mmr_prefetch_factor` (4) times `similarity_top_k` nearest nodes are chosen from.
+        Other `kwargs` go to `Store.query`: `target_recall`, `exact`, `dim`, `ef`, `shortlist`, `min_score`.
+        No `doc_ids` or `node_ids`, or empty ones, restrict nothing: LlamaIndex's retrievers give empty ones.
+        """
+        diverse = query.mode == VectorStoreQueryMode.MMR
+        if not diverse and query.mode != VectorStoreQueryMode.DEFAULT:
+            raise InvalidInput(f"mode: {query.mode.value!r} is not one of 'default', 'mmr'")
+        if query.query_embedding is None:
+            raise InvalidInput("query_embedding: None; this store does not search by text")
+        factor = kwargs.pop("mmr_prefetch_factor", _MMR_PREFETCH)
+        threshold = kwargs.pop("mmr_threshold", query.mmr_threshold)
+        k = query.similarity_top_k
+        include: tuple[Include, ...] = ("metadata", "document")
+        hits: Sequence[Hit] = self._store.query(
+            query.query_embedding,
+            max(k, int(k * factor)) if diverse else k,
+            where=self._where(query.filters, query.doc_ids or None, query.node_ids or None),
+            namespace=self.namespace,
+            include=(*include, "vector") if diverse else include,
+            **kwargs,
+        )
+        if diverse:
+            hits = _diverse(query, hits, threshold)
+        return VectorStoreQueryResult(
+            nodes=[_node(hit) for hit in hits],
+            similarities=[hit.score for hit in hits],
+            ids=[hit.id for hit in hits],
+        )
+
+    async def aquery(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
+        """`query`, off the event loop."""
+        return await asyncio.to_thread(self.query, query, **kwargs)
+
+    def _where(
+        self,
+        filters: MetadataFilters | None,
+        doc_ids: list[str] | None = None,
+        node_ids: list[str] | None = None,
+    ) -> dict[str, Any]:
+        parts = [
+            where_of(filters, self._values_of),
+            {} if doc_ids is None else {"ref_doc_id": {"$in": doc_ids}},
+            {} if node_ids is None else {_NODE_ID: {"$in": node_ids}},
+        ]
+        given = [part for part in parts if part]
+        return {"$and": given} if given else {}
+
+    def _values_of(self, key: str) -> list[Any]:
+        rows = self._store.scan({key: {"$exists": True}}, namespace=self.namespace, include=("metadata",))
+        return [(row.metadata or {}).get(key) for row in rows]
+
+
+def _metadata(node: BaseNode) -> dict[str, Any]:
+    made: dict[str, Any] = node_to_metadata_dict(node, remove_text=True)
+    empty = [key for key, value in node.metadata.items() if value == []]
+    return {**made, _NODE_ID: node.node_id, **({EMPTY_LISTS: empty} if empty else {})}
+
+
+def _node(row: Hit | Record) -> BaseNode:
+    node: BaseNode = metadata_dict_to_node(row.metadata or {}, text=row.document)
+    node.embedding = None if row.vector is None else row.vector.tolist()
+    return node
+
+
+def _diverse(query: VectorStoreQuery, hits: Sequence[Hit], threshold: float | None) -> list[Hit]:
+    """The hits that LlamaIndex's own MMR chooses, in its order; their scores stay cosines."""
+    _, chosen = get_top_k_mmr_embeddings(
+        np.asarray(query.query_embedding, dtype=np.float32),
+        [hit.vector for hit in hits],
+        similarity_top_k=query.similarity_top_k,
+        embedding_ids=list(range(len(hits))),
+        mmr_threshold=threshold,
+    )
+    return [hits[place] for place in chosen]
