@@ -3,6 +3,7 @@
 `open` gives a `Store`; the rest are the plain data that its methods take and give, and its errors.
 """
 
+from mrlstore.calibrate import Calibrated
 from mrlstore.errors import (
     CorruptStore,
     DamagedPartWarning,
@@ -20,10 +21,15 @@ from mrlstore.errors import (
     StorePoisoned,
 )
 from mrlstore.store import Store, open  # noqa: A004
+from mrlstore.tiers import Tier, TierReport
 from mrlstore.types import (
     LIMITS,
+    Audited,
     BatchResult,
+    Expected,
+    Explanation,
     Hit,
+    HitRanks,
     Plan,
     Problem,
     Progress,
@@ -39,12 +45,17 @@ from mrlstore.version import __version__
 
 __all__ = [
     "LIMITS",
+    "Audited",
     "BatchResult",
+    "Calibrated",
     "CorruptStore",
     "DamagedPartWarning",
     "EmbedError",
+    "Expected",
+    "Explanation",
     "FormatTooNew",
     "Hit",
+    "HitRanks",
     "InvalidInput",
     "LimitExceeded",
     "MrlStoreError",
@@ -66,6 +77,8 @@ __all__ = [
     "StoreLocked",
     "StoreNotFound",
     "StorePoisoned",
+    "Tier",
+    "TierReport",
     "__version__",
     "open",
 ]
