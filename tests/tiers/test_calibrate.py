@@ -143,7 +143,7 @@ def late(n: int, dim: int, seed: int) -> Any:
 def test_bad_prefixes_are_noticed_and_the_target_is_still_reached(
     tmp_path: Path, make: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    n = figure(20_000, 2_500)
+    n = figure(20_000, 2_200)
     with caplog.at_level(logging.WARNING, "mrlstore"):
         store = fill(tmp_path / "s.mrl", make(n, 192, 1), 48)
     assert "say too little" in caplog.text

@@ -15,6 +15,7 @@ from mrlstore import tiers
 from mrlstore.cli import main
 from mrlstore.errors import InvalidInput
 from mrlstore.tiers import TierReport
+from tests.nested import nested
 from tests.tiers.conftest import DIM, PREFIX, Indexed
 
 DIMS = (32, PREFIX, 128)
@@ -105,14 +106,19 @@ def test_ndcg_is_its_definition() -> None:
     assert tiers.ndcg(["x"], grades, 3) == tiers.ndcg([], {}, 3) == 0
 
 
-def test_relevance_judgements_give_ndcg(generated: Indexed) -> None:
+def test_relevance_judgements_give_ndcg(opened: Any) -> None:
     """Judged by its own exact answers, the scan of all dims is perfect and short prefixes are not."""
-    exact = [generated.store.query(q, K, exact=True, include=()).ids for q in generated.queries[:50]]
+    vectors = nested(430, 32)
+    store, queries = opened(dim=32, prefix_dim=16), vectors[:30]
+    store.upsert([f"r{i}" for i in range(400)], vectors[30:])
+    exact = [store.query(q, K, exact=True, include=()).ids for q in queries]
     judged = {i: {name: float(K - place) for place, name in enumerate(ids)} for i, ids in enumerate(exact)}
-    found = generated.store.tier_report(generated.queries[:50], K, (32,), qrels=judged, sample=500)
+    found = store.tier_report(queries, K, (8,), qrels=judged, sample=100)
     values = {(tier.kind, tier.dim): tier.ndcg for tier in found.tiers}
-    assert values["scan", DIM] == pytest.approx(1, abs=1e-3)
-    assert values["scan", 32] < values["graph", DIM]
+    assert found.sample == 400  # all that may be judged
+    assert values["scan", 32] == pytest.approx(1, abs=1e-3)
+    assert values["scan", 8] < 0.9
+    assert values["store", 16] > 0.9
 
 
 def test_strata_add_up(report: TierReport) -> None:
