@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,17 +55,25 @@ class Group:
         """int64 [FIELDS], see table.py: addresses and sizes, valid while this object lives."""
         return _table(self)
 
+    @functools.cached_property
+    def sizes(self) -> tuple[int, int, int, int]:
+        """What the kernels need room for: rows, rows without prefix, numbers of a code, rows to be scored."""
+        index = self.index
+        if index is None:
+            return len(self.keys), 0, 0, 0
+        numbers = max(index.codes.shape[1], 0 if index.rotation is None else index.rotation.shape[1])
+        width = 0 if index.neighbours is None else index.neighbours.shape[1]
+        return len(self.keys), len(index.unprefixed), numbers, max(3 * width, 64)
 
-@dataclass(frozen=True)
-class Query:
+
+class Query(NamedTuple):
     """A query made ready once, for all groups."""
 
     vector: NDArray[np.float32]  # [dim], unit length
     prefix_norm: float  # length of its prefix, as a part of the whole
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """What one group gives: rows of the group, best first."""
 
     rows: NDArray[np.int64]  # [<= k]
@@ -76,10 +84,8 @@ class Found:
 
 def prepare(vector: NDArray[np.float32], prefix_dim: int) -> Query:
     """Normalise a checked query: float32 [dim], finite, of a length above zero."""
-    unit = np.empty(len(vector), np.float32)
-    kernels = _kernels()
-    prefix_norm = kernels.normalise(np.array(vector, np.float32), prefix_dim, unit)
-    return Query(unit, prefix_norm)
+    unit = np.array(vector, np.float32)
+    return Query(unit, _kernels().normalise(unit, prefix_dim))
 
 
 def search_graph(
@@ -105,7 +111,7 @@ def search_graph(
     n = len(group.keys)
     shortlist = min(max(shortlist, k), n)
     ef = min(max(ef, shortlist), n)
-    kernels, work = _kernels(), _reserve(group, index, ef, k, shortlist)
+    kernels, work = _kernels(), _reserve(group, ef, k, shortlist)
     found = kernels.search_walk(
         group.table, query.vector, _address(allowed, group), ef, shortlist, 0 if advise else k, patience,
         work.scores, work.best_rows, work.entries, work.marks, work.seen, work.pending,
@@ -133,7 +139,7 @@ def search_scan(
     if index is None or query.prefix_norm < SHORT_PREFIX:
         return search_exact(group, query, k, allowed)
     shortlist = min(max(shortlist, k), len(group.keys))
-    kernels, work = _kernels(), _reserve(group, index, 0, k, shortlist)
+    kernels, work = _kernels(), _reserve(group, 0, k, shortlist)
     found = kernels.search_scan(
         group.table, query.vector, _address(allowed, group), shortlist, 0 if advise else k,
         work.scores, work.best_rows, work.list_scores, work.listed, work.padded, work.code, work.rotated_code,
@@ -209,13 +215,10 @@ def _rerank(group: Group, query: Query, k: int, count: int, advise: Advise) -> i
     return found
 
 
-def _reserve(group: Group, index: GroupIndex, beam: int, k: int, shortlist: int) -> Any:
+def _reserve(group: Group, beam: int, k: int, shortlist: int) -> Any:
     work = _scratch()
-    stride = (
-        index.codes.shape[1] if index.rotation is None else max(index.codes.shape[1], index.rotation.shape[1])
-    )
-    width = 0 if index.neighbours is None else index.neighbours.shape[1]
-    work.reserve(len(group.keys), beam, k, shortlist + len(index.unprefixed), stride, max(3 * width, 64))
+    rows, unprefixed, numbers, pending = group.sizes
+    work.reserve(rows, beam, k, shortlist + unprefixed, numbers, pending)
     return work
 
 

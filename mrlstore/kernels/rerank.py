@@ -78,17 +78,27 @@ def exact(table: Any, query: Any, dim: Any, allowed: Any, k: Any, scores: Any, r
     return size
 
 
-@kernel("float64(float32[::1], int64, float32[::1])")
-def normalise(vector: Any, prefix_dim: Any, unit: Any) -> Any:
-    """Write the vector at unit length; gives the length of its prefix as a part of the whole."""
-    prefix, whole = 0.0, 0.0
-    for i in range(vector.size):
-        if i == prefix_dim:
-            prefix = whole
-        whole += np.float64(vector[i]) * np.float64(vector[i])
-    if prefix_dim >= vector.size:
-        prefix = whole
+@kernel("float64(float32[::1], int64)")
+def normalise(vector: Any, prefix_dim: Any) -> Any:
+    """Bring the vector to unit length in place; gives the length of its prefix as a part of the whole."""
+    prefix = squares(vector, 0, min(prefix_dim, vector.size))
+    whole = prefix + squares(vector, min(prefix_dim, vector.size), vector.size)
     factor = 1.0 / np.sqrt(whole)
     for i in range(vector.size):
-        unit[i] = np.float32(vector[i] * factor)
+        vector[i] = np.float32(vector[i] * factor)
     return np.sqrt(prefix / whole)
+
+
+@device
+def squares(vector: Any, start: Any, stop: Any) -> Any:
+    """Sum of squares in float64, which no float32 overflows, as four sums side by side."""
+    a, b, c, d = 0.0, 0.0, 0.0, 0.0
+    whole = stop - (stop - start) % 4
+    for i in range(start, whole, 4):
+        a += np.float64(vector[i]) * np.float64(vector[i])
+        b += np.float64(vector[i + 1]) * np.float64(vector[i + 1])
+        c += np.float64(vector[i + 2]) * np.float64(vector[i + 2])
+        d += np.float64(vector[i + 3]) * np.float64(vector[i + 3])
+    for i in range(whole, stop):
+        a += np.float64(vector[i]) * np.float64(vector[i])
+    return (a + b) + (c + d)
