@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from mrlstore.cli import care, embed, failures, read, show, tiers, write
+from mrlstore.cli import care, completion, embed, failures, read, show, tiers, transfer, write
 from mrlstore.cli.demo import command as demo
 from mrlstore.version import __version__
 
@@ -22,11 +22,13 @@ Try:
 Examples:
   mrlstore create papers.mrl --dim 3072
   mrlstore import papers.mrl rows.jsonl
-  mrlstore import papers.mrl rows.jsonl --vectors rows.npy
+  mrlstore import papers.mrl rows.parquet --name vector=embedding
+  mrlstore export papers.mrl papers.parquet
   mrlstore add    papers.mrl papers/ --embedder gemini
   mrlstore query  papers.mrl --id paper-17 -k 5
   mrlstore query  papers.mrl --vector question.npy --where '{{"year": {{"$gte": 2020}}}}'
   mrlstore get    papers.mrl paper-17
+  mrlstore delete papers.mrl --where '{{"year": {{"$lt": 2000}}}}' --dry-run
   mrlstore stats  papers.mrl --json
 
 \b
@@ -49,11 +51,15 @@ def app() -> None:
 
 for _command in (
     write.create,
-    write.import_,
+    transfer.import_,
+    transfer.export,
     embed.add,
     embed.re_embed_,
     read.query,
     read.get,
+    write.update,
+    write.delete,
+    read.scan,
     read.count,
     show.stats,
     show.info,
@@ -63,6 +69,7 @@ for _command in (
     care.repair,
     care.backup,
     demo.demo,
+    completion.completion,
 ):
     app.add_command(_command)
 

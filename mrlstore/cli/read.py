@@ -1,4 +1,4 @@
-"""The commands that read rows: query, get, count."""
+"""The commands that read rows: query, get, scan, count."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mrlstore import group
 from mrlstore.cli import failures, output
 from mrlstore.cli.embedders import embedder_options, open_embedder
 from mrlstore.cli.options import json_option, namespace_option, store_argument, where_option
-from mrlstore.cli.rows import read_vector
+from mrlstore.cli.question import read_vector
 from mrlstore.types import Include, Record, Result
 
 
@@ -171,6 +171,54 @@ def _print_record(record: Record) -> None:
     if record.document:
         out.print(record.document, soft_wrap=True)
     out.print()
+
+
+@click.command()
+@store_argument
+@where_option
+@namespace_option
+@click.option("--all", "everywhere", is_flag=True, help="In all namespaces.")
+@click.option("--prefix", metavar="TEXT", help="Only ids that start with this.")
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(min=0), help="At most so many.")
+@click.option("--after", metavar="CURSOR", help="Go on behind the cursor that an earlier scan told.")
+@click.option("--vector", "with_vector", is_flag=True, help="Show the vectors too.")
+@json_option
+def scan(
+    store: Path,
+    where: dict[str, Any] | None,
+    namespace: str,
+    everywhere: bool,
+    prefix: str | None,
+    limit: int,
+    after: str | None,
+    with_vector: bool,
+    as_json: bool,
+) -> None:
+    """Look through rows in the order of their ids. For all of them in a file, see export.
+
+    \b
+    Examples:
+      mrlstore scan papers.mrl
+      mrlstore scan papers.mrl --prefix paper-1 --where '{"lang": "de"}' --limit 100
+      mrlstore scan papers.mrl --all --json
+    """
+    include: tuple[Include, ...] = (
+        ("metadata", "document", "vector") if with_vector else ("metadata", "document")
+    )
+    with mrlstore.open(store, mode="r") as opened:
+        space = None if everywhere else namespace
+        found = list(
+            opened.scan(where, namespace=space, prefix=prefix, include=include, limit=limit + 1, after=after)
+        )
+    records, more = found[:limit], len(found) > limit
+    cursor = records[-1].cursor if records and more else None
+    if as_json:
+        output.print_json({"rows": [_plain(record) for record in records], "cursor": cursor})
+        return
+    for record in records:
+        _print_record(record)
+    if cursor:
+        output.errors().print(f"there are more; go on with --after {cursor}", soft_wrap=True)
 
 
 @click.command()

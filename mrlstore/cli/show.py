@@ -25,7 +25,7 @@ KINDS: Final = {
     "catalogue": "catalogue",
     "other": "other",
 }
-PACKAGES: Final = ("numpy", "numba", "hnswlib", "apsw", "scikit-learn", "google-genai")
+PACKAGES: Final = ("numpy", "numba", "apsw", "scikit-learn", "google-genai")
 
 
 @click.command()

@@ -1,26 +1,24 @@
-"""The commands that make a store and fill it: create, import."""
+"""The commands that change a store: create, update, delete."""
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
-from itertools import islice
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import click
-from numpy.typing import NDArray
 
 import mrlstore
-from mrlstore import types
 from mrlstore.cli import failures, output
-from mrlstore.cli.options import json_option, namespace_option, store_argument
-from mrlstore.cli.rows import Refusal, Row, open_vectors, read_rows
-from mrlstore.errors import InvalidInput, LimitExceeded
-
-SHOWN = 10  # refused rows told one by one
+from mrlstore.cli.options import (
+    json_object,
+    json_option,
+    namespace_option,
+    open_existing,
+    store_argument,
+    where_option,
+)
+from mrlstore.where import parse
 
 
 @click.command()
@@ -57,146 +55,106 @@ def create(
     output.console().print(f"Created {store} for vectors of {length}", soft_wrap=True)
 
 
-@dataclass
-class Outcome:
-    """What an import has done so far."""
-
-    written: int = 0
-    skipped: int = 0
-    refusals: list[Refusal] = field(default_factory=list)
-
-
-@click.command(name="import")
+@click.command()
 @store_argument
-@click.argument("rows", type=click.File("rb"))
+@click.argument("ids", nargs=-1)
 @click.option(
-    "--vectors",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    metavar="FILE.npy",
-    help="Take the vectors from this array [rows, dim]; line i has row i.",
+    "-m",
+    "--metadata",
+    type=json_object,
+    metavar="JSON",
+    help="Keys to set, such as '{\"read\": true}'; null removes a key. Other keys stay.",
 )
+@click.option("--document", metavar="TEXT", help="The new document, of the one row that is named.")
+@where_option
 @namespace_option
-@click.option(
-    "--on-conflict",
-    type=click.Choice(["replace", "skip", "error"]),
-    default="replace",
-    show_default=True,
-    help="What to do with an id that is there already.",
-)
-@click.option("--strict", is_flag=True, help="Stop at the first bad row. Batches before it are in.")
-@click.option(
-    "--batch", default=4096, show_default=True, type=click.IntRange(1, 100_000), help="Rows to a commit."
-)
 @json_option
-def import_(
+def update(
     store: Path,
-    rows: BinaryIO,
-    vectors: Path | None,
+    ids: tuple[str, ...],
+    metadata: dict[str, Any] | None,
+    document: str | None,
+    where: dict[str, Any] | None,
     namespace: str,
-    on_conflict: types.Conflict,
-    strict: bool,
-    batch: int,
     as_json: bool,
 ) -> int:
-    """Read rows from a JSONL file into a store.
+    """Change metadata and documents; the vectors stay.
 
-    ROWS is the file, "-" standard input; the store is made if absent. A line is an object with "id" and, as
-    wanted, "vector", "metadata" and "document". Bad rows are told with their place and left out; the others
-    are in, and the exit code is 6.
+    Rows are chosen by IDS, by --where, or by both. Exit code 3 says that some IDS are not there; the others
+    are changed.
 
     \b
     Examples:
-      mrlstore import papers.mrl rows.jsonl
-      mrlstore import papers.mrl rows.jsonl --vectors rows.npy
-      zcat rows.jsonl.gz | mrlstore import papers.mrl - --on-conflict skip
+      mrlstore update papers.mrl paper-17 paper-18 -m '{"read": true}'
+      mrlstore update papers.mrl --where '{"year": {"$lt": 2000}}' -m '{"old": true, "new": null}'
+      mrlstore update papers.mrl paper-17 --document "A better abstract."
     """
-    started = time.perf_counter()
-    outcome = Outcome()
-    arrays = open_vectors(vectors) if vectors else None
-    read = read_rows(rows, getattr(rows, "name", "-"), arrays)
-    with mrlstore.open(store, mode="a") as opened, output.progress_bars(as_json=as_json) as progress:
-        for good in _batches(read, batch, outcome, strict):
-            _put(opened, good, namespace, on_conflict, outcome, strict)
-            if progress:
-                progress(_progress(rows, arrays, outcome))
-        there = opened.count(namespace=None)
-    _tell(outcome, store, there, time.perf_counter() - started, as_json)
-    return failures.PARTLY if outcome.refusals else failures.DONE
-
-
-def _batches(
-    read: Iterator[Row | Refusal], size: int, outcome: Outcome, strict: bool
-) -> Iterator[list[Row]]:
-    while chunk := list(islice(read, size)):
-        refused = [row for row in chunk if isinstance(row, Refusal)]
-        if refused and strict:
-            raise InvalidInput(f"{refused[0].place}: {refused[0].why}; {_so_far(outcome)}")
-        outcome.refusals.extend(refused)
-        good = [row for row in chunk if isinstance(row, Row)]
-        if good:
-            yield good
-
-
-def _put(
-    store: mrlstore.Store,
-    rows: list[Row],
-    namespace: str,
-    on_conflict: types.Conflict,
-    outcome: Outcome,
-    strict: bool,
-) -> None:
-    """Upsert; a refused batch is halved until the bad rows stand alone."""
-    try:
-        written = store.upsert(
-            [row.id for row in rows],
-            [row.vector for row in rows],
-            [row.metadata for row in rows],
-            [row.document for row in rows],
+    if metadata is None and document is None:
+        raise click.UsageError("give --metadata or --document")
+    if document is not None and (len(ids) != 1 or where is not None):
+        raise click.UsageError("--document goes with one id, and without --where")
+    with open_existing(store) as opened:
+        names = list(dict.fromkeys(ids))
+        changed = opened.update(
+            names or None,
+            [metadata] * len(names) if names and metadata is not None else metadata,
+            None if document is None else [document],
+            where=where,
             namespace=namespace,
-            on_conflict=on_conflict,
         )
-    except (InvalidInput, LimitExceeded) as error:
-        if strict:
-            raise InvalidInput(
-                f"{rows[0].place} to {rows[-1].place}: {error}; {_so_far(outcome)}"
-            ) from error
-        if len(rows) == 1:
-            outcome.refusals.append(Refusal(rows[0].place, " ".join(str(error).split())))
-            return
-        middle = len(rows) // 2
-        _put(store, rows[:middle], namespace, on_conflict, outcome, strict)
-        _put(store, rows[middle:], namespace, on_conflict, outcome, strict)
-        return
-    outcome.written += written
-    outcome.skipped += len(rows) - written
-
-
-def _progress(rows: BinaryIO, arrays: NDArray[Any] | None, outcome: Outcome) -> types.Progress:
-    """By rows where their number is known, else by bytes of the file, else without an end."""
-    if arrays is None and rows.seekable():
-        return types.Progress("importing", rows.tell(), os.fstat(rows.fileno()).st_size)
-    done = outcome.written + outcome.skipped + len(outcome.refusals)
-    return types.Progress("importing", done, done if arrays is None else len(arrays))
-
-
-def _so_far(outcome: Outcome) -> str:
-    return f"{output.count_text(outcome.written, 'row')} before it are in"
-
-
-def _tell(outcome: Outcome, store: Path, there: int, seconds: float, as_json: bool) -> None:
+        there = {record.id for record in opened.get(names, namespace=namespace, include=())}
+    missing = [name for name in names if name not in there]
     if as_json:
-        refused = [{"place": refusal.place, "why": refusal.why} for refusal in outcome.refusals]
-        counts = {"written": outcome.written, "skipped": outcome.skipped, "refused": refused}
-        output.print_json({**counts, "rows": there, "seconds": seconds})
+        output.print_json({"updated": changed, "missing": missing})
+    else:
+        output.console().print(f"Updated {output.count_text(changed, 'row')} of {store}", soft_wrap=True)
+        if missing:
+            output.errors().print(f"mrlstore: not there: {', '.join(missing)}", soft_wrap=True)
+    return failures.ABSENT if missing else failures.DONE
+
+
+@click.command()
+@store_argument
+@click.argument("ids", nargs=-1)
+@where_option
+@namespace_option
+@click.option("--dry-run", is_flag=True, help="Only count what would be deleted.")
+@json_option
+def delete(
+    store: Path,
+    ids: tuple[str, ...],
+    where: dict[str, Any] | None,
+    namespace: str,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Delete rows by IDS, by --where, or those of IDS that match. What is not there is no error.
+
+    \b
+    Examples:
+      mrlstore delete papers.mrl paper-17 paper-18
+      mrlstore delete papers.mrl --where '{"year": {"$lt": 2000}}' --dry-run
+      mrlstore delete papers.mrl --where '{"year": {"$lt": 2000}}'
+    """
+    if not ids and not where:
+        raise click.UsageError("give IDS, or a --where that is not empty")
+    with open_existing(store) as opened:
+        if dry_run:
+            gone = _count(opened, ids, where, namespace)
+        else:
+            gone = opened.delete(ids or None, where=where, namespace=namespace)
+        there = opened.count(namespace=None)
+    if as_json:
+        output.print_json({"deleted": 0 if dry_run else gone, "matching": gone, "rows": there})
         return
-    skipped = f", {outcome.skipped:,} skipped" if outcome.skipped else ""
-    output.console().print(
-        f"Imported {output.count_text(outcome.written, 'row')}{skipped} in {seconds:.1f} s; "
-        f"{store} has {output.count_text(there, 'row')}",
-        soft_wrap=True,
-    )
-    errors = output.errors()
-    for refusal in outcome.refusals[:SHOWN]:
-        errors.print(f"refused {refusal.place}: {refusal.why}", soft_wrap=True)
-    if len(outcome.refusals) > SHOWN:
-        errors.print(f"refused {len(outcome.refusals) - SHOWN:,} more; --json tells all")
+    done = "Would delete" if dry_run else "Deleted"
+    text = f"{done} {output.count_text(gone, 'row')}; {store} has {output.count_text(there, 'row')}"
+    output.console().print(text, soft_wrap=True)
+
+
+def _count(store: mrlstore.Store, ids: tuple[str, ...], where: dict[str, Any] | None, namespace: str) -> int:
+    if not ids:
+        return store.count(where, namespace=namespace)
+    node = parse(where)
+    found = store.get(dict.fromkeys(ids), namespace=namespace, include=("metadata",))
+    return sum(node is None or node.matches(record.metadata) for record in found)

@@ -130,14 +130,15 @@ def _put(
     """Upsert; a refused batch is halved until the bad rows stand alone."""
     try:
         new = _new(store, rows, namespace) if on_conflict == "skip" else rows
-        written = store.upsert(
-            [row.id for row in new],
-            _vectors(new),
-            [row.metadata for row in new],
-            [row.document for row in new],
-            namespace=namespace,
-            on_conflict=on_conflict,
-        )
+        with np.errstate(invalid="ignore"):  # a file's signalling NaNs are refused, no cause for a warning
+            written = store.upsert(
+                [row.id for row in new],
+                _vectors(new),
+                [row.metadata for row in new],
+                [row.document for row in new],
+                namespace=namespace,
+                on_conflict=on_conflict,
+            )
     except (InvalidInput, LimitExceeded) as error:
         if strict:
             raise InvalidInput(f"{_span(rows)}: {error}; {_so_far(done)}") from error

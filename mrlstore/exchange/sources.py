@@ -45,13 +45,17 @@ class Source:
 
 
 def format_of(path: Path | None, format: str | None) -> Format:
-    """The format that was asked for, else the one that the name tells. Raises InvalidInput."""
+    """The format that was asked for, else the one that the name tells, JSONL where it has no suffix.
+
+    Raises:
+        InvalidInput: there is no such format, or the suffix is of none.
+    """
     if format is not None:
         for known in get_args(Format):
             if format == known:
                 return known  # type: ignore[no-any-return]
         raise InvalidInput(f"format: expected one of {', '.join(FORMATS)}, got {format!r}")
-    if path is None:
+    if path is None or not path.suffix:
         return "jsonl"
     found = _SUFFIXES.get(path.suffix.lower())
     if found is None:

@@ -28,6 +28,10 @@ READERS = {
     "optimize": [],
     "verify": [],
     "repair": [],
+    "scan": [],
+    "update": ["x", "-m", "{}"],
+    "delete": ["x"],
+    "export": ["elsewhere.jsonl"],
     "backup": ["elsewhere"],
 }
 
@@ -113,8 +117,16 @@ def test_a_folder_that_is_no_store(tmp_path: Path, run: Run) -> None:
 
 @pytest.mark.parametrize("name", sorted(set(app.commands) - {"create", "import", "demo", "add", "re-embed"}))
 def test_every_command_prints_one_json_value(name: str, filled: Path, tmp_path: Path, run: Run) -> None:
-    more = {"query": ["--id", "row-1"], "get": ["row-1"], "backup": [str(tmp_path / "copy.mrl")]}
-    done = run(name, filled, *more.get(name, []), "--json")
+    more = {
+        "query": ["--id", "row-1"],
+        "get": ["row-1"],
+        "update": ["row-1", "-m", '{"read": true}'],
+        "delete": ["row-1"],
+        "export": [tmp_path / "rows.jsonl"],
+        "backup": [tmp_path / "copy.mrl"],
+    }
+    first = "zsh" if name == "completion" else filled
+    done = run(name, first, *more.get(name, []), "--json")
     assert (done.code, done.err) == (0, "")
     assert isinstance(done.json, dict)
 

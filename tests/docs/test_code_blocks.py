@@ -2,7 +2,8 @@
 
 Blocks of ```python share one namespace per page. In blocks of ```console, lines that start with `$ mrlstore`
 are run, and the lines below them, where there are any, must be what is printed (`...` stands for anything).
-A block that cannot be run stands below a line `<!-- not run: the reason -->`.
+A block that cannot be run stands below a line `<!-- not run: the reason -->`. A page that says
+`<!-- needs: pyarrow, pandas -->` is skipped where these packages are not installed.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 NOT_RUN = re.compile(r"<!-- not run: \S.* -->\s*\Z")
+
+NEEDS = re.compile(r"<!-- needs: ([\w, ]+) -->")
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,9 @@ def run_console(block: Block, page: Path, capsys: pytest.CaptureFixture[str]) ->
 def test_the_code_of_a_page_runs(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    for needed in NEEDS.findall(page.read_text(encoding="utf-8")):
+        for package in needed.split(","):
+            pytest.importorskip(package.strip())
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
     names: dict[str, Any] = {"__name__": "__main__"}

@@ -1,0 +1,202 @@
+"""The commands that bring rows in and out: import, export."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import click
+
+import mrlstore
+from mrlstore.cli import failures, output
+from mrlstore.cli.options import json_option, namespace_option, store_argument, where_option
+from mrlstore.exchange import Imported, export_rows, import_rows
+from mrlstore.exchange.npy import open_vectors
+from mrlstore.exchange.sources import FORMATS, format_of
+
+SHOWN = 10  # refused rows told one by one
+
+format_option = click.option(
+    "--format", type=click.Choice(FORMATS), help="The format, where the name of the file does not tell it."
+)
+
+
+@click.command(name="import")
+@store_argument
+@click.argument("rows", type=click.Path(path_type=Path, exists=True, dir_okay=False, allow_dash=True))
+@format_option
+@click.option(
+    "--vectors",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE.npy",
+    help="With JSONL: take the vectors from this array [rows, dim]; line i has row i.",
+)
+@namespace_option
+@click.option(
+    "--on-conflict",
+    type=click.Choice(["replace", "skip", "error"]),
+    default="replace",
+    show_default=True,
+    help="What to do with an id that is there already. With skip, an interrupted import goes on.",
+)
+@click.option(
+    "--name",
+    "names",
+    multiple=True,
+    metavar="PART=FIELD",
+    help="What the file calls a part of a row, such as vector=embedding; may be given several times.",
+)
+@click.option(
+    "--extra",
+    type=click.Choice(["refuse", "metadata"]),
+    default="refuse",
+    show_default=True,
+    help="What to do with fields that are no part of a row: make metadata of them, or refuse them.",
+)
+@click.option("--strict", is_flag=True, help="Stop at the first bad row. Batches before it are in.")
+@click.option(
+    "--batch", default=4096, show_default=True, type=click.IntRange(1, 100_000), help="Rows to a commit."
+)
+@json_option
+def import_(
+    store: Path,
+    rows: Path,
+    format: str | None,
+    vectors: Path | None,
+    namespace: str,
+    names: tuple[str, ...],
+    strict: bool,
+    as_json: bool,
+    **options: Any,
+) -> int:
+    """Read rows from a JSONL, Parquet or Arrow file into a store.
+
+    ROWS is the file, "-" JSONL on standard input; the store is made if absent. A row has "id" and, as
+    wanted, "vector", "metadata", "document" and "namespace". Bad rows are told with their place and left
+    out; the others are in, and the exit code is 6.
+
+    \b
+    Examples:
+      mrlstore import papers.mrl rows.jsonl
+      mrlstore import papers.mrl rows.jsonl --vectors rows.npy
+      mrlstore import papers.mrl rows.parquet --name id=doi --name vector=embedding --extra metadata
+      zcat rows.jsonl.gz | mrlstore import papers.mrl - --on-conflict skip
+    """
+    started = time.perf_counter()
+    called = dict(_pair(name) for name in names)
+    path = None if str(rows) == "-" else rows
+    kind = format_of(path, format)
+    if vectors is not None:
+        open_vectors(vectors)  # so that a wrong file is told before a store is made
+    with ExitStack() as opened:
+        file: BinaryIO = sys.stdin.buffer if path is None else opened.enter_context(path.open("rb"))
+        target = opened.enter_context(mrlstore.open(store, mode="a"))
+        progress = opened.enter_context(output.progress_bars(as_json=as_json))
+        done = import_rows(
+            target,
+            file,
+            format=kind,
+            vectors=vectors,
+            namespace=namespace,
+            strict=strict,
+            names=called,
+            progress=progress,
+            **options,
+        )
+        there = target.count(namespace=None)
+    _tell(done, store, there, time.perf_counter() - started, as_json)
+    return failures.PARTLY if done.refused else failures.DONE
+
+
+def _pair(text: str) -> tuple[str, str]:
+    part, sign, field = text.partition("=")
+    if not (part and sign and field):
+        raise click.BadParameter(f"{text!r} is not like vector=embedding", param_hint="--name")
+    return part, field
+
+
+def _tell(done: Imported, store: Path, there: int, seconds: float, as_json: bool) -> None:
+    if as_json:
+        refusals = [{"place": refusal.place, "why": refusal.why} for refusal in done.refusals]
+        counts = {"written": done.written, "skipped": done.skipped, "refused": refusals}
+        output.print_json({**counts, "refused_rows": done.refused, "rows": there, "seconds": seconds})
+        return
+    skipped = f", {done.skipped:,} skipped" if done.skipped else ""
+    output.console().print(
+        f"Imported {output.count_text(done.written, 'row')}{skipped} in {seconds:.1f} s; "
+        f"{store} has {output.count_text(there, 'row')}",
+        soft_wrap=True,
+    )
+    errors = output.errors()
+    for refusal in done.refusals[:SHOWN]:
+        errors.print(f"refused {refusal.place}: {refusal.why}", soft_wrap=True)
+    if done.refused > SHOWN:
+        errors.print(f"refused {done.refused - SHOWN:,} more; --json tells them")
+
+
+@click.command()
+@store_argument
+@click.argument("target", type=click.Path(path_type=Path, allow_dash=True))
+@format_option
+@click.option(
+    "--vectors",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.npy",
+    help="With JSONL: write the vectors into this array [rows, dim]; line i has row i.",
+)
+@click.option("--float16", is_flag=True, help="Write vectors as they are stored, in half the space.")
+@where_option
+@click.option(
+    "-n", "--namespace", metavar="NAME", help="Only this one; by default all, and rows name theirs."
+)
+@click.option("--limit", type=click.IntRange(min=0), metavar="N", help="At most so many rows.")
+@click.option("--after", metavar="CURSOR", help="Go on behind the cursor that an earlier export told.")
+@click.option("--force", is_flag=True, help="Replace files that are there.")
+@json_option
+def export(store: Path, target: Path, float16: bool, force: bool, as_json: bool, **options: Any) -> None:
+    """Write rows to a JSONL, Parquet or Arrow file.
+
+    TARGET is the file, "-" JSONL on standard output; its name tells the format. Importing it gives the same
+    rows, and vectors stored as the same bits. The file appears when it is whole.
+
+    \b
+    Examples:
+      mrlstore export papers.mrl papers.parquet
+      mrlstore export papers.mrl papers.jsonl --vectors papers.npy --float16
+      mrlstore export papers.mrl - --where '{"year": {"$gte": 2020}}' | gzip > new.jsonl.gz
+      mrlstore export papers.mrl part-1.parquet --limit 100000 --json
+    """
+    started = time.perf_counter()
+    piped = str(target) == "-"
+    if piped and as_json:
+        raise click.UsageError("--json goes with a file, not with standard output")
+    place: Path | BinaryIO = sys.stdout.buffer if piped else target
+    with (
+        mrlstore.open(store, mode="r") as opened,
+        output.progress_bars(as_json=as_json) as progress,
+    ):
+        done = export_rows(
+            opened,
+            place,
+            dtype="float16" if float16 else "float32",
+            overwrite=force,
+            progress=progress,
+            **options,
+        )
+    seconds = time.perf_counter() - started
+    if as_json:
+        size = os.stat(target).st_size
+        told = {"rows": done.rows, "cursor": done.cursor, "bytes": size, "seconds": seconds}
+        output.print_json({"target": str(target), **told})
+        return
+    out = output.errors() if piped else output.console()
+    size_text = "" if piped else f", {output.bytes_text(os.stat(target).st_size)},"
+    name = "standard output" if piped else str(target)
+    text = f"Exported {output.count_text(done.rows, 'row')} to {name}{size_text} in {seconds:.1f} s"
+    out.print(text, soft_wrap=True)
+    if options["limit"] is not None and done.cursor:
+        out.print(f"go on with --after {done.cursor}", soft_wrap=True)

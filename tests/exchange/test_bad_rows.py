@@ -1,0 +1,178 @@
+"""Bad rows and bad files: told with their place, and nothing else is lost."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import mrlstore
+from mrlstore.errors import InvalidInput, StoreExists
+from mrlstore.exchange import export_rows, import_rows, jsonl
+
+Opened = Callable[..., Any]
+
+
+def test_bad_rows_of_a_table_are_told_with_their_place(store: mrlstore.Store) -> None:
+    pa = pytest.importorskip("pyarrow")
+    vectors = [[1.0] * 8 for _ in range(8)]
+    vectors[2], vectors[3], vectors[4] = [0.0] * 8, [1.0], [1.0] * 7 + [None]  # type: ignore[list-item]
+    table = pa.table(
+        {
+            "id": ["a", None, "c", "d", "e", "", "g", "h"],
+            "vector": vectors,
+            "metadata": [None, None, None, None, None, None, "{no json", '{"fine": 1}'],
+        }
+    )
+    done = import_rows(store, table)
+    assert (done.written, done.refused) == (2, 6)
+    assert sorted(refusal.place for refusal in done.refusals) == [f"row:{n}" for n in range(2, 8)]
+    assert [record.id for record in store.scan()] == ["a", "h"]
+    with pytest.raises(InvalidInput, match="row:2"):
+        import_rows(store, table, strict=True)
+
+
+def test_strict_keeps_the_batches_before(store: mrlstore.Store) -> None:
+    lines = b"".join(b'{"id": "%d", "vector": [1,1,1,1,1,1,1,1]}\n' % n for n in range(10)) + b"{\n"
+    with pytest.raises(InvalidInput, match="-:11: .*10 rows before it are in"):
+        import_rows(store, io.BytesIO(lines), strict=True, batch=4)
+    assert len(store) == 10
+
+
+def test_columns_are_judged_before_any_row_is(store: mrlstore.Store) -> None:
+    pa = pytest.importorskip("pyarrow")
+    for columns, said in (
+        ({"vector": [[1.0]]}, "no column 'id'"),
+        ({"id": ["a"], "vectr": [1]}, "vectr"),
+        ({"id": ["a"], "vector": ["text"]}, "not lists of numbers"),
+        ({"id": ["a"], "vector": [[[1.0]]]}, "not lists of numbers"),
+    ):
+        with pytest.raises(InvalidInput, match=said):
+            import_rows(store, pa.table(columns))
+    twice = pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["id", "id"])
+    wide = pa.table({"id": ["a"], "vector": pa.array([[0.0] * 9000], type=pa.list_(pa.float32(), 9000))})
+    for table in (twice, wide):
+        with pytest.raises(InvalidInput):
+            import_rows(store, table)
+    assert len(store) == 0
+
+
+@pytest.mark.parametrize("format", ["parquet", "arrow"])
+def test_damaged_files_are_refused_or_told(
+    full: mrlstore.Store, opened: Opened, tmp_path: Path, format: str
+) -> None:
+    pytest.importorskip("pyarrow")
+    target = tmp_path / f"rows.{format}"
+    export_rows(full, target)
+    whole = target.read_bytes()
+    copy = opened(tmp_path / "copy.mrl")
+    rng = np.random.default_rng(4)
+    refused = 0
+    for trial in range(60):
+        broken = bytearray(whole)
+        if trial % 3 == 0:
+            broken = broken[: int(rng.integers(len(whole)))]
+        else:
+            for at in rng.integers(0, len(whole), size=4):
+                broken[at] ^= 1 << int(rng.integers(8))
+        target.write_bytes(broken)
+        try:
+            import_rows(copy, target)
+        except InvalidInput:
+            refused += 1
+    assert refused > 10
+    target.write_bytes(b"no such file")
+    with pytest.raises(InvalidInput):
+        import_rows(copy, target)
+
+
+def test_a_line_too_long_is_refused_and_the_next_is_read(
+    store: mrlstore.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jsonl, "LINE_BYTES", 100)
+    lines = [{"id": "a"}, {"id": "b", "document": "x" * 250}, {"id": "c"}]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    done = import_rows(store, io.BytesIO(text.encode()))
+    assert (done.written, [refusal.place for refusal in done.refusals]) == (2, ["-:2"])
+
+
+def test_refusals_are_counted_beyond_those_told(
+    store: mrlstore.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mrlstore.exchange.load.TOLD", 5)
+    done = import_rows(store, io.BytesIO(b"{}\n" * 40))
+    assert (done.refused, len(done.refusals)) == (40, 5)
+
+
+def test_an_export_that_fails_leaves_nothing(full: mrlstore.Store, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+
+    def fail(progress: mrlstore.Progress) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        export_rows(full, folder / "r.jsonl", vectors=folder / "r.npy", progress=fail)
+    assert list(folder.iterdir()) == []
+
+
+def test_targets_that_are_refused(full: mrlstore.Store, tmp_path: Path) -> None:
+    there = tmp_path / "there.jsonl"
+    there.write_text("mine")
+    with pytest.raises(StoreExists):
+        export_rows(full, there)
+    (tmp_path / "link").symlink_to(full.path)
+    for inside in (full.path / "x.jsonl", tmp_path / "link" / "x.jsonl", full.path / "parts" / "x.jsonl"):
+        with pytest.raises(InvalidInput):
+            export_rows(full, inside)
+    with pytest.raises(InvalidInput):
+        export_rows(full, tmp_path / "x.jsonl", vectors=full.path / "x.npy")
+    with pytest.raises(StoreExists):
+        export_rows(full, tmp_path / "x.jsonl", vectors=there)
+    assert there.read_text() == "mine"
+    assert not (tmp_path / "x.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"dtype": "float64"},
+        {"dtype": "float16"},
+        {"format": "csv"},
+        {"after": "nonsense"},
+        {"limit": -1},
+        {"where": {"$no": 1}},
+        {"namespace": 3},
+    ],
+)
+def test_arguments_are_judged_before_a_file_is_made(
+    full: mrlstore.Store, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    with pytest.raises(InvalidInput):
+        export_rows(full, tmp_path / "x.jsonl", **options)
+    assert not list(tmp_path.glob("*x.jsonl*"))
+
+
+def test_sources_that_are_none(store: mrlstore.Store) -> None:
+    pytest.importorskip("pyarrow")
+    for source in (None, 3, [{"id": "a"}]):
+        with pytest.raises(InvalidInput, match="source"):
+            import_rows(store, source)
+    for options in ({"batch": 0}, {"names": {"key": "id"}}, {"extra": "drop"}, {"format": "csv"}):
+        with pytest.raises(InvalidInput):
+            import_rows(store, io.BytesIO(b""), **options)  # type: ignore[arg-type]
+
+
+def test_norms_go_with_float16_only(store: mrlstore.Store) -> None:
+    lines = [
+        {"id": "a", "vector": [1.0] * 8, "norm": 2.0},
+        {"id": "b", "norm": 2.0},
+        {"id": "c", "vector": [1.0] * 8},
+    ]
+    done = import_rows(store, io.BytesIO("\n".join(map(json.dumps, lines)).encode()))
+    assert (done.written, done.refused) == (1, 2)
