@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-PATIENCE_S = 120.0  # far beyond what any step takes, even on a machine that is busy with other things
+PATIENCE_S = 240.0  # far beyond what any step takes, even on a machine that is busy with other things
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["tests.warmed"])
@@ -41,6 +41,7 @@ class Child:
     def receive(self, patience_s: float = PATIENCE_S) -> Any:
         """Return the next message of the body; an error that it raised is raised here."""
         if not self.pipe.poll(patience_s):
+            self._tell_stacks()
             raise ChildFailed(f"child {self.process.pid} said nothing for {patience_s} s")
         try:
             kind, message = self.pipe.recv()
@@ -50,6 +51,13 @@ class Child:
         if kind == "error":
             raise ChildFailed(message)
         return message
+
+    def _tell_stacks(self) -> None:
+        """Let a child that hangs print where each of its threads is; pytest shows it with the failure."""
+        with suppress(ProcessLookupError):
+            if self.process.pid is not None:
+                os.kill(self.process.pid, signal.SIGUSR1)
+        self.pipe.poll(2.0)
 
     def heard(self) -> Iterator[Any]:
         """Messages that have arrived, up to the end of a child that was killed."""
@@ -113,6 +121,7 @@ class Pipe:
 
 def _run(body: Callable[..., None], connection: Any, arguments: tuple[Any, ...]) -> None:
     faulthandler.enable()
+    faulthandler.register(signal.SIGUSR1)
     try:
         body(Pipe(connection), *arguments)
     except BaseException:

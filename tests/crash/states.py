@@ -129,7 +129,7 @@ def images(
             keep = rng.choice([0.0, 1.0, 0.5, 0.5, rng.random()])
             target = work / f"image{number}"
             disk.image(target, rng, keep)
-            what = f"image {number} of seed {seed}, after operation {position}: {op.verb} {op.path[-60:]}"
+            what = f"image {number}, seed {seed}, after operation {position} {op.verb} {op.path[-60:]}"
             yield f"{what}, keeping {keep:.2f}", target / "s.mrl", recording.states(position + 1)
             shutil.rmtree(target)
             number += 1

@@ -43,12 +43,12 @@ def judge(path: Path, oracle: Oracle, pending: Oracle) -> Oracle:
 def test_killed_writers_lose_nothing_acknowledged(path: Path, share: int) -> None:
     rng = random.Random(share)
     oracle, step = Oracle(), 0
-    for round_ in range(figure(100, 8)):
+    for round_ in range(figure(100, 5)):
         pending = oracle.copy()
         child = Child(workload.run, str(path), share, step, round_ % 2 == 0)
         with children(child):
             assert child.receive() == "open"
-            for _ in range(2 * rng.randrange(0, 25)):
+            for _ in range(2 * rng.randrange(0, figure(25, 12))):
                 step = hear(child.receive(), oracle, pending, share)
             child.pipe.poll(rng.random() * 0.05)  # a random moment within the next step
             child.kill()

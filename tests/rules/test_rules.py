@@ -57,7 +57,7 @@ def indexed(opened: Any) -> Any:
     return store
 
 
-# --- 1: nobody but SQLite opens its files ---------------------------------------------------------------
+# --- 1: nobody but SQLite opens its files ---
 
 
 def test_rule_01_only_sqlite_opens_its_files(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def _try_to_write(pipe: Any, name: str) -> None:
         pipe.send("busy")
 
 
-# --- 2: the watcher -------------------------------------------------------------------------------------
+# --- 2: the watcher ---
 
 
 def test_rule_02_every_change_is_seen_at_the_next_call_whatever_was_called_before(
@@ -143,7 +143,7 @@ def test_rule_02_own_writes_are_seen_though_data_version_ignores_them(indexed: A
         assert f"own{number}" in indexed.query(QUERY, k=100, exact=True).ids
 
 
-# --- 3: hydration belongs to the generation that was searched ---------------------------------------------
+# --- 3: hydration belongs to the generation that was searched ---
 
 
 @pytest.mark.parametrize("times", [1, 2, 3, 10])
@@ -224,7 +224,7 @@ def test_rule_03_a_reader_below_the_floor_reloads_whole(indexed: Any, opened: An
     assert before
 
 
-# --- 4: removals ------------------------------------------------------------------------------------------
+# --- 4: removals ---
 
 
 def test_rule_04_removals_of_tail_rows_reach_readers_that_mirror_the_tail(indexed: Any, opened: Any) -> None:
@@ -317,7 +317,7 @@ def test_rule_04_filters_of_writes_are_evaluated_inside_the_transaction(
     assert done
 
 
-# --- 5: an update is a new row with the same vector ---------------------------------------------------------
+# --- 5: an update is a new row with the same vector ---
 
 
 def test_rule_05_an_update_gives_a_new_key_and_keeps_the_vectors_bytes(indexed: Any, path: Path) -> None:
@@ -335,7 +335,7 @@ def test_rule_05_an_update_gives_a_new_key_and_keeps_the_vectors_bytes(indexed: 
         assert indexed.count({"n": 17, "turn": 2}) >= 1
 
 
-# --- 6: garbage collection ------------------------------------------------------------------------------------
+# --- 6: garbage collection ---
 
 
 def test_rule_06_a_part_that_is_being_written_is_not_collected(path: Path, opened: Any) -> None:
@@ -431,7 +431,7 @@ def test_rule_06_if_a_named_folder_is_missing_nothing_is_deleted(indexed: Any, p
     assert not stray.exists()
 
 
-# --- 7: everything of a part is mapped when it enters a snapshot -----------------------------------------------
+# --- 7: everything of a part is mapped when it enters a snapshot ---
 
 
 def test_rule_07_a_snapshot_needs_no_file_again(indexed: Any, opened: Any, path: Path) -> None:
@@ -496,7 +496,7 @@ def test_rule_07_a_part_that_was_merged_away_meanwhile_is_not_corruption(
     reader.close()
 
 
-# --- 8: creation ---------------------------------------------------------------------------------------------
+# --- 8: creation ---
 
 
 def test_rule_08_a_store_appears_whole_by_one_rename(path: Path) -> None:
@@ -563,7 +563,7 @@ def test_rule_08_a_damaged_store_is_never_made_anew(path: Path, mode: str, missi
         assert len(store) == 4200
 
 
-# --- 9: fsync --------------------------------------------------------------------------------------------------
+# --- 9: fsync ---
 
 
 def test_rule_09_everything_a_commit_names_is_synced_before_it(path: Path) -> None:
@@ -681,7 +681,7 @@ def test_rule_09_real_fsync_errors_are_taken_for_failures(
         assert len(again) == 0
 
 
-# --- 10: fork --------------------------------------------------------------------------------------------------
+# --- 10: fork ---
 
 
 def test_rule_10_a_forked_child_does_not_free_its_parents_locks(indexed: Any, path: Path) -> None:
@@ -711,7 +711,7 @@ def test_rule_10_a_fork_in_the_midst_of_another_threads_write(path: Path) -> Non
     assert missing == []
 
 
-# --- 11: no iterator holds a read transaction ------------------------------------------------------------------
+# --- 11: no iterator holds a read transaction ---
 
 
 def test_rule_11_a_half_read_scan_holds_no_transaction(indexed: Any, path: Path) -> None:
@@ -729,7 +729,7 @@ def test_rule_11_a_half_read_scan_holds_no_transaction(indexed: Any, path: Path)
     assert all(len(list(scan)) > ROWS - 10 for scan in scans)
 
 
-# --- 12: checkpoints -------------------------------------------------------------------------------------------
+# --- 12: checkpoints ---
 
 
 def test_rule_12_the_log_stays_short(path: Path, opened: Any) -> None:
@@ -769,7 +769,7 @@ def test_rule_12_pages_are_given_back(path: Path, opened: Any) -> None:
     assert os.stat(path / "catalogue.db").st_size < full / 4
 
 
-# --- 13: backup --------------------------------------------------------------------------------------------------
+# --- 13: backup ---
 
 
 def test_rule_13_parts_are_hard_links_and_the_catalogue_a_copy(
@@ -854,7 +854,7 @@ def test_rule_13_everything_is_synced_before_the_copy_gets_its_name(
     assert any(op.verb == "sync_dir" and op.path == str(tmp_path) for op in files.log[at:])
 
 
-# --- 14: two maps -----------------------------------------------------------------------------------------------
+# --- 14: two maps ---
 
 
 class _Map(mmap.mmap):
@@ -913,7 +913,7 @@ def test_rule_14_warm_rows_are_not_announced(indexed: Any, path: Path) -> None:
     assert warm < 20 * 10, "rows are announced though they are warm"
 
 
-# --- 15: names ----------------------------------------------------------------------------------------------------
+# --- 15: names ---
 
 
 def test_rule_15_nothing_is_named_after_what_users_say(path: Path, opened: Any) -> None:
