@@ -279,7 +279,7 @@ def _levels(
     def run(effort: Effort) -> _Tally:
         return _try(snapshot, groups, exact, k, share, effort, threads, should_stop)
 
-    whole = Level("exact", 0, 0, 1.0, 1.0, 1.0, 0.0, 0.0, rows * share, cost_us(snapshot, 0, rows * share))
+    whole = Level("exact", 0, 0, 1.0, 1.0, 0.0, 0.0, rows * share, cost_us(snapshot, 0, rows * share))
     for ef in _ladder(k, rows, _EFS if share >= 1 else _EFS[1::2]):
         tally = run(Effort("calibration", ef, ef))
         if not tally.places:
@@ -307,14 +307,13 @@ def _read(snapshot: Snapshot, tally: _Tally, way: Literal["walk", "scan"], ef: i
     levels = []
     for shortlist in lengths:
         shares = tally.shares(shortlist)
-        recall = intervals.of_shares(shares, k)
         # Every group re-ranks a shortlist of its own: the rows scored in full grow with it in proportion.
         reranked = fixed + (whole - fixed) * shortlist / ef
         cost = cost_us(snapshot, visited if way == "walk" else visited / 2, reranked)
         error = intervals.standard_error(shares)
         kept = ef if way == "walk" else 0
-        span = recall.mean, recall.low, recall.high
-        levels.append(Level(way, kept, shortlist, *span, error, visited, reranked, cost))
+        recall, trials = float(np.mean(shares)), intervals.effective_trials(shares, k)
+        levels.append(Level(way, kept, shortlist, recall, trials, error, visited, reranked, cost))
     return levels
 
 
@@ -467,7 +466,7 @@ def differences(given: Curve, stored: Curve) -> list[str]:
             continue
         affordable = [one for one in given.levels if one.cost_us <= level.cost_us * 1.001]
         same = affordable[-1] if affordable else None
-        if same is not None and same.high < level.low:
+        if same is not None and same.interval.high < level.interval.low:
             more = "an exact scan" if asked is None else f"{asked.cost_us / level.cost_us:.1f} times the work"
             told.append(
                 f"queries are harder than stored rows: the effort that gives stored rows a recall of "

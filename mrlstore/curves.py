@@ -12,13 +12,13 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal
 
-from mrlstore import plan
+from mrlstore import intervals, plan
 from mrlstore.plan import Effort
 from mrlstore.types import LIMITS, Expected
 
 DEFAULT_TARGET: Final = 0.99  # the recall that a query is to have that asks for nothing
 CLASSES: Final = (*plan.SELECTIVITY, plan.FEW)
-VERSION: Final = 1
+VERSION: Final = 2
 _EXACT_ABOVE = 0.9995  # a target beyond this is met by an exact scan alone
 _SCANNED = "no walk reached the target: the codes of all rows are scanned"
 _CHEAPER = "a scan of all codes is cheaper here than a walk"
@@ -33,12 +33,18 @@ class Level:
     ef: int
     shortlist: int
     recall: float
-    low: float
-    high: float
+    trials: float  # independent trials that the recall is worth, for its interval
     error: float  # standard error of the recall
     visited: float  # mean rows whose code was scored
     reranked: float  # mean rows scored in full
     cost_us: float  # modelled, see calibrate.cost_us: the same on every machine
+
+    @property
+    def interval(self) -> intervals.Interval:
+        """The recall with its 95% interval; worked out when asked for, as it takes a millisecond."""
+        if self.way == "exact":
+            return intervals.Interval(1.0, 1.0, 1.0)
+        return intervals.clopper_pearson(self.recall * self.trials, self.trials)
 
 
 @dataclass(frozen=True)
@@ -127,7 +133,8 @@ def _effort(name: str, curve: Curve, k: int, target: float) -> Effort:
         )  # fmt: skip
         expected = Expected(1.0, 1.0, 1.0, curve.queries, curve.source, curve.k)
         return Effort(name, k, k, "exact", target, expected, remark)
-    expected = Expected(level.recall, level.low, level.high, curve.queries, curve.source, curve.k)
+    span = level.interval
+    expected = Expected(level.recall, span.low, span.high, curve.queries, curve.source, curve.k)
     more = max(1.0, k / curve.k)
     remark = f"measured at k = {curve.k}, the effort raised in proportion" if k > curve.k else ""
     if level.way == "scan":

@@ -46,15 +46,20 @@ def of_shares(shares: NDArray[np.floating], each: int) -> Interval:
     of trials is divided by the design effect that the spread between the queries shows (L. Kish, 1965), and
     is at least one for each query. A sample without a miss shows no spread: an effect of 3 is assumed.
     """
-    count = len(shares)
-    if count == 0:
+    if len(shares) == 0:
         return Interval(math.nan, 0.0, 1.0)
+    trials = effective_trials(shares, each)
+    return clopper_pearson(min(float(np.mean(shares)), 1.0) * trials, trials)
+
+
+def effective_trials(shares: NDArray[np.floating], each: int) -> float:
+    """How many independent trials shares [q > 0] of `each` neighbours are worth, see `of_shares`."""
+    count = len(shares)
     mean = min(float(np.mean(shares)), 1.0)
     spread = float(np.var(shares, ddof=1)) / count if count > 1 else 0.0
     whole = float(count * each)
     trials = mean * (1 - mean) / spread if spread > 0 else whole / _ASSUMED_EFFECT
-    trials = min(max(trials, float(count)), whole)
-    return clopper_pearson(mean * trials, trials)
+    return min(max(trials, float(count)), whole)
 
 
 def standard_error(shares: NDArray[np.floating]) -> float:
@@ -65,7 +70,7 @@ def standard_error(shares: NDArray[np.floating]) -> float:
 def _quantile(probability: float, a: float, b: float) -> float:
     """Where the beta distribution's integral reaches `probability`, by bisection."""
     low, high = 0.0, 1.0
-    for _ in range(60):
+    for _ in range(40):
         middle = (low + high) / 2
         if _beta(middle, a, b) < probability:
             low = middle
