@@ -70,7 +70,7 @@ class Recording:
     acknowledged: list[tuple[int, Oracle]] = field(default_factory=list)
 
     def states(self, position: int) -> list[Oracle]:
-        """What a crash before operation `position` may leave: what was acknowledged, or what was under way."""
+        """What a crash before operation `position` may leave: the acknowledged, or what was under way."""
         before = [state for at, state in self.acknowledged if at <= position]
         after = [state for at, state in self.acknowledged if at > position]
         return [before[-1], *after[:1]]
