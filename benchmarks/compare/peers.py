@@ -46,7 +46,7 @@ def reranker(rows: NDArray[np.float16]) -> Callable[[NDArray[np.float32], Any], 
     scores, best = np.empty(K, np.float32), np.empty(K, np.int64)
 
     def rerank(query: NDArray[np.float32], listed: Any) -> Sequence[int]:
-        listed = np.ascontiguousarray(listed, np.int64)
+        listed = np.array(listed, np.int64)
         kernel(table, query, listed, len(listed), K, scores, best)
         keep: Any = group
         return best[: min(K, len(keep.keys))].tolist()
