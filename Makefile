@@ -15,7 +15,7 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
 TESTS ?=
 WORKERS ?= 2
-INTEGRATIONS := langchain haystack llama-index
+INTEGRATIONS := langchain haystack llama-index pinecone
 
 help:
 	@echo "make demo      semantic search over the documentation that every Python carries, in about two minutes"
@@ -61,6 +61,7 @@ docs: .venv/docs.stamp
 .venv/langchain.stamp: WANTS = --editable ".[cli,langchain]" --group test-langchain
 .venv/haystack.stamp: WANTS = --editable ".[cli,haystack]" --group test
 .venv/llama-index.stamp: WANTS = --editable ".[cli,llama-index]" --group test
+.venv/pinecone.stamp: WANTS = --editable ".[cli]" "pinecone>=10.2,<11" --group test
 .venv/lint.stamp: WANTS = --editable ".[demo,gemini,media,report]" --group test --group lint
 .venv/bench.stamp: WANTS = --editable ".[demo]" --group bench
 .venv/docs.stamp: WANTS = --editable ".[docs]"
