@@ -101,8 +101,9 @@ def open_batches(file: BinaryIO, name: str, format: str) -> tuple[Iterator[Any],
         if format == "parquet":
             from pyarrow import parquet
 
-            whole = parquet.ParquetFile(file)
-            batches = whole.iter_batches(batch_size=_READ_ROWS)
+            whole = parquet.ParquetFile(file, pre_buffer=False)
+            groups = range(whole.num_row_groups)  # one by one, for pyarrow reads ahead as far as it may
+            batches = (b for g in groups for b in whole.iter_batches(_READ_ROWS, row_groups=[g]))
             return _readable(batches, name), whole.schema_arrow, whole.metadata.num_rows
         start = file.read(6)
         file.seek(0)
