@@ -205,7 +205,7 @@ def lancedb(rows: NDArray[np.float16], folder: Path) -> Callable[[tuple[int, int
     def at(effort: tuple[int, int]) -> Answer:
         def answer(query: NDArray[np.float32]) -> Iterable[int]:
             search = table.search(query[:PREFIX]).distance_type("cosine").ef(max(effort)).limit(effort[1])
-            return rerank(query, search.select(["id"]).to_arrow()["id"].to_numpy())
+            return rerank(query, search.select(["id", "_distance"]).to_arrow()["id"].to_numpy())
 
         return answer
 
