@@ -21,7 +21,7 @@ from mrlstore.errors import (
     StorePoisoned,
 )
 from mrlstore.store import Store, open  # noqa: A004
-from mrlstore.tiers import Tier, TierReport
+from mrlstore.tierreport import Tier, TierReport
 from mrlstore.types import (
     LIMITS,
     Audited,

@@ -15,7 +15,7 @@ from mrlstore.batch import check_namespace
 from mrlstore.calibrate import Calibrated
 from mrlstore.catalogue import rows
 from mrlstore.errors import InvalidInput
-from mrlstore.tiers import TierReport
+from mrlstore.tierreport import TierReport
 from mrlstore.types import Progress
 
 if TYPE_CHECKING:

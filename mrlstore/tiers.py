@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,100 +25,19 @@ from mrlstore.group import Found, Group, Query, prepare, search_exact, search_gr
 from mrlstore.intervals import Interval
 from mrlstore.query import parse_metadata
 from mrlstore.snapshot import Snapshot
+from mrlstore.tierreport import GOAL, Kind, Stratum, Tier, TierReport, recommend
 from mrlstore.types import Progress
 from mrlstore.vectors import inverse_lengths
 
 DIMS: Final = (256, 512, 768, 1536, 3072)
 SHORTLISTS: Final = (1, 2, 3, 5, 6, 10, 20)  # times k
-GOAL: Final = (
-    0.99  # of the full accuracy: what the recommendation aims at, and each tier's graph of its own scan
-)
-PROJECTED: Final = (1_000_000, 10_000_000, 100_000_000)
 _EFS: Final = (12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 1024)
 _TIMED: Final = 100  # queries that are timed
 _ROUNDS: Final = 3
 _STRATA: Final = 12
 _KEY_BYTES: Final = 12  # row key and 1 / length
 
-Kind = Literal["scan", "graph", "two-stage", "store"]
 Qrels = Mapping[Hashable, Mapping[str, float]]  # query -> id -> grade
-
-
-@dataclass(frozen=True)
-class Tier:
-    """One way to search, and what it gives and costs."""
-
-    name: str
-    kind: Kind  # "scan" and "graph" see `dim` dims alone; "two-stage" re-ranks in full; "store": as it stands
-    dim: int
-    shortlist: int  # rows re-ranked in full; 0 where none are
-    ef: int
-    rows: int  # rows that it was measured on
-    recall: float  # share of the exact best k at full dimension
-    low: float
-    high: float
-    ndcg: float | None  # against relevance judgements, where they were given
-    p50_ms: float
-    p95_ms: float
-    qps_one: float
-    qps_all: float | None
-    disk_bytes_per_row: float
-    memory_bytes_per_row: float  # what queries touch at random: codes and links, or the scanned vectors
-
-
-@dataclass(frozen=True)
-class Stratum:
-    """Recall of a tier over the queries of one namespace or one value of a metadata field."""
-
-    value: str
-    name: str  # of the tier
-    queries: int
-    recall: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class TierReport:
-    """What `store.tier_report` found. `save` writes it as .json, .csv, .html or .png."""
-
-    path: str
-    k: int
-    dim: int
-    prefix_dim: int
-    rows: int
-    sample: int  # rows that graphs were built on and latencies measured on
-    queries: int
-    source: str  # "queries" or "stored rows"
-    threads: int
-    bytes_on_disk: int
-    tiers: tuple[Tier, ...]
-    curves: Mapping[int, tuple[tuple[int, float], ...]]  # prefix -> (shortlist, recall), by exact ranks
-    recommendation: str
-    warnings: tuple[str, ...] = ()
-    strata: tuple[Stratum, ...] = ()
-    seconds: float = 0.0
-
-    def projected(self, tier: Tier) -> dict[int, tuple[float, float]]:
-        """(bytes on disk, bytes in memory) at 1, 10 and 100 million rows."""
-        return {n: (n * tier.disk_bytes_per_row, n * tier.memory_bytes_per_row) for n in PROJECTED}
-
-    def to_dict(self) -> dict[str, Any]:
-        """As plain values, for JSON."""
-        found = asdict(self)
-        for plain, tier in zip(found["tiers"], self.tiers, strict=True):
-            plain["projected"] = {
-                str(n): {"disk_bytes": disk, "memory_bytes": memory}
-                for n, (disk, memory) in self.projected(tier).items()
-            }
-        found["curves"] = {str(dim): [list(point) for point in curve] for dim, curve in self.curves.items()}
-        return found
-
-    def save(self, path: Any) -> None:
-        """Write a .json, .csv, .html or .png file; the last two need `pip install mrlstore[report]`."""
-        from mrlstore import tierpage
-
-        tierpage.save(self, path)
 
 
 @dataclass(frozen=True)
@@ -440,46 +359,6 @@ def _index_bytes(group: Group) -> float:
     assert index is not None
     arrays = (index.codes, index.neighbours, index.entries, index.entry_codes)
     return sum(array.nbytes for array in arrays if array is not None) / max(len(group.keys), 1)
-
-
-def recommend(tiers: Sequence[Tier], full: int) -> str:
-    """In words: the cheapest way whose recall is that of the goal, against all dims in one graph."""
-    whole = next(tier for tier in tiers if tier.kind == "graph" and tier.dim == full)
-    good = [
-        tier for tier in tiers if tier.kind == "two-stage" and tier.recall >= GOAL * min(whole.recall, 1.0)
-    ]
-    if not good:
-        return (
-            f"No prefix reaches {GOAL:g} of the full accuracy here: search all {full:,} dims "
-            f"(prefix_dim={full}), or let queries scan."
-        )
-    best = min(good, key=lambda tier: (tier.memory_bytes_per_row, tier.shortlist))
-    fast = min(good, key=lambda tier: (tier.p50_ms, tier.shortlist))
-    scan = next(tier for tier in tiers if tier.kind == "scan" and tier.dim == full)
-    words = (
-        f"A {_said(best)}: {_times(best.p50_ms / scan.p50_ms)} the time and "
-        f"{_times(best.memory_bytes_per_row / scan.memory_bytes_per_row)} the bytes of a scan of all "
-        f"{full:,} dims, {_times(best.p50_ms / whole.p50_ms)} the time and "
-        f"{_times(best.memory_bytes_per_row / whole.memory_bytes_per_row)} the bytes of a graph over them."
-    )
-    if fast.dim != best.dim and fast.p50_ms < 0.9 * best.p50_ms:
-        words += (
-            f" Quicker, with more bytes: a {_said(fast)}, in {_times(fast.p50_ms / best.p50_ms)} that time."
-        )
-    return words
-
-
-def _said(tier: Tier) -> str:
-    return (
-        f"{tier.dim:,}-dim prefix with a shortlist of {tier.shortlist} gives {tier.recall:.3f} of the full "
-        "accuracy"
-    )
-
-
-def _times(ratio: float) -> str:
-    if ratio > 0.95:
-        return f"{ratio:.1f} times"
-    return f"1/{1 / ratio:.0f} of" if ratio < 0.1 else f"1/{1 / ratio:.1f} of"
 
 
 def _warnings(

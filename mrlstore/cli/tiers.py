@@ -13,7 +13,8 @@ import mrlstore
 from mrlstore.cli import output
 from mrlstore.cli.options import json_option, namespace_option, store_argument, threads_option
 from mrlstore.tierpage import size_text
-from mrlstore.tiers import DIMS, GOAL, PROJECTED, Tier, TierReport
+from mrlstore.tierreport import GOAL, PROJECTED, Tier, TierReport
+from mrlstore.tiers import DIMS
 
 
 @click.command()

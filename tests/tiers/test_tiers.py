@@ -14,7 +14,7 @@ import mrlstore
 from mrlstore import tiers
 from mrlstore.cli import main
 from mrlstore.errors import InvalidInput
-from mrlstore.tiers import TierReport
+from mrlstore.tierreport import TierReport
 from tests.nested import nested
 from tests.tiers.conftest import DIM, PREFIX, Indexed
 
