@@ -15,6 +15,7 @@ import mrlstore
 from mrlstore.cli import failures, output
 from mrlstore.cli.options import json_option, namespace_option, store_argument, where_option
 from mrlstore.exchange import Imported, export_rows, import_rows
+from mrlstore.exchange.arrow import open_batches
 from mrlstore.exchange.npy import open_vectors
 from mrlstore.exchange.sources import FORMATS, format_of
 
@@ -91,9 +92,12 @@ def import_(
     path = None if str(rows) == "-" else rows
     kind = format_of(path, format)
     if vectors is not None:
-        open_vectors(vectors)  # so that a wrong file is told before a store is made
+        open_vectors(vectors)  # a wrong file is told before a store is made
     with ExitStack() as opened:
         file: BinaryIO = sys.stdin.buffer if path is None else opened.enter_context(path.open("rb"))
+        if path is not None and kind != "jsonl":
+            open_batches(file, path.name, kind)  # the same
+            file.seek(0)
         target = opened.enter_context(mrlstore.open(store, mode="a"))
         progress = opened.enter_context(output.progress_bars(as_json=as_json))
         done = import_rows(

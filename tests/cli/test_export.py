@@ -109,6 +109,15 @@ def test_fields_of_other_names_and_others_as_metadata(tmp_path: Path, run: Run) 
     assert run("import", tmp_path / "s.mrl", lines, "--name", "key=id").code == 2
 
 
+@pytest.mark.parametrize("name", ["r.parquet", "r.arrow"])
+def test_no_store_is_made_for_a_file_that_cannot_be_read(tmp_path: Path, run: Run, name: str) -> None:
+    (tmp_path / name).write_bytes(b"no such file")
+    done = run("import", tmp_path / "s.mrl", tmp_path / name)
+    assert done.code in (1, 2)  # 1 where pyarrow is not installed
+    assert done.err.count("\n") == 1
+    assert not (tmp_path / "s.mrl").exists()
+
+
 @pytest.mark.parametrize("shell", ["zsh", "fish"])  # for bash, click asks the bash that is there
 def test_completion(run: Run, shell: str) -> None:
     done = run("completion", shell)
