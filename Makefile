@@ -1,5 +1,5 @@
 # Every target makes the virtual environment that it needs under .venv/ and installs what it needs there.
-# Needed beforehand: Python 3.11 or newer and a C++ compiler.  make PYTHON=/path/to/python chooses a Python.
+# Needed beforehand: Python 3.11 or newer.  make PYTHON=/path/to/python chooses a Python.
 
 .PHONY: help demo test test-gemini2 test-integrations torture lint bench docs clean
 .DEFAULT_GOAL := help

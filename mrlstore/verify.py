@@ -20,7 +20,7 @@ from mrlstore.catalogue.connection import Connection, translated
 from mrlstore.catalogue.segments import SegmentRow
 from mrlstore.columns import InvalidColumns, open_columns
 from mrlstore.core import Core
-from mrlstore.errors import CorruptStore, MrlStoreError
+from mrlstore.errors import CorruptStore, FormatTooNew, MrlStoreError
 from mrlstore.parts import Kind, Part, PartRef, check_part, open_part
 from mrlstore.segment import check_base
 from mrlstore.types import Problem, Progress, Report
@@ -168,7 +168,7 @@ def _open(core: Core, ref: PartRef, kind: Kind, found: _Findings, remedy: str) -
         part = open_part(core.files, core.parts, ref, kind, core.settings.store_uuid)
     except FileNotFoundError as error:
         found.add(path, f"{Path(error.filename or path).name} is missing", remedy)
-    except MrlStoreError as error:
+    except (CorruptStore, FormatTooNew) as error:  # not a StorageError: a passing lack of descriptors, say
         found.add(path, str(error), remedy)
     else:
         for words in check_part(core.files, part, found.count):

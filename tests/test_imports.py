@@ -29,7 +29,7 @@ LAYERS = [
     {"mrlstore.arguments", "mrlstore.statistics", "mrlstore.ingest"},
     {"mrlstore.merge", "mrlstore.garbage"},
     {"mrlstore.maintain", "mrlstore.verify", "mrlstore.repair", "mrlstore.backup", "mrlstore.create"},
-    {"mrlstore.background", "mrlstore.tiers", "mrlstore.tierpage"},
+    {"mrlstore.background", "mrlstore.tiers", "mrlstore.tierpage", "mrlstore.tierreport"},
     {"mrlstore.recall"},
     {"mrlstore.store", "mrlstore.aio"},
     {"mrlstore"},  # the face
@@ -42,7 +42,6 @@ LAYERS = [
 HOMES = {
     "numba": {"mrlstore.kernels"},
     "llvmlite": {"mrlstore.kernels"},
-    "hnswlib": {"mrlstore.graph"},
     # The embedders keep answers that were paid for in a database of their own, never in the store's.
     "apsw": {"mrlstore.catalogue", "mrlstore.files", "mrlstore.embedders.cache", "mrlstore.embedders.gemini"},
     "sqlite3": set(),

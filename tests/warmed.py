@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 
 import apsw  # noqa: F401
-import hnswlib  # noqa: F401
 import numpy  # noqa: F401
 
 import mrlstore.group

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Prints the path of a Python >= 3.11 that really runs, has venv and pip, and C headers if any has them.
-# PYTHON=/path/to/python chooses one. Says what is missing, and exits with 1, when there is none.
+# Prints the path of a Python >= 3.11 that really runs and has venv. PYTHON=/path/to/python chooses one.
+# Says what is missing, and exits with 1, when there is none.
 # A command that merely exists proves nothing: version managers leave shims that fail when run.
 
 check='
@@ -12,29 +12,19 @@ try:
 except ImportError:
     sys.exit("%s cannot make virtual environments; install its venv module "
              "(Debian, Ubuntu: apt-get install python%d.%d-venv)" % ((sys.executable,) + sys.version_info[:2]))
-import os, sysconfig
-headers = os.path.exists(os.path.join(sysconfig.get_paths()["include"], "Python.h"))
-print("%s %s" % ("headers" if headers else "bare", sys.executable))
+print(sys.executable)
 '
 
-bare=""
 complaints=""
 for name in ${PYTHON:-python3.13 python3.12 python3.11 python3 python}; do
     command -v "$name" >/dev/null 2>&1 || continue
     if answer=$("$name" -c "$check" 2>&1); then
-        case $answer in
-            "headers "*) echo "${answer#headers }"; exit 0 ;;
-            "bare "*) [ -n "$bare" ] || bare=${answer#bare } ;;
-        esac
-    else
-        complaints="$complaints
-  $(printf '%s\n' "$answer" | head -n 1)"
+        echo "$answer"
+        exit 0
     fi
+    complaints="$complaints
+  $answer"
 done
-if [ -n "$bare" ]; then
-    echo "$bare"
-    exit 0
-fi
 echo "mrlstore needs Python 3.11 or newer, and found none that runs.${complaints:+ Tried:$complaints}" >&2
 echo "Install one, or name it: make PYTHON=/path/to/python3.12 ..." >&2
 exit 1

@@ -62,6 +62,8 @@ def _has_log(files: Files, path: Path) -> bool:
         return files.size(path.with_name(path.name + "-wal")) > 0
     except FileNotFoundError:
         return False
+    except OSError:
+        return True  # who can't tell must not ignore it
 
 
 @contextmanager
