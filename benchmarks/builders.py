@@ -76,7 +76,8 @@ def main() -> None:
         ]
         visited = np.mean([one.visited for one in found])
         print(
-            f"ef {ef:3} shortlist {shortlist:3}: mrlstore {recalls[0]:.4f} ({visited:.0f} codes), hnswlib {recalls[1]:.4f}"
+            f"ef {ef:3} shortlist {shortlist:3}: mrlstore {recalls[0]:.4f} ({visited:.0f} codes),"
+            f" hnswlib {recalls[1]:.4f}"
         )
 
 
