@@ -106,7 +106,7 @@ class JsonlWriter:
             rest["document"] = block.documents[row]
         parts = [_inside(head)]
         if self.array is None and block.there[row]:
-            numbers = ",".join(map("%.9g".__mod__, block.vectors[row].tolist()))  # nine digits are a float32
+            numbers = ",".join(map(_digits, block.vectors[row].tolist()))
             parts.append(f'"vector":[{numbers}]')
         elif self.array is not None and not block.there[row]:
             parts.append('"vector":null')
@@ -119,3 +119,8 @@ class JsonlWriter:
 
 def _inside(values: Mapping[str, Any]) -> str:
     return json.dumps(values, ensure_ascii=False, separators=(",", ":"))[1:-1]
+
+
+def _digits(value: float) -> str:
+    """A float32 in nine digits; JSON would read a bare -0 as the integer, and lose its sign."""
+    return "%.9g" % value if value else repr(value)

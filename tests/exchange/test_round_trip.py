@@ -133,3 +133,17 @@ def test_big_enough_batches_take_the_way_past_the_tail(opened: Opened, tmp_path:
     export_rows(store, tmp_path / "rows.jsonl")
     import_rows(copy, tmp_path / "rows.jsonl", batch=5500)
     assert held(copy) == held(store)
+
+
+def test_jsonl_keeps_the_sign_of_zero(tmp_path: Path) -> None:
+    vectors = np.array([[1.0, -0.0, 0.0, -1e-9]], dtype=np.float32)
+    found = []
+    for name in ("one", "two"):
+        with mrlstore.open(tmp_path / f"{name}.mrl", auto_maintain=False) as store:
+            if name == "one":
+                store.upsert(["x"], vectors)
+                export_rows(store, tmp_path / "rows.jsonl")
+            else:
+                import_rows(store, tmp_path / "rows.jsonl")
+            found.append(np.signbit(store.get(["x"], include=("vector",))[0].vector).tolist())
+    assert found == [[False, True, False, True]] * 2
