@@ -123,4 +123,4 @@ def _inside(values: Mapping[str, Any]) -> str:
 
 def _digits(value: float) -> str:
     """A float32 in nine digits; JSON would read a bare -0 as the integer, and lose its sign."""
-    return "%.9g" % value if value else repr(value)
+    return f"{value:.9g}" if value else repr(value)
