@@ -146,9 +146,14 @@ class Catalogue:
         copy = connect(self._files, target, create=True)
         try:
             with translated(target):
-                with copy.backup("main", source, "main") as work:
+                work = copy.backup("main", source, "main")
+                try:
                     while not work.done:
                         work.step(2000)
+                except BaseException:
+                    work.close(True)  # the first error is the one to tell
+                    raise
+                work.close()
                 copy.execute("PRAGMA journal_mode = DELETE").fetchall()
         finally:
             copy.close()

@@ -77,6 +77,9 @@ def full_disk(pipe: Pipe, folder: str) -> None:
 
 def little_memory(pipe: Pipe, path: str, spare_mib: int) -> None:
     """Optimize with hardly any address space left, then with plenty."""
+    with mrlstore.open(path + ".first", auto_maintain=False) as first:
+        first.upsert(ids(3000), rows(3000))
+        first.optimize()  # compiles: LLVM ends the process where it has no memory, and nothing can be done
     store = mrlstore.open(path, auto_maintain=False, threads=1)
     store.upsert(ids(20_000), rows(20_000))
     store.query(rows(5)[0], k=1)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from mrlstore.embedders.forks import after_fork
 
 _WINDOW_S = 60.0
+_LEAST_WAIT_S = 1e-3  # rounding may leave nothing to wait for, and the window still full
 
 
 class Clock:
@@ -77,27 +78,27 @@ class Limiter:
         """Wait until so much may be sent, or until `stop` is set."""
         while not stop.is_set():
             delay = self._try(requests, tokens)
-            if delay <= 0.0:
+            if delay is None:
                 return
-            self._clock.wait(stop, delay)
+            self._clock.wait(stop, max(delay, _LEAST_WAIT_S))
 
     def _renew(self) -> None:
         self._lock = threading.Lock()
 
-    def _try(self, requests: int, tokens: int) -> float:
-        """Book the sending and return 0, or return the seconds after which to ask again."""
+    def _try(self, requests: int, tokens: int) -> float | None:
+        """Book the sending and return None, or return the seconds after which to ask again."""
         with self._lock:
             now = self._clock.now()
             if now < self._paused_until:
                 return self._paused_until - now
             if self.requests is None and self.tokens is None:
-                return 0.0
+                return None
             while self._sent and self._sent[0][0] <= now - _WINDOW_S:
                 self._sent.popleft()
             if self._sent and not self._fits(requests, tokens):
                 return self._sent[0][0] + _WINDOW_S - now
             self._sent.append((now, requests, tokens))  # alone, even what is larger than the limit may go
-            return 0.0
+            return None
 
     def _fits(self, requests: int, tokens: int) -> bool:
         requests += sum(entry[1] for entry in self._sent)
