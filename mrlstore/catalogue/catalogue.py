@@ -151,7 +151,8 @@ class Catalogue:
                     while not work.done:
                         work.step(2000)
                 except BaseException:
-                    work.close(True)  # the first error is the one to tell
+                    with suppress(Exception):  # the first error is the one to tell
+                        work.close(True)
                     raise
                 work.close()
                 copy.execute("PRAGMA journal_mode = DELETE").fetchall()
