@@ -143,21 +143,21 @@ class Catalogue:
 
     def backup(self, target: Path, source: Connection) -> None:
         """Copy the database as `source`'s transaction sees it, as one file in rollback-journal mode."""
-        copy = connect(self._files, target, create=True)
         try:
             with translated(target):
-                work = copy.backup("main", source, "main")
-                try:
-                    while not work.done:
-                        work.step(2000)
-                except BaseException:
-                    with suppress(Exception):  # the first error is the one to tell
-                        work.close(True)
-                    raise
-                work.close()
-                copy.execute("PRAGMA journal_mode = DELETE").fetchall()
+                self._copy(target, source)
+        except SystemError as error:  # apsw's word where a VFS written in Python fails while a copy is ended
+            raise StorageError(errno.EIO, f"copying the catalogue failed: {error}", str(target)) from error
+
+    def _copy(self, target: Path, source: Connection) -> None:
+        copy = connect(self._files, target, create=True)
+        try:
+            with copy.backup("main", source, "main") as work:
+                while not work.done:
+                    work.step(2000)
+            copy.execute("PRAGMA journal_mode = DELETE").fetchall()
         finally:
-            copy.close()
+            copy.close(True)  # the first error is the one to tell
 
     def poison(self, reason: str) -> None:
         """Refuse all further writes: what reached the disk is unknown."""
