@@ -128,7 +128,7 @@ child = os.fork()
 if not child:
     one._gate.acquire()
     done = (len(one.cache.get([b"a"])), one.usage.calls, one._limiter._try(1, 1), bool(one.client.sdk))
-    os._exit(0 if done == (1, 0, 0.0, True) else 1)
+    os._exit(0 if done == (1, 0, None, True) else 1)
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 """
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code, str(tmp_path / "c.db")], timeout=60)
