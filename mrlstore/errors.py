@@ -17,6 +17,10 @@ class InvalidInput(MrlStoreError, ValueError):
     """An argument was refused; the message says which, why, and what is allowed. Nothing has changed."""
 
 
+class IdExists(InvalidInput):
+    """`on_conflict="error"` was asked for, and ids of the batch exist already. Nothing has changed."""
+
+
 class LimitExceeded(MrlStoreError, ValueError):
     """An argument goes beyond a stated limit (`mrlstore.types.LIMITS`). Nothing has changed."""
 

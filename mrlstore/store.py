@@ -221,6 +221,7 @@ class Store(RecallTools, AsyncTwins):
 
         Raises:
             InvalidInput, LimitExceeded: something in the batch is wrong; nothing was written.
+            IdExists (an InvalidInput): with "error", an id is there already; nothing was written.
             StorageFull, StorageError, StoreLocked: nothing was written.
             StorePoisoned: what was written is unknown; reopen the store.
         """

@@ -17,7 +17,7 @@ from mrlstore.catalogue.segments import SegmentRow
 from mrlstore.core import Core
 from mrlstore.embedders.fingerprint import check_same, fingerprint_of
 from mrlstore.embedders.protocol import Embedder
-from mrlstore.errors import CorruptStore, InvalidInput
+from mrlstore.errors import CorruptStore, IdExists
 from mrlstore.parts import NewPart
 from mrlstore.query import parse_metadata
 from mrlstore.records import matching_keys
@@ -139,7 +139,7 @@ def _store(
     if on_conflict != "replace":
         there = rows.existing(connection, batch.namespace, batch.ids)
         if there and on_conflict == "error":
-            raise InvalidInput(f"ids: {len(there)} exist already, {there[0]!r} first; nothing was written")
+            raise IdExists(f"ids: {len(there)} exist already, {there[0]!r} first; nothing was written")
         skipped = set(there)
     chosen = [row for row, name in enumerate(batch.ids) if name not in skipped]
     if not skipped:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from mrlstore.errors import InvalidInput
-from mrlstore.integrations.opening import opened
+from mrlstore.integrations.opening import OnStore
 from mrlstore.store import Store
 from mrlstore.types import Hit, Record, Where
 
@@ -29,7 +29,7 @@ except ImportError as error:
     raise ImportError(message) from error
 
 
-class MrlVectorStore(VectorStore):
+class MrlVectorStore(OnStore, VectorStore):
     """A LangChain vector store in one directory on disk.
 
     Searches take `k`, `filter=` (a dict, see docs/filters.md) and whatever else `Store.query` takes:
@@ -53,23 +53,13 @@ class MrlVectorStore(VectorStore):
             namespace: the namespace all rows live in.
             options: what else `mrlstore.open` takes, for a path.
         """
-        self._store, self._owned = opened(path_or_store, options)
+        self._open(path_or_store, options)
         self._embedding, self._namespace = embedding, namespace
 
     @property
     def embeddings(self) -> Embeddings:
         """What turns texts into vectors."""
         return self._embedding
-
-    @property
-    def store(self) -> Store:
-        """The store itself, for what LangChain has no words for."""
-        return self._store
-
-    def close(self) -> None:
-        """Close the store if it was opened from a path here."""
-        if self._owned:
-            self._store.close()
 
     @classmethod
     def from_texts(

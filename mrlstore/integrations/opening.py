@@ -1,22 +1,40 @@
-"""What the integrations share: a store, or the path of one, is what each of them is made from."""
+"""What the integrations share: each is made from a store, or from the path of one."""
 
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mrlstore
 from mrlstore.errors import InvalidInput
 from mrlstore.store import Store
 
 
-def opened(path_or_store: str | os.PathLike[str] | Store, options: dict[str, Any]) -> tuple[Store, bool]:
-    """The store, and whether it was opened here, so that whoever asked closes it again.
+class OnStore:
+    """Holds a store, and closes it again if it was opened here."""
 
-    Raises InvalidInput for options beside a store that is open already, and as `mrlstore.open` does.
-    """
-    if not isinstance(path_or_store, Store):
-        return mrlstore.open(path_or_store, **options), True
-    if options:
-        raise InvalidInput(f"{', '.join(options)}: the store is open already; give them to mrlstore.open")
-    return path_or_store, False
+    if TYPE_CHECKING:  # else pydantic, in LlamaIndex, would take them for fields of its own
+        _store: Store
+        _owned: bool
+
+    def _open(self, path_or_store: str | os.PathLike[str] | Store, options: dict[str, Any]) -> None:
+        """Take a store that is open, or open the one at a path.
+
+        Raises InvalidInput for options beside a store that is open already, and as `mrlstore.open` does.
+        """
+        if not isinstance(path_or_store, Store):
+            self._store, self._owned = mrlstore.open(path_or_store, **options), True
+            return
+        if options:
+            raise InvalidInput(f"{', '.join(options)}: the store is open already; give them to mrlstore.open")
+        self._store, self._owned = path_or_store, False
+
+    @property
+    def store(self) -> Store:
+        """The store itself, for what the framework has no words for."""
+        return self._store
+
+    def close(self) -> None:
+        """Close the store if it was opened from a path here."""
+        if self._owned:
+            self._store.close()

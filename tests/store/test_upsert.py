@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mrlstore import InvalidInput
+from mrlstore import IdExists, InvalidInput
 from tests.oracle import Oracle, assert_same_rows, assert_same_vector, nested_vectors
 
 ALL = ("metadata", "document", "vector")
@@ -80,7 +80,7 @@ def test_skip_keeps_what_is_there(store: Any) -> None:
 
 def test_error_refuses_the_whole_batch_and_names_the_id(store: Any) -> None:
     store.upsert(["taken"], np.ones((1, 8)), [{"x": 1}])
-    with pytest.raises(InvalidInput, match="taken"):
+    with pytest.raises(IdExists, match="taken"):
         store.upsert(["new", "taken"], np.ones((2, 8)), on_conflict="error")
     assert "new" not in store
     assert store.get(["taken"])[0].metadata == {"x": 1}
@@ -95,7 +95,7 @@ def test_conflicts_are_seen_in_large_batches_and_segments_too(opened: Any, polic
     ids = [f"r{i}" for i in range(4199, 8500)]
     rows = nested_vectors(len(ids), 4, seed=1)
     if policy == "error":
-        with pytest.raises(InvalidInput, match="r4199"):
+        with pytest.raises(IdExists, match="r4199"):
             store.upsert(ids, rows, [{"turn": 2}] * len(ids), on_conflict=policy)
         assert len(store) == 4200
         assert store.count({"turn": 2}) == 0

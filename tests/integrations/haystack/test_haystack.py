@@ -22,7 +22,7 @@ from haystack.utils.filters import document_matches_filter
 
 import mrlstore
 from mrlstore.integrations.haystack import MrlDocumentStore, MrlEmbeddingRetriever
-from mrlstore.integrations.haystack_filters import where_of
+from mrlstore.integrations.haystack.filters import where_of
 from mrlstore.where import parse
 from tests.integrations.pages import run_page
 

@@ -31,8 +31,9 @@ from llama_index.core.vector_stores.types import (
 from llama_index.core.vector_stores.utils import build_metadata_filter_fn
 
 import mrlstore
-from mrlstore.integrations.llama_index import MrlVectorStore, _metadata
-from mrlstore.integrations.llama_index_filters import where_of
+from mrlstore.integrations.llama_index import MrlVectorStore
+from mrlstore.integrations.llama_index.filters import where_of
+from mrlstore.integrations.llama_index.store import _metadata
 from mrlstore.where import parse
 from tests.integrations.pages import run_page
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import mrlstore
 from mrlstore.integrations.pinecone import Index, Vector
-from mrlstore.integrations.pinecone_filters import where_of
+from mrlstore.integrations.pinecone.filters import where_of
 from mrlstore.where import parse
 
 VECTORS = np.random.default_rng(5).normal(size=(30, 12))

@@ -18,11 +18,11 @@ from pinecone.models.namespaces import models as sdk_namespaces
 from pinecone.models.vectors import responses as sdk_responses
 from pinecone.models.vectors import vector as sdk_vector
 
-from mrlstore.integrations import pinecone_results
 from mrlstore.integrations.pinecone import Index, Vector
-from mrlstore.integrations.pinecone_results import ByKey
+from mrlstore.integrations.pinecone import results as pinecone_results
+from mrlstore.integrations.pinecone.results import ByKey
 
-METHODS = [name for name, value in vars(Index).items() if not name.startswith("_") and callable(value)]
+METHODS = [name for name, _ in inspect.getmembers(Index, callable) if not name.startswith("_")]
 RESULTS = [
     value
     for value in vars(pinecone_results).values()

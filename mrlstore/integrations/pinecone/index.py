@@ -1,8 +1,4 @@
-"""Pinecone: `Index`, whose methods have the names, arguments and results of the Pinecone SDK's data plane.
-
-Code that was written for the SDK's `Index` runs on a store of one's own. Nothing needs to be installed; what
-the methods take and give was compared with version 10 of the SDK. Writes can be read at once.
-"""
+"""The index: the methods of the SDK's data plane."""
 
 from __future__ import annotations
 
@@ -12,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from mrlstore.errors import InvalidInput
-from mrlstore.integrations.opening import opened
-from mrlstore.integrations.pinecone_filters import where_of
-from mrlstore.integrations.pinecone_results import (
+from mrlstore.integrations.opening import OnStore
+from mrlstore.integrations.pinecone.filters import where_of
+from mrlstore.integrations.pinecone.results import (
     DescribeIndexStatsResponse,
     FetchByMetadataResponse,
     FetchResponse,
@@ -33,15 +29,13 @@ from mrlstore.integrations.pinecone_results import (
 from mrlstore.store import Store
 from mrlstore.types import Hit, Include, Record
 
-__all__ = ["Index", "Vector"]
-
 _DEFAULT = "__default__"  # Pinecone's other name of the namespace ""
 _PAGE = 100
 _KEYS = {"id", "values", "sparse_values", "metadata"}
 _ROW: tuple[Include, ...] = ("metadata", "vector")
 
 
-class Index:
+class Index(OnStore):
     """A store behind the methods of a Pinecone index; the metric is cosine.
 
     `timeout`, `scan_factor`, `max_candidates`, `show_progress` and `max_concurrency` are taken and not used.
@@ -50,17 +44,7 @@ class Index:
 
     def __init__(self, path_or_store: str | os.PathLike[str] | Store, **options: Any) -> None:
         """Open or create the store; `options` are what else `mrlstore.open` takes, for a path."""
-        self._store, self._owned = opened(path_or_store, options)
-
-    @property
-    def store(self) -> Store:
-        """The store itself, for what Pinecone has no words for."""
-        return self._store
-
-    def close(self) -> None:
-        """Close the store if it was opened from a path here."""
-        if self._owned:
-            self._store.close()
+        self._open(path_or_store, options)
 
     def __enter__(self) -> Index:
         return self

@@ -9,18 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from mrlstore.errors import InvalidInput
+from llama_index.core.vector_stores.types import (
+    FilterCondition,
+    FilterOperator,
+    MetadataFilter,
+    MetadataFilters,
+)
 
-try:
-    from llama_index.core.vector_stores.types import (
-        FilterCondition,
-        FilterOperator,
-        MetadataFilter,
-        MetadataFilters,
-    )
-except ImportError as error:
-    message = "mrlstore.integrations.llama_index needs llama-index-core: pip install 'mrlstore[llama-index]'"
-    raise ImportError(message) from error
+from mrlstore.errors import InvalidInput
 
 Clause = dict[str, Any]
 ValuesOf = Callable[[str], Iterable[Any]]  # all values that stored rows have for a key

@@ -6,16 +6,13 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from haystack.errors import FilterError
+
 from mrlstore.errors import MrlStoreError
 from mrlstore.where import parse
 
-try:
-    from haystack.errors import FilterError
-except ImportError as error:
-    message = "mrlstore.integrations.haystack needs haystack-ai: pip install 'mrlstore[haystack]'"
-    raise ImportError(message) from error
-
-Clause = dict[str, Any]
+Filters = dict[str, Any]  # Haystack's
+Clause = dict[str, Any]  # ours
 
 _ORDER = {">": "$gt", ">=": "$gte", "<": "$lt", "<=": "$lte"}
 _DOCUMENT_FIELDS = {"id", "content", "blob", "score", "embedding", "sparse_embedding"}

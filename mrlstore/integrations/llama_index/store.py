@@ -1,46 +1,36 @@
-"""LlamaIndex: `MrlVectorStore`, a `BasePydanticVectorStore` on a store of one's own. Extra: `llama-index`.
-
-A node's text is the row's document, its id the row's id, its embedding the row's vector. The row's metadata
-are the node's, with the keys beside them by which LlamaIndex builds nodes anew and finds those of a document,
-and two of ours: `_node_id` and `_empty_lists`.
-"""
+"""The vector store."""
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from llama_index.core.bridge.pydantic import PrivateAttr
+from llama_index.core.indices.query.embedding_utils import get_top_k_mmr_embeddings
+from llama_index.core.schema import BaseNode, MetadataMode
+from llama_index.core.vector_stores.types import (
+    BasePydanticVectorStore,
+    MetadataFilters,
+    VectorStoreQuery,
+    VectorStoreQueryMode,
+    VectorStoreQueryResult,
+)
+from llama_index.core.vector_stores.utils import metadata_dict_to_node, node_to_metadata_dict
 
 from mrlstore.errors import InvalidInput
-from mrlstore.integrations.llama_index_filters import EMPTY_LISTS, where_of
-from mrlstore.integrations.opening import opened
+from mrlstore.integrations.llama_index.filters import EMPTY_LISTS, where_of
+from mrlstore.integrations.off_loop import off_loop
+from mrlstore.integrations.opening import OnStore
 from mrlstore.store import Store
 from mrlstore.types import Hit, Include, Record
-
-try:
-    from llama_index.core.bridge.pydantic import PrivateAttr
-    from llama_index.core.indices.query.embedding_utils import get_top_k_mmr_embeddings
-    from llama_index.core.schema import BaseNode, MetadataMode
-    from llama_index.core.vector_stores.types import (
-        BasePydanticVectorStore,
-        MetadataFilters,
-        VectorStoreQuery,
-        VectorStoreQueryMode,
-        VectorStoreQueryResult,
-    )
-    from llama_index.core.vector_stores.utils import metadata_dict_to_node, node_to_metadata_dict
-except ImportError as error:
-    message = "mrlstore.integrations.llama_index needs llama-index-core: pip install 'mrlstore[llama-index]'"
-    raise ImportError(message) from error
 
 _NODE_ID = "_node_id"  # reserved metadata: so that filters reach the id
 _MMR_PREFETCH = 4.0  # times top_k
 
 
-class MrlVectorStore(BasePydanticVectorStore):
+class MrlVectorStore(OnStore, BasePydanticVectorStore):
     """A LlamaIndex vector store in one directory on disk; writes are durable when they return."""
 
     stores_text: bool = True
@@ -60,7 +50,7 @@ class MrlVectorStore(BasePydanticVectorStore):
             options: what else `mrlstore.open` takes, for a path.
         """
         super().__init__(namespace=namespace)
-        self._store, self._owned = opened(path_or_store, options)
+        self._open(path_or_store, options)
 
     @classmethod
     def class_name(cls) -> str:
@@ -72,11 +62,6 @@ class MrlVectorStore(BasePydanticVectorStore):
         """The store itself, for what LlamaIndex has no words for."""
         return self._store
 
-    def close(self) -> None:
-        """Close the store if it was opened from a path here."""
-        if self._owned:
-            self._store.close()
-
     def add(self, nodes: Sequence[BaseNode], **_: Any) -> list[str]:
         """Store nodes that have embeddings, replacing those whose id exists; gives the ids."""
         ids = [node.node_id for node in nodes]
@@ -85,17 +70,13 @@ class MrlVectorStore(BasePydanticVectorStore):
         self._store.upsert(ids, vectors, [_metadata(node) for node in nodes], texts, namespace=self.namespace)
         return ids
 
-    async def async_add(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[str]:
-        """`add`, off the event loop."""
-        return await asyncio.to_thread(self.add, nodes, **kwargs)
+    async_add = off_loop(add)
 
     def delete(self, ref_doc_id: str, **_: Any) -> None:
         """Remove the nodes that were made from a document."""
         self._store.delete(where={"ref_doc_id": ref_doc_id}, namespace=self.namespace)
 
-    async def adelete(self, ref_doc_id: str, **kwargs: Any) -> None:
-        """`delete`, off the event loop."""
-        await asyncio.to_thread(self.delete, ref_doc_id, **kwargs)
+    adelete = off_loop(delete)
 
     def delete_nodes(
         self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None, **_: Any
@@ -103,19 +84,13 @@ class MrlVectorStore(BasePydanticVectorStore):
         """Remove nodes by id, by filter, or by both at once; InvalidInput without either: see `clear`."""
         self._store.delete(node_ids, where=self._where(filters), namespace=self.namespace)
 
-    async def adelete_nodes(
-        self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None, **kwargs: Any
-    ) -> None:
-        """`delete_nodes`, off the event loop."""
-        await asyncio.to_thread(self.delete_nodes, node_ids, filters, **kwargs)
+    adelete_nodes = off_loop(delete_nodes)
 
     def clear(self) -> None:
         """Remove every node of the namespace."""
         self._store.clear(self.namespace)
 
-    async def aclear(self) -> None:
-        """`clear`, off the event loop."""
-        await asyncio.to_thread(self.clear)
+    aclear = off_loop(clear)
 
     def get_nodes(
         self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None
@@ -125,11 +100,7 @@ class MrlVectorStore(BasePydanticVectorStore):
         whole: tuple[Include, ...] = ("metadata", "document", "vector")
         return [_node(row) for row in self._store.scan(where, namespace=self.namespace, include=whole)]
 
-    async def aget_nodes(
-        self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None
-    ) -> list[BaseNode]:
-        """`get_nodes`, off the event loop."""
-        return await asyncio.to_thread(self.get_nodes, node_ids, filters)
+    aget_nodes = off_loop(get_nodes)
 
     def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
         """The nodes nearest to an embedding, best first; similarities are cosines.
@@ -164,9 +135,7 @@ class MrlVectorStore(BasePydanticVectorStore):
             ids=[hit.id for hit in hits],
         )
 
-    async def aquery(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
-        """`query`, off the event loop."""
-        return await asyncio.to_thread(self.query, query, **kwargs)
+    aquery = off_loop(query)
 
     def _where(
         self,

@@ -1,0 +1,16 @@
+"""LlamaIndex: `MrlVectorStore`, a `BasePydanticVectorStore` on a store of one's own. Extra: `llama-index`.
+
+A node's text is the row's document, its id the row's id, its embedding the row's vector. The row's metadata
+are the node's, with the keys beside them by which LlamaIndex builds nodes anew and finds those of a document,
+and two of ours: `_node_id` and `_empty_lists`.
+"""
+
+try:
+    import llama_index.core as _framework  # noqa: F401
+except ImportError as error:
+    message = "mrlstore.integrations.llama_index needs llama-index-core: pip install 'mrlstore[llama-index]'"
+    raise ImportError(message) from error
+
+from mrlstore.integrations.llama_index.store import MrlVectorStore
+
+__all__ = ["MrlVectorStore"]
