@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import functools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -65,7 +66,9 @@ class AsyncTwins:
         if self._executor is None:
             self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="mrlstore-aio")
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._executor, functools.partial(method, *args, **kwargs))
+        within = contextvars.copy_context()  # the caller's, so that spans and log fields find who asked
+        call = functools.partial(within.run, functools.partial(method, *args, **kwargs))
+        return await loop.run_in_executor(self._executor, call)
 
     def _stop_twins(self) -> None:
         executor, self._executor = self._executor, None

@@ -33,7 +33,7 @@ LAYERS = [
     {"mrlstore.recall"},
     {"mrlstore.store", "mrlstore.aio"},
     {"mrlstore"},  # the face
-    {"mrlstore.exchange"},
+    {"mrlstore.exchange", "mrlstore.telemetry"},
     {"mrlstore.integrations"},
     {"mrlstore.cli"},
 ]
@@ -54,6 +54,7 @@ HOMES = {
     "haystack": {"mrlstore.integrations.haystack"},
     "llama_index": {"mrlstore.integrations.llama_index"},
     "langchain_core": {"mrlstore.integrations.langchain"},
+    "opentelemetry": {"mrlstore.telemetry"},
     "pyarrow": {"mrlstore.exchange"},
     "pandas": {"mrlstore.exchange"},
     "polars": {"mrlstore.exchange"},
@@ -135,7 +136,7 @@ def loaded_after(program: str, *packages: str) -> set[str]:
 
 def test_importing_the_package_loads_no_heavy_package() -> None:
     heavy = ("numba", "llvmlite", "hnswlib", "sklearn", "scipy", "click", "rich", "google.genai", "sqlite3")
-    heavy += ("pyarrow", "pandas", "polars")
+    heavy += ("pyarrow", "pandas", "polars", "opentelemetry")
     assert loaded_after("import mrlstore", *heavy) == set()
     assert loaded_after("import mrlstore", "mrlstore") == {"mrlstore"}
 
