@@ -17,12 +17,11 @@ from typing import Final
 import numpy as np
 
 from mrlstore import intervals
+from mrlstore.log import tell
 from mrlstore.search import Answer, Request, search
 from mrlstore.segment import Fetch
 from mrlstore.snapshot import Snapshot, SnapshotMoved
 from mrlstore.types import Audited
-
-log = logging.getLogger("mrlstore")
 
 QUEUE: Final = 16
 TIE: Final = 2e-6  # scores this close are one
@@ -105,8 +104,8 @@ class Audit:
                 self._check(*item)
             except SnapshotMoved:
                 pass  # its filter needs metadata of a generation that is gone
-            except Exception:
-                log.exception("the audit of %s could not check a query", self.name)
+            except Exception as error:
+                tell("audit failed", self.name, str(error), level=logging.ERROR, trace=True)
             del item
             with self._work:
                 self._busy = False
@@ -125,8 +124,14 @@ class Audit:
         now = time.monotonic()
         if figure.high < self.floor and now - self._warned_at >= WARN_EVERY_S:
             self._warned_at = now
-            log.warning(
-                "%s: recall@%d of the last %d audited queries is %.3f [%.3f, %.3f], below the floor of %g; "
-                "run calibrate() or optimize()",
-                self.name, figure.k, figure.queries, figure.recall, figure.low, figure.high, self.floor,
-            )  # fmt: skip
+            words = f"recall@{figure.k} of the last audited queries is below the floor of {self.floor:g}"
+            figures = {"recall": figure.recall, "low": figure.low, "high": figure.high}
+            tell(
+                "low recall",
+                self.name,
+                f"{words}; run calibrate() or optimize()",
+                level=logging.WARNING,
+                k=figure.k,
+                queries=figure.queries,
+                **figures,
+            )

@@ -16,10 +16,9 @@ from mrlstore import garbage, graph, maintain
 from mrlstore.core import LOCK, Core
 from mrlstore.errors import MrlStoreError
 from mrlstore.garbage import Waiting
+from mrlstore.log import tell
 from mrlstore.maintain import Work
 from mrlstore.snapshot import SnapshotMoved
-
-log = logging.getLogger("mrlstore")
 
 _IDLE_S = 10.0  # how often to look for work that other processes left
 _JOIN_S = 5.0
@@ -84,11 +83,15 @@ class Background:
             except (graph.Interrupted, SnapshotMoved):
                 continue
             except MrlStoreError as error:
-                log.warning("maintenance of %s failed, it will be tried again: %s", self._core.path, error)
+                self._failed(str(error), logging.WARNING)
                 self._stop.wait(_RETRY_S)
-            except Exception:
-                log.exception("maintenance of %s failed, it will be tried again", self._core.path)
+            except Exception as error:
+                self._failed(str(error), logging.ERROR, trace=True)
                 self._stop.wait(_RETRY_S)
+
+    def _failed(self, words: str, level: int, trace: bool = False) -> None:
+        words = f"it will be tried again: {words}"
+        tell("maintenance failed", self._core.path, words, level=level, trace=trace)
 
     def _tend(self) -> None:
         with self._core.storing("maintenance"):

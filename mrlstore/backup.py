@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
@@ -13,6 +14,7 @@ from mrlstore.catalogue import segments, settings
 from mrlstore.core import CATALOGUE, LOCK, PARTS, Core
 from mrlstore.errors import CorruptStore, InvalidInput, StoreExists
 from mrlstore.files import Files, make_parents, remove_tree, write_file
+from mrlstore.log import tell
 
 _COPY_INSTEAD = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP}
 _BLOCK = 8 * 1024 * 1024
@@ -25,6 +27,7 @@ def backup(core: Core, target: Path) -> None:
     if core.path in (target, *target.parents):
         raise InvalidInput(f"{target} lies inside the store; a backup goes to a path of its own")
     make_parents(core.files, target)
+    started = time.perf_counter()
     before = -1
     while True:
         with core.catalogue.read() as connection:
@@ -36,6 +39,7 @@ def backup(core: Core, target: Path) -> None:
                 raise StoreExists(f"{target} appeared while the backup was made")
             core.files.rename(draft, target)
             core.files.sync_dir(target.parent)
+            tell("backed up", core.path, target=str(target), seconds=time.perf_counter() - started)
             return
         except (
             FileNotFoundError

@@ -24,11 +24,10 @@ from mrlstore.catalogue import calibrations
 from mrlstore.core import Core
 from mrlstore.curves import DEFAULT_TARGET, Curve, Level
 from mrlstore.group import Group, Query, passing_over, prepare
+from mrlstore.log import tell
 from mrlstore.plan import Effort
 from mrlstore.search import Request, search_group
 from mrlstore.snapshot import Snapshot
-
-log = logging.getLogger("mrlstore")
 
 QUERIES: Final = 200  # of a calibration that runs by itself
 FEWEST: Final = 64
@@ -147,8 +146,9 @@ def refresh(core: Core, should_stop: Callable[[], bool]) -> Calibrated | None:
     ks = sorted({curve.k for curve in snapshot.calibration.curves} | {DEFAULT_K})
     count = min(max(snapshot.rows() // 50, FEWEST), QUERIES)  # a small store does not pay for a large one
     learned = calibrate(core, None, ks, count=count, should_stop=should_stop)
+    tell("calibrated", core.path, rows=learned.rows, seconds=learned.seconds)
     for words in learned.warnings:
-        log.warning("%s: %s", core.path, words)
+        tell("recall differs", core.path, words, level=logging.WARNING)
     return learned
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import mmap
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,6 +25,7 @@ from mrlstore.columns import build_columns
 from mrlstore.core import LOCK, Core
 from mrlstore.errors import StorageFull, StoreLocked
 from mrlstore.files import Lock
+from mrlstore.log import tell
 from mrlstore.merge import order_of, write_merged
 from mrlstore.parts import NewPart, Part, write_part
 from mrlstore.segment import base_arrays, open_segment, write_base
@@ -79,6 +81,7 @@ def tend(core: Core, work: Work) -> bool:
 def optimize(core: Core, wait_s: float, progress: Report | None) -> None:
     """Bring the store into its best shape, and give disk space back."""
     work = Work(progress) if progress is not None else Work()
+    started = time.perf_counter()
     with core.storing("optimizing"), take_lock(core, wait_s):
         while True:
             try:
@@ -88,6 +91,7 @@ def optimize(core: Core, wait_s: float, progress: Report | None) -> None:
                 continue
         garbage.collect(core, lambda name: True)
         core.catalogue.checkpoint(whole=True)
+    tell("optimized", core.path, seconds=time.perf_counter() - started)
 
 
 def warm(core: Core) -> None:
@@ -200,6 +204,7 @@ def healthy_segments(core: Core) -> list[LiveSegment]:
 
 def seal(core: Core) -> None:
     """Write the tail as a base part."""
+    started = time.perf_counter()
     with core.catalogue.read() as connection:
         generation = settings.generation(connection)
         waiting = sorted(tail.since(connection, 0), key=lambda row: (row.namespace, row.key))
@@ -219,11 +224,13 @@ def seal(core: Core) -> None:
     with transaction(core, [part]) as write:
         tail.drop(write.connection, [row.key for row in waiting])
         segments.add(write.connection, write.generation, SegmentRow(0, generation, len(waiting), part.ref))
+    tell("sealed", core.path, rows=len(waiting), seconds=time.perf_counter() - started)
 
 
 def complete(core: Core, part: LiveSegment, work: Work) -> None:
     """Give a segment the index and columns parts that it lacks."""
     row, base = part.segment.row, part.segment.base
+    started = time.perf_counter()
     made: list[NewPart] = []
     try:
         changed = row
@@ -239,10 +246,12 @@ def complete(core: Core, part: LiveSegment, work: Work) -> None:
     with transaction(core, made) as write:
         _check_named(write.connection, [row])
         segments.replace(write.connection, write.generation, changed)
+    tell("indexed", core.path, rows=base.rows, seconds=time.perf_counter() - started)
 
 
 def merge(core: Core, inputs: list[LiveSegment], work: Work) -> None:
     """Write the live rows of these segments as one, with index and columns; dead rows are left behind."""
+    started = time.perf_counter()
     with core.catalogue.read() as connection:
         snapshot = core.snapshots.at(connection)
         generation = snapshot.generation
@@ -267,6 +276,13 @@ def merge(core: Core, inputs: list[LiveSegment], work: Work) -> None:
         segments.drop(write.connection, [part.segment.row.id for part in inputs])
         if row is not None:
             segments.add(write.connection, write.generation, row)
+    tell(
+        "merged",
+        core.path,
+        segments=len(inputs),
+        rows=row.rows if row is not None else 0,
+        seconds=time.perf_counter() - started,
+    )
 
 
 def forget_removals(core: Core) -> None:

@@ -7,6 +7,7 @@ read from the catalogue. This module writes base parts, opens all three and find
 
 from __future__ import annotations
 
+import logging
 import mmap
 import warnings
 from collections import OrderedDict
@@ -24,6 +25,7 @@ from mrlstore.columns import Columns, InvalidColumns, open_columns
 from mrlstore.errors import CorruptStore, DamagedPartWarning
 from mrlstore.files import Files
 from mrlstore.group import Found, Group
+from mrlstore.log import tell
 from mrlstore.parts import NewPart, Part, PartRef, Stream, open_part, write_part
 from mrlstore.vectors import inverse_lengths, row_checksums
 from mrlstore.where import Node
@@ -284,6 +286,7 @@ def _open_optional(
 
 
 def _warn_damaged(path: Path, reason: str) -> None:
+    tell("damaged", path.parents[1], f"{reason}; worked around", level=logging.WARNING, part=path.name)
     warnings.warn(
         DamagedPartWarning(f"{path} is damaged ({reason}); it is worked around, and slower: run repair()"),
         stacklevel=3,

@@ -6,6 +6,8 @@ it until it is repaired. The report says what is wrong, where, and what to do.
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -15,12 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrlstore import graph
-from mrlstore.catalogue import calibrations, rows, segments, settings, tail
+from mrlstore.catalogue import calibrations, keywords, rows, segments, settings, tail
 from mrlstore.catalogue.connection import Connection, translated
 from mrlstore.catalogue.segments import SegmentRow
 from mrlstore.columns import InvalidColumns, open_columns
 from mrlstore.core import Core
 from mrlstore.errors import CorruptStore, FormatTooNew, MrlStoreError
+from mrlstore.log import tell
 from mrlstore.parts import Kind, Part, PartRef, check_part, open_part
 from mrlstore.segment import check_base
 from mrlstore.types import Problem, Progress, Report
@@ -28,6 +31,7 @@ from mrlstore.vectors import row_checksums
 
 _PAGE = 1_000
 _REPAIR = "run repair(): it is rebuilt from the vectors and the catalogue"
+_REPAIR_KEYWORDS = "run repair(): the keyword index is rebuilt from the documents; rows are not concerned"
 _LOST = "restore a backup, or run repair(), which tells the ids that are lost and keeps the rest"
 _CATALOGUE = "restore a backup: the catalogue is the truth for ids, metadata and documents"
 
@@ -55,6 +59,7 @@ class _Findings:
 
 def verify(core: Core, progress: Callable[[Progress], None]) -> Report:
     """Check everything that one generation names; marks damaged parts unless the store is read only."""
+    started = time.perf_counter()
     with core.catalogue.read() as connection:
         settings.generation(connection)
         found = _Findings(progress)
@@ -70,6 +75,14 @@ def verify(core: Core, progress: Callable[[Progress], None]) -> Report:
         _check_vectors_of_rows(core, connection, seen, found)
     if found.damaged and not core.catalogue.read_only:
         _mark(core, found.damaged)
+    tell(
+        "verified",
+        core.path,
+        level=logging.ERROR if found.problems else logging.INFO,
+        problems=len(found.problems),
+        rows=count,
+        seconds=time.perf_counter() - started,
+    )
     return Report(not found.problems, tuple(found.problems), count, found.parts, found.checked)
 
 
@@ -79,7 +92,9 @@ def _check_catalogue(core: Core, connection: Connection, found: _Findings) -> in
     try:
         with translated(path):
             for (words,) in connection.execute("PRAGMA integrity_check"):
-                if words != "ok":
+                if "FTS5" in words:
+                    found.add(path, f"SQLite's integrity_check: {words}", _REPAIR_KEYWORDS)
+                elif words != "ok":
                     found.add(path, f"SQLite's integrity_check: {words}", _CATALOGUE)
             spaces: dict[str, list[int]] = {}
             for row in _all_rows(connection):
@@ -99,7 +114,20 @@ def _check_catalogue(core: Core, connection: Connection, found: _Findings) -> in
                 found.add(path, words, "run calibrate(), or optimize(): it is measured anew")
     except MrlStoreError as error:
         found.add(path, _words(error), _CATALOGUE)
+    for words in keyword_problems(core, connection):
+        found.add(path, words, _REPAIR_KEYWORDS)
     return total
+
+
+def keyword_problems(core: Core, connection: Connection) -> list[str]:
+    """What is wrong with the keyword index, in words; nothing in an old store without one."""
+    try:
+        with translated(core.catalogue.path):
+            if settings.load(connection, core.catalogue.path).tokenizer is None:
+                return []
+            return [f"the keyword index {words}" for words in keywords.problems(connection)]
+    except MrlStoreError as error:
+        return [f"the keyword index: {_words(error)}"]
 
 
 def _words(error: MrlStoreError) -> str:
