@@ -124,14 +124,15 @@ class Audit:
         now = time.monotonic()
         if figure.high < self.floor and now - self._warned_at >= WARN_EVERY_S:
             self._warned_at = now
-            words = f"recall@{figure.k} of the last audited queries is below the floor of {self.floor:g}"
-            figures = {"recall": figure.recall, "low": figure.low, "high": figure.high}
             tell(
                 "low recall",
                 self.name,
-                f"{words}; run calibrate() or optimize()",
+                f"recall@{figure.k} of the last audited queries is below the floor of {self.floor:g}; "
+                "run calibrate() or optimize()",
                 level=logging.WARNING,
                 k=figure.k,
                 queries=figure.queries,
-                **figures,
+                recall=figure.recall,
+                low=figure.low,
+                high=figure.high,
             )
