@@ -1,7 +1,7 @@
 # Every target makes the virtual environment that it needs under .venv/ and installs what it needs there.
 # Needed beforehand: Python 3.11 or newer.  make PYTHON=/path/to/python chooses a Python.
 
-.PHONY: help demo test test-gemini2 test-integrations torture lint bench docs clean
+.PHONY: help demo test test-gemini2 test-integrations torture lint bench retrieval docs clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -15,7 +15,7 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
 TESTS ?=
 WORKERS ?= 2
-INTEGRATIONS := langchain haystack llama-index pinecone
+INTEGRATIONS := langchain haystack llama-index mteb migrate pinecone
 
 help:
 	@echo "make demo      semantic search over the documentation that every Python carries, in about two minutes"
@@ -25,6 +25,7 @@ help:
 	@echo "make torture   the full figures: crashes, damage, faults; long"
 	@echo "make lint      ruff and mypy"
 	@echo "make bench     the benchmarks"
+	@echo "make retrieval  nDCG@10 of every tier on a retrieval task, by MTEB, without network"
 	@echo "make docs      the documentation as a site, in site/"
 	@echo "make clean     removes what the targets made"
 
@@ -52,6 +53,9 @@ lint: .venv/lint.stamp
 bench: .venv/bench.stamp
 	@.venv/bench/bin/python -m pytest benchmarks --benchmark-only
 
+retrieval: .venv/mteb.stamp
+	@.venv/mteb/bin/python -m benchmarks.retrieval
+
 docs: .venv/docs.stamp
 	@NO_MKDOCS_2_WARNING=1 .venv/docs/bin/mkdocs build --strict
 
@@ -61,6 +65,8 @@ docs: .venv/docs.stamp
 .venv/langchain.stamp: WANTS = --editable ".[cli,langchain]" --group test-langchain
 .venv/haystack.stamp: WANTS = --editable ".[cli,haystack]" --group test
 .venv/llama-index.stamp: WANTS = --editable ".[cli,llama-index]" --group test
+.venv/mteb.stamp: WANTS = --editable ".[cli,local,mteb]" --group test-mteb
+.venv/migrate.stamp: WANTS = --editable ".[cli]" --group test-migrate
 .venv/pinecone.stamp: WANTS = --editable ".[cli]" "pinecone>=10.2,<11" --group test
 .venv/lint.stamp: WANTS = --editable ".[demo,gemini,media,report]" --group test --group lint
 .venv/bench.stamp: WANTS = --editable ".[demo]" --group bench

@@ -55,6 +55,7 @@ HOMES = {
     "llama_index": {"mrlstore.integrations.llama_index"},
     "langchain_core": {"mrlstore.integrations.langchain"},
     "opentelemetry": {"mrlstore.telemetry"},
+    "mteb": {"mrlstore.integrations.mteb"},
     "pyarrow": {"mrlstore.exchange"},
     "pandas": {"mrlstore.exchange"},
     "polars": {"mrlstore.exchange"},
@@ -66,6 +67,7 @@ FRAMEWORKS = {
     "mrlstore.integrations.llama_index": ("llama_index", "llama-index"),
     "mrlstore.integrations.haystack": ("haystack", "haystack"),
     "mrlstore.integrations.langchain": ("langchain_core", "langchain"),
+    "mrlstore.integrations.mteb": ("mteb", "mteb"),
 }
 
 

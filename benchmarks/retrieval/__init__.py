@@ -1,0 +1,1 @@
+"""nDCG@10 by tier on a retrieval task that needs no network: `python -m benchmarks.retrieval`."""

@@ -1,0 +1,173 @@
+"""MTEB: a search backend on a store, and any `Embedder` as a model. Needs the extra `mteb`.
+
+`MrlSearchBackend` is what mteb calls an `IndexEncoderSearchProtocol`: `SearchEncoderWrapper(model,
+index_backend=MrlSearchBackend(...))` runs its retrieval and reranking tasks on a store, at any tier.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import mrlstore
+from mrlstore.embedders.protocol import Embedder
+from mrlstore.errors import InvalidInput
+from mrlstore.store import Store
+
+try:
+    from mteb.models.abs_encoder import AbsEncoder
+    from mteb.models.model_meta import ModelMeta, ScoringFunction
+    from mteb.types import PromptType
+except ImportError as error:
+    message = "mrlstore.integrations.mteb needs mteb: pip install 'mrlstore[mteb]'"
+    raise ImportError(message) from error
+
+_BATCH = 10_000
+_PROBES = 16  # documents on which the model's similarity is compared with the cosine
+
+
+class MrlSearchBackend:
+    """The documents of one task, in a store in a temporary folder, which `clear` removes again."""
+
+    def __init__(
+        self, *, prefix_dim: int | None = None, folder: str | Path | None = None, **terms: Any
+    ) -> None:
+        """Choose the tier.
+
+        Args:
+            prefix_dim: leading dimensions that are indexed; by default min(768, dim).
+            folder: where the temporary folder is made, if not in the system's place for them.
+            terms: how to search, as `Store.query` takes it: `dim=256` for a prefix alone, `exact=True`,
+                `target_recall`, `shortlist`, `ef`. Without any, two stages at the default recall.
+        """
+        self._prefix_dim, self._parent, self._terms = prefix_dim, folder, terms
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._store: Store | None = None
+        self._places: dict[str, int] = {}  # of the documents, in the order of adding
+        self._probes = np.empty((0, 0), np.float32)
+
+    def add_documents(self, embeddings: Any, idxs: list[str]) -> None:
+        """Store the embeddings [n, dim] of documents; numpy or torch. InvalidInput for bad ones."""
+        rows = _array(embeddings)
+        if len(rows) != len(idxs):
+            raise InvalidInput(f"{len(rows)} embeddings for {len(idxs)} documents")
+        store = self._store or self._make(rows)
+        first = len(self._places)
+        self._places.update({name: first + number for number, name in enumerate(idxs)})
+        if len(self._places) < first + len(idxs):
+            raise InvalidInput("a document's id is given twice")
+        for start in range(0, len(rows), _BATCH):
+            block = rows[start : start + _BATCH]
+            places = range(first + start, first + start + len(block))
+            store.upsert([str(place) for place in places], block, [{"place": place} for place in places])
+
+    def search(
+        self,
+        embeddings: Any,
+        top_k: int,
+        similarity_fn: Callable[[Any, Any], Any],
+        top_ranked: Mapping[str, list[str]] | None = None,
+        query_idx_to_id: Mapping[int, str] | None = None,
+    ) -> tuple[list[list[float]], list[list[int]]]:
+        """For each query [n, dim] the best scores, and the places of their documents in the order of adding.
+
+        With `top_ranked` a query's own candidates alone are scored, and places are those in its list.
+
+        Raises:
+            InvalidInput: nothing was added, or the model's similarity is not the cosine of its embeddings.
+        """
+        if self._store is None:
+            raise InvalidInput("search: no documents; call add_documents first")
+        queries = _array(embeddings)
+        self._check_similarity(queries, similarity_fn)
+        self._store.optimize()
+        if top_ranked is None:
+            found = self._store.query_batch(queries, min(top_k, len(self._places)), include=(), **self._terms)
+            return [_scores(hits) for hits in found], [[int(hit.id) for hit in hits] for hits in found]
+        if query_idx_to_id is None:
+            raise InvalidInput("search: top_ranked needs query_idx_to_id")
+        candidates = [top_ranked.get(query_idx_to_id[number]) or [] for number in range(len(queries))]
+        pairs = [self._rerank(query, names, top_k) for query, names in zip(queries, candidates, strict=True)]
+        return [scores for scores, _ in pairs], [places for _, places in pairs]
+
+    def clear(self) -> None:
+        """Forget all documents, and remove what they took on disk."""
+        if self._store is not None and self._folder is not None:
+            self._store.close()
+            self._folder.cleanup()
+        self._store, self._folder, self._places = None, None, {}
+
+    def _make(self, rows: NDArray[np.float32]) -> Store:
+        self._folder = tempfile.TemporaryDirectory(prefix="mrlstore-mteb-", dir=self._parent)
+        dim = rows.shape[1]
+        prefix_dim = None if self._prefix_dim is None else min(self._prefix_dim, dim)
+        path = Path(self._folder.name) / "corpus.mrl"
+        self._store = mrlstore.open(path, dim=dim, prefix_dim=prefix_dim, auto_maintain=False)
+        self._probes = rows[:_PROBES]
+        return self._store
+
+    def _rerank(
+        self, query: NDArray[np.float32], names: list[str], top_k: int
+    ) -> tuple[list[float], list[int]]:
+        """(scores, places in `names`) of the best of these documents."""
+        if self._store is None or not names:
+            return [], []
+        here = {self._places[name]: position for position, name in enumerate(names)}
+        where = {"place": {"$in": list(here)}}
+        hits = self._store.query(query, min(top_k, len(here)), where=where, include=(), **self._terms)
+        return _scores(hits), [here[int(hit.id)] for hit in hits]
+
+    def _check_similarity(self, queries: NDArray[np.float32], similarity: Callable[[Any, Any], Any]) -> None:
+        some = queries[:_PROBES]
+        cosines = _units(some) @ _units(self._probes).T
+        if not np.allclose(_array(similarity(some, self._probes)), cosines, atol=1e-2):
+            raise InvalidInput(
+                "the model's similarity is not the cosine of its embeddings, as a store's is"
+            )
+
+
+class EmbedderModel(AbsEncoder):
+    """An `Embedder`, such as `GeminiEmbedder`, as a model for MTEB: texts alone, compared by cosine."""
+
+    def __init__(self, embedder: Embedder, name: str = "mrlstore/embedder") -> None:
+        """Take the embedder; `name` is what MTEB's results call it, as "owner/model"."""
+        self.model = embedder
+        self.mteb_model_meta = ModelMeta.create_empty(
+            {
+                "name": name,
+                "revision": str(embedder.fingerprint),
+                "similarity_fn_name": ScoringFunction.COSINE,
+                "modalities": ["text"],
+            }
+        )
+
+    def encode(self, inputs: Any, *, prompt_type: Any = None, **_: Any) -> NDArray[np.float32]:
+        """Embed batches of texts, as questions where `prompt_type` says so: float32 [n, dim]."""
+        if prompt_type == PromptType.query:
+            rows = [self.model.embed_query(text) for batch in inputs for text in batch["text"]]
+            return np.stack(rows)
+        return np.concatenate([self.model.embed_documents(batch["text"]) for batch in inputs])
+
+
+def _array(embeddings: Any) -> NDArray[np.float32]:
+    """A numpy array, of a torch tensor too, wherever that lies."""
+    if hasattr(embeddings, "detach"):
+        embeddings = embeddings.detach().cpu().float().numpy()
+    rows = np.asarray(embeddings, dtype=np.float32)
+    if rows.ndim != 2:
+        raise InvalidInput(f"embeddings: expected a shape of [n, dim], got {rows.shape}")
+    return rows
+
+
+def _scores(hits: Any) -> list[float]:
+    return [float(hit.score) for hit in hits]
+
+
+def _units(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    units: NDArray[np.float32] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return units
