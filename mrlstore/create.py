@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from mrlstore.catalogue import Catalogue
+from mrlstore.catalogue.keywords import DEFAULT_TOKENIZER
 from mrlstore.catalogue.schema import FORMAT_VERSION
 from mrlstore.core import CATALOGUE, LOCK, PARTS
 from mrlstore.errors import CorruptStore, InvalidInput, MrlStoreError, StoreExists, StoreNotFound
@@ -36,9 +37,12 @@ def ensure(files: Files, path: Path, mode: Mode, wanted: Settings) -> None:
         raise StoreExists(f"{path} was created by another process at the same moment")
 
 
-def new_settings(dim: int | None, prefix_dim: int | None, m: int, ef_construction: int) -> Settings:
+def new_settings(
+    dim: int | None, prefix_dim: int | None, m: int, ef_construction: int, tokenizer: str | None
+) -> Settings:
     """The settings of a store to be made."""
-    return Settings(uuid.uuid4().hex, FORMAT_VERSION, dim, prefix_dim, m, ef_construction)
+    chosen = tokenizer or DEFAULT_TOKENIZER
+    return Settings(uuid.uuid4().hex, FORMAT_VERSION, dim, prefix_dim, m, ef_construction, chosen)
 
 
 def typed(error: OSError, path: Path) -> MrlStoreError:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrlstore import maintain, verify
-from mrlstore.catalogue import rows, segments, settings, tail
+from mrlstore.catalogue import keywords, rows, segments, settings, tail
 from mrlstore.catalogue.connection import Connection
 from mrlstore.catalogue.rows import Row
 from mrlstore.catalogue.segments import SegmentRow
@@ -38,6 +38,7 @@ def repair(core: Core, wait_s: float, progress: Callable[[Progress], None]) -> R
     """Verify, mend what verify found, and verify again. LOCK is taken for all of it."""
     with maintain.take_lock(core, wait_s):
         verify.verify(core, progress)
+        _mend_keywords(core)
         lost = _drop_broken_tail_rows(core)
         aside: list[str] = []
         with core.catalogue.read() as connection:
@@ -53,6 +54,16 @@ def repair(core: Core, wait_s: float, progress: Callable[[Progress], None]) -> R
     if damaged or lost:
         tell("repaired", core.path, level=logging.WARNING, segments=len(damaged), lost_rows=len(lost))
     return Repaired(report.ok, len(damaged), tuple(sorted(lost)), tuple(aside), report)
+
+
+def _mend_keywords(core: Core) -> None:
+    """Make the keyword index anew from the documents if anything is wrong with it."""
+    with core.catalogue.read() as connection:
+        if not verify.keyword_problems(core, connection):
+            return
+    with core.catalogue.write() as write:
+        tokenizer = settings.load(write.connection, core.catalogue.path).tokenizer
+        keywords.rebuild(write.connection, tokenizer or keywords.DEFAULT_TOKENIZER)
 
 
 def _forget_derived(core: Core, row: SegmentRow) -> None:

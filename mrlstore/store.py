@@ -28,6 +28,7 @@ from mrlstore import (
 from mrlstore.aio import AsyncTwins
 from mrlstore.background import Background
 from mrlstore.batch import check_changes, check_ids, check_namespace, make_batch
+from mrlstore.catalogue.keywords import TOKENIZERS
 from mrlstore.core import Core, open_core
 from mrlstore.embedders.protocol import Embedder
 from mrlstore.errors import InvalidInput, MrlStoreError, StoreClosed
@@ -50,6 +51,7 @@ from mrlstore.types import (
     Result,
     Settings,
     Stats,
+    Tokenizer,
     Where,
 )
 from mrlstore.where import Node, parse
@@ -71,6 +73,7 @@ def open(  # noqa: A001
     ef_construction: int = 200,
     auto_maintain: bool = True,
     threads: int | None = None,
+    tokenizer: Tokenizer | None = None,
 ) -> Store:
     """Open the store at `path`, or create it.
 
@@ -84,6 +87,9 @@ def open(  # noqa: A001
         ef_construction: effort of building the graph, 8 to 2,000; for a new store.
         auto_maintain: index and merge in a background thread. Without it, call `optimize`.
         threads: how many threads builds and batches use; by default the processors that the process may use.
+        tokenizer: how documents are cut into words for `query(keywords=...)`, for a new store: "unicode61"
+            (words without their accents; the default), "porter" (English words by their stems) or "trigram"
+            (three letters at a time, for languages that are written without spaces); see docs/keywords.md.
 
     Returns:
         The store. Opening reads no vectors and takes milliseconds at any size.
@@ -105,6 +111,7 @@ def open(  # noqa: A001
         ef_construction=ef_construction,
         auto_maintain=auto_maintain,
         threads=threads,
+        tokenizer=tokenizer,
         files=Files(),
     )
 
@@ -120,6 +127,7 @@ def open_store(
     ef_construction: int = 200,
     auto_maintain: bool = True,
     threads: int | None = None,
+    tokenizer: Tokenizer | None = None,
     files: Files,
 ) -> Store:
     """`open` on a file seam of the caller's: how tests record and break the file system."""
@@ -131,9 +139,12 @@ def open_store(
     arguments.check_count(ef_construction, "ef_construction", 8, 2000)
     arguments.check_flag(auto_maintain, "auto_maintain")
     workers = arguments.check_optional_count(threads, "threads", 1, 1024) or cpus.available()
+    if tokenizer is not None:
+        arguments.check_choice(tokenizer, "tokenizer", tuple(TOKENIZERS))
     wanted = prefix_dim if prefix_dim is not None or dim is None else min(writer.DEFAULT_PREFIX_DIM, dim)
     try:
-        create.ensure(files, place, mode, create.new_settings(dim, wanted, m, ef_construction))
+        fresh = create.new_settings(dim, wanted, m, ef_construction, tokenizer)
+        create.ensure(files, place, mode, fresh)
     except MrlStoreError:
         raise
     except OSError as error:
@@ -142,6 +153,7 @@ def open_store(
     try:
         _check_same("dim", dim, store._core.settings.dim)
         _check_same("prefix_dim", prefix_dim, store._core.settings.prefix_dim)
+        _check_same("tokenizer", tokenizer, store._core.settings.tokenizer)
     except BaseException:
         store.close()
         raise
@@ -684,6 +696,6 @@ def _selectors(
     return node, None if ids is None else check_ids(ids)
 
 
-def _check_same(name: str, given: int | None, stored: int | None) -> None:
+def _check_same(name: str, given: int | str | None, stored: int | str | None) -> None:
     if given is not None and stored is not None and given != stored:
         raise InvalidInput(f"{name}: {given} was given, but this store has {stored}")

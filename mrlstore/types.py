@@ -13,6 +13,7 @@ Metadata = dict[str, Any]
 Where = Mapping[str, Any]
 Include = Literal["metadata", "document", "vector"]
 Conflict = Literal["replace", "skip", "error"]
+Tokenizer = Literal["unicode61", "porter", "trigram"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Settings:
     prefix_dim: int | None
     m: int
     ef_construction: int
+    tokenizer: str | None  # how documents are cut into words; None: an old store without a keyword index
 
 
 class Hit(NamedTuple):

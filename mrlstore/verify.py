@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrlstore import graph
-from mrlstore.catalogue import calibrations, rows, segments, settings, tail
+from mrlstore.catalogue import calibrations, keywords, rows, segments, settings, tail
 from mrlstore.catalogue.connection import Connection, translated
 from mrlstore.catalogue.segments import SegmentRow
 from mrlstore.columns import InvalidColumns, open_columns
@@ -31,6 +31,7 @@ from mrlstore.vectors import row_checksums
 
 _PAGE = 1_000
 _REPAIR = "run repair(): it is rebuilt from the vectors and the catalogue"
+_REPAIR_KEYWORDS = "run repair(): the keyword index is rebuilt from the documents; rows are not concerned"
 _LOST = "restore a backup, or run repair(), which tells the ids that are lost and keeps the rest"
 _CATALOGUE = "restore a backup: the catalogue is the truth for ids, metadata and documents"
 
@@ -91,7 +92,7 @@ def _check_catalogue(core: Core, connection: Connection, found: _Findings) -> in
     try:
         with translated(path):
             for (words,) in connection.execute("PRAGMA integrity_check"):
-                if words != "ok":
+                if words != "ok" and "FTS5" not in words:  # the keyword index has its own turn
                     found.add(path, f"SQLite's integrity_check: {words}", _CATALOGUE)
             spaces: dict[str, list[int]] = {}
             for row in _all_rows(connection):
@@ -111,7 +112,20 @@ def _check_catalogue(core: Core, connection: Connection, found: _Findings) -> in
                 found.add(path, words, "run calibrate(), or optimize(): it is measured anew")
     except MrlStoreError as error:
         found.add(path, _words(error), _CATALOGUE)
+    for words in keyword_problems(core, connection):
+        found.add(path, words, _REPAIR_KEYWORDS)
     return total
+
+
+def keyword_problems(core: Core, connection: Connection) -> list[str]:
+    """What is wrong with the keyword index, in words; nothing in an old store without one."""
+    try:
+        with translated(core.catalogue.path):
+            if settings.load(connection, core.catalogue.path).tokenizer is None:
+                return []
+            return [f"the keyword index {words}" for words in keywords.problems(connection)]
+    except MrlStoreError as error:
+        return [f"the keyword index cannot be read: {_words(error)}"]
 
 
 def _words(error: MrlStoreError) -> str:

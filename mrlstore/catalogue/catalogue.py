@@ -10,7 +10,7 @@ from pathlib import Path
 
 import apsw
 
-from mrlstore.catalogue import schema, settings
+from mrlstore.catalogue import keywords, schema, settings
 from mrlstore.catalogue.connection import BUSY_TIMEOUT_MS, Connection, connect, translated, typed
 from mrlstore.catalogue.connections import Connections
 from mrlstore.errors import CorruptStore, FormatTooNew, StorageError, StorageFull, StoreLocked, StorePoisoned
@@ -47,6 +47,8 @@ class Catalogue:
             if not in_wal_mode and not read_only:  # a backup is opened for writing
                 with self.connections.writer() as writer, translated(path):
                     writer.execute("PRAGMA journal_mode = WAL").fetchall()
+            if self.settings.format_version < schema.FORMAT_VERSION and not read_only:
+                self._upgrade()
         except BaseException:
             self.connections.close()
             raise
@@ -60,6 +62,7 @@ class Catalogue:
                 connection.execute(schema.PREPARE).fetchall()
                 with connection:
                     connection.execute(schema.TABLES)
+                    keywords.create(connection, new.tokenizer or keywords.DEFAULT_TOKENIZER)
                     settings.save(connection, new)
                 connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
         finally:
@@ -178,6 +181,17 @@ class Catalogue:
                 "upgrade mrlstore"
             )
 
+    def _upgrade(self) -> None:
+        """Bring a store of format 1 to format 2, which has the keyword index; all of it or nothing."""
+        with self.write() as write:
+            connection = write.connection
+            if settings.get_int(connection, "format_version") < schema.FORMAT_VERSION:
+                keywords.rebuild(connection, keywords.DEFAULT_TOKENIZER)
+                settings.put(connection, "tokenizer", keywords.DEFAULT_TOKENIZER)
+                settings.put(connection, "format_version", schema.FORMAT_VERSION)
+                connection.execute(f"PRAGMA user_version = {schema.FORMAT_VERSION}")
+            self.settings = settings.load(connection, self.path)
+
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
         if self.read_only:
@@ -199,7 +213,8 @@ class Catalogue:
         except apsw.Error as error:
             meant = typed(self.path, error, connection)  # before the rollback changes the errno
             self._roll_back(connection)
-            if not isinstance(meant, StoreLocked | StorageFull):
+            # CorruptStore: what the keyword index kept in memory could not be added; nothing was written.
+            if not isinstance(meant, StoreLocked | StorageFull | CorruptStore):
                 self.poison(f"a commit failed ({meant}); reopen the store to see what is on disk")
                 raise StorePoisoned(self._poison) from error
             raise meant from error

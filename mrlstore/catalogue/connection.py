@@ -36,12 +36,23 @@ def connect(files: Files, path: Path, *, read_only: bool = False, create: bool =
         try:
             return _prepared(apsw.Connection(str(path), flags=flags, vfs=files.sqlite_vfs))
         except (apsw.CantOpenError, apsw.ReadOnlyError):
-            if not read_only or _has_log(files, path):
+            if not read_only or files.writable(path.parent) or _has_log(files, path):
                 raise
         # A medium or folder where not even -shm can be made. The immutable mode needs none and ignores the
-        # log, so it is right only where there is no log to be read.
+        # log and every later change, so it is right only as long as `stamp` stays the same. Where files can
+        # be made SQLite had another reason to refuse, a passing lack of descriptors say.
         uri, flags = f"file:{quote(str(path))}?immutable=1", flags | apsw.SQLITE_OPEN_URI
         return _prepared(apsw.Connection(uri, flags=flags, vfs=files.sqlite_vfs))
+
+
+def immutable(connection: Connection) -> bool:
+    """Whether a connection of `connect` takes the file for one that never changes."""
+    return bool(connection.open_flags & apsw.SQLITE_OPEN_URI)
+
+
+def stamp(files: Files, path: Path) -> tuple[tuple[int, int, int], ...]:
+    """What is different once anybody has written to the database."""
+    return files.stamp(path), files.stamp(_log(path))
 
 
 def _prepared(connection: Connection) -> Connection:
@@ -59,11 +70,15 @@ def _prepared(connection: Connection) -> Connection:
 
 def _has_log(files: Files, path: Path) -> bool:
     try:
-        return files.size(path.with_name(path.name + "-wal")) > 0
+        return files.size(_log(path)) > 0
     except FileNotFoundError:
         return False
     except OSError:
         return True  # who can't tell must not ignore it
+
+
+def _log(path: Path) -> Path:
+    return path.with_name(path.name + "-wal")
 
 
 @contextmanager

@@ -15,12 +15,13 @@ from pathlib import Path
 
 import apsw
 
-from mrlstore.catalogue.connection import Connection, connect, typed
+from mrlstore.catalogue.connection import Connection, connect, immutable, stamp, typed
 from mrlstore.files import Files
 
 _POOL_SIZE = 8
 _HALT_S = 5.0
 _leaked: list[object] = []
+Stamp = tuple[tuple[int, int, int], ...]
 
 
 class Connections:
@@ -38,27 +39,23 @@ class Connections:
         self._pool: list[Connection] = []
         self._writer: Connection | None = None
         self._watcher: Connection | None = None
+        self._stamp: Stamp | None = None  # what immutable connections rely on
         self.log_pages = 0  # in the write-ahead log, as of our last commit, and not yet folded back
 
     @contextmanager
     def watcher(self) -> Iterator[tuple[Connection, bool]]:
         """The connection that never writes, and whether it is new."""
         with self._watch_lock:
-            fresh = self._watcher is None
-            if self._watcher is None:
-                self._watcher = connect(self._files, self._path, read_only=True)
-            yield self._watcher, fresh
+            yield self._watching()
 
     def data_version(self) -> tuple[int, bool]:
         """SQLite's counter of other connections' commits, and whether the watcher is new. About 2 us."""
         with self._watch_lock:
-            fresh = self._watcher is None
-            if self._watcher is None:
-                self._watcher = connect(self._files, self._path, read_only=True)
+            watcher, fresh = self._watching()
             try:  # not `translated`: this is on the path of every query
-                return self._watcher.execute("PRAGMA data_version").fetchall()[0][0], fresh  # type: ignore[return-value]
+                return watcher.execute("PRAGMA data_version").fetchall()[0][0], fresh  # type: ignore[return-value]
             except apsw.Error as error:
-                raise typed(self._path, error, self._watcher) from error
+                raise typed(self._path, error, watcher) from error
 
     @contextmanager
     def writer(self) -> Iterator[Connection]:
@@ -74,14 +71,17 @@ class Connections:
         """A connection of one's own; it goes back to the pool unless a transaction is left open."""
         self._enter()
         try:
+            self._drop_overtaken()
             try:
                 connection = self._pool.pop()
             except IndexError:
-                connection = connect(self._files, self._path, read_only=True)
+                connection = self._connect()
+            relied_on = self._stamp
             try:
                 yield connection
             finally:
-                if connection.get_autocommit() and len(self._pool) < _POOL_SIZE and not self._closed:
+                welcome = not self._closed and len(self._pool) < _POOL_SIZE and self._stamp == relied_on
+                if connection.get_autocommit() and welcome:
                     self._pool.append(connection)
                 else:
                     connection.close()
@@ -120,6 +120,30 @@ class Connections:
     def leak(self) -> None:
         """In a forked child: keep what could not be closed, untouched and for ever."""
         _leaked.append((self._pool, self._writer, self._watcher))
+
+    def _watching(self) -> tuple[Connection, bool]:
+        self._drop_overtaken()
+        fresh = self._watcher is None
+        if self._watcher is None:
+            self._watcher = self._connect()
+        return self._watcher, fresh
+
+    def _connect(self) -> Connection:
+        """A connection that reads, remembering what it relies on if it is an immutable one."""
+        before = stamp(self._files, self._path)
+        connection = connect(self._files, self._path, read_only=True)
+        if immutable(connection):
+            self._stamp = before
+        return connection
+
+    def _drop_overtaken(self) -> None:
+        """Let immutable connections go once somebody who may write to the folder has done so."""
+        if self._stamp is not None and stamp(self._files, self._path) != self._stamp:
+            self._stamp = None
+            pool, self._pool = self._pool, []
+            for connection in pool:
+                connection.close()
+            self._watcher = None  # a thread may be asking it at this moment: the last one to let go closes it
 
     def _note_log(self, connection: Connection, database: str, pages: int) -> int:
         self.log_pages = pages

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mrlstore.catalogue import keywords
 from mrlstore.catalogue.connection import Connection
 from mrlstore.errors import CorruptStore
 
@@ -36,29 +37,43 @@ def _crc(row: Row) -> int:
 
 
 def insert(connection: Connection, rows: Sequence[Row]) -> None:
-    """Add rows whose ids are not there; counts follow."""
+    """Add rows whose ids are not there; counts and the keyword index follow."""
     connection.executemany(
         "INSERT INTO rows(key, namespace, id, bare, metadata, document, crc) VALUES (?, ?, ?, ?, ?, ?, ?)",
         ((row.key, row.namespace, row.id, row.bare, row.metadata, row.document, _crc(row)) for row in rows),
     )
+    documents = [(row.key, row.document) for row in rows if row.document]
+    if documents:
+        keywords.insert(connection, documents)
     _count(connection, ((row.namespace, row.bare) for row in rows), +1)
 
 
 def remove(connection: Connection, namespace: str, ids: Iterable[str]) -> list[tuple[int, bool]]:
     """Take rows out by id and give (key, bare) of those that were there."""
-    gone: list[tuple[int, int]] = connection.executemany(
-        "DELETE FROM rows WHERE namespace = ? AND id = ? RETURNING key, bare", ((namespace, id) for id in ids)
+    gone: list[tuple[int, int, int]] = connection.executemany(
+        f"DELETE FROM rows WHERE namespace = ? AND id = ? RETURNING key, bare, {keywords.INDEXED}",
+        ((namespace, id) for id in ids),
     ).fetchall()  # type: ignore[assignment]  # the schema is STRICT
-    _count(connection, ((namespace, bool(bare)) for _, bare in gone), -1)
-    return [(key, bool(bare)) for key, bare in gone]
+    _count(connection, ((namespace, bool(bare)) for _, bare, _ in gone), -1)
+    return _without_keywords(connection, gone)
 
 
 def remove_namespace(connection: Connection, namespace: str) -> list[tuple[int, bool]]:
     """Take all rows of a namespace out and give (key, bare) of each."""
-    gone: Any = connection.execute("SELECT key, bare FROM rows WHERE namespace = ?", (namespace,)).fetchall()
+    gone: Any = connection.execute(
+        f"SELECT key, bare, {keywords.INDEXED} FROM rows WHERE namespace = ?", (namespace,)
+    ).fetchall()
     connection.execute("DELETE FROM rows WHERE namespace = ?", (namespace,))
     connection.execute("DELETE FROM namespaces WHERE name = ?", (namespace,))
-    return [(key, bool(bare)) for key, bare in gone]
+    return _without_keywords(connection, gone)
+
+
+def _without_keywords(connection: Connection, gone: list[tuple[int, int, int]]) -> list[tuple[int, bool]]:
+    """Take rows that are gone, (key, bare, has a document), out of the keyword index; give (key, bare)."""
+    indexed = [key for key, _, has_document in gone if has_document]
+    if indexed:
+        keywords.remove(connection, indexed)
+    return [(key, bool(bare)) for key, bare, _ in gone]
 
 
 def existing(connection: Connection, namespace: str, ids: Iterable[str]) -> list[str]:

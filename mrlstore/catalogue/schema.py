@@ -1,8 +1,8 @@
-"""The tables of catalogue.db."""
+"""The tables of catalogue.db, but for the keyword index, whose words depend on the settings."""
 
 from __future__ import annotations
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 PAGE_BYTES = 8192
 APPLICATION_ID = 0x4D524C31  # "MRL1"
 

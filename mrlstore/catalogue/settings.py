@@ -12,6 +12,8 @@ from mrlstore.types import Settings
 
 Value = int | str | None
 
+FIRST_WITH_KEYWORDS = 2  # the format version that brought the keyword index
+
 
 def _crc(name: str, value: Value) -> int:
     return zlib.crc32(f"{name}={value!r}".encode())
@@ -56,6 +58,7 @@ def load(connection: Connection, path: Path) -> Settings:
             f"{path}: format {version}, this mrlstore reads up to {FORMAT_VERSION}; upgrade mrlstore"
         )
     dim, prefix_dim = get(connection, "dim"), get(connection, "prefix_dim")
+    tokenizer = get(connection, "tokenizer") if version >= FIRST_WITH_KEYWORDS else None
     return Settings(
         store_uuid=str(get(connection, "store_uuid")),
         format_version=version,
@@ -63,12 +66,13 @@ def load(connection: Connection, path: Path) -> Settings:
         prefix_dim=prefix_dim if isinstance(prefix_dim, int) else None,
         m=get_int(connection, "m"),
         ef_construction=get_int(connection, "ef_construction"),
+        tokenizer=None if tokenizer is None else str(tokenizer),
     )
 
 
 def save(connection: Connection, settings: Settings) -> None:
     """Write a new store's settings and counters."""
-    for name in ("store_uuid", "format_version", "dim", "prefix_dim", "m", "ef_construction"):
+    for name in ("store_uuid", "format_version", "dim", "prefix_dim", "m", "ef_construction", "tokenizer"):
         put(connection, name, getattr(settings, name))
     put(connection, "embedder", None)
     put(connection, "generation", 1)
