@@ -91,6 +91,18 @@ class Files:
         """Length in bytes, without opening the file."""
         return os.stat(path).st_size
 
+    def stamp(self, path: Path) -> tuple[int, int, int]:
+        """(inode, length, time of change) of a file, without opening it; zeros where there is none."""
+        try:
+            found = os.stat(path)
+        except FileNotFoundError:
+            return 0, 0, 0
+        return found.st_ino, found.st_size, found.st_mtime_ns
+
+    def writable(self, path: Path) -> bool:
+        """Whether this process may make files in a folder."""
+        return os.access(path, os.W_OK | os.X_OK)
+
     def read(self, path: Path, limit: int) -> bytes:
         """Give a small file's bytes; ValueError when it is longer than `limit`."""
         with open(path, "rb", buffering=0) as file:

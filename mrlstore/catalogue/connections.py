@@ -123,10 +123,11 @@ class Connections:
 
     def _watching(self) -> tuple[Connection, bool]:
         self._drop_overtaken()
-        fresh = self._watcher is None
-        if self._watcher is None:
-            self._watcher = self._connect()
-        return self._watcher, fresh
+        watcher = self._watcher
+        if watcher is not None:
+            return watcher, False
+        self._watcher = watcher = self._connect()
+        return watcher, True
 
     def _connect(self) -> Connection:
         """A connection that reads, remembering what it relies on if it is an immutable one."""
