@@ -1,4 +1,4 @@
-"""The example service: real worker processes, real HTTP clients in processes, a writer, and optimize meanwhile."""
+"""The example service: real worker processes and HTTP clients, a writer, and optimize meanwhile."""
 
 from __future__ import annotations
 
@@ -97,6 +97,8 @@ def test_it_answers_what_the_store_answers(url: str, papers: Path) -> None:
             {"vector": [1.0, 2.0]},
             {"vector": question.tolist(), "where": {"n": {"$above": 1}}},
             {"vector": [0.0] * DIM},
+            {"vector": "not base64"},
+            {"vector": "AAAA"},
             {"vector": question.tolist(), "k": 0},
         ):
             refused = client.post("/search", json=wrong)

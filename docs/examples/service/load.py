@@ -2,12 +2,13 @@
 
     python load.py http://127.0.0.1:8000 --dim 3072 --clients 4 --seconds 20 --write
 
-With --write one more process replaces a set of 20 rows again and again, and stamps each time with a version.
-Every client then also asks for that set, and checks what it gets: the whole set, all of one version, none older
-than the last that had been acknowledged before the question was asked.
+With --write one more process replaces a set of 20 rows again and again, each time stamped with a new version.
+Every client then also asks for that set, and checks what it gets: the whole set, all of one version, and none
+older than the last that had been acknowledged before the question was asked.
 """
 
 import argparse
+import base64
 import json
 import multiprocessing
 import time
@@ -29,10 +30,15 @@ class Seen:
     workers: set[int] = field(default_factory=set)
 
 
+def text(vector: np.ndarray) -> str:
+    """A vector as float32 in base64."""
+    return base64.b64encode(vector.astype("<f4").tobytes()).decode()
+
+
 def put_set(client: httpx.Client, dim: int, version: int) -> None:
     vectors = np.random.default_rng(version).standard_normal((SET, dim))
     rows = [
-        {"id": f"set-{n}", "vector": vector.tolist(), "metadata": {"set": "one", "version": version}}
+        {"id": f"set-{n}", "vector": text(vector), "metadata": {"set": "one", "version": version}}
         for n, vector in enumerate(vectors)
     ]
     client.put("/rows", json={"rows": rows}).raise_for_status()
@@ -50,7 +56,7 @@ def write(url: str, dim: int, until: float, acknowledged: Any, told: Any) -> Non
 
 def ask(client: httpx.Client, vector: np.ndarray, seen: Seen, where: Any = None, k: int = 10) -> list[Any]:
     started = time.perf_counter()
-    answer = client.post("/search", json={"vector": vector.tolist(), "k": k, "where": where})
+    answer = client.post("/search", json={"vector": text(vector), "k": k, "where": where})
     seen.seconds.append(time.perf_counter() - started)
     answer.raise_for_status()
     hits: list[Any] = answer.json()["hits"]
