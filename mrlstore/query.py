@@ -141,13 +141,13 @@ def _run(
     if wanted.min_score is not None:
         count = int(np.count_nonzero(found.scores >= wanted.min_score))
     hits = _hits(core, snapshot, found, count, wanted, connection)
-    plan = _plan(snapshot, request, found)
+    plan = describe(snapshot, request, found)
     if request.watch is not None:
         plan = replace(plan, explanation=explain(request, found, hits, started, searched))
     return Result(hits, plan)
 
 
-def _plan(snapshot: Snapshot, request: Request, found: Answer) -> Plan:
+def describe(snapshot: Snapshot, request: Request, found: Answer) -> Plan:
     """What was done, and the recall that calibration lets expect."""
     if request.exact or request.dim is not None:
         return Plan(snapshot.generation, "exact", found.segments, found.matching)
@@ -196,6 +196,7 @@ def _rows(connection: Connection, keys: list[int], generation: int) -> dict[int,
         raise SnapshotMoved
     stored = {row.key: row for row in rows.by_key(connection, keys)}
     if len(stored) < len(keys):
-        missing = min(set(keys) - set(stored))
-        raise CorruptStore(connection.filename, f"the vector of key {missing} has no row")
+        missing = set(keys) - set(stored)
+        words = f"the vector of key {min(missing)} has no row" if missing else "two vectors have one key"
+        raise CorruptStore(connection.filename, words)
     return stored

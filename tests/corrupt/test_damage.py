@@ -13,7 +13,7 @@ from tests.children import Child, children
 from tests.corrupt import damage
 from tests.corrupt.damage import Damage
 from tests.oracle import nested_vectors, stored_row
-from tests.scale import FULL, figure
+from tests.scale import figure, shares
 
 
 @pytest.fixture(scope="module")
@@ -64,21 +64,23 @@ def test_the_whole_template_is_judged_right(template: Path, tmp_path: Path) -> N
     assert {Path(name).parent.parent.name for name in damage.files_of(template)} == {"parts"}
 
 
-@pytest.mark.parametrize("share", range(2))
+@pytest.mark.parametrize("share", shares(5, 2))
 def test_flipped_bits_in_parts(template: Path, tmp_path: Path, share: int) -> None:
     names = damage.files_of(template)
-    run(template, tmp_path, damage.flips(template, names, figure(500, 40), share), must_be_found=True)
+    run(template, tmp_path, damage.flips(template, names, figure(200, 40), share), must_be_found=True)
 
 
-def test_flipped_bits_in_the_catalogue(template: Path, tmp_path: Path) -> None:
-    damages = damage.flips(template, ["catalogue.db"], figure(1000, 50), 9)
+@pytest.mark.parametrize("share", shares(5))
+def test_flipped_bits_in_the_catalogue(template: Path, tmp_path: Path, share: int) -> None:
+    damages = damage.flips(template, ["catalogue.db"], figure(200, 50), 9 + share)
     run(template, tmp_path, damages, must_be_found=False)
 
 
-def test_cut_grown_zeroed_and_missing_files(template: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("share", shares(4))
+def test_cut_grown_zeroed_and_missing_files(template: Path, tmp_path: Path, share: int) -> None:
     names = damage.files_of(template)
     damages = damage.rough(template, names, 1)
-    run(template, tmp_path, damages[:: 1 if FULL else 4], must_be_found=True)
+    run(template, tmp_path, damages[share::4], must_be_found=True)
 
 
 def test_missing_part_folders(template: Path, tmp_path: Path) -> None:
@@ -86,14 +88,15 @@ def test_missing_part_folders(template: Path, tmp_path: Path) -> None:
     run(template, tmp_path, [Damage("missing", folder) for folder in folders], must_be_found=True)
 
 
-def test_swapped_files(template: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("share", shares(6))
+def test_swapped_files(template: Path, tmp_path: Path, share: int) -> None:
     damages = damage.swaps(template, damage.files_of(template))
-    run(template, tmp_path, damages[:: 1 if FULL else 6], must_be_found=True)
+    run(template, tmp_path, damages[share::6], must_be_found=True)
 
 
 def test_nonsense_in_place_of_part_json(template: Path, tmp_path: Path) -> None:
     descriptions = [name for name in damage.files_of(template) if name.endswith("part.json")]
-    chosen = descriptions if FULL else descriptions[:1]
+    chosen = descriptions[: figure(len(descriptions), 1)]
     damages = [Damage("json", name, value=i) for name in chosen for i in range(len(damage.PART_JSONS))]
     run(template, tmp_path, damages, must_be_found=True)
 
@@ -211,6 +214,22 @@ def test_a_flipped_bit_in_a_vector_of_the_tail(path: Path) -> None:
         assert not store.verify().ok
         with pytest.raises(mrlstore.CorruptStore):
             store.query(vector[0])
+
+
+def test_a_flipped_bit_that_gives_two_vectors_one_key(path: Path) -> None:
+    rows = nested_vectors(50, 16, seed=11)
+    with mrlstore.open(path, dim=16, auto_maintain=False) as store:
+        store.upsert([f"r{i}" for i in range(50)], rows, [{"n": i} for i in range(50)])
+        store.optimize()
+        key = int(store._core.snapshots.latest().segments[0].segment.keys[0])
+    (keys,) = (path / "parts").rglob("keys.npy")
+    data = bytearray(keys.read_bytes())
+    data[-50 * 8] ^= key ^ (key + 1)
+    keys.write_bytes(data)
+    with mrlstore.open(path, auto_maintain=False) as store:
+        with pytest.raises(mrlstore.CorruptStore, match="one key"):
+            store.query(rows[0], k=50, exact=True)
+        assert not store.verify().ok
 
 
 def test_a_flipped_number_in_part_json(template: Path, tmp_path: Path) -> None:

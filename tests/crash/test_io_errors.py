@@ -17,7 +17,7 @@ from mrlstore.store import open_store
 from tests.crash import states
 from tests.crash.small import small_thresholds
 from tests.oracle import Oracle
-from tests.scale import FULL, figure
+from tests.scale import FULL, shares
 from tests.seam import FailingFiles, with_sqlite
 
 POOL = states.POOL
@@ -27,6 +27,7 @@ KINDS = {
     "EMFILE": (errno.EMFILE, False),
     "short write": (0, True),
 }
+SHARES = shares(5)
 
 
 def fill(target: Any) -> None:
@@ -143,19 +144,47 @@ def operations(where: Path, template: tuple[Path, Oracle], *, short: bool) -> in
     return files.count
 
 
+def test_a_failure_while_opening_blinds_nobody(template: tuple[Path, Oracle], tmp_path: Path) -> None:
+    """A connection that could not open the log once must not take the database for one that never changes."""
+    survived = 0
+    for nth in range(1, 100):
+        path = tmp_path / f"{nth}.mrl"
+        shutil.copytree(template[0], path)
+        files = FailingFiles(nth, errno.EMFILE, for_ever=False)
+        try:
+            store = open_store(path, auto_maintain=False, files=with_sqlite(files))
+        except mrlstore.MrlStoreError:
+            continue
+        with store:
+            with suppress(mrlstore.MrlStoreError):
+                len(store)
+            if not files.failed:
+                break  # from here on it is not the opening that fails
+            survived += 1
+            with mrlstore.open(path, auto_maintain=False) as other:
+                for turn in range(2):
+                    other.upsert([f"new {turn}"], POOL[:1], namespace="new")
+                    assert store.count(namespace="new") == turn + 1, files.failed
+                    found = store.query(POOL[0], k=9, namespace="new", exact=True).ids
+                    assert len(found) == turn + 1, files.failed
+    assert survived
+
+
+@pytest.mark.parametrize("share", SHARES)
 @pytest.mark.parametrize("for_ever", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_operation_may_fail(
-    tmp_path: Path, template: tuple[Path, Oracle], kind: str, for_ever: bool
+    tmp_path: Path, template: tuple[Path, Oracle], kind: str, for_ever: bool, share: int
 ) -> None:
     code, short = KINDS[kind]
     warnings.simplefilter("ignore", mrlstore.DamagedPartWarning)
     (tmp_path / "whole").mkdir()
     total = operations(tmp_path / "whole", template, short=short)
-    step = 1 if FULL else max(1, total // figure(total, 12))
+    step = len(SHARES) if FULL else max(1, total // 12)
     first = list(KINDS).index(kind) * 2 + for_ever  # the runs of a small share begin at different places
+    start = 1 + (share if FULL else first * step // 8)
     failures = 0
-    for nth in range(1 + (0 if FULL else first * step // 8), total + 1, step):
+    for nth in range(start, total + 1, step):
         where = tmp_path / str(nth)
         where.mkdir()
         files = FailingFiles(nth, code, for_ever=for_ever, short=short)

@@ -12,7 +12,7 @@ import mrlstore
 from tests.children import Child, children
 from tests.crash import workload
 from tests.oracle import Oracle, assert_exact, assert_same_rows
-from tests.scale import figure
+from tests.scale import figure, shares
 
 
 def same(store: Any, oracle: Oracle) -> bool:
@@ -39,11 +39,11 @@ def judge(path: Path, oracle: Oracle, pending: Oracle) -> Oracle:
     return state
 
 
-@pytest.mark.parametrize("share", range(2))
+@pytest.mark.parametrize("share", shares(10, 2))
 def test_killed_writers_lose_nothing_acknowledged(path: Path, share: int) -> None:
     rng = random.Random(share)
     oracle, step = Oracle(), 0
-    for round_ in range(figure(100, 5)):
+    for round_ in range(figure(20, 5)):
         pending = oracle.copy()
         child = Child(workload.run, str(path), share, step, round_ % 2 == 0)
         with children(child):

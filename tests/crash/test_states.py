@@ -10,9 +10,9 @@ import pytest
 from tests.crash import states
 from tests.crash.images import Disk, same_tree
 from tests.crash.small import small_thresholds
-from tests.scale import figure
+from tests.scale import figure, shares
 
-SHARES = 4
+SHARES = shares(30, 4)
 
 
 def test_the_model_of_the_disk_ends_where_the_real_one_does(tmp_path: Path) -> None:
@@ -29,16 +29,16 @@ def test_the_model_of_the_disk_ends_where_the_real_one_does(tmp_path: Path) -> N
     assert verbs >= {"create", "write", "sync", "sync_dir", "make_dir", "rename", "unlink", "truncate"}
 
 
-@pytest.mark.parametrize("share", range(SHARES))
+@pytest.mark.parametrize("share", SHARES)
 def test_every_crash_state_is_consistent(tmp_path: Path, share: int) -> None:
     (tmp_path / "real").mkdir()
     with small_thresholds():
         recording = states.record(tmp_path / "real")
     judged = 0
-    for what, store, allowed in states.images(recording, tmp_path, figure(6000, 480) // SHARES, share):
+    for what, store, allowed in states.images(recording, tmp_path, figure(6000, 480) // len(SHARES), share):
         try:
             states.judge(store, allowed)
         except BaseException as error:
             raise AssertionError(f"{what}: {type(error).__name__}: {error}") from error
         judged += 1
-    assert judged >= figure(5000, 320) // SHARES
+    assert judged >= figure(5000, 320) // len(SHARES)

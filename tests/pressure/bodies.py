@@ -126,14 +126,30 @@ def no_descriptors(pipe: Pipe, path: str) -> None:
     pipe.send((sorted(outcomes), store.query(rows(3000)[5], k=1).ids, store.verify().ok))
 
 
+def become(user: int) -> None:
+    """Drop root's rights."""
+    group.warm()  # another user may not even read this interpreter's files
+    os.setgroups([])
+    os.setgid(user)
+    os.setuid(user)
+
+
+def read_only_again(pipe: Pipe, path: str, user: int) -> None:
+    """Tell what is seen, again and again, of a store that only others may write to."""
+    asked = (rows(3000)[5], *[rows(2, seed=9)[0]] * 3)
+    become(user)
+    with mrlstore.open(path, mode="r") as store:
+        for number, vector in enumerate(asked):
+            if number:
+                pipe.receive()
+            pipe.send((len(store), store.query(vector, k=1).ids))
+
+
 def read_only(pipe: Pipe, path: str, user: int) -> None:
     """Read a store as a user who may not write to it."""
     vectors = rows(3000)
-    group.warm()  # another user may not even read this interpreter's files
     if user:
-        os.setgroups([])
-        os.setgid(user)
-        os.setuid(user)
+        become(user)
     with mrlstore.open(path, mode="r") as store:
         seen = (len(store), store.query(vectors[5], k=1).ids, store.verify().ok)
         upserting = attempt(lambda: store.upsert(["x"], vectors[:1]))

@@ -94,6 +94,30 @@ def test_a_folder_that_may_only_be_read(tmp_path: Path) -> None:
     assert (upserting, writing) == ("InvalidInput", "StorageError")
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user takes root")
+def test_who_may_only_read_sees_what_others_write_later() -> None:
+    """Nobody writes when it opens the store, so it starts without the log; later there is one."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as open_to_all:
+        os.chmod(open_to_all, 0o755)
+        path = Path(open_to_all) / "s.mrl"
+        filled(path)
+        with children(Child(bodies.read_only_again, str(path), NOBODY)) as (child,):
+            assert child.receive() == (3000, ["r5"])
+            with mrlstore.open(path, auto_maintain=False) as writer:
+                writer.upsert(ids(2, "new"), rows(2, seed=9))
+                child.send("look")
+                assert child.receive() == (3002, ["new0"])
+                writer.delete(ids(100))
+                writer.optimize()
+                child.send("look")
+                assert child.receive() == (2902, ["new0"])
+            child.send("look")
+            assert child.receive() == (2902, ["new0"])
+            child.finish()
+
+
 def test_a_file_system_that_may_only_be_read(small_disk: Path) -> None:
     filled(small_disk / "s.mrl")
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)

@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 import mrlstore
 from tests.oracle import Oracle, assert_exact, assert_same_rows, nested_vectors, recall
-from tests.scale import figure
+from tests.scale import figure, shares
 
 DIM, PREFIX = 12, 6
 POOL = nested_vectors(6000, DIM)
@@ -252,18 +252,10 @@ class StoreMachine(RuleBasedStateMachine):
             assert self.store.namespaces() == self.oracle.namespaces()
 
 
-def test_the_store_is_the_oracle() -> None:
+@pytest.mark.parametrize("share", shares(30))  # in torture each runs by a random seed of its own
+def test_the_store_is_the_oracle(share: int) -> None:
     from hypothesis.stateful import run_state_machine_as_test
 
     run_state_machine_as_test(
-        StoreMachine, settings=settings(max_examples=figure(300, 10), stateful_step_count=figure(60, 25))
-    )
-
-
-@pytest.mark.torture
-def test_the_store_is_the_oracle_at_random() -> None:
-    from hypothesis.stateful import run_state_machine_as_test
-
-    run_state_machine_as_test(
-        StoreMachine, settings=settings(max_examples=100, stateful_step_count=100, derandomize=False)
+        StoreMachine, settings=settings(max_examples=10, stateful_step_count=figure(60, 25))
     )
