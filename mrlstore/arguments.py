@@ -34,6 +34,13 @@ def check_share(value: object, name: str) -> float:
     return float(value)  # type: ignore[arg-type]
 
 
+def check_number(value: object, name: str) -> float:
+    """A finite number."""
+    if not _is_finite(value):
+        raise InvalidInput(f"{name}: expected a finite number, got {value!r:.40}")
+    return float(value)  # type: ignore[arg-type]
+
+
 def check_path(path: object) -> Path:
     """A path to a store, made absolute, so that a later chdir does not matter."""
     import os

@@ -81,9 +81,9 @@ def namespaces(core: Core) -> dict[str, int]:
 
 
 def matching_keys(
-    connection: Connection, snapshot: Snapshot, namespace: str | None, node: Node
+    connection: Connection, snapshot: Snapshot, namespace: str | None, node: Node | None
 ) -> NDArray[np.int64]:
-    """Keys of all rows that match, with a vector or without, in no order; int64.
+    """Keys of all rows that match (node None: of all rows), with a vector or without, in no order; int64.
 
     `connection` is inside a transaction of the snapshot's generation.
     """
@@ -96,16 +96,18 @@ def matching_keys(
         segment = part.segment
         for name, start, stop in segment.spans():
             if namespace is None or name == namespace:
-                mask = segment.mask(node, start, stop, fetch)
-                live = mask if part.live is None else mask & part.live[start:stop]
-                found.append(segment.keys[start:stop][live])
+                keys = segment.keys[start:stop]
+                chosen = np.ones(len(keys), np.bool_) if part.live is None else part.live[start:stop]
+                if node is not None:
+                    chosen = chosen & segment.mask(node, start, stop, fetch)
+                found.append(keys[chosen])
     if snapshot.tail is not None:
         found.append(snapshot.tail.keys[snapshot.tail.mask(namespace, node)])
     bare = [key for key, _, _ in rows.in_order(connection, namespace, bare_only=True)]
-    matching = [
-        row.key for row in rows.by_key(connection, bare) if node.matches(parse_metadata(row.metadata))
-    ]
-    return np.concatenate([*found, np.array(matching, dtype=np.int64)])
+    if node is not None:
+        held = rows.by_key(connection, bare)
+        bare = [row.key for row in held if node.matches(parse_metadata(row.metadata))]
+    return np.concatenate([*found, np.array(bare, dtype=np.int64)])
 
 
 def encode_cursor(namespace: str, id: str) -> str:

@@ -15,6 +15,7 @@ from mrlstore import (
     backup,
     cpus,
     create,
+    hybrid,
     ingest,
     maintain,
     plan,
@@ -34,7 +35,9 @@ from mrlstore.embedders.protocol import Embedder
 from mrlstore.errors import InvalidInput, MrlStoreError, StoreClosed
 from mrlstore.files import Files
 from mrlstore.group import prepare
+from mrlstore.hybrid import Question
 from mrlstore.ingest import Split
+from mrlstore.query import Wanted
 from mrlstore.recall import RecallTools
 from mrlstore.records import Selection, decode_cursor
 from mrlstore.search import Request, Watch
@@ -414,8 +417,13 @@ class Store(RecallTools, AsyncTwins):
         exact: bool = False,
         dim: int | None = None,
         explain: bool = False,
+        keywords: str | None = None,
+        weights: tuple[float, float] | None = None,
     ) -> Result:
         """The k rows most similar to a vector, best first; equal scores go by row key.
+
+        With `keywords` the rows whose documents have them are fused with the vector's, or are the answer if
+        no vector is given.
 
         Args:
             vector: numbers of shape [dim] of any length above zero; or instead of it one of
@@ -435,10 +443,14 @@ class Store(RecallTools, AsyncTwins):
             exact: score every row at full dimension.
             dim: score every row by the cosine of the first `dim` dimensions: how tiers are compared.
             explain: fill `Result.plan.explanation`: ranks by prefix, margins, times; see docs/tiers.md.
+            keywords: words as a person types them: any of them may match, "words in double quotes" stand side
+                by side, `pars*` is any word that begins so. See docs/keywords.md.
+            weights: how much the vector's list and the keywords' list count, by default (1, 1).
 
         Returns:
             Hits with cosine similarity in [-1, 1] at full dimension, computed in float32 from the stored
-            float16 rows, all of one generation; and the plan.
+            float16 rows, all of one generation; and the plan. With keywords and a vector scores are those of
+            reciprocal rank fusion, with keywords alone BM25; `Result.plan.keywords` tells ranks and scores.
 
         Raises:
             InvalidInput, LimitExceeded: an argument is wrong, or the id has no vector.
@@ -446,22 +458,49 @@ class Store(RecallTools, AsyncTwins):
         """
         core, wanted = self._core, arguments.check_wanted(include, min_score)
         check_namespace(namespace)
+        if keywords is not None or weights is not None:
+            asked = hybrid.check_question(keywords, weights, k, namespace, where, min_score)
+            efforts = (target_recall, shortlist, ef, exact, dim, explain)
+            return self._query_by_words(asked, wanted, vector, id, text, content, efforts)
         if (vector is not None) + (id is not None) + (text is not None) + (content is not None) != 1:
             raise InvalidInput("query: give exactly one of vector, id, text and content")
-        if id is not None:
-            vector = query.stored_vector(core, namespace, check_ids([id], "id")[0])
-            if vector is None:
-                raise InvalidInput(f"id: {id!r} is not in namespace {namespace!r}, or has no vector")
-        elif vector is None:
-            embedder = self._embedding()
-            writer.check_embedder(core, embedder)
-            vector = embedder.embed_query(text if text is not None else content)
+        if vector is None:
+            vector = self._vector_of(core, namespace, id, text, content)
         stored = core.snapshots.latest()
         unit = arguments.check_query_vector(vector, stored.dim)
         make = self._request(
             stored, len(unit), k, where, namespace, target_recall, shortlist, ef, exact, dim, explain
         )
         return query.answer(core, stored, make(unit), wanted)
+
+    def _query_by_words(
+        self, asked: Question, wanted: Wanted, vector: Any, id: Any, text: Any, content: Any, efforts: Any
+    ) -> Result:
+        """Answer a query with keywords, and with at most one of vector, id, text and content."""
+        core = self._core
+        given = [thing is not None for thing in (vector, id, text, content)]
+        if sum(given) > 1:
+            raise InvalidInput("query: beside keywords give at most one of vector, id, text and content")
+        if not any(given):
+            hybrid.check_words_alone(asked, *efforts)
+            return hybrid.answer(core, asked, None, wanted)
+        if vector is None:
+            vector = self._vector_of(core, asked.namespace, id, text, content)
+        stored = core.snapshots.latest()
+        unit = arguments.check_query_vector(vector, stored.dim)
+        make = self._request(stored, len(unit), asked.depth, asked.where, asked.namespace, *efforts)
+        return hybrid.answer(core, asked, make(unit), wanted)
+
+    def _vector_of(self, core: Core, namespace: str, id: str | None, text: str | None, content: Any) -> Any:
+        """The vector of a stored row, or of what the embedder makes of words or contents."""
+        if id is not None:
+            vector = query.stored_vector(core, namespace, check_ids([id], "id")[0])
+            if vector is None:
+                raise InvalidInput(f"id: {id!r} is not in namespace {namespace!r}, or has no vector")
+            return vector
+        embedder = self._embedding()
+        writer.check_embedder(core, embedder)
+        return embedder.embed_query(text if text is not None else content)
 
     def query_batch(
         self,

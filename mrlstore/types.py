@@ -28,6 +28,7 @@ class Limits:
     metadata_depth: int = 32
     document_bytes: int = 16 * 1024 * 1024
     k: int = 10_000
+    keywords: int = 1_000  # different words and phrases of one query
 
 
 LIMITS: Final = Limits()
@@ -47,7 +48,10 @@ class Settings:
 
 
 class Hit(NamedTuple):
-    """One row of an answer. `score` is the cosine similarity, higher is better."""
+    """One row of an answer. `score` is the cosine similarity, higher is better.
+
+    Of a query with keywords it is the fused score, or with keywords alone the BM25 score.
+    """
 
     id: str
     score: float
@@ -112,11 +116,36 @@ class Explanation:
 
 
 @dataclass(frozen=True)
+class FusedRank:
+    """Where a hit of a query with keywords stood in both lists. Ranks begin at 1; None: not in that list."""
+
+    id: str
+    rank: int  # its place in the answer
+    score: float
+    vector_rank: int | None
+    cosine: float | None
+    keyword_rank: int | None
+    bm25: float | None
+
+
+@dataclass(frozen=True)
+class KeywordPlan:
+    """What a query did with its keywords."""
+
+    searched: tuple[str, ...]  # the words and phrases that were looked for
+    ignored: tuple[str, ...]  # those that stand in more than half of the documents
+    listed: int  # rows in the keywords' list
+    depth: int  # rows that each list may have
+    weights: tuple[float, float] | None  # of vectors and of keywords; None with keywords alone
+    hits: tuple[FusedRank, ...]
+
+
+@dataclass(frozen=True)
 class Plan:
     """What a query did: one entry for each segment, and the generation it saw."""
 
     generation: int
-    effort: str  # the knob: "default", "target" (target_recall was given), "explicit" or "exact"
+    effort: str  # "default", "target" (target_recall was given), "explicit", "exact"; "keywords": no vectors
     segments: tuple[SegmentPlan, ...]
     matching: int | None = None  # rows that pass the filter, where one was given
     seconds: Mapping[str, float] = field(default_factory=dict)
@@ -124,6 +153,7 @@ class Plan:
     expected: Expected | None = None  # None where nothing was calibrated, or ef or shortlist was given
     remark: str = ""  # what the caller should know of the choice, in words
     explanation: Explanation | None = None  # with explain=True
+    keywords: KeywordPlan | None = None  # with keywords
 
     @property
     def visited(self) -> int:

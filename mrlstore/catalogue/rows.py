@@ -149,6 +149,12 @@ def namespaces(connection: Connection) -> dict[str, tuple[int, int]]:
     return counts
 
 
+def only_namespace(connection: Connection, namespace: str) -> bool:
+    """Whether no other namespace has rows."""
+    other = connection.execute("SELECT 1 FROM namespaces WHERE name <> ? LIMIT 1", (namespace,)).get
+    return other is None
+
+
 def _count(connection: Connection, changed: Iterable[tuple[str, bool]], sign: int) -> None:
     changes: dict[str, list[int]] = {}
     for name, bare in changed:
