@@ -21,7 +21,7 @@ from mrlstore.cli import failures, output
 from mrlstore.cli.embedders import embedder_options, open_embedder
 from mrlstore.cli.options import json_option, namespace_option, store_argument, where_option
 from mrlstore.cli.question import read_vector
-from mrlstore.types import Include, Record, Result
+from mrlstore.types import Include, KeywordPlan, Record, Result
 
 
 @click.command()
@@ -29,6 +29,14 @@ from mrlstore.types import Include, Record, Result
 @click.option("--id", "row_id", metavar="ID", help="Rows like this one.")
 @click.option("--vector", metavar="FILE|JSON", help="The question: a .npy file, or a JSON list of numbers.")
 @click.option("--text", help="The question in words; needs --embedder.")
+@click.option("--keywords", metavar="WORDS", help='Words of the documents; "two words" together, pars*.')
+@click.option(
+    "--weights",
+    nargs=2,
+    type=float,
+    metavar="V K",
+    help="How much the vector and the keywords count; by default 1 1.",
+)
 @embedder_options
 @click.option("-k", default=10, show_default=True, metavar="N", help="How many hits.")
 @where_option
@@ -38,13 +46,14 @@ from mrlstore.types import Include, Record, Result
 @click.option("--dim", type=int, metavar="N", help="Exact, by the first N dimensions only.")
 @click.option("--ef", type=int, metavar="N", help="Effort in the graph, instead of the planner's choice.")
 @click.option("--shortlist", type=int, metavar="N", help="Rows to re-rank, instead of the planner's choice.")
-@click.option("--explain", is_flag=True, help="Show what was done in each segment.")
+@click.option("--explain", is_flag=True, help="Show what was done in each segment, and ranks by keywords.")
 @json_option
 def query(
     store: Path,
     row_id: str | None,
     vector: str | None,
     text: str | None,
+    keywords: str | None,
     name: str | None,
     task: str,
     cache: Path | None,
@@ -54,7 +63,8 @@ def query(
 ) -> None:
     """Find the rows nearest to a question.
 
-    The question is another row, by its id, or a vector, or words.
+    The question is another row, by its id, or a vector, or words. With --keywords rows whose documents have
+    these words are found too, and both answers become one by reciprocal rank; or they are the whole question.
 
     \b
     Examples:
@@ -63,18 +73,23 @@ def query(
       mrlstore query papers.mrl --vector '[0.1, 0.7, -0.2]' --exact --json
       mrlstore query docs.mrl --text "how to parse a date" --embedder docs.lsa.npz
       mrlstore query docs.mrl --text "how to parse a date" --embedder gemini
+      mrlstore query docs.mrl --keywords 'strptime "time zone" pars*'
+      mrlstore query docs.mrl --id datetime.date --keywords timezone --weights 1 0.5 --explain
     """
-    question = _question(row_id, vector, text, name)
+    question = _question(row_id, vector, text, keywords, name)
+    by_vector = row_id is not None or vector is not None or text is not None
     embedder = open_embedder(name, store, task, cache) if name is not None else None
     where, namespace = options.pop("where"), options.pop("namespace")
     started = time.perf_counter()
     with mrlstore.open(store, mode="r", embedder=embedder) as opened:
-        group.warm()  # so that the time told is the query's, without the one-off start of the kernels
+        if by_vector:
+            group.warm()  # so that the time told is the query's, without the one-off start of the kernels
         ready = time.perf_counter()
         result = opened.query(
             question,
             id=row_id,
             text=text,
+            keywords=keywords,
             where=where,
             namespace=namespace,
             include=("metadata", "document"),
@@ -89,15 +104,18 @@ def query(
     print_hits(result, out)
     found = output.count_text(len(result), "hit")
     out.print(f"{found} in {seconds * 1000:.1f} ms, after {ready - started:.1f} s to start", style="dim")
-    if explain:
+    if explain and result.plan.keywords is not None:
+        out.print(_rank_table(result.plan.keywords))
+    if explain and by_vector:
         out.print(_plan_table(result))
 
 
 def _question(
-    row_id: str | None, vector: str | None, text: str | None, embedder: str | None
+    row_id: str | None, vector: str | None, text: str | None, keywords: str | None, embedder: str | None
 ) -> NDArray[np.float32] | None:
-    if sum(given is not None for given in (row_id, vector, text)) != 1:
-        raise click.UsageError("give one of --id, --vector and --text")
+    given = sum(question is not None for question in (row_id, vector, text))
+    if given > 1 or not given and keywords is None:
+        raise click.UsageError("give one of --id, --vector and --text, or --keywords, or both")
     if (text is None) != (embedder is None):
         raise click.UsageError("--text and --embedder go together")
     return read_vector(vector) if vector is not None else None
@@ -105,11 +123,29 @@ def _question(
 
 def print_hits(result: Result, out: Console) -> None:
     """Hits for people: score and id in a line, what is known of the row in the next."""
+    shown = "6.3f" if result.plan.keywords is None else "6.4g"
     for hit in result:
-        out.print(Text.assemble((f"{hit.score:6.3f}  ", "cyan"), (hit.id, "bold")), soft_wrap=True)
+        out.print(Text.assemble((f"{hit.score:{shown}}  ", "cyan"), (hit.id, "bold")), soft_wrap=True)
         known = _first_paragraph(hit.document) or _short_json(hit.metadata)
         if known:
             out.print(Text(" " * 8 + known, style="dim"), no_wrap=True, overflow="ellipsis")
+
+
+def _rank_table(plan: KeywordPlan) -> Table:
+    """Where each hit stood by vector and by keywords."""
+    told = f"keywords: {', '.join(plan.searched) or 'none'}"
+    if plan.ignored:
+        told += f"; left out, for they stand in more than half of the documents: {', '.join(plan.ignored)}"
+    if plan.weights is not None:
+        told += f"; weights {plan.weights[0]:g} and {plan.weights[1]:g}, the best {plan.depth} of both"
+    table = Table(title=Text(told), box=None, title_justify="left")
+    table.add_column("hit")
+    for name in ("score", "by vector", "cosine", "by keywords", "BM25"):
+        table.add_column(name, justify="right")
+    for hit in plan.hits:
+        numbers = (hit.score, hit.vector_rank, hit.cosine, hit.keyword_rank, hit.bm25)
+        table.add_row(Text(hit.id), *("-" if number is None else f"{number:.4g}" for number in numbers))
+    return table
 
 
 def _plan_table(result: Result) -> Table:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
@@ -18,6 +18,7 @@ from mrlstore.cli.options import (
     store_argument,
     where_option,
 )
+from mrlstore.types import Tokenizer
 from mrlstore.where import parse
 
 
@@ -29,9 +30,20 @@ from mrlstore.where import parse
 @click.option(
     "--ef-construction", default=200, show_default=True, metavar="N", help="Effort of building the graph."
 )
+@click.option(
+    "--tokenizer",
+    type=click.Choice(list(get_args(Tokenizer))),
+    help="How documents are cut into words for keywords; by default unicode61.",
+)
 @json_option
 def create(
-    store: Path, dim: int | None, prefix_dim: int | None, m: int, ef_construction: int, as_json: bool
+    store: Path,
+    dim: int | None,
+    prefix_dim: int | None,
+    m: int,
+    ef_construction: int,
+    tokenizer: Tokenizer | None,
+    as_json: bool,
 ) -> None:
     """Make an empty store.
 
@@ -42,9 +54,16 @@ def create(
     Examples:
       mrlstore create papers.mrl
       mrlstore create papers.mrl --dim 3072 --prefix-dim 768
+      mrlstore create papers.mrl --tokenizer trigram
     """
     opened = mrlstore.open(
-        store, dim=dim, prefix_dim=prefix_dim, mode="x", m=m, ef_construction=ef_construction
+        store,
+        dim=dim,
+        prefix_dim=prefix_dim,
+        mode="x",
+        m=m,
+        ef_construction=ef_construction,
+        tokenizer=tokenizer,
     )
     with opened:
         stats = opened.stats()
