@@ -92,7 +92,7 @@ def _check_catalogue(core: Core, connection: Connection, found: _Findings) -> in
     try:
         with translated(path):
             for (words,) in connection.execute("PRAGMA integrity_check"):
-                if words != "ok" and "FTS5" not in words:  # the keyword index has its own turn
+                if words != "ok" and "fts5" not in words.lower():  # the keyword index has its own turn
                     found.add(path, f"SQLite's integrity_check: {words}", _CATALOGUE)
             spaces: dict[str, list[int]] = {}
             for row in _all_rows(connection):

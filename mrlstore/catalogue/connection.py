@@ -100,7 +100,7 @@ def typed(path: Path, error: apsw.Error, connection: Connection | None = None) -
     system = connection.system_errno if connection is not None else 0
     if isinstance(error, apsw.FullError) or (isinstance(error, apsw.IOError) and system in FULL):
         return StorageFull(errno.ENOSPC, f"writing the catalogue: {words}", str(path))
-    if isinstance(error, apsw.CorruptError | apsw.NotADBError | apsw.FormatError):
+    if isinstance(error, apsw.CorruptError | apsw.NotADBError | apsw.FormatError | apsw.ConstraintError):
         return CorruptStore(path, f"SQLite: {words}")
     if isinstance(error, apsw.SQLError):  # our statements are fixed: a missing table or column is damage
         return CorruptStore(path, f"not the schema of a store: {words}")

@@ -135,3 +135,32 @@ def test_count(filled: Path, run: Run) -> None:
     assert run("count", filled).out == "20\n"
     assert run("count", filled, "--where", '{"n": {"$lt": 5}}').out == "5\n"
     assert run("count", filled, "--where", '{"even": true}', "--json").json == {"rows": 10}
+
+
+def test_query_by_keywords_and_by_both(filled: Path, run: Run) -> None:
+    answer = run("query", filled, "--keywords", '7 AND "of row"', "-k", 3, "--json").json
+    assert answer["hits"][0]["id"] == "row-7" and len(answer["hits"]) == 3
+    assert answer["plan"]["keywords"]["searched"] == ["7", "AND", "of row"]
+    question = ROWS[3]["vector"]
+    asked = ("query", filled, "--vector", json.dumps(question), "--keywords", "7", "--weights", 1, 3)
+    both = run(*asked, "--json").json
+    assert [hit["id"] for hit in both["hits"][:2]] == ["row-7", "row-3"]
+    shown = run(*asked, "--explain")
+    assert shown.code == 0 and "by keywords" in shown.out and "weights 1 and 3" in shown.out
+    assert "generation" in shown.out  # the vectors' plan is told too
+    assert "BM25" in run("query", filled, "--keywords", "7", "--explain").out
+
+
+def test_keywords_that_find_nothing_and_wrong_options(filled: Path, run: Run) -> None:
+    assert run("query", filled, "--keywords", "!!", "--json").json["hits"] == []
+    assert "weights" in run("query", filled, "--id", "row-1", "--weights", 1, 1).err
+    assert "--keywords" in run("query", filled).err
+
+
+def test_create_with_a_tokenizer(tmp_path: Path, run: Run) -> None:
+    assert run("create", tmp_path / "t.mrl", "--tokenizer", "trigram").code == 0
+    rows = [{"id": "a", "document": "日本の首都"}, {"id": "b", "document": "something"}]
+    assert run("import", tmp_path / "t.mrl", write_jsonl(tmp_path / "r", rows)).code == 0
+    assert [
+        hit["id"] for hit in run("query", tmp_path / "t.mrl", "--keywords", "の首都", "--json").json["hits"]
+    ] == ["a"]
