@@ -128,6 +128,21 @@ def _readable(batches: Iterable[Any], name: str) -> Iterator[Any]:
         raise InvalidInput(f"{name}: damaged, {error}") from error
 
 
+def frame_batches(frame: Any) -> tuple[Iterator[Any], Any]:
+    """(the record batches of a pandas frame, the schema of the first), made as they are read.
+
+    Slices are typed each for itself: whole, the column of vectors would be in memory twice more.
+    """
+    pa = pyarrow()
+
+    def tables() -> Iterator[Any]:
+        for start in range(0, max(len(frame), 1), _READ_ROWS):
+            yield pa.Table.from_pandas(frame.iloc[start : start + _READ_ROWS], preserve_index=False)
+
+    batches = (batch for table in _readable(tables(), "frame") for batch in table.to_batches())
+    return batches, next(_readable(tables(), "frame")).schema
+
+
 def read_batches(batches: Iterable[Any], shape: Any, name: str, fields: Fields) -> Iterator[Row | Refusal]:
     """Rows of record batches. A place is "NAME:row", the first row being 1.
 
@@ -137,6 +152,8 @@ def read_batches(batches: Iterable[Any], shape: Any, name: str, fields: Fields) 
     _check(shape, name, fields)
     first = 1
     for whole in batches:
+        if whole.schema != shape:  # slices of a frame
+            _check(whole.schema, name, fields)
         for start in range(0, whole.num_rows, _READ_ROWS):
             batch = whole.slice(start, _READ_ROWS)
             yield from _rows(batch, first + start, name, fields)
@@ -155,6 +172,8 @@ def _check(shape: Any, name: str, fields: Fields) -> None:
     if fields.name("vector") in shape.names:
         pa = pyarrow()
         kind = shape.field(fields.name("vector")).type
+        if pa.types.is_null(kind):
+            return  # no row here has a vector
         lists = (pa.types.is_fixed_size_list, pa.types.is_list, pa.types.is_large_list)
         if not any(is_list(kind) for is_list in lists) or not (
             pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)
@@ -179,6 +198,8 @@ def _rows(batch: Any, first: int, name: str, fields: Fields) -> Iterator[Row | R
 
 def _vectors(column: Any) -> list[NDArray[Any] | None]:
     """One array for each row of a list column, None where there is none; null elements become NaN."""
+    if column.null_count == len(column):
+        return [None] * len(column)
     flat = column.flatten().to_numpy(zero_copy_only=False)  # without those of null rows
     there = column.is_valid().to_numpy(zero_copy_only=False)
     if hasattr(column.type, "list_size"):

@@ -110,8 +110,9 @@ def _of_table(source: Any, fields: Fields) -> Source:
     pa = arrow.pyarrow()
     package = type(source).__module__.partition(".")[0]
     if package == "pandas":
-        source = pa.Table.from_pandas(source, preserve_index=False)
-    elif package == "polars":
+        batches, schema = arrow.frame_batches(source)
+        return Source(arrow.read_batches(batches, schema, "row", fields), len(source))
+    if package == "polars":
         source = source.to_arrow()
     if isinstance(source, pa.RecordBatch):
         source = pa.Table.from_batches([source])

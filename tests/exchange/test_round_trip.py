@@ -63,6 +63,27 @@ def test_frames_and_tables(full: mrlstore.Store, opened: Opened, tmp_path: Path)
         assert held(copy) == held(full)
 
 
+def test_a_frame_is_typed_slice_by_slice(opened: Opened, tmp_path: Path) -> None:
+    pd = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    count = 5000
+    vectors: list[Any] = [None] * count  # a slice without vectors, one of whole numbers, one of fractions
+    vectors[2200:] = [[1, 2, n] for n in range(2200, 4000)] + [[0.5, 1.5, n] for n in range(4000, count)]
+    metadata: list[Any] = [{"n": n} if n < 3072 else {"text": "x"} for n in range(count)]
+    frame = pd.DataFrame({"id": [f"{n:04}" for n in range(count)], "vector": vectors, "metadata": metadata})
+    store = opened(tmp_path / "copy.mrl")
+    done = import_rows(store, frame, batch=700)
+    assert (done.written, done.refused) == (count, 0), done.refusals[:2]
+    assert store.stats().rows_without_vector == 2200
+    first, last = store.get(["2200", "4999"], include=("metadata", "vector"))
+    assert first.vector.tolist() == pytest.approx([1, 2, 2200], rel=1e-3) and first.metadata == {"n": 2200}
+    assert last.vector.tolist() == pytest.approx([0.5, 1.5, 4999], abs=3) and last.metadata == {"text": "x"}
+    with pytest.raises(mrlstore.InvalidInput, match="frame"):
+        import_rows(store, pd.DataFrame({"id": ["a", "b"], "vector": [[1.0, 2.0, 3.0], "words"]}))
+    with pytest.raises(mrlstore.InvalidInput, match="no column 'id'"):
+        import_rows(store, pd.DataFrame({"name": []}))
+
+
 def test_one_namespace_can_move_to_another(full: mrlstore.Store, opened: Opened, tmp_path: Path) -> None:
     lines = io.BytesIO()
     assert export_rows(full, lines, namespace="zweite/„ns“", where={"n": {"$lt": 100}}).rows == 80
