@@ -15,7 +15,7 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
 TESTS ?=
 WORKERS ?= 2
-INTEGRATIONS := langchain haystack llama-index mteb migrate pinecone
+INTEGRATIONS := langchain haystack llama-index mteb migrate pinecone vectordbbench
 
 help:
 	@echo "make demo      semantic search over the documentation that every Python carries, in about two minutes"
@@ -67,6 +67,7 @@ docs: .venv/docs.stamp
 .venv/llama-index.stamp: WANTS = --editable ".[cli,llama-index]" --group test
 .venv/mteb.stamp: WANTS = --editable ".[cli,local,mteb]" --group test-mteb
 .venv/migrate.stamp: WANTS = --editable ".[cli]" --group test-migrate
+.venv/vectordbbench.stamp: WANTS = --editable ".[cli]" "vectordb-bench>=2,<3" --group test
 .venv/pinecone.stamp: WANTS = --editable ".[cli]" "pinecone>=10.2,<11" --group test
 .venv/lint.stamp: WANTS = --editable ".[demo,gemini,media,report]" --group test --group lint
 .venv/bench.stamp: WANTS = --editable ".[demo]" --group bench

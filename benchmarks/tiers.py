@@ -8,7 +8,8 @@
 Without --queries, --held-out rows (500 by default) are kept out of the store and asked. Relevance judgements
 are lines of "query id grade" with tabs between them, where query is the number of the row in the query file,
 and ids are those of --ids (one a line; else row numbers); BEIR's qrels need their query ids turned into row
-numbers. For nDCG@10 on a task of MTEB see benchmarks/retrieval. Parquet needs pyarrow. The store is built in a temporary folder, and kept with --store.
+numbers. Parquet needs pyarrow. The store is built in a temporary folder, and kept with --store.
+benchmarks/retrieval gives nDCG@10 on a task of MTEB.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from mrlstore.cli import care, completion, embed, failures, read, show, tiers, transfer, write
+from mrlstore.cli import care, completion, embed, failures, migrate, read, show, tiers, transfer, write
 from mrlstore.cli.demo import command as demo
 from mrlstore.version import __version__
 
@@ -24,6 +24,7 @@ Examples:
   mrlstore import papers.mrl rows.jsonl
   mrlstore import papers.mrl rows.parquet --name vector=embedding
   mrlstore export papers.mrl papers.parquet
+  mrlstore migrate papers.mrl chroma:chroma_data
   mrlstore add    papers.mrl papers/ --embedder gemini
   mrlstore query  papers.mrl --id paper-17 -k 5
   mrlstore query  papers.mrl --vector question.npy --where '{{"year": {{"$gte": 2020}}}}'
@@ -53,6 +54,7 @@ for _command in (
     write.create,
     transfer.import_,
     transfer.export,
+    migrate.migrate_,
     embed.add,
     embed.re_embed_,
     read.query,

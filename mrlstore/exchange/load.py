@@ -91,7 +91,7 @@ def import_rows(
         found = open_source(source, format, vectors, Fields(names or {}, extra), opened)
         for rows in _batches(found.rows, batch, done, strict):
             for space, group in groupby(rows, key=lambda row: row.namespace):
-                _put(store, list(group), namespace if space is None else space, on_conflict, done, strict)
+                put(store, list(group), namespace if space is None else space, on_conflict, done, strict)
             if progress:
                 progress(Progress("importing", *found.progress(done.rows)))
     return done
@@ -124,10 +124,13 @@ def _bytes(row: Row) -> int:
     return (0 if row.vector is None else row.vector.nbytes) + len(document) + 512
 
 
-def _put(
+def put(
     store: Store, rows: list[Row], namespace: str, on_conflict: Conflict, done: Imported, strict: bool
 ) -> None:
-    """Upsert; a refused batch is halved until the bad rows stand alone."""
+    """Upsert rows of one namespace, and count them in `done`.
+
+    A refused batch is halved until the bad rows stand alone; InvalidInput at once where `strict`.
+    """
     try:
         new = _new(store, rows, namespace) if on_conflict == "skip" else rows
         with np.errstate(invalid="ignore"):  # a file's signalling NaNs are refused, no cause for a warning
@@ -146,8 +149,8 @@ def _put(
             done.refuse(refusal(rows[0].place, error))
             return
         middle = len(rows) // 2
-        _put(store, rows[:middle], namespace, on_conflict, done, strict)
-        _put(store, rows[middle:], namespace, on_conflict, done, strict)
+        put(store, rows[:middle], namespace, on_conflict, done, strict)
+        put(store, rows[middle:], namespace, on_conflict, done, strict)
         return
     done.written += written
     done.skipped += len(rows) - written

@@ -126,9 +126,7 @@ class MrlSearchBackend:
         some = queries[:_PROBES]
         cosines = _units(some) @ _units(self._probes).T
         if not np.allclose(_array(similarity(some, self._probes)), cosines, atol=1e-2):
-            raise InvalidInput(
-                "the model's similarity is not the cosine of its embeddings, as a store's is"
-            )
+            raise InvalidInput("the model's similarity is not the cosine of its embeddings, as a store's is")
 
 
 class EmbedderModel(AbsEncoder):

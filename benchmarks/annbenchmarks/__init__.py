@@ -1,0 +1,1 @@
+"""mrlstore under ann-benchmarks and VIBE: see `module`."""

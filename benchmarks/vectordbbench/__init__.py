@@ -1,0 +1,1 @@
+"""mrlstore under VectorDBBench: `python -m benchmarks.vectordbbench DATASET`."""

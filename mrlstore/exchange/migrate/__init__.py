@@ -1,0 +1,12 @@
+"""Moving in from other vector databases: Qdrant, Chroma, LanceDB, Pinecone, FAISS indexes, and plain files.
+
+`migrate` brings everything over, goes on where it was interrupted, and at the end compares what arrived with
+what was there. Each database is an `Origin`; its package is loaded when it is needed. See
+docs/integrations/migrate.md.
+"""
+
+from mrlstore.exchange.migrate.check import Checked
+from mrlstore.exchange.migrate.origin import Choice, Collection, Origin, open_origin
+from mrlstore.exchange.migrate.run import Migrated, migrate
+
+__all__ = ["Checked", "Choice", "Collection", "Migrated", "Origin", "migrate", "open_origin"]

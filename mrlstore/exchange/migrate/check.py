@@ -1,0 +1,128 @@
+"""Whether what arrived is what was there: rows counted, some compared bit for bit, some questions asked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrlstore.errors import InvalidInput
+from mrlstore.exchange.exact import stored_rows
+from mrlstore.exchange.migrate.checkpoint import State
+from mrlstore.exchange.migrate.origin import COSINE, Collection, Origin
+from mrlstore.exchange.rows import Row
+from mrlstore.store import Store
+from mrlstore.types import Record
+from mrlstore.vectors import to_unit_rows
+
+K: Final = 10
+QUESTIONS: Final = 20
+_NEAR: Final = 2e-3  # cosines that differ by less may change places: float16, and what the origin rounds
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One collection, and what the comparison found."""
+
+    collection: str
+    namespace: str
+    read: int
+    refused: int
+    rows: int  # in the namespace now
+    compared: int  # sampled rows
+    asked: int  # questions put to both
+    agreed: float | None  # share of the origin's answers that are among the store's exact ones
+    problems: tuple[str, ...]
+
+
+def take_sample(state: State, rows: Iterable[Row], size: int, seen: int) -> None:
+    """Keep the digests of so many rows, each as likely as the other; `seen` came before these."""
+    for number, row in enumerate(rows, seen + 1):
+        chance = random.Random(number).randrange(number)  # the same again after an interruption
+        if row.id in state.sample or len(state.sample) < size:
+            state.sample[row.id] = _digest_of_row(row)
+        elif chance < size:
+            state.sample.pop(list(state.sample)[chance])
+            state.sample[row.id] = _digest_of_row(row)
+
+
+def check(store: Store, origin: Origin, collection: Collection, namespace: str, state: State) -> Checked:
+    """Compare a collection that is over with the store."""
+    rows = store.count(namespace=namespace)
+    arrived = state.read - state.refused
+    problems = []
+    if collection.rows is not None and collection.rows != state.read:
+        problems.append(f"{state.read:,} rows came, the origin counts {collection.rows:,}")
+    if state.before == 0 and rows != arrived:
+        problems.append(
+            f"{arrived:,} rows were stored, the store counts {rows:,}: ids twice, or others wrote"
+        )
+    elif rows < state.before:
+        problems.append(f"the store counts {rows:,} rows, and had {state.before:,} before")
+    ids = list(state.sample)
+    found = {
+        record.id: record
+        for record in store.get(ids, namespace=namespace, include=("metadata", "document", "vector"))
+    }
+    wrong = [id for id in ids if id not in found or _digest(found[id]) != state.sample[id]]
+    if wrong:
+        problems.append(f"{len(wrong)} of {len(ids)} sampled rows differ from the origin's: {wrong[0]!r}")
+    asked, agreed, worse = 0, None, None
+    if collection.metric == COSINE and state.before == 0:
+        asked, agreed, worse = _ask(store, origin, collection, namespace, list(found.values()))
+    if worse is not None:
+        problems.append(f"the origin finds {worse!r}, which the store's exact answer does not have")
+    return Checked(
+        collection.name, namespace, state.read, state.refused, rows, len(ids), asked, agreed, tuple(problems)
+    )
+
+
+def _ask(
+    store: Store, origin: Origin, collection: Collection, namespace: str, records: list[Record]
+) -> tuple[int, float | None, str | None]:
+    """(questions, share of the origin's answers among ours, an answer of theirs that ours should have)."""
+    asked, shared, given, worse = 0, 0, 0, None
+    for record in records:
+        if record.vector is None or asked >= QUESTIONS:
+            continue
+        theirs = origin.ask(collection, record.vector, K)
+        if theirs is None:
+            break
+        ours = store.query(record.vector, K, namespace=namespace, include=(), exact=True)
+        asked, given, shared = asked + 1, given + len(theirs), shared + len(set(theirs) & set(ours.ids))
+        only = [id for id in theirs if id not in ours.ids]
+        for other in store.get(only, namespace=namespace, include=("vector",)):
+            if other.vector is not None and _cosine(record.vector, other.vector) > ours[-1].score + _NEAR:
+                worse = other.id
+    return asked, shared / given if given else None, worse
+
+
+def _cosine(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
+
+
+def _digest_of_row(row: Row) -> str:
+    if row.vector is None or row.norm is not None:  # with a norm it is the stored row already
+        return _made(row.vector, row.metadata, row.document)
+    try:
+        return _made(to_unit_rows(np.asarray(row.vector)[None])[0], row.metadata, row.document)
+    except InvalidInput:
+        return ""  # the store will refuse it
+
+
+def _digest(record: Record) -> str:
+    unit = None if record.vector is None else stored_rows(record.vector[None])[0]
+    return _made(unit, record.metadata, record.document)
+
+
+def _made(unit: NDArray[Any] | None, metadata: Any, document: str | None) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(b"" if unit is None else unit.tobytes())
+    digest.update(json.dumps([metadata or {}, document], sort_keys=True, default=str).encode())
+    return digest.hexdigest()

@@ -1,0 +1,61 @@
+"""How far a migration has come, in a small file beside the store; it is gone when all is done."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mrlstore.errors import InvalidInput
+
+
+@dataclass
+class State:
+    """How far one collection has come."""
+
+    before: int = 0  # rows that the namespace had when it began
+    read: int = 0
+    refused: int = 0
+    after: Any = None  # where to go on
+    done: bool = False
+    sample: dict[str, str] = field(default_factory=dict)  # id -> digest of the row as the origin gave it
+
+
+class Checkpoint:
+    """The file, and the states in it by name of the collection."""
+
+    def __init__(self, store: Path, source: str, restart: bool) -> None:
+        """Read what an interrupted migration left.
+
+        Raises:
+            InvalidInput: it was one from another source, or the file is not one of ours.
+        """
+        self.path = store.with_name(f"{store.name}.migration.json")
+        self.source = source
+        self.states: dict[str, State] = {}
+        if restart or not self.path.exists():
+            return
+        try:
+            kept = json.loads(self.path.read_text(encoding="utf-8"))
+            states = {name: State(**state) for name, state in kept["collections"].items()}
+            other = kept["source"]
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise InvalidInput(f"{self.path}: can't be read; remove it, or restart: {error}") from error
+        if other != source:
+            raise InvalidInput(
+                f"{self.path}: a migration from {other!r} is not finished; go on with it, or restart"
+            )
+        self.states = states
+
+    def save(self) -> None:
+        """Write it anew, whole or not at all."""
+        told = {"source": self.source, "collections": {name: asdict(s) for name, s in self.states.items()}}
+        new = self.path.with_name(f"{self.path.name}.new")
+        new.write_text(json.dumps(told), encoding="utf-8")
+        os.replace(new, self.path)
+
+    def remove(self) -> None:
+        """All is done."""
+        self.path.unlink(missing_ok=True)

@@ -1,0 +1,106 @@
+"""LanceDB: tables of a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrlstore.errors import InvalidInput
+from mrlstore.exchange.arrow import pyarrow, read_batches
+from mrlstore.exchange.migrate.origin import COSINE, Choice, Collection, Page, chosen, needed
+from mrlstore.exchange.rows import Fields
+
+_LIMIT: Final = 1_000
+
+
+class LanceOrigin:
+    """A column has the ids, one the vectors, perhaps one the documents; the others become metadata."""
+
+    name = "LanceDB"
+
+    def __init__(self, place: str, choice: Choice) -> None:
+        """Open the folder."""
+        lancedb = needed("lancedb", "lancedb")
+        if not Path(place).is_dir():
+            raise InvalidInput(f"{place}: no such folder")
+        self._database = lancedb.connect(place)
+        self._choice = choice
+        self._tables: dict[str, Any] = {}
+
+    def collections(self) -> list[Collection]:
+        """The chosen tables, each at its version of this moment."""
+        for name in chosen(self._names(), self._choice, "table"):
+            self._tables[name] = self._database.open_table(name)
+        return [self._described(name, table) for name, table in self._tables.items()]
+
+    def _names(self) -> list[str]:
+        names: list[str] = []
+        token = None
+        while True:
+            listed = self._database.list_tables(page_token=token)
+            names += listed.tables
+            token = listed.page_token
+            if not token:
+                return names
+
+    def _described(self, name: str, table: Any) -> Collection:
+        types, vector = pyarrow().types, self._vector(name, table)
+        for column in (self._choice.id or "id", self._choice.document):
+            if column is not None and column not in table.schema.names:
+                raise InvalidInput(f"{name!r}: no column {column!r}; it has {', '.join(table.schema.names)}")
+        kind = table.schema.field(vector).type
+        dim = kind.list_size if types.is_fixed_size_list(kind) else None
+        metric = _metric(table, vector)
+        remarks = () if metric else ("no index says by which metric it is asked",)
+        return Collection(name, table.count_rows(), dim, metric, remarks=remarks)
+
+    def _vector(self, name: str, table: Any) -> str:
+        """The column of vectors: the chosen one, or the only one."""
+        types = pyarrow().types
+        fixed = [field.name for field in table.schema if types.is_fixed_size_list(field.type)]
+        wanted = self._choice.vector or ("vector" if "vector" in table.schema.names else None)
+        if wanted is None and len(fixed) == 1:
+            return str(fixed[0])
+        if wanted is None or wanted not in table.schema.names:
+            raise InvalidInput(f"{name!r}: choose the column of vectors; of fixed size are {fixed or 'none'}")
+        return wanted
+
+    def pages(self, collection: Collection, after: Any) -> Iterator[Page]:
+        """Rows in the order in which the table keeps them; `after` is how many came before."""
+        table, start = self._tables[collection.name], after or 0
+        names = {"id": self._choice.id or "id", "vector": self._vector(collection.name, table)}
+        if self._choice.document:
+            names["document"] = self._choice.document
+        pa = pyarrow()
+        for batch in table.search().offset(start).to_batches(_LIMIT):
+            place = batch.schema.get_field_index(names["id"])
+            texts = batch.column(place).cast(pa.string())  # ints become strings
+            batch = batch.set_column(place, names["id"], texts)
+            rows = list(read_batches([batch], batch.schema, collection.name, Fields(names, "metadata")))
+            start += len(rows)
+            yield Page(rows, start)
+
+    def ask(self, collection: Collection, vector: NDArray[np.float32], k: int) -> list[str] | None:
+        """LanceDB's answer by cosine."""
+        table, id = self._tables[collection.name], self._choice.id or "id"
+        column = self._vector(collection.name, table)
+        found = table.search(vector, vector_column_name=column).distance_type("cosine").limit(k)
+        return [str(row[id]) for row in found.select([id]).to_arrow().to_pylist()]
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def _metric(table: Any, vector: str) -> str | None:
+    """What the index of the vectors goes by; None without one."""
+    for index in table.list_indices():
+        if vector in index.columns:
+            stats = table.index_stats(index.name)
+            told = str(getattr(stats, "distance_type", None) or "").lower()
+            if told:
+                return COSINE if told == "cosine" else told
+    return None

@@ -1,0 +1,81 @@
+"""Pinecone: an index of the service, through its SDK."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrlstore.errors import InvalidInput
+from mrlstore.exchange.migrate.origin import (
+    COSINE,
+    Choice,
+    Collection,
+    Page,
+    chosen,
+    needed,
+    take_document,
+)
+from mrlstore.exchange.rows import Row
+
+_LIMIT: Final = 100  # ids in a page; as many are fetched at once
+
+
+class PineconeOrigin:
+    """Each namespace is a collection; the one without a name is called "__default__" there and here."""
+
+    name = "Pinecone"
+
+    def __init__(self, place: str, choice: Choice) -> None:
+        """Connect to an index by its name, or by its host; the key is in PINECONE_API_KEY."""
+        sdk = needed("pinecone", "pinecone")
+        key = os.environ.get("PINECONE_API_KEY")
+        if not key:
+            raise InvalidInput("PINECONE_API_KEY is not set")
+        client = sdk.Pinecone(api_key=key)
+        by_host = "." in place or ":" in place
+        self._index = client.Index(host=place) if by_host else client.Index(place)
+        self._choice = choice
+
+    def collections(self) -> list[Collection]:
+        """The chosen namespaces."""
+        stats = self._index.describe_index_stats()
+        if stats.vector_type not in (None, "dense"):
+            raise InvalidInput(f"an index of {stats.vector_type} vectors, for which a store has no place")
+        counts = {name or "__default__": each.vector_count for name, each in stats.namespaces.items()}
+        metric = stats.metric or COSINE
+        return [
+            Collection(name, counts[name], stats.dimension, COSINE if metric == "cosine" else metric)
+            for name in chosen(sorted(counts), self._choice, "namespace")
+        ]
+
+    def pages(self, collection: Collection, after: Any) -> Iterator[Page]:
+        """Vectors in the order of listing; `after` is the service's token. Pods can't list, and say so."""
+        while True:
+            listed = self._index.list_paginated(
+                namespace=collection.name, limit=_LIMIT, pagination_token=after
+            )
+            ids = [item.id for item in listed.vectors]
+            found = self._index.fetch(ids=ids, namespace=collection.name).vectors if ids else {}
+            after = listed.pagination.next if listed.pagination else None
+            yield Page([self._row(collection, found[id]) for id in ids if id in found], after)
+            if not after:
+                return
+
+    def ask(self, collection: Collection, vector: NDArray[np.float32], k: int) -> list[str] | None:
+        """Pinecone's answer, which is an approximate one."""
+        answer = self._index.query(vector=vector.tolist(), top_k=k, namespace=collection.name)
+        return [match.id for match in answer.matches]
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._index.close()
+
+    def _row(self, collection: Collection, vector: Any) -> Row:
+        taken = take_document(vector.metadata, self._choice)
+        values = np.asarray(vector.values, np.float32) if len(vector.values) else None
+        place = f"{collection.name}:{vector.id}"
+        return Row(place, vector.id, values, taken.metadata or None, taken.document)

@@ -1,0 +1,241 @@
+"""Migrations from databases that run here: a Qdrant local store, a Chroma folder, LanceDB tables, FAISS."""
+
+from __future__ import annotations
+
+import json
+import uuid
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # of packages below them
+    chromadb = pytest.importorskip("chromadb", reason="needs the environment of make test-integrations")
+    import faiss
+    import lancedb
+    import pyarrow as pa
+    from qdrant_client import QdrantClient, models
+
+import mrlstore
+from mrlstore.cli import main
+from mrlstore.exchange.migrate import Choice, Migrated, migrate
+from mrlstore.vectors import to_unit_rows
+from tests.integrations.pages import run_page
+from tests.nested import nested
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # of the databases' packages
+
+ROWS, DIM = 10_000, 64
+VECTORS = nested(ROWS, DIM, seed=4)
+METADATA = [{"number": n, "even": n % 2 == 0, "topic": f"t{n % 7}"} for n in range(ROWS)]
+TEXTS = [f"text {n}" for n in range(ROWS)]
+DEEP = {"a": {"b": 1}}
+UUIDS = [str(uuid.UUID(int=n + 1)) for n in range(ROWS)]
+
+
+def qdrant(folder: Path) -> tuple[str, Choice]:
+    client = QdrantClient(path=str(folder / "qdrant"))
+    params = models.VectorParams(size=DIM, distance=models.Distance.COSINE)
+    client.create_collection("papers", vectors_config=params)
+    payload = [{**METADATA[n], "text": TEXTS[n]} for n in range(ROWS)]
+    client.upload_collection("papers", vectors=VECTORS, payload=payload, ids=UUIDS)
+    client.close()
+    return f"qdrant:{folder / 'qdrant'}", Choice(document="text")
+
+
+def chroma(folder: Path, space: str = "cosine") -> tuple[str, Choice]:
+    client = chromadb.PersistentClient(str(folder / "chroma"))
+    configuration = {"hnsw": {"space": space}}
+    made = client.create_collection("papers", embedding_function=None, configuration=configuration)
+    for start in range(0, ROWS, 5_000):
+        part = slice(start, start + 5_000)
+        made.add(ids=UUIDS[part], embeddings=VECTORS[part], metadatas=METADATA[part], documents=TEXTS[part])
+    client.close()
+    return f"chroma:{folder / 'chroma'}", Choice()
+
+
+def lance(folder: Path) -> tuple[str, Choice]:
+    flat = pa.FixedSizeListArray.from_arrays(pa.array(VECTORS.reshape(-1)), DIM)
+    columns = {name: [row[name] for row in METADATA] for name in METADATA[0]}
+    table = pa.table({"key": UUIDS, "embedding": flat, "abstract": TEXTS, **columns})
+    made = lancedb.connect(folder / "lance").create_table("papers", table)
+    made.create_index(metric="cosine", vector_column_name="embedding", index_type="IVF_FLAT")
+    return f"lancedb:{folder / 'lance'}", Choice(document="abstract", vector="embedding", id="key")
+
+
+def faiss_file(folder: Path) -> tuple[str, Choice]:
+    index = faiss.IndexFlatIP(DIM)
+    index.add(VECTORS / np.linalg.norm(VECTORS, axis=1, keepdims=True))
+    faiss.write_index(index, str(folder / "papers.index"))
+    (folder / "ids.txt").write_text("\n".join(UUIDS), encoding="utf-8")
+    return f"faiss:{folder / 'papers.index'}", Choice(ids=folder / "ids.txt")
+
+
+def stored(store: mrlstore.Store, ids: list[str], namespace: str = "") -> list[Any]:
+    return store.get(ids, namespace=namespace, include=("metadata", "document", "vector"))
+
+
+@pytest.mark.parametrize("made", [qdrant, chroma, lance, faiss_file])
+def test_ten_thousand_rows_come_over_whole(
+    made: Callable[[Path], tuple[str, Choice]], tmp_path: Path, path: Path
+) -> None:
+    source, choice = made(tmp_path)
+    told = []
+    done = migrate(path, source, choice=choice, batch=3_000, progress=told.append)
+    assert done.ok and done.warnings == () and done.refused == 0, done
+    [checked] = done.collections
+    assert (checked.read, checked.rows, checked.compared) == (ROWS, ROWS, 100)
+    assert checked.asked == 20 and checked.agreed is not None and checked.agreed > 0.9, checked
+    assert told[-1].done == told[-1].total == ROWS and len(told) >= 3
+    assert not path.with_name(f"{path.name}.migration.json").exists()
+    with mrlstore.open(path, mode="r") as store:
+        assert store.count() == ROWS and store.verify().ok
+        some = list(range(0, ROWS, 97))
+        rows = stored(store, [UUIDS[n] for n in some])
+        units = to_unit_rows(VECTORS[some])[0]
+        for row, n, unit in zip(rows, some, units, strict=True):
+            got = to_unit_rows(row.vector[None])[0][0]
+            np.testing.assert_allclose(got, unit, rtol=0, atol=2.0**-11)  # a step of float16, at most
+            if made is not faiss_file:
+                assert (row.metadata, row.document) == (METADATA[n], TEXTS[n])
+        true = np.argsort(-(VECTORS @ VECTORS[5]) / np.linalg.norm(VECTORS, axis=1))[:10]
+        assert set(store.query(VECTORS[5], 10, exact=True).ids) == {UUIDS[n] for n in true}
+
+
+@pytest.mark.parametrize("made", [qdrant, chroma, lance, faiss_file])
+def test_an_interrupted_migration_goes_on(
+    made: Callable[[Path], tuple[str, Choice]], tmp_path: Path, path: Path
+) -> None:
+    source, choice = made(tmp_path)
+
+    class Enough(Exception):
+        pass
+
+    def stop(step: mrlstore.Progress) -> None:
+        if step.done >= 4_000:
+            raise Enough
+
+    with pytest.raises(Enough):
+        migrate(path, source, choice=choice, batch=2_000, progress=stop)
+    with mrlstore.open(path) as store:
+        assert store.count() == 4_000
+    with pytest.raises(mrlstore.InvalidInput, match="not finished"):
+        migrate(path, "faiss:elsewhere")
+    told: list[mrlstore.Progress] = []
+    done = migrate(path, source, choice=choice, batch=2_000, progress=told.append)
+    assert told[0].done == 6_000, "what was there is not read again"
+    [checked] = done.collections
+    assert done.ok and (checked.read, checked.rows, checked.compared) == (ROWS, ROWS, 100)
+
+
+def test_named_vectors_int_ids_and_points_without_a_vector(tmp_path: Path, path: Path) -> None:
+    client = QdrantClient(path=str(tmp_path / "q"))
+    params = models.VectorParams(size=4, distance=models.Distance.DOT)
+    client.create_collection("two", vectors_config={"title": params, "body": params})
+    points = [
+        models.PointStruct(id=7, vector={"title": [1, 2, 3, 4], "body": [4, 3, 2, 1]}, payload=DEEP),
+        models.PointStruct(id=8, vector={"title": [1, 0, 0, 0]}, payload=None),
+        models.PointStruct(id=9, vector={"body": [0, 0, 0, 0], "title": [0, 1, 0, 0]}),
+    ]
+    client.upsert("two", points)
+    client.close()
+    with pytest.raises(mrlstore.InvalidInput, match="choose one vector of 'title', 'body'"):
+        migrate(path, f"qdrant:{tmp_path / 'q'}")
+    assert not path.exists(), "nothing is made before the source fits"
+    done = migrate(path, f"qdrant:{tmp_path / 'q'}", choice=Choice(vector="body", namespace="bodies"))
+    assert done.ok and done.refused == 1 and "zero vector" in done.refusals[0].why
+    assert any("dot" in warning for warning in done.warnings)
+    assert any("only 'body'" in warning for warning in done.warnings)
+    with mrlstore.open(path, mode="r") as store:
+        seven, eight = stored(store, ["7", "8"], "bodies")
+        assert seven.vector.tolist() == pytest.approx([4, 3, 2, 1], rel=1e-3)
+        assert seven.metadata == DEEP and eight.vector is None
+
+
+def test_several_collections_go_to_namespaces(tmp_path: Path, path: Path) -> None:
+    client = chromadb.PersistentClient(str(tmp_path / "c"))
+    for name, dim in (("papers", 4), ("books", 4), ("other", 8)):
+        rows = np.eye(dim, dtype=np.float32)
+        client.create_collection(name, embedding_function=None).add(ids=list("abcd"), embeddings=rows[:4])
+    client.close()
+    source = f"chroma:{tmp_path / 'c'}"
+    with pytest.raises(mrlstore.InvalidInput, match="different dimensions"):
+        migrate(path, source)
+    with pytest.raises(mrlstore.InvalidInput, match="there are: 'books', 'other', 'papers'"):
+        migrate(path, source, choice=Choice(collections=("films",)))
+    both = Choice(collections=("papers", "books"))
+    with pytest.raises(mrlstore.InvalidInput, match="namespace"):
+        migrate(path, source, choice=Choice(collections=("papers", "books"), namespace="one"))
+    done = migrate(path, source, choice=both)
+    assert done.ok and len(done.warnings) == 2 and "Euclidean" in done.warnings[0]
+    with mrlstore.open(path, mode="r") as store:
+        assert store.namespaces() == {"papers": 4, "books": 4}
+    with pytest.raises(mrlstore.InvalidInput, match="8 dimensions"):
+        migrate(path, source, choice=Choice(collections=("other",)))
+
+
+def test_a_difference_is_found(tmp_path: Path, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, choice = faiss_file(tmp_path)
+    put = mrlstore.exchange.migrate.run.put
+
+    def careless(store: Any, rows: Any, *others: Any, **options: Any) -> None:
+        put(store, rows, *others, **options)
+        store.delete([rows[0].id])
+        store.upsert([rows[1].id], VECTORS[:1])
+
+    monkeypatch.setattr(mrlstore.exchange.migrate.run, "put", careless)
+    done: Migrated = migrate(path, source, choice=choice, sample=10_000)
+    assert not done.ok
+    told = " ".join(done.collections[0].problems)
+    assert "9,998" in told and "4 of 10000 sampled rows differ" in told
+
+
+def test_faiss_kinds(tmp_path: Path) -> None:
+    rows = VECTORS[:500]
+    numbered = faiss.IndexIDMap(faiss.IndexFlatL2(DIM))
+    numbered.add_with_ids(rows, np.arange(500) * 3)
+    coarse = faiss.IndexIVFFlat(faiss.IndexFlatL2(DIM), DIM, 4)
+    coarse.train(rows)
+    coarse.add(rows)
+    graph = faiss.IndexHNSWFlat(DIM, 8)
+    graph.add(rows)
+    for name, index, last in (("map", numbered, "1497"), ("ivf", coarse, "499"), ("hnsw", graph, "499")):
+        faiss.write_index(index, str(tmp_path / name))
+        done = migrate(tmp_path / f"{name}.mrl", f"faiss:{tmp_path / name}")
+        assert done.ok, (name, done)
+        with mrlstore.open(tmp_path / f"{name}.mrl", mode="r") as store:
+            [row] = stored(store, [last])
+            assert row.vector.tolist() == pytest.approx(rows[-1].tolist(), abs=1e-2)
+    (tmp_path / "few.txt").write_text("a\nb\n", encoding="utf-8")
+    with pytest.raises(mrlstore.InvalidInput, match="2 ids for 500"):
+        migrate(tmp_path / "n.mrl", f"faiss:{tmp_path / 'map'}", choice=Choice(ids=tmp_path / "few.txt"))
+    (tmp_path / "no.index").write_bytes(b"nothing")
+    with pytest.raises(mrlstore.InvalidInput, match="no FAISS index"):
+        migrate(tmp_path / "n.mrl", f"faiss:{tmp_path / 'no.index'}")
+
+
+@pytest.mark.parametrize("kind", ["qdrant", "chroma", "lancedb", "faiss"])
+def test_nothing_is_made_where_nothing_is(kind: str, tmp_path: Path, path: Path) -> None:
+    with pytest.raises(mrlstore.InvalidInput):
+        migrate(path, f"{kind}:{tmp_path / 'absent'}")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command(tmp_path: Path, path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, _ = lance(tmp_path)
+    command = ["migrate", str(path), source, "--id", "key", "--vector", "embedding", "--document", "abstract"]
+    assert main([*command, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["ok"] and told["collections"][0]["rows"] == ROWS
+    assert main(command) == 0
+    assert "10,000 rows read, 10,000 in the unnamed namespace; 100 compared" in capsys.readouterr().out
+    assert main(["migrate", str(path), source, "--id", "nothing"]) == 2
+    assert "no column 'nothing'" in capsys.readouterr().err
+
+
+def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_page("migrate", tmp_path, monkeypatch)
