@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrlstore import calibrate, garbage, graph, group
-from mrlstore.catalogue import rows, segments, settings, tail
+from mrlstore.catalogue import keywords, rows, segments, settings, tail
 from mrlstore.catalogue.connection import Connection
 from mrlstore.catalogue.segments import SegmentRow
 from mrlstore.columns import build_columns
@@ -38,6 +38,7 @@ MAX_SEGMENTS = 4
 SIZE_RATIO = 8
 DEAD_SHARE = 0.1  # a segment with more dead rows than this is rewritten
 _BLOCK = 1_024
+_KEYWORD_PAGES = 1_000  # of the keyword index, written in one transaction
 
 Report = Callable[[Progress], None]
 
@@ -90,6 +91,7 @@ def optimize(core: Core, wait_s: float, progress: Report | None) -> None:
             except SnapshotMoved:
                 continue
         garbage.collect(core, lambda name: True)
+        _merge_keywords(core)
         core.catalogue.checkpoint(whole=True)
     tell("optimized", core.path, seconds=time.perf_counter() - started)
 
@@ -303,6 +305,15 @@ def forget_removals(core: Core) -> None:
         purged = tail.forget_removals(write.connection, nowhere)
         floor = settings.get_int(write.connection, "floor_gen")
         settings.put(write.connection, "floor_gen", max(floor, purged))
+
+
+def _merge_keywords(core: Core) -> None:
+    """Make the keyword index one piece, in transactions short enough for writers to get their turn."""
+    with core.catalogue.read() as connection:
+        going = keywords.scattered(connection)
+    while going:
+        with core.catalogue.write() as write:
+            going = keywords.merge(write.connection, _KEYWORD_PAGES)
 
 
 def _write_index(core: Core, base: Part, work: Work) -> NewPart:

@@ -25,7 +25,9 @@ TOKENIZERS: Final = {
 DEFAULT_TOKENIZER: Final = "unicode61"
 _PAGE = 1_000
 _LONGEST = 32_768  # bytes of a word; FTS5 cuts longer ones
-_MODULUS = 1 << 64
+_P, _Q, _R = 2_147_483_647, 2_147_483_629, 4_294_967_291  # primes
+
+Places = tuple[int, int]  # how often a word stands, and one number for all its rows and places
 INDEXED: Final = "coalesce(octet_length(document), 0) > 0"  # which rows it holds
 
 
@@ -66,8 +68,13 @@ def rebuild(connection: Connection, tokenizer: str) -> None:
     fill(connection)
 
 
+def scattered(connection: Connection) -> bool:
+    """Whether the index lies in several pieces, which `merge` makes one."""
+    return int(connection.execute("SELECT count(DISTINCT segid) FROM keywords_idx").get) > 1
+
+
 def merge(connection: Connection, pages: int) -> bool:
-    """Do a bounded share of the work that makes the index compact; False when there is nothing left."""
+    """Do a bounded share of the work that makes the index one piece; False when there is nothing left."""
     before = connection.total_changes()
     connection.execute("INSERT INTO keywords(keywords, rank) VALUES ('merge', ?)", (-pages,))
     return connection.total_changes() - before >= 2
@@ -113,6 +120,9 @@ def problems(connection: Connection) -> Iterator[str]:
 
     SQLite's check of its structure finds less: of 100 flipped bits 19, where 93 changed what it says.
     """
+    # A query makes FTS5 look whether another connection has changed the index; its check alone does not, and
+    # would take pages that have been merged away for damage.
+    connection.execute("SELECT 1 FROM keywords WHERE keywords MATCH '\"any\"' LIMIT 1").fetchall()
     for (words,) in connection.execute("PRAGMA integrity_check(keywords)"):
         if words != "ok":
             yield f"fails SQLite's check: {words}"
@@ -121,36 +131,53 @@ def problems(connection: Connection) -> Iterator[str]:
         count = connection.execute(f"SELECT count(*) FROM ({first} EXCEPT {second})").get
         if count:
             yield words.format(count)
-    if _sum_of_places(connection) != _sum_of_documents(connection):
+    if _indexed_places(connection) != _places_in_documents(connection):
         yield "does not say where the words of the documents stand"
 
 
-def _sum_of_places(connection: Connection) -> int:
-    """One number for all (word, row, place) of the index, in whatever order they come."""
+def _indexed_places(connection: Connection) -> dict[bytes, Places]:
+    """What the index holds of each word."""
     connection.execute("CREATE VIRTUAL TABLE temp.places USING fts5vocab('main', 'keywords', 'instance')")
     try:
-        places = connection.execute("SELECT CAST(term AS BLOB), doc, offset FROM temp.places")
-        return sum(map(hash, places)) % _MODULUS
+        x = "(doc * 31 + offset)"
+        found = connection.execute(
+            f"SELECT CAST(term AS BLOB), count(*), sum(({x} % {_P}) * ({x} % {_Q}) % {_R})"
+            " FROM temp.places GROUP BY term"
+        )
+        return {word: (count, total) for word, count, total in found}
     finally:
         connection.execute("DROP TABLE temp.places")
 
 
-def _sum_of_documents(connection: Connection) -> int:
-    """The same number, from the documents."""
-    name, *options = TOKENIZERS[_tokenizer(connection)].split()
-    cut, total = connection.fts5_tokenizer(name, options), 0
+def _places_in_documents(connection: Connection) -> dict[bytes, Places]:
+    """The same, from the documents."""
+    name, *options = TOKENIZERS[str(settings.get(connection, "tokenizer"))].split()
+    cut = connection.fts5_tokenizer(name, options)
+    numbers: dict[str, int] = {}
+    held = np.zeros((2, 0), np.int64)  # count and sum, by the words' numbers
     for first, last in _pages(connection):
+        known: list[int] = []
+        places = []
         for key, document in connection.execute(
             f"SELECT key, CAST(document AS BLOB) FROM rows WHERE key BETWEEN ? AND ? AND {INDEXED}",
             (first, last),
         ):
-            words: Any = cut(document, apsw.FTS5_TOKENIZE_DOCUMENT, None, include_offsets=False)
-            total += sum(hash((word.encode()[:_LONGEST], key, i)) for i, (word, *_) in enumerate(words))
-    return total % _MODULUS
-
-
-def _tokenizer(connection: Connection) -> str:
-    return str(settings.get(connection, "tokenizer"))
+            words: Any = cut(
+                document, apsw.FTS5_TOKENIZE_DOCUMENT, None, include_offsets=False, include_colocated=False
+            )
+            known += [numbers.setdefault(word, len(numbers)) for word in words]
+            places.append(np.arange(len(words), dtype=np.int64) + int(key) * 31)
+        x = np.concatenate(places) if places else np.empty(0, np.int64)
+        shares = (x % _P) * (x % _Q) % _R
+        held = np.pad(held, ((0, 0), (0, len(numbers) - held.shape[1])))
+        chosen = np.array(known, np.int64)
+        held[0] += np.bincount(chosen, minlength=len(numbers))
+        held[1] += np.bincount(chosen, shares, len(numbers)).astype(np.int64)  # below 2**53: exact
+    found: dict[bytes, Places] = {}
+    for word, count, total in zip(numbers, *held.tolist(), strict=True):
+        before = found.get(word.encode()[:_LONGEST], (0, 0))
+        found[word.encode()[:_LONGEST]] = (before[0] + count, before[1] + total)
+    return found
 
 
 def _pages(connection: Connection) -> Sequence[tuple[int, int]]:

@@ -125,6 +125,7 @@ def answers(store: Any) -> dict[str, Any]:
         ],
         "counts": [store.count(w) for w in ({"c": "a"}, {"n": {"$lt": 500}}, {"l": 2}, {"d.e": True})],
         "filtered": [record.id for record in store.scan({"c": "b", "n": {"$gt": 1900}})],
+        "keywords": [(hit.id, hit.score) for hit in store.query(keywords="text", k=50)],
         "every score": [
             (hit.id, hit.score) for hit in store.query(QUERIES[0], k=3000, exact=True, include=())
         ],

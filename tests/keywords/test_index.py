@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 import mrlstore
 from mrlstore import writer
+from mrlstore.catalogue import keywords
 from tests.keywords.corpus import DIM, WORDS, bm25, documents, vectors
 
 
@@ -68,6 +69,35 @@ def test_sealing_merging_and_indexing_change_nothing(store: mrlstore.Store) -> N
     after = store.query(keywords="quince kiwi", k=50)
     assert [(hit.id, hit.score) for hit in after] == [(hit.id, hit.score) for hit in before]
     assert store.verify().ok
+
+
+def test_verify_after_another_connection_has_merged_the_index(store: mrlstore.Store) -> None:
+    """FTS5 remembers the index's pieces, and its check looks for those."""
+    for n in range(10):
+        store.upsert([f"r{n}"], None, None, [f"word{n} same"])
+        assert store.verify().ok
+    store.optimize()
+    report = store.verify()
+    assert report.ok, report.problems
+
+
+def test_optimize_makes_the_index_one_piece_and_smaller(store: mrlstore.Store) -> None:
+    texts = documents(1000)
+    for at in range(0, 1000, 20):
+        names = [f"r{n % 300}" for n in range(at, at + 20)]
+        store.upsert(names, None, None, [f"{text} nr{at}" for text in texts[at : at + 20]])
+    before = store.query(keywords="quince nr980", k=50)
+    read = store._core.catalogue.read
+    with read() as connection:
+        assert keywords.scattered(connection)
+    store.optimize()
+    with read() as connection:
+        assert not keywords.scattered(connection)
+    after = store.query(keywords="quince nr980", k=50)
+    assert [(hit.id, hit.score) for hit in after] == [(hit.id, hit.score) for hit in before]
+    generation = store.stats().generation
+    store.optimize()
+    assert store.stats().generation == generation and store.verify().ok
 
 
 def test_scores_are_those_of_the_formula_and_ties_go_by_key(store: mrlstore.Store) -> None:

@@ -58,4 +58,5 @@ def _say_how_to_go_on(folder: Path) -> None:
     out.print("\nNow ask it something yourself:", style="bold")
     store, model = folder / "stdlib.mrl", folder / "stdlib.lsa.npz"
     out.print(f'  {name} query {store} --text "sort a list" --embedder {model}', soft_wrap=True)
+    out.print(f"  {name} query {store} --keywords '\"ISO 8601\" pars*'", soft_wrap=True)
     out.print(f"  {name} stats {store}", soft_wrap=True)
