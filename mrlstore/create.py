@@ -18,7 +18,7 @@ from mrlstore.catalogue.schema import FORMAT_VERSION
 from mrlstore.core import CATALOGUE, LOCK, PARTS
 from mrlstore.errors import CorruptStore, InvalidInput, MrlStoreError, StoreExists, StoreNotFound
 from mrlstore.files import Files, make_parents, refuse_remote, remove_tree, storage_error, write_file
-from mrlstore.types import Settings
+from mrlstore.types import Settings, Tokenizer
 
 Mode = Literal["r", "a", "x"]
 
@@ -38,7 +38,7 @@ def ensure(files: Files, path: Path, mode: Mode, wanted: Settings) -> None:
 
 
 def new_settings(
-    dim: int | None, prefix_dim: int | None, m: int, ef_construction: int, tokenizer: str | None
+    dim: int | None, prefix_dim: int | None, m: int, ef_construction: int, tokenizer: Tokenizer | None
 ) -> Settings:
     """The settings of a store to be made."""
     chosen = tokenizer or DEFAULT_TOKENIZER

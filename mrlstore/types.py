@@ -44,7 +44,7 @@ class Settings:
     prefix_dim: int | None
     m: int
     ef_construction: int
-    tokenizer: str | None  # how documents are cut into words; None: an old store without a keyword index
+    tokenizer: Tokenizer | None  # how documents are cut into words; None: a store of before keywords
 
 
 class Hit(NamedTuple):

@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 from mrlstore.catalogue import settings
 from mrlstore.catalogue.connection import Connection
 from mrlstore.errors import CorruptStore
+from mrlstore.types import Tokenizer
 
 TOKENIZERS: Final = {
     "unicode61": "unicode61 remove_diacritics 2",
     "porter": "porter unicode61 remove_diacritics 2",
     "trigram": "trigram remove_diacritics 1",
 }
-DEFAULT_TOKENIZER: Final = "unicode61"
+DEFAULT_TOKENIZER: Final[Tokenizer] = "unicode61"
 _PAGE = 1_000
 _LONGEST = 32_768  # bytes of a word; FTS5 cuts longer ones
 _P, _Q, _R = 2_147_483_647, 2_147_483_629, 4_294_967_291  # primes

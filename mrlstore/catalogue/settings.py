@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import zlib
 from pathlib import Path
+from typing import cast
 
 from mrlstore.catalogue.connection import Connection
 from mrlstore.catalogue.schema import FORMAT_VERSION
 from mrlstore.errors import CorruptStore, FormatTooNew
-from mrlstore.types import Settings
+from mrlstore.types import Settings, Tokenizer
 
 Value = int | str | None
 
@@ -66,7 +67,7 @@ def load(connection: Connection, path: Path) -> Settings:
         prefix_dim=prefix_dim if isinstance(prefix_dim, int) else None,
         m=get_int(connection, "m"),
         ef_construction=get_int(connection, "ef_construction"),
-        tokenizer=None if tokenizer is None else str(tokenizer),
+        tokenizer=None if tokenizer is None else cast(Tokenizer, tokenizer),
     )
 
 

@@ -97,7 +97,7 @@ def re_embed_(
     with mrlstore.open(source, mode="r") as old:
         embedder = open_embedder(name or "local", target, task, cache, lambda: _documents(old))
         with (
-            mrlstore.open(target, embedder=embedder) as new,
+            mrlstore.open(target, embedder=embedder, tokenizer=old.settings.tokenizer) as new,
             output.progress_bars(as_json=as_json) as progress,
         ):
             new.add([])  # settles whose vectors the new store holds

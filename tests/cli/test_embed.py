@@ -79,12 +79,15 @@ def test_long_texts(folder: Path, run: Run, google: Any, monkeypatch: pytest.Mon
 def test_re_embed(folder: Path, run: Run, google: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GEMINI_API_KEY", "K")
     monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", google.url)
+    run("create", "old.mrl", "--tokenizer", "porter")
     run("add", "old.mrl", "in", "--embedder", "local")
     refused = run("add", "old.mrl", "in", "--embedder", "gemini")
     assert refused.code == 2 and "mrlstore re-embed" in refused.err
     done = run("re-embed", "old.mrl", "new.mrl", "--embedder", "gemini", "--json")
     assert done.code == 0 and (done.json["new"], done.json["store_rows"]) == (4, 4)
     assert run("re-embed", "old.mrl", "new.mrl", "--embedder", "gemini", "--json").json["new"] == 0
+    with mrlstore.open("new.mrl", mode="r") as new:
+        assert new.settings.tokenizer == "porter"
     back = run("re-embed", "new.mrl", "back.mrl", "--embedder", "local", "--json")
     assert back.code == 0 and back.json["new"] == 4
     with mrlstore.open("old.mrl") as store:
