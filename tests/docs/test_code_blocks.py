@@ -9,8 +9,10 @@ A block that cannot be run stands below a line `<!-- not run: the reason -->`. A
 from __future__ import annotations
 
 import fnmatch
+import logging
 import re
 import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,6 +66,17 @@ def run_console(block: Block, page: Path, capsys: pytest.CaptureFixture[str]) ->
             assert fnmatch.fnmatchcase(printed.out.strip(), pattern), f"{page.name}: {printed.out}"
 
 
+@pytest.fixture
+def logger() -> Iterator[None]:
+    """Pages may set up the logger; afterwards it is as before."""
+    log = logging.getLogger("mrlstore")
+    level, handlers = log.level, list(log.handlers)
+    yield
+    log.setLevel(level)
+    log.handlers[:] = handlers
+
+
+@pytest.mark.usefixtures("logger")
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if blocks_of(page)], ids=lambda page: str(page.relative_to(ROOT))
 )
