@@ -56,7 +56,7 @@ def migrate_(
 
     One collection goes to the unnamed namespace, several to namespaces of their names. Interrupted, the same
     command goes on. At the end rows are counted, some compared bit for bit, and questions put to both; where
-    anything differs the exit code is 1.
+    anything differs the exit code is 1. `mrlstore optimize` then builds the graph.
 
     \b
     Examples:

@@ -71,8 +71,8 @@ def migrate(
         progress: is told how much is done.
 
     Returns:
-        What came over and what comparing it found. All rows are durable. Rows whose id is there already are
-        replaced.
+        What came over and what comparing it found. All rows are durable; graphs over them are built by
+        `optimize`, or by the next process that writes. Rows whose id is there already are replaced.
 
     Raises:
         InvalidInput: the source, a collection or a dimension does not fit; nothing was changed.
@@ -90,7 +90,7 @@ def migrate(
                 f"namespace: is for one collection, and there are {len(collections)}; choose one of them"
             )
         dim = _check_dims(Path(path), collections)
-        with mrlstore.open(path, dim=dim, prefix_dim=prefix_dim) as store:
+        with mrlstore.open(path, dim=dim, prefix_dim=prefix_dim, auto_maintain=False) as store:
             run = _Run(store, origin, checkpoint, batch, sample, progress)
             alone = choice.namespace or ""
             spaces = [alone if len(collections) == 1 else each.name for each in collections]
