@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -117,7 +116,7 @@ def fetch_metadata(
 
 def parse_metadata(text: str | None) -> dict[str, Any] | None:
     """Metadata from its JSON text."""
-    return None if text is None else json.loads(text)
+    return rows.metadata_of(text)
 
 
 def _run(

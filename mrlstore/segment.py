@@ -12,7 +12,7 @@ import mmap
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -112,6 +112,11 @@ class Segment:
     def rows(self) -> int:
         """How many rows it holds, dead ones included."""
         return self.base.rows
+
+    @property
+    def dim(self) -> int:
+        """Dimensions of its vectors."""
+        return int(self.base.arrays["vectors"].shape[1])
 
     @property
     def keys(self) -> NDArray[np.int64]:
@@ -235,16 +240,23 @@ class Segment:
         start, stop = int(self.groups[number]), int(self.groups[number + 1])
         if not 0 <= start <= stop <= self.rows:
             raise CorruptStore(self.base.path / "groups.npy", f"group {number} is [{start}, {stop})")
-        index = None
-        if self.index is not None:
-            try:
-                index = graph.open_index(self.index.arrays, self.index.info, number, start, stop)
-            except ValueError as error:
-                _warn_damaged(self.index.path, str(error))
         arrays = self.base.arrays
         vectors = self.base.random["vectors"][0] if self.base.random else arrays["vectors"]
-        group = Group(vectors[start:stop], arrays["inv_norms"][start:stop], self.keys[start:stop], index)
-        return Span(number, start, stop, group)
+        flat = Group(vectors[start:stop], arrays["inv_norms"][start:stop], self.keys[start:stop])
+        return Span(number, start, stop, self._indexed(flat, number, start, stop))
+
+    def _indexed(self, flat: Group, number: int, start: int, stop: int) -> Group:
+        """The same group with its index, if there is one and its arrays fit."""
+        if self.index is None:
+            return flat
+        try:
+            index = graph.open_index(self.index.arrays, self.index.info, number, start, stop)
+            group = replace(flat, index=index)
+            _ = group.table  # looks at every shape
+        except (ValueError, KeyError, TypeError) as error:
+            _warn_damaged(self.index.path, str(error) or type(error).__name__)
+            return flat
+        return group
 
 
 def open_segment(files: Files, parts: Path, store_uuid: str, row: SegmentRow, base: Part | None) -> Segment:

@@ -129,7 +129,7 @@ class Snapshots:
             ) from error
 
     def _read(self, connection: Connection, generation: int, known: Snapshot | None) -> Snapshot:
-        dim, prefix_dim = (settings.get(connection, name) for name in ("dim", "prefix_dim"))
+        dim, prefix_dim = settings.dims(connection)
         since = known.generation if known is not None else 0
         removed = np.array(tail.removed_since(connection, since), dtype=np.int64)
         before = {part.segment.row.base.name: part for part in known.segments} if known is not None else {}
@@ -143,9 +143,11 @@ class Snapshots:
                 if known is not None and known.tail is not None:
                     keys = known.tail.keys
                     moved.append(keys[part.segment.find(keys) >= 0])
+            if part.segment.dim != dim:
+                raise CorruptStore(part.segment.base.path, f"{part.segment.dim} dims, the store has {dim}")
             parts.append(part)
         view = known.tail if known is not None else None
-        if isinstance(dim, int) and isinstance(prefix_dim, int):
+        if dim is not None and prefix_dim is not None:
             view = view.coded(prefix_dim) if view is not None else Tail.empty(dim, prefix_dim)
             view = view.without(np.concatenate(moved)).extended(tail.since(connection, since))
             calibration = _calibration(connection, known)

@@ -7,7 +7,6 @@ is packed when more than half of it is.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -17,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrlstore import codes
+from mrlstore.catalogue.rows import metadata_of
 from mrlstore.catalogue.tail import TailRow
+from mrlstore.errors import CorruptStore
 from mrlstore.group import Group
 from mrlstore.vectors import inverse_lengths
 from mrlstore.where import Node
@@ -165,6 +166,8 @@ class Tail:
         buffer, start = self.buffer, self.length
         stop = start + len(rows)
         dim = buffer.vectors.shape[1]
+        if any(len(row.vector) != 2 * dim for row in rows):
+            raise CorruptStore("catalogue.db", f"the tail has vectors of other dims than {dim}")
         block = np.frombuffer(b"".join(row.vector for row in rows), dtype=np.float16).reshape(len(rows), dim)
         buffer.vectors[start:stop] = block
         buffer.norms[start:stop] = [row.norm for row in rows]
@@ -181,4 +184,4 @@ class Tail:
 
 @lru_cache(maxsize=16_384)
 def _parsed(metadata: str | None) -> dict[str, Any] | None:
-    return None if metadata is None else json.loads(metadata)
+    return metadata_of(metadata)

@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterable
 from typing import Any
 
-from mrlstore.catalogue.connection import Connection
+from mrlstore.catalogue.connection import Connection, matches
 
 Stored = tuple[int, str, str]  # k, class, JSON
 
@@ -41,7 +41,7 @@ def problems(connection: Connection) -> list[str]:
 def _all(connection: Connection) -> list[tuple[Stored, bool]]:
     """Every entry, and whether it matches its crc."""
     found: Any = connection.execute("SELECT k, class, value, crc FROM calibration ORDER BY k, class")
-    return [((k, name, value), crc == _crc(k, name, value)) for k, name, value, crc in found]
+    return [((k, name, value), matches(crc, _crc, k, name, value)) for k, name, value, crc in found]
 
 
 def _crc(k: int, name: str, value: str) -> int:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import apsw
@@ -79,6 +81,14 @@ def _has_log(files: Files, path: Path) -> bool:
 
 def _log(path: Path) -> Path:
     return path.with_name(path.name + "-wal")
+
+
+def matches(crc: object, compute: Callable[..., int], *values: Any) -> bool:
+    """Whether values have this crc; they have not if they are not even of the types that were written."""
+    try:
+        return crc == compute(*values)
+    except (AttributeError, TypeError, ValueError, struct.error):
+        return False
 
 
 @contextmanager

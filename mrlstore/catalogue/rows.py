@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mrlstore.catalogue import keywords
-from mrlstore.catalogue.connection import Connection
+from mrlstore.catalogue.connection import Connection, matches
 from mrlstore.errors import CorruptStore
 
 _HEAD = struct.Struct("<qqiiii")
@@ -25,6 +26,17 @@ class Row:
     bare: bool
     metadata: str | None
     document: str | None
+
+
+def metadata_of(text: str | None) -> dict[str, Any] | None:
+    """Metadata from its JSON text; CorruptStore if that is none: no checksum protects from forgeries."""
+    try:
+        found = None if text is None else json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CorruptStore("catalogue.db", f"metadata are not JSON ({error})") from error
+    if found is not None and not isinstance(found, dict):
+        raise CorruptStore("catalogue.db", "metadata are no JSON object")
+    return found
 
 
 def _crc(row: Row) -> int:
@@ -143,7 +155,7 @@ def namespaces(connection: Connection) -> dict[str, tuple[int, int]]:
     """(rows, rows without a vector) of every namespace that has rows."""
     counts = {}
     for name, rows, bare, crc in connection.execute("SELECT name, rows, bare, crc FROM namespaces"):
-        if crc != _count_crc(name, rows, bare):
+        if not matches(crc, _count_crc, name, rows, bare):
             raise CorruptStore(connection.filename, f"the count of namespace {name!r} does not match its crc")
         counts[name] = (rows, bare)
     return counts
@@ -181,7 +193,7 @@ def _count_crc(name: str, rows: int, bare: int) -> int:
 def _checked(connection: Connection, raw: tuple[object, ...]) -> Row:
     key, namespace, id, bare, metadata, document, crc = raw
     row = Row(key, namespace, id, bool(bare), metadata, document)  # type: ignore[arg-type]
-    if _crc(row) != crc:
+    if not matches(crc, _crc, row):
         raise CorruptStore(connection.filename, f"the row with key {key} does not match its crc")
     return row
 

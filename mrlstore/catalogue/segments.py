@@ -7,7 +7,7 @@ import zlib
 from dataclasses import dataclass
 from typing import Any
 
-from mrlstore.catalogue.connection import Connection
+from mrlstore.catalogue.connection import Connection, matches
 from mrlstore.errors import CorruptStore
 from mrlstore.parts import PartRef
 
@@ -87,7 +87,7 @@ def _crc(values: list[Any]) -> int:
 
 def _checked(connection: Connection, raw: tuple[Any, ...]) -> SegmentRow:
     *values, crc = raw
-    if crc != _crc(values):
+    if not matches(crc, _crc, values):
         raise CorruptStore(connection.filename, f"the segment {raw[0]} does not match its crc")
     number, _, built_gen, rows, *parts = values
     base, index, columns = (

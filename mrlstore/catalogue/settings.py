@@ -6,10 +6,10 @@ import zlib
 from pathlib import Path
 from typing import cast
 
-from mrlstore.catalogue.connection import Connection
+from mrlstore.catalogue.connection import Connection, matches
 from mrlstore.catalogue.schema import FORMAT_VERSION
 from mrlstore.errors import CorruptStore, FormatTooNew
-from mrlstore.types import Settings, Tokenizer
+from mrlstore.types import LIMITS, Settings, Tokenizer
 
 Value = int | str | None
 
@@ -33,7 +33,7 @@ def get(connection: Connection, name: str) -> Value:
     if row is None:
         raise CorruptStore(connection.filename, f"the setting {name!r} is missing")
     value, crc = row
-    if crc != _crc(name, value):
+    if not matches(crc, _crc, name, value):
         raise CorruptStore(connection.filename, f"the setting {name!r} does not match its crc")
     return value  # type: ignore[no-any-return]
 
@@ -44,6 +44,18 @@ def get_int(connection: Connection, name: str) -> int:
     if not isinstance(value, int):
         raise CorruptStore(connection.filename, f"the setting {name!r} is not a whole number")
     return value
+
+
+def dims(connection: Connection) -> tuple[int | None, int | None]:
+    """(dim, prefix_dim) of the store, None before its first vectors; CorruptStore beyond the limits."""
+    dim, prefix_dim = get(connection, "dim"), get(connection, "prefix_dim")
+    for name, value, least, most in (
+        ("dim", dim, LIMITS.min_dim, LIMITS.max_dim),
+        ("prefix_dim", prefix_dim, 1, dim if isinstance(dim, int) else LIMITS.max_dim),
+    ):
+        if value is not None and not (isinstance(value, int) and least <= value <= most):
+            raise CorruptStore(connection.filename, f"the setting {name!r} is {value!r:.60}")
+    return dim, prefix_dim  # type: ignore[return-value]
 
 
 def generation(connection: Connection) -> int:
@@ -58,13 +70,13 @@ def load(connection: Connection, path: Path) -> Settings:
         raise FormatTooNew(
             f"{path}: format {version}, this mrlstore reads up to {FORMAT_VERSION}; upgrade mrlstore"
         )
-    dim, prefix_dim = get(connection, "dim"), get(connection, "prefix_dim")
+    dim, prefix_dim = dims(connection)
     tokenizer = get(connection, "tokenizer") if version >= FIRST_WITH_KEYWORDS else None
     return Settings(
         store_uuid=str(get(connection, "store_uuid")),
         format_version=version,
-        dim=dim if isinstance(dim, int) else None,
-        prefix_dim=prefix_dim if isinstance(prefix_dim, int) else None,
+        dim=dim,
+        prefix_dim=prefix_dim,
         m=get_int(connection, "m"),
         ef_construction=get_int(connection, "ef_construction"),
         tokenizer=None if tokenizer is None else cast(Tokenizer, tokenizer),

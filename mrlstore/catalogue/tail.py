@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mrlstore.catalogue.connection import Connection
+from mrlstore.catalogue.connection import Connection, matches
 from mrlstore.errors import CorruptStore
 
 _HEAD = struct.Struct("<qqd")
@@ -44,7 +44,7 @@ def since(connection: Connection, generation: int) -> list[TailRow]:
     )
     rows = []
     for key, vector, norm, gen, crc, namespace, id, metadata in found:
-        if crc != _crc(key, gen, norm, vector) or id is None:
+        if not matches(crc, _crc, key, gen, norm, vector) or id is None:
             raise CorruptStore(connection.filename, f"the tail row with key {key} does not match its crc")
         rows.append(TailRow(key, namespace, id, metadata, vector, norm))
     return rows
@@ -57,7 +57,7 @@ def vectors(connection: Connection, keys: Iterable[int]) -> dict[int, tuple[byte
     )
     vectors = {}
     for key, vector, norm, gen, crc in found:
-        if crc != _crc(key, gen, norm, vector):
+        if not matches(crc, _crc, key, gen, norm, vector):
             raise CorruptStore(connection.filename, f"the tail row with key {key} does not match its crc")
         vectors[key] = (vector, norm)
     return vectors
@@ -78,7 +78,7 @@ def remove(connection: Connection, generation: int, keys: Sequence[int]) -> None
     drop(connection, keys)
     connection.executemany(
         "INSERT OR IGNORE INTO removed(gen, key, crc) VALUES (?, ?, ?)",
-        ((generation, key, zlib.crc32(_REMOVAL.pack(generation, key))) for key in keys),
+        ((generation, key, _removal_crc(generation, key)) for key in keys),
     )
 
 
@@ -86,7 +86,7 @@ def removed_since(connection: Connection, generation: int) -> list[int]:
     """Keys removed after `generation`."""
     keys = []
     for gen, key, crc in connection.execute("SELECT gen, key, crc FROM removed WHERE gen > ?", (generation,)):
-        if crc != zlib.crc32(_REMOVAL.pack(gen, key)):
+        if not matches(crc, _removal_crc, gen, key):
             raise CorruptStore(connection.filename, f"the removal of key {key} does not match its crc")
         keys.append(key)
     return keys
@@ -99,6 +99,10 @@ def forget_removals(connection: Connection, keys: Iterable[int]) -> int:
     purged = [(gen, key) for gen, key in known if key in dead]
     connection.executemany("DELETE FROM removed WHERE gen = ? AND key = ?", purged)
     return max((gen for gen, _ in purged), default=0)
+
+
+def _removal_crc(generation: int, key: int) -> int:
+    return zlib.crc32(_REMOVAL.pack(generation, key))
 
 
 def _crc(key: int, generation: int, norm: float, vector: bytes) -> int:

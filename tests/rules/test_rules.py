@@ -519,6 +519,15 @@ def test_rule_08_a_store_appears_whole_by_one_rename(path: Path) -> None:
     assert not draft.exists()
 
 
+def test_rule_08_folders_above_a_new_store_are_synced(tmp_path: Path) -> None:
+    files = with_sqlite(RecordingFiles())
+    path = tmp_path / "a" / "b" / "s.mrl"
+    open_store(path, dim=DIM, auto_maintain=False, files=files).close()
+    for folder in (tmp_path / "a", tmp_path / "a" / "b"):
+        made = next(i for i, op in enumerate(files.log) if (op.verb, op.path) == ("make_dir", str(folder)))
+        assert any((op.verb, op.path) == ("sync_dir", str(folder.parent)) for op in files.log[made:])
+
+
 def Op_synced(log: list[Any], path: str) -> bool:  # noqa: N802
     """Whether the file was synced after its last write."""
     last_write = max(
@@ -681,6 +690,21 @@ def test_rule_09_real_fsync_errors_are_taken_for_failures(
         assert len(again) == 0
 
 
+def test_rule_09_what_repair_sets_aside_is_synced(indexed: Any, path: Path) -> None:
+    victim = sql(path, "SELECT idx FROM segments")[0][0]
+    indexed.close()
+    file = next((path / "parts" / victim).glob("neighbours*"))
+    file.write_bytes(bytes(len(file.read_bytes())))
+    files = with_sqlite(RecordingFiles())
+    with open_store(path, auto_maintain=False, files=files) as store:
+        assert store.repair().ok
+    log = [(op.verb, op.path) for op in files.log]
+    moved = log.index(("rename", str(path / "parts" / victim)))
+    assert ("sync_dir", str(path)) in log[:moved]
+    assert ("sync_dir", str(path / "damaged")) in log[moved:]
+    assert ("sync_dir", str(path / "parts")) in log[moved:]
+
+
 # --- 10: fork ---
 
 
@@ -837,10 +861,15 @@ def test_rule_13_a_backup_starts_again_when_parts_are_collected_under_it(
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["copy.mrl", path.name]
 
 
+@pytest.mark.parametrize("linked", [True, False])
 def test_rule_13_everything_is_synced_before_the_copy_gets_its_name(
-    indexed: Any, path: Path, tmp_path: Path
+    indexed: Any, path: Path, tmp_path: Path, linked: bool
 ) -> None:
-    files = with_sqlite(RecordingFiles())
+    class Copying(RecordingFiles):
+        def link(self, source: Path, target: Path) -> None:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), str(source))
+
+    files = with_sqlite(RecordingFiles() if linked else Copying())
     with open_store(path, auto_maintain=False, files=files) as store:
         files.log.clear()
         store.backup(tmp_path / "copy.mrl")
@@ -849,8 +878,11 @@ def test_rule_13_everything_is_synced_before_the_copy_gets_its_name(
     before = files.log[:at]
     folders = {op.path for op in before if op.verb == "make_dir"}
     assert folders <= {op.path for op in before if op.verb == "sync_dir"}
-    database = f"{draft}/catalogue.db"
-    assert Op_synced(before, database)
+    made = {op.path for op in before if op.verb == "create" and not op.path.endswith(("-wal", "-journal"))}
+    assert f"{draft}/catalogue.db" in made
+    assert linked == (not any("/parts/" in name for name in made))
+    for name in made:
+        assert Op_synced(before, name), name
     assert any(op.verb == "sync_dir" and op.path == str(tmp_path) for op in files.log[at:])
 
 

@@ -1,0 +1,172 @@
+"""Fuzz targets for files: descriptions of parts, and what is imported.
+
+What may come out of each is a typed error; that of a part's description is the error of a crafted store, for
+the checksum that the catalogue keeps of it is made to fit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import shutil
+import tempfile
+import warnings
+import zlib
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import mrlstore
+from mrlstore.catalogue import segments
+from mrlstore.errors import CorruptStore, FormatTooNew, InvalidInput
+from mrlstore.exchange.jsonl import read_jsonl
+from mrlstore.exchange.load import import_rows
+from mrlstore.exchange.npy import open_vectors
+from mrlstore.exchange.rows import Fields, Refusal
+from mrlstore.files import Files
+from mrlstore.group import prepare
+from mrlstore.segment import Segment, open_segment
+from mrlstore.where import parse
+
+KINDS = ("base", "index", "columns")
+DIM, ROWS = 8, 2_100
+WHERE = parse({"n": {"$lt": 5}})
+
+
+@dataclass(frozen=True)
+class Sound:
+    """An undamaged store of one segment."""
+
+    parts: Path
+    uuid: str
+    row: segments.SegmentRow
+
+
+@lru_cache(maxsize=1)
+def sound() -> Sound:
+    """Made once in a process; its folder is removed at the end."""
+    folder = Path(tempfile.mkdtemp(prefix="mrlstore-fuzz-"))
+    import atexit
+
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    rows = np.random.default_rng(1).standard_normal((ROWS, DIM)).astype(np.float32)
+    with mrlstore.open(folder / "s.mrl", dim=DIM, prefix_dim=4, auto_maintain=False) as store:
+        store.upsert([f"r{i}" for i in range(ROWS)], rows, [{"n": i} for i in range(ROWS)])
+        store.optimize()
+        (held,) = store._core.snapshots.latest().segments
+        return Sound(folder / "s.mrl" / "parts", store.settings.store_uuid, held.segment.row)
+
+
+def description(kind: str) -> bytes:
+    """The sound part.json of one kind."""
+    ref = getattr(sound().row, kind)
+    return (sound().parts / ref.name / "part.json").read_bytes()
+
+
+def exercise(segment: Segment) -> None:
+    """Ask everything of a segment whose parts may not be what they say."""
+
+    def fetch(keys: NDArray[np.int64]) -> list[dict[str, Any] | None]:
+        return [None] * len(keys)
+
+    segment.find(np.array([1, 2, ROWS * 2], dtype=np.int64))
+    segment.ids(range(min(segment.rows, 20)))
+    spans = segment.spans()
+    assert WHERE is not None
+    for name, start, stop in spans:
+        segment.mask(WHERE, start, stop, fetch)
+        span = segment.span(name)
+        if span is not None and span.group.index is not None:
+            query = prepare(np.ones(DIM, dtype=np.float32), min(4, DIM))
+            assert len(query.vector) == DIM
+
+
+def part_json(data: bytes) -> None:
+    """Arbitrary bytes as the description of a part: the first byte says of which kind."""
+    if not data:
+        return
+    kind, text = KINDS[data[0] % len(KINDS)], data[1:]
+    whole = sound()
+    ref = getattr(whole.row, kind)
+
+    class Crafted(Files):
+        def read(self, path: Path, limit: int) -> bytes:
+            if path.parent.name == ref.name:
+                return text
+            return super().read(path, limit)
+
+    crafted = replace(whole.row, **{kind: replace(ref, crc=zlib.crc32(text))})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", mrlstore.DamagedPartWarning)
+        with contextlib.suppress(CorruptStore, FormatTooNew, FileNotFoundError):
+            exercise(open_segment(Crafted(), whole.parts, whole.uuid, crafted, None))
+
+
+def edited_part_json(kind: str, path: list[Any], value: Any) -> None:
+    """The sound description with one value of it exchanged, as `path` leads to it, or taken out."""
+    head = json.loads(description(kind))
+    place = head
+    for step in path[:-1]:
+        place = place[step]
+    if value is ...:
+        del place[path[-1]]
+    else:
+        place[path[-1]] = value
+    part_json(bytes([KINDS.index(kind)]) + json.dumps(head).encode())
+
+
+def imported_jsonl(data: bytes) -> None:
+    """Arbitrary bytes as JSONL: rows, or refusals that say why."""
+    for row in read_jsonl(io.BytesIO(data), "file", None, Fields()):
+        if isinstance(row, Refusal):
+            assert row.why
+            row.why.encode(errors="strict")
+
+
+@lru_cache(maxsize=1)
+def _store() -> mrlstore.Store:
+    return mrlstore.open(sound().parts.parent.parent / "import.mrl", dim=DIM, auto_maintain=False)
+
+
+def imported_rows(data: bytes) -> None:
+    """Arbitrary bytes as JSONL, taken into a store: what is counted as written is there."""
+    store = _store()
+    with contextlib.suppress(InvalidInput):
+        done = import_rows(store, io.BytesIO(data))
+        assert done.rows == done.written + done.skipped + done.refused
+        for refused in done.refusals:
+            refused.why.encode()
+    if len(store) > 500:
+        for space in store.namespaces():
+            store.clear(space)
+
+
+def opened_npy(data: bytes) -> None:
+    """Arbitrary bytes as a .npy file: refused, or an array that can be read to its end."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rows.npy"
+        path.write_bytes(data)
+        try:
+            vectors = open_vectors(path)
+        except InvalidInput:
+            return
+        assert vectors.ndim == 2
+        assert vectors.nbytes <= len(data)
+        float(np.asarray(vectors, dtype=np.float64).sum())
+
+
+def opened_parquet(data: bytes) -> None:
+    """Arbitrary bytes as Parquet: refused, or rows and refusals."""
+    from mrlstore.exchange import arrow
+
+    try:
+        batches, schema, _ = arrow.open_batches(io.BytesIO(data), "file", "parquet")
+        for row in arrow.read_batches(batches, schema, "file", Fields()):
+            assert row.place
+    except InvalidInput:
+        return
