@@ -27,7 +27,7 @@ KINDS = {
     "EMFILE": (errno.EMFILE, False),
     "short write": (0, True),
 }
-SHARES = shares(5)
+SHARES = shares(20)
 
 
 def fill(target: Any) -> None:
