@@ -17,6 +17,7 @@ from mrlstore.catalogue.rows import Row
 from mrlstore.core import Core
 from mrlstore.errors import InvalidInput
 from mrlstore.query import Wanted, fetch_metadata, parse_metadata, vectors_of
+from mrlstore.segment import Segment
 from mrlstore.snapshot import Snapshot, SnapshotMoved
 from mrlstore.types import Record
 from mrlstore.where import Node
@@ -94,13 +95,12 @@ def matching_keys(
     found = []
     for part in snapshot.segments:
         segment = part.segment
-        for name, start, stop in segment.spans():
-            if namespace is None or name == namespace:
-                keys = segment.keys[start:stop]
-                chosen = np.ones(len(keys), np.bool_) if part.live is None else part.live[start:stop]
-                if node is not None:
-                    chosen = chosen & segment.mask(node, start, stop, fetch)
-                found.append(keys[chosen])
+        for start, stop in _bounds(segment, namespace):
+            keys = segment.keys[start:stop]
+            chosen = np.ones(len(keys), np.bool_) if part.live is None else part.live[start:stop]
+            if node is not None:
+                chosen = chosen & segment.mask(node, start, stop, fetch)
+            found.append(keys[chosen])
     if snapshot.tail is not None:
         found.append(snapshot.tail.keys[snapshot.tail.mask(namespace, node)])
     bare = [key for key, _, _ in rows.in_order(connection, namespace, bare_only=True)]
@@ -108,6 +108,14 @@ def matching_keys(
         held = rows.by_key(connection, bare)
         bare = [row.key for row in held if node.matches(parse_metadata(row.metadata))]
     return np.concatenate([*found, np.array(bare, dtype=np.int64)])
+
+
+def _bounds(segment: Segment, namespace: str | None) -> list[tuple[int, int]]:
+    """Where a namespace's rows begin and end; those of each one, if it is None. One alone is looked up."""
+    if namespace is None:
+        return [(start, stop) for _, start, stop in segment.spans()]
+    span = segment.span(namespace)
+    return [] if span is None else [(span.start, span.stop)]
 
 
 def encode_cursor(namespace: str, id: str) -> str:
