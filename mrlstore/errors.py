@@ -79,5 +79,9 @@ class EmbedError(MrlStoreError):
     """An embedder could not embed an item; subclasses and attributes say which succeeded."""
 
 
+class OriginError(MrlStoreError):
+    """A database that rows are moved in from failed. What came before is stored; a migration can go on."""
+
+
 class DamagedPartWarning(UserWarning):
     """A damaged part is being worked around: answers are right but slower, until it is repaired."""

@@ -83,6 +83,8 @@ def test_an_interrupted_migration_goes_on_or_begins_anew(tmp_path: Path, path: P
     assert begun() == [2_000]
     with pytest.raises(mrlstore.InvalidInput, match="not finished"):
         migrate(path, str(tmp_path / "other.npy"))
+    with pytest.raises(mrlstore.InvalidInput, match="not finished"):
+        migrate(path, source, choice=Choice(namespace="elsewhere"))
     told: list[mrlstore.Progress] = []
     done = migrate(path, source, batch=1_000, restart=True, progress=told.append)
     assert done.ok and done.rows == 2_500 and told[0].done == 1_000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import random
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mrlstore.errors import InvalidInput
 from mrlstore.exchange.exact import stored_rows
 from mrlstore.exchange.migrate.checkpoint import State
-from mrlstore.exchange.migrate.origin import COSINE, Collection, Origin
+from mrlstore.exchange.migrate.origin import COSINE, Collection, Origin, asking
 from mrlstore.exchange.rows import Row
 from mrlstore.store import Store
 from mrlstore.types import Record
@@ -44,7 +44,7 @@ class Checked:
 def take_sample(state: State, rows: Iterable[Row], size: int, seen: int) -> None:
     """Keep the digests of so many rows, each as likely as the other; `seen` came before these."""
     for number, row in enumerate(rows, seen + 1):
-        chance = random.Random(number).randrange(number)  # the same again after an interruption
+        chance = zlib.crc32(number.to_bytes(8, "little")) % number  # the same again after an interruption
         if row.id in state.sample or len(state.sample) < size:
             state.sample[row.id] = _digest_of_row(row)
         elif chance < size:
@@ -91,7 +91,8 @@ def _ask(
     for record in records:
         if record.vector is None or asked >= QUESTIONS:
             continue
-        theirs = origin.ask(collection, record.vector, K)
+        with asking(origin.name):
+            theirs = origin.ask(collection, record.vector, K)
         if theirs is None:
             break
         ours = store.query(record.vector, K, namespace=namespace, include=(), exact=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mrlstore.errors import InvalidInput
+from mrlstore.exchange.migrate.origin import Choice
 
 
 @dataclass
@@ -26,14 +27,14 @@ class State:
 class Checkpoint:
     """The file, and the states in it by name of the collection."""
 
-    def __init__(self, store: Path, source: str, restart: bool) -> None:
+    def __init__(self, store: Path, source: str, choice: Choice, restart: bool) -> None:
         """Read what an interrupted migration left.
 
         Raises:
-            InvalidInput: it was one from another source, or the file is not one of ours.
+            InvalidInput: it was one from another source or with another choice, or the file is not ours.
         """
         self.path = store.with_name(f"{store.name}.migration.json")
-        self.source = source
+        self.source = f"{source} {choice}"
         self.states: dict[str, State] = {}
         if restart or not self.path.exists():
             return
@@ -43,10 +44,8 @@ class Checkpoint:
             other = kept["source"]
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise InvalidInput(f"{self.path}: can't be read; remove it, or restart: {error}") from error
-        if other != source:
-            raise InvalidInput(
-                f"{self.path}: a migration from {other!r} is not finished; go on with it, or restart"
-            )
+        if other != self.source:
+            raise InvalidInput(f"{self.path}: a migration from {other} is not finished; go on, or restart")
         self.states = states
 
     def save(self) -> None:

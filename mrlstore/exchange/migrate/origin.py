@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -11,7 +12,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mrlstore.errors import InvalidInput
+from mrlstore.errors import InvalidInput, MrlStoreError, OriginError
 from mrlstore.exchange.rows import Refusal, Row
 
 COSINE: Final = "cosine"
@@ -92,6 +93,7 @@ def open_origin(source: str, choice: Choice | None = None) -> Origin:
     Raises:
         InvalidInput: there is no such kind, or nothing at this place.
         ImportError: the database's package is not installed; the message says how to get it.
+        OriginError: it can't be opened.
     """
     kind, colon, place = source.partition(":")
     if not colon or kind not in _KINDS:
@@ -99,7 +101,8 @@ def open_origin(source: str, choice: Choice | None = None) -> Origin:
             raise InvalidInput(f"{source!r}: expected a file, or KIND:PLACE with one of {', '.join(_KINDS)}")
         kind, place = "file", source
     module, name = _KINDS[kind]
-    opened: Origin = getattr(importlib.import_module(module), name)(place, choice or Choice())
+    with asking(source):
+        opened: Origin = getattr(importlib.import_module(module), name)(place, choice or Choice())
     return opened
 
 
@@ -148,6 +151,17 @@ def folder_of(place: str, sign: str, what: str) -> Path:
     if not (folder / sign).exists():
         raise InvalidInput(f"{place}: no {what}; there is no {sign} in it")
     return folder
+
+
+@contextmanager
+def asking(name: str) -> Iterator[None]:
+    """What a database's own package raises becomes OriginError; what we raise stays as it is."""
+    try:
+        yield
+    except (MrlStoreError, ImportError):
+        raise
+    except Exception as error:
+        raise OriginError(f"{name}: {str(error) or type(error).__name__}") from error
 
 
 def needed(package: str, install: str) -> Any:

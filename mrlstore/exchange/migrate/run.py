@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import mrlstore
 from mrlstore.arguments import check_count
@@ -14,7 +14,7 @@ from mrlstore.errors import InvalidInput, StoreNotFound
 from mrlstore.exchange.load import Imported, put
 from mrlstore.exchange.migrate.check import Checked, check, take_sample
 from mrlstore.exchange.migrate.checkpoint import Checkpoint, State
-from mrlstore.exchange.migrate.origin import COSINE, Choice, Collection, Origin, Page, open_origin
+from mrlstore.exchange.migrate.origin import COSINE, Choice, Collection, Origin, Page, asking, open_origin
 from mrlstore.exchange.rows import Refusal, Row
 from mrlstore.store import Store
 from mrlstore.types import Progress
@@ -77,14 +77,16 @@ def migrate(
     Raises:
         InvalidInput: the source, a collection or a dimension does not fit; nothing was changed.
         ImportError: the database's package is not installed.
+        OriginError: the database failed; what came before is stored, and the same call goes on.
     """
     check_count(batch, "batch", 1, 100_000)
     check_count(sample, "sample", 0, 10_000)
     choice = choice or Choice()
-    checkpoint = Checkpoint(Path(path), source, restart)
+    checkpoint = Checkpoint(Path(path), source, choice, restart)
     origin = open_origin(source, choice)
     try:
-        collections = origin.collections()
+        with asking(origin.name):
+            collections = origin.collections()
         if choice.namespace is not None and len(collections) > 1:
             raise InvalidInput(
                 f"namespace: is for one collection, and there are {len(collections)}; choose one of them"
@@ -133,7 +135,7 @@ class _Run:
             return
         if state.after is None:  # it ended within the first page, or the last
             state.read, state.refused, state.sample = 0, 0, {}
-        for page in _gathered(self.origin.pages(collection, state.after), self.batch):
+        for page in _gathered(self._pages(collection, state.after), self.batch):
             self._put(page, namespace, state)
             state.after = page.after
             self.checkpoint.save()
@@ -142,6 +144,10 @@ class _Run:
                 self.progress(Progress(f"moving {collection.name}", state.read, total))
         state.done = True
         self.checkpoint.save()
+
+    def _pages(self, collection: Collection, after: Any) -> Iterator[Page]:
+        with asking(self.origin.name):
+            yield from self.origin.pages(collection, after)
 
     def _put(self, page: Page, namespace: str, state: State) -> None:
         rows = [row for row in page.rows if isinstance(row, Row)]

@@ -218,6 +218,18 @@ def test_faiss_kinds(tmp_path: Path) -> None:
         migrate(tmp_path / "n.mrl", f"faiss:{tmp_path / 'no.index'}")
 
 
+def test_a_damaged_database_is_told(tmp_path: Path, path: Path) -> None:
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "chroma.sqlite3").write_bytes(b"no database at all" * 100)
+    with pytest.raises(mrlstore.OriginError, match="chroma:"):
+        migrate(path, f"chroma:{tmp_path / 'c'}")
+    (tmp_path / "q").mkdir()
+    (tmp_path / "q" / "meta.json").write_text("{")
+    with pytest.raises(mrlstore.OriginError, match="qdrant:"):
+        migrate(path, f"qdrant:{tmp_path / 'q'}")
+    assert not path.exists()
+
+
 @pytest.mark.parametrize("kind", ["qdrant", "chroma", "lancedb", "faiss"])
 def test_nothing_is_made_where_nothing_is(kind: str, tmp_path: Path, path: Path) -> None:
     with pytest.raises(mrlstore.InvalidInput):
