@@ -1,7 +1,7 @@
 # Every target makes the virtual environment that it needs under .venv/ and installs what it needs there.
 # Needed beforehand: Python 3.11 or newer.  make PYTHON=/path/to/python chooses a Python.
 
-.PHONY: help demo test test-gemini2 test-integrations torture lint bench retrieval docs clean
+.PHONY: help demo test test-gemini2 test-integrations torture fuzz lint bench retrieval docs clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -15,6 +15,7 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
 TESTS ?=
 WORKERS ?= 2
+SECONDS ?= 60
 INTEGRATIONS := langchain haystack llama-index mteb migrate pinecone vectordbbench
 
 help:
@@ -22,7 +23,8 @@ help:
 	@echo "make test      the tests, within ten minutes      make test TESTS=tests/cli"
 	@echo "make test-gemini2  the tests of the Gemini adapter under the older google-genai 2.x"
 	@echo "make test-integrations  the suites that LangChain and others ship, each in an environment of its own"
-	@echo "make torture   the full figures: crashes, damage, faults; long"
+	@echo "make torture   the full figures: crashes, damage, faults, fuzzing; for hours"
+	@echo "make fuzz      coverage-guided fuzzing of all that parses bytes    make fuzz SECONDS=600"
 	@echo "make lint      ruff and mypy"
 	@echo "make bench     the benchmarks"
 	@echo "make retrieval  nDCG@10 of every tier on a retrieval task, by MTEB, without network"
@@ -45,6 +47,10 @@ test-integration-%: .venv/%.stamp
 
 torture: .venv/test.stamp
 	@MRLSTORE_TORTURE=1 HYPOTHESIS_PROFILE=torture .venv/test/bin/python -m pytest -m "torture or not torture" $(TESTS)
+	@$(MAKE) --no-print-directory fuzz
+
+fuzz: .venv/fuzz.stamp
+	@.venv/fuzz/bin/python -m tests.fuzz.coverage $(SECONDS)
 
 lint: .venv/lint.stamp
 	@.venv/lint/bin/ruff check .
@@ -69,6 +75,7 @@ docs: .venv/docs.stamp
 .venv/migrate.stamp: WANTS = --editable ".[cli]" --group test-migrate
 .venv/vectordbbench.stamp: WANTS = --editable ".[cli]" "vectordb-bench>=2,<3" --group test
 .venv/pinecone.stamp: WANTS = --editable ".[cli]" "pinecone>=10.2,<11" --group test
+.venv/fuzz.stamp: WANTS = --editable ".[arrow]" --group fuzz
 .venv/lint.stamp: WANTS = --editable ".[demo,gemini,media,report]" --group test --group lint
 .venv/bench.stamp: WANTS = --editable ".[demo]" --group bench
 .venv/docs.stamp: WANTS = --editable ".[docs]"
