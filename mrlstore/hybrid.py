@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,15 @@ LEAST_DEPTH: Final = 100  # of both lists
 MANY_DOCUMENTS: Final = 1_000  # from here on words that stand in more than half of them are left out
 
 Ranked = list[tuple[int, float]]  # (row key, score), best first
+
+
+class Placed(NamedTuple):
+    """A row of an answer, and its places in the two lists, from 0; None: it is not in that list."""
+
+    key: int
+    score: float
+    by_vector: int | None
+    by_words: int | None
 
 
 @dataclass(frozen=True)
@@ -123,7 +132,7 @@ def _run(
         )
     times = [time.perf_counter()]
     found, by_vector = None, Ranked()
-    best: list[tuple[int, float, int | None, int | None]]
+    best: list[Placed]
     if request is not None:
         if request.watch is not None:
             request.watch.clear()
@@ -135,10 +144,10 @@ def _run(
     words = _by_words(connection, snapshot, question, depth)
     times.append(time.perf_counter())
     if request is None:
-        best = [(key, score, None, number) for number, (key, score) in enumerate(words.ranked)]
+        best = [Placed(key, score, None, number) for number, (key, score) in enumerate(words.ranked)]
     else:
         best = fuse(by_vector, words.ranked, weights)[: question.k]
-    hits = _hits(connection, snapshot, [(key, score) for key, score, _, _ in best], wanted)
+    hits = _hits(connection, snapshot, best, wanted)
     times.append(time.perf_counter())
     plan = _plan(snapshot, request, found, words)
     if found is not None and request is not None and request.watch is not None:
@@ -157,13 +166,8 @@ def _run(
     return Result(hits, replace(plan, seconds=seconds, keywords=told))
 
 
-def fuse(
-    by_vector: Ranked, by_words: Ranked, weights: tuple[float, float]
-) -> list[tuple[int, float, int | None, int | None]]:
-    """(key, fused score, place by vector, place by words) of all rows of both lists, best first.
-
-    Places count from 0; None: not in that list. Equal scores go by row key. A list that weighs 0 adds no row.
-    """
+def fuse(by_vector: Ranked, by_words: Ranked, weights: tuple[float, float]) -> list[Placed]:
+    """All rows of both lists, best first; equal scores go by row key. A list that weighs 0 adds no row."""
     places: tuple[dict[int, int], ...] = tuple(
         {key: number for number, (key, _) in enumerate(ranked)} for ranked in (by_vector, by_words)
     )
@@ -176,8 +180,8 @@ def fuse(
             if number is not None
         ]
         if sum(shares) > 0:
-            fused.append((key, sum(shares), here[0], here[1]))
-    return sorted(fused, key=lambda one: (-one[1], one[0]))
+            fused.append(Placed(key, sum(shares), here[0], here[1]))
+    return sorted(fused, key=lambda one: (-one.score, one.key))
 
 
 def _by_words(connection: Connection, snapshot: Snapshot, question: Question, count: int) -> _Words:
@@ -207,12 +211,10 @@ def _telling(connection: Connection, terms: tuple[Term, ...]) -> tuple[tuple[Ter
     return tuple(term for term in terms if term not in common), common
 
 
-def _hits(
-    connection: Connection, snapshot: Snapshot, best: Sequence[tuple[int, float]], wanted: Wanted
-) -> list[Hit]:
-    stored = {row.key: row for row in rows.by_key(connection, (key for key, _ in best))}
+def _hits(connection: Connection, snapshot: Snapshot, best: Sequence[Placed], wanted: Wanted) -> list[Hit]:
+    stored = {row.key: row for row in rows.by_key(connection, (one.key for one in best))}
     if len(stored) < len(best):
-        missing = next(key for key, _ in best if key not in stored)
+        missing = next(one.key for one in best if one.key not in stored)
         raise CorruptStore(
             connection.filename, f"key {missing} has words or a vector, but no row: see verify()"
         )
@@ -221,13 +223,13 @@ def _hits(
         vectors = vectors_of(snapshot, [row.key for row in stored.values() if not row.bare])
     return [
         Hit(
-            stored[key].id,
-            score,
-            parse_metadata(stored[key].metadata) if wanted.metadata else None,
-            stored[key].document if wanted.document else None,
-            vectors.get(key),
+            stored[one.key].id,
+            one.score,
+            parse_metadata(stored[one.key].metadata) if wanted.metadata else None,
+            stored[one.key].document if wanted.document else None,
+            vectors.get(one.key),
         )
-        for key, score in best
+        for one in best
     ]
 
 
@@ -239,7 +241,7 @@ def _plan(snapshot: Snapshot, request: Request | None, found: Answer | None, wor
 
 def _told(
     hits: Sequence[Hit],
-    best: Sequence[tuple[int, float, int | None, int | None]],
+    best: Sequence[Placed],
     by_vector: Ranked,
     by_words: Ranked,
 ) -> list[FusedRank]:
@@ -249,10 +251,10 @@ def _told(
             hit.id,
             rank,
             hit.score,
-            None if vector is None else vector + 1,
-            None if vector is None else by_vector[vector][1],
-            None if word is None else word + 1,
-            None if word is None else by_words[word][1],
+            None if one.by_vector is None else one.by_vector + 1,
+            None if one.by_vector is None else by_vector[one.by_vector][1],
+            None if one.by_words is None else one.by_words + 1,
+            None if one.by_words is None else by_words[one.by_words][1],
         )
-        for rank, (hit, (_, _, vector, word)) in enumerate(zip(hits, best, strict=True), 1)
+        for rank, (hit, one) in enumerate(zip(hits, best, strict=True), 1)
     ]
