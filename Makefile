@@ -1,7 +1,7 @@
 # Every target makes the virtual environment that it needs under .venv/ and installs what it needs there.
 # Needed beforehand: Python 3.11 or newer.  make PYTHON=/path/to/python chooses a Python.
 
-.PHONY: help demo test test-gemini2 test-integrations torture fuzz lint bench retrieval docs clean
+.PHONY: help demo test test-gemini2 test-integrations torture fuzz lint bench retrieval docs package clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -29,6 +29,7 @@ help:
 	@echo "make bench     the benchmarks"
 	@echo "make retrieval  nDCG@10 of every tier on a retrieval task, by MTEB, without network"
 	@echo "make docs      the documentation as a site, in site/"
+	@echo "make package   wheel and sdist in dist/, checked, and the wheel used in an empty environment"
 	@echo "make clean     removes what the targets made"
 
 demo: .venv/demo.stamp
@@ -65,6 +66,12 @@ retrieval: .venv/mteb.stamp
 docs: .venv/docs.stamp
 	@NO_MKDOCS_2_WARNING=1 .venv/docs/bin/mkdocs build --strict
 
+package: .venv/package.stamp
+	@rm -rf dist
+	@.venv/package/bin/python -m build --outdir dist .
+	@.venv/package/bin/python -m twine check --strict dist/*
+	@tools/smoke-test.sh dist/*.whl
+
 .venv/demo.stamp: WANTS = --editable ".[demo]"
 .venv/test.stamp: WANTS = --editable ".[demo,gemini,media,report]" --group test
 .venv/gemini2.stamp: WANTS = --editable ".[demo,gemini,media,report]" "google-genai>=2.20,<3" --group test
@@ -79,6 +86,7 @@ docs: .venv/docs.stamp
 .venv/lint.stamp: WANTS = --editable ".[demo,gemini,media,report]" --group test --group lint
 .venv/bench.stamp: WANTS = --editable ".[demo]" --group bench
 .venv/docs.stamp: WANTS = --editable ".[docs]"
+.venv/package.stamp: WANTS = --group package
 
 .venv/%.stamp: pyproject.toml tools/make-venv.sh tools/find-python.sh
 	@tools/make-venv.sh .venv/$* $(WANTS)
