@@ -70,6 +70,8 @@ def _write(core: Core, draft: Path) -> None:
 def _link_part(files: Files, source: Path, target: Path) -> None:
     files.make_dir(target)
     for name in files.list_dir(source):
+        if not name.endswith((".json", ".npy")):
+            continue  # a file manager's, say
         try:
             files.link(source / name, target / name)
         except OSError as error:

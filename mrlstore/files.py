@@ -15,6 +15,7 @@ import errno
 import fcntl
 import mmap
 import os
+import stat
 import sys
 import time
 import weakref
@@ -99,22 +100,28 @@ class Files:
             return 0, 0, 0
         return found.st_ino, found.st_size, found.st_mtime_ns
 
+    def is_file(self, path: Path) -> bool:
+        """Whether there is a regular file, or a link to one."""
+        return os.path.isfile(path)
+
     def writable(self, path: Path) -> bool:
         """Whether this process may make files in a folder."""
         return os.access(path, os.W_OK | os.X_OK)
 
     def read(self, path: Path, limit: int) -> bytes:
-        """Give a small file's bytes; ValueError when it is longer than `limit`."""
-        with open(path, "rb", buffering=0) as file:
+        """Give a small file's bytes; ValueError when it is longer than `limit`, or no file."""
+        with open(path, "rb", buffering=0, opener=_open_to_read) as file:
+            _check_regular(file.fileno())
             data = file.read(limit + 1)
         if len(data) > limit:
             raise ValueError(f"longer than {limit} bytes")
         return data
 
     def map(self, path: Path, size: int) -> mmap.mmap:
-        """Map the first `size` bytes (> 0) for reading; ValueError when the file is shorter."""
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        """Map the first `size` bytes (> 0) for reading; ValueError when the file is shorter, or no file."""
+        descriptor = _open_to_read(path)
         try:
+            _check_regular(descriptor)
             found = os.fstat(descriptor).st_size
             if found < size:
                 raise ValueError(f"{found} bytes, expected {size}")
@@ -124,7 +131,7 @@ class Files:
 
     def lock(self, path: Path, *, wait_s: float = 0.0) -> Lock | None:
         """Take an exclusive flock on an existing file or folder; None if it is not free in time."""
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = _open_to_read(path)
         deadline = time.monotonic() + wait_s
         try:
             while True:
@@ -182,6 +189,19 @@ def _abandon_inherited() -> None:
 os.register_at_fork(after_in_child=_abandon_inherited)
 
 
+def _open_to_read(path: str | os.PathLike[str], flags: int = os.O_RDONLY) -> int:
+    """A descriptor at once: to open a pipe that somebody put there would wait for ever otherwise."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def _check_regular(descriptor: int) -> None:
+    kind = os.fstat(descriptor).st_mode
+    if stat.S_ISDIR(kind):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(kind):
+        raise ValueError("not a regular file")
+
+
 def write_file(files: Files, path: Path, pieces: Iterable[Buffer]) -> None:
     """Write a new file of these pieces in their order and sync it; a short write is continued."""
     descriptor = files.create(path)
@@ -205,7 +225,12 @@ def make_parents(files: Files, path: Path) -> None:
 
 
 def remove_tree(files: Files, path: Path) -> None:
-    """Remove a folder of files (no folders within); what is gone already is fine."""
+    """Remove a folder of files (no folders within); what is gone already is fine.
+
+    Nothing behind a symbolic link is touched: NotADirectoryError.
+    """
+    if os.path.islink(path):
+        raise NotADirectoryError(errno.ENOTDIR, "is a symbolic link", str(path))
     with suppress(FileNotFoundError):
         for name in files.list_dir(path):
             with suppress(FileNotFoundError):

@@ -5,6 +5,7 @@ A folder's writer holds a lock on it until its commit, so an unnamed folder whos
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,6 +14,7 @@ from mrlstore.catalogue import segments
 from mrlstore.core import Core
 from mrlstore.errors import CorruptStore
 from mrlstore.files import remove_tree
+from mrlstore.parts import is_name
 
 
 def collect(core: Core, ready: Callable[[str], bool]) -> int:
@@ -23,7 +25,7 @@ def collect(core: Core, ready: Callable[[str], bool]) -> int:
     found = core.files.list_dir(core.parts)
     removed = 0
     for name in found:
-        if name in _named(core) or not ready(name):
+        if not is_name(name) or name in _named(core) or not ready(name):
             continue
         lock = None
         with suppress(FileNotFoundError):
@@ -32,9 +34,19 @@ def collect(core: Core, ready: Callable[[str], bool]) -> int:
             continue
         with lock:
             if name not in _named(core):  # afresh: its writer may have committed before it let go
-                remove_tree(core.files, core.parts / name)
-                removed += 1
+                removed += _remove(core, name)
     return removed
+
+
+def _remove(core: Core, name: str) -> bool:
+    """Remove a part's folder; one that is a link, or holds folders, was not made by us and is left alone."""
+    try:
+        remove_tree(core.files, core.parts / name)
+    except OSError as error:
+        if error.errno not in (errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY, errno.EPERM):
+            raise
+        return False
+    return True
 
 
 def _named(core: Core) -> set[str]:

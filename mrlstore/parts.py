@@ -39,6 +39,11 @@ _DTYPES = {"<i8", "<i4", "|i1", "<u4", "<u2", "|u1", "<f8", "<f4", "<f2"}
 _BLOCK = 8 * 1024 * 1024
 
 
+def is_name(text: object) -> bool:
+    """Whether this can be the name of a part's folder: nothing that leads elsewhere."""
+    return isinstance(text, str) and re.fullmatch("[0-9a-f]{32}", text) is not None
+
+
 @dataclass(frozen=True)
 class Stream:
     """An array that is written block by block, each of shape [rows, ...], in order."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from mrlstore.catalogue.connection import Connection, matches
 from mrlstore.errors import CorruptStore
-from mrlstore.parts import PartRef
+from mrlstore.parts import PartRef, is_name
 
 _FIELDS = (
     "id, gen, built_gen, rows, base, base_crc, base_damaged, idx, idx_crc, idx_damaged,"
@@ -94,5 +94,6 @@ def _checked(connection: Connection, raw: tuple[Any, ...]) -> SegmentRow:
         None if name is None else PartRef(name, part_crc, bool(damaged))
         for name, part_crc, damaged in (parts[0:3], parts[3:6], parts[6:9])
     )
-    assert base is not None  # NOT NULL in the schema, and the crc holds
+    if base is None or not all(is_name(part.name) for part in (base, index, columns) if part is not None):
+        raise CorruptStore(connection.filename, f"the segment {number} names no parts")
     return SegmentRow(number, built_gen, rows, base, index, columns)

@@ -1,0 +1,184 @@
+"""What others put into a store's folder, by accident or by design: files, pipes, links, forged names."""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import apsw
+import numpy as np
+import pytest
+
+import mrlstore
+from mrlstore.catalogue import segments
+from mrlstore.segment import base_arrays, write_base
+from tests.children import Child, Pipe, children
+from tests.oracle import nested_vectors
+
+DIM, ROWS = 8, 300
+QUERY = nested_vectors(1, DIM, seed=90)[0]
+
+
+@pytest.fixture
+def filled(path: Path) -> Path:
+    with mrlstore.open(path, dim=DIM, auto_maintain=False) as store:
+        store.upsert(
+            [f"r{i}" for i in range(ROWS)], nested_vectors(ROWS, DIM), [{"n": i} for i in range(ROWS)]
+        )
+        store.optimize()
+    return path
+
+
+def work(path: Path, target: Path) -> None:
+    """Everything that goes through the folders."""
+    with mrlstore.open(path, auto_maintain=False) as store:
+        store.delete([f"r{i}" for i in range(100)])
+        store.optimize()
+        store.upsert(["new"], [QUERY])
+        store.optimize()
+        store.backup(target)
+        assert len(store.query(QUERY, k=ROWS)) == ROWS - 99
+        assert store.verify().ok
+    with mrlstore.open(target, mode="r") as copy:
+        assert copy.verify().ok
+
+
+def test_files_of_others_are_left_alone(filled: Path, tmp_path: Path) -> None:
+    strays = [
+        filled / ".DS_Store",
+        filled / "parts" / ".DS_Store",
+        filled / "parts" / "lost+found" / "a" / "b",
+    ]
+    strays += [
+        filled / "parts" / ("a" * 32) / "folder" / "x",
+        next((filled / "parts").iterdir()) / ".DS_Store",
+    ]
+    for stray in strays:
+        stray.parent.mkdir(parents=True, exist_ok=True)
+        stray.write_bytes(b"x")
+    strays[-1].with_name("folder").mkdir()
+    work(filled, tmp_path / "copy.mrl")
+    assert all(stray.exists() for stray in strays[:4])
+
+
+def test_nothing_behind_a_link_is_deleted(filled: Path, tmp_path: Path) -> None:
+    precious = tmp_path / "precious" / "file"
+    precious.parent.mkdir()
+    precious.write_bytes(b"x")
+    (filled / "parts" / ("a" * 32)).symlink_to(precious.parent)
+    work(filled, tmp_path / "copy.mrl")
+    assert precious.exists()
+
+
+def _open_pipes(pipe: Pipe, path: str) -> None:
+    said = []
+    for mode in ("r", "a"):
+        try:
+            with mrlstore.open(path, mode=mode, auto_maintain=False) as store:
+                store.query(QUERY)
+                said.append("found" if not store.verify().ok else "ok")
+        except mrlstore.MrlStoreError as error:
+            said.append(type(error).__name__)
+    pipe.send(said)
+
+
+@pytest.mark.parametrize(
+    "name", ["catalogue.db", "vectors.npy", "part.json", "codes.npy", "columns.npy", "LOCK"]
+)
+def test_a_pipe_in_place_of_a_file_is_not_waited_for(filled: Path, name: str) -> None:
+    file = next(filled.rglob(name))
+    file.unlink()
+    os.mkfifo(file)
+    with children(Child(_open_pipes, str(filled))) as (child,):
+        said = child.receive(60)
+        child.finish()
+    assert set(said) <= ({"ok"} if name == "LOCK" else {"CorruptStore", "found"})
+
+
+def forge(path: Path, change: Any) -> None:
+    """Rewrite the one segment's row, its crc included."""
+    with mrlstore.open(path, auto_maintain=False) as store, store._core.catalogue.write() as write:
+        (row,) = segments.load(write.connection)
+        segments.replace(write.connection, write.generation, change(row))
+
+
+@pytest.mark.parametrize("name", ["../../elsewhere", "/etc", "", "A" * 32, "a" * 33, "a/b"])
+def test_a_part_named_elsewhere_is_refused(filled: Path, name: str) -> None:
+    forge(filled, lambda row: replace(row, base=replace(row.base, name=name)))
+    with mrlstore.open(filled, auto_maintain=False) as store:
+        for call in (lambda: store.query(QUERY), store.optimize, lambda: len(store.query(QUERY, exact=True))):
+            with pytest.raises(mrlstore.CorruptStore, match="names no parts"):
+                call()
+        assert not store.verify().ok
+
+
+def test_a_part_of_other_dims_is_refused(filled: Path) -> None:
+    """Kernels read as many numbers of a query as a row has."""
+    with mrlstore.open(filled, auto_maintain=False) as store:
+        core = store._core
+        arrays = base_arrays(
+            np.arange(1, ROWS + 1), np.ones((ROWS, 4 * DIM), np.float16), np.ones(ROWS, np.float32)
+        )
+        names = [f"r{i}" for i in range(ROWS)]
+        part = write_base(core.files, core.parts, core.settings.store_uuid, [""] * ROWS, names, arrays)
+        part.release()
+    forge(filled, lambda row: replace(row, base=part.ref, index=None, columns=None))
+    with (
+        mrlstore.open(filled, auto_maintain=False) as store,
+        pytest.raises(mrlstore.CorruptStore, match="dims"),
+    ):
+        store.query(QUERY)
+
+
+@pytest.mark.parametrize("missing", ["codes", "entries", "rotation", "unprefixed_starts"])
+def test_an_index_that_lacks_an_array_is_worked_around(path: Path, missing: str) -> None:
+    rows = nested_vectors(2_100, DIM)
+    with mrlstore.open(path, dim=DIM, auto_maintain=False) as store:
+        store.upsert([f"r{i}" for i in range(2_100)], rows)
+        store.optimize()
+        expected = store.query(QUERY, exact=True).ids
+        (held,) = store._core.snapshots.latest().segments
+        index = held.segment.row.index
+    assert index is not None
+    file = path / "parts" / index.name / "part.json"
+    head = json.loads(file.read_text())
+    del head["files"][missing]
+    file.write_text(json.dumps(head))
+    forged = replace(index, crc=zlib.crc32(file.read_bytes()))
+    forge(path, lambda row: replace(row, index=forged))
+    with mrlstore.open(path, auto_maintain=False) as store:
+        with pytest.warns(mrlstore.DamagedPartWarning):
+            assert store.query(QUERY).ids == expected
+        assert not store.verify().ok
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("dim", 2**40), ("dim", 1), ("prefix_dim", 9), ("prefix_dim", 0)]
+)
+def test_dims_beyond_the_limits_are_refused(filled: Path, name: str, value: int) -> None:
+    connection = apsw.Connection(str(filled / "catalogue.db"), flags=apsw.SQLITE_OPEN_READWRITE)
+    crc = zlib.crc32(f"{name}={value!r}".encode())
+    connection.execute("UPDATE settings SET value = ?, crc = ? WHERE name = ?", (value, crc, name))
+    connection.close()
+    with pytest.raises(mrlstore.CorruptStore, match=name):
+        mrlstore.open(filled)
+
+
+@pytest.mark.parametrize("text", ["no JSON", "[1]", "7", "[" * 100_000])
+def test_metadata_that_are_no_object(filled: Path, text: str) -> None:
+    """The row's checksum fits: whoever may write to the store can forge it."""
+    from mrlstore.catalogue import rows
+
+    with mrlstore.open(filled, auto_maintain=False) as store:
+        with store._core.catalogue.write() as write:
+            (row,) = rows.by_id(write.connection, "", ["r7"])
+            crc = rows._crc(replace(row, metadata=text))
+            write.connection.execute("UPDATE rows SET metadata = ?, crc = ? WHERE id = 'r7'", (text, crc))
+        with pytest.raises(mrlstore.CorruptStore, match="metadata"):
+            store.get(["r7"])
+        with pytest.raises(mrlstore.CorruptStore, match="metadata"):
+            list(store.scan(include=("metadata",)))
