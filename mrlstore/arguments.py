@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrlstore.errors import InvalidInput, LimitExceeded
+from mrlstore.group import Query, prepare
 from mrlstore.query import Wanted
 from mrlstore.vectors import as_matrix, check_dim, check_lengths
 
 _SMALL, _LARGE = 1e-30, 1e37  # squared lengths that float32 holds without trouble
 _INCLUDE = ("metadata", "document", "vector")
+_NOTHING = Wanted()
 
 
 def check_target(value: object) -> float | None:
@@ -72,6 +75,8 @@ def check_optional_count(value: object, name: str, low: int, high: int | None = 
 
 def check_wanted(include: Iterable[str], min_score: float | None = None) -> Wanted:
     """What hits or records shall carry."""
+    if include == () and min_score is None:
+        return _NOTHING
     if isinstance(include, str) or not _iterable(include):
         raise InvalidInput(f"include: expected a tuple of {_INCLUDE}, got {include!r:.80}")
     chosen = tuple(include)
@@ -104,11 +109,11 @@ def check_query_vectors(vectors: Any, dim: int | None, what: str) -> NDArray[np.
     return np.asarray(wide / check_lengths(wide, what)[:, None], dtype=np.float32)
 
 
-def check_query_vector(vector: Any, dim: int | None) -> NDArray[np.float32]:
-    """One query vector [dim] with a direction, float32."""
+def check_query(vector: Any, dim: int | None, prefix_dim: int | None) -> Query:
+    """One query vector [dim] with a direction, made ready."""
     if type(vector) is np.ndarray and vector.dtype == np.float32 and vector.shape == (dim,):
-        if _SMALL < np.dot(vector, vector) < _LARGE:  # nearly always: checked in a microsecond
-            return np.ascontiguousarray(vector)
+        with suppress(ValueError):  # what is wrong is told below
+            return prepare(np.ascontiguousarray(vector), prefix_dim or len(vector))
     elif isinstance(vector, str | bytes | Mapping):
         raise InvalidInput(f"vector: expected numbers of shape [dim], got {type(vector).__name__}")
     try:
@@ -117,8 +122,8 @@ def check_query_vector(vector: Any, dim: int | None) -> NDArray[np.float32]:
         raise InvalidInput(f"vector: not numbers ({error})") from error
     if array.ndim != 1:
         raise InvalidInput(f"vector: expected shape [dim], got {list(array.shape)}; see query_batch for many")
-    row: NDArray[np.float32] = check_query_vectors(array[None, :], dim, "vector")[0]
-    return row
+    row = check_query_vectors(array[None, :], dim, "vector")[0]
+    return prepare(row, prefix_dim or len(row))
 
 
 def check_flag(value: object, name: str) -> bool:

@@ -8,6 +8,7 @@ The curves go into the catalogue, for each k and class of filters; `curves` choo
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -25,7 +26,7 @@ from mrlstore.core import Core
 from mrlstore.curves import DEFAULT_TARGET, Curve, Level
 from mrlstore.group import Group, Query, passing_over, prepare
 from mrlstore.log import tell
-from mrlstore.plan import Effort
+from mrlstore.plan import MARGIN, Effort
 from mrlstore.search import Request, search_group
 from mrlstore.snapshot import Snapshot
 
@@ -75,20 +76,41 @@ class Probes:
 class _Tally:
     """What the queries of one class gave at one effort."""
 
-    places: list[NDArray[np.int64]] = field(default_factory=list)  # per query: places of its true neighbours
-    wanted: list[int] = field(default_factory=list)  # per query: how many there are to find
-    visited: list[int] = field(default_factory=list)
-    reranked: list[int] = field(default_factory=list)
-    fixed: list[int] = field(default_factory=list)  # rows scored in full whatever the shortlist
+    seen: list[_Seen] = field(default_factory=list)  # per query
+    wanted: list[int] = field(default_factory=list)  # per query: how many true neighbours there are to find
 
-    def shares(self, shortlist: int) -> NDArray[np.float64]:
+    def shares(self, shortlist: int, stopping: bool) -> NDArray[np.float64]:
         """Recall of each query with this shortlist, float64 [q]."""
         return np.array(
             [
-                min(int(np.count_nonzero(places < shortlist)), wanted) / wanted
-                for places, wanted in zip(self.places, self.wanted, strict=True)
+                min(int(np.count_nonzero((one.early if stopping else one.places) < shortlist)), wanted)
+                / wanted
+                for one, wanted in zip(self.seen, self.wanted, strict=True)
             ]
         )
+
+    def reranked(self, share: float, stopping: bool) -> float:
+        """Mean number of rows scored in full with this share of the shortlists."""
+        return float(
+            np.mean(
+                [
+                    one.fixed + min(one.listed * share, one.stopped if stopping else np.inf)
+                    for one in self.seen
+                ]
+            )
+        )
+
+
+@dataclass
+class _Seen:
+    """What one query gave, over all groups."""
+
+    places: NDArray[np.int64]  # of its true neighbours in their groups' shortlists
+    early: NDArray[np.int64]  # the same where the re-rank may end early: what it does not reach is nowhere
+    visited: int = 0
+    listed: int = 0  # rows in the shortlists
+    stopped: int = 0  # of them, scored in full where the re-rank may end early
+    fixed: int = 0  # rows scored in full whatever the shortlist
 
 
 def calibrate(
@@ -279,17 +301,19 @@ def _levels(
     def run(effort: Effort) -> _Tally:
         return _try(snapshot, groups, exact, k, share, effort, threads, should_stop)
 
-    whole = Level("exact", 0, 0, 1.0, 1.0, 0.0, 0.0, rows * share, cost_us(snapshot, 0, rows * share))
+    whole = Level("exact", 0, 0, 0.0, 1.0, 1.0, 0.0, 0.0, rows * share, cost_us(snapshot, 0, rows * share))
     for ef in _ladder(k, rows, _EFS if share >= 1 else _EFS[1::2]):
-        tally = run(Effort("calibration", ef, ef))
-        if not tally.places:
+        tally = run(Effort("calibration", ef, ef, margin=MARGIN))
+        if not tally.seen:
             return ()
         tried += _read(snapshot, tally, "walk", ef, k)
         if tried[-1].recall >= _ENOUGH or tried[-1].cost_us > whole.cost_us:
             break
     if max(level.recall for level in tried) < _ENOUGH:
         longest = min(_LONGEST, rows)
-        tried += _read(snapshot, run(Effort("calibration", longest, longest, "scan")), "scan", longest, k)
+        tried += _read(
+            snapshot, run(Effort("calibration", longest, longest, "scan", margin=MARGIN)), "scan", longest, k
+        )
     return (*_frontier([level for level in tried if level.cost_us < whole.cost_us]), whole)
 
 
@@ -301,19 +325,19 @@ def _ladder(k: int, rows: int, steps: Sequence[int]) -> list[int]:
 
 def _read(snapshot: Snapshot, tally: _Tally, way: Literal["walk", "scan"], ef: int, k: int) -> list[Level]:
     """One level for each length of the shortlist that this search can tell of."""
-    visited, whole = float(np.mean(tally.visited)), float(np.mean(tally.reranked))
-    fixed = float(np.mean(tally.fixed))
+    visited = float(np.mean([one.visited for one in tally.seen]))
     lengths = sorted({min(ef, round(k * times)) for times in _LISTS} | {ef})
+    kept = ef if way == "walk" else 0
     levels = []
-    for shortlist in lengths:
-        shares = tally.shares(shortlist)
+    for shortlist, stopping in itertools.product(lengths, (True, False)):
+        shares = tally.shares(shortlist, stopping)
         # Every group re-ranks a shortlist of its own: the rows scored in full grow with it in proportion.
-        reranked = fixed + (whole - fixed) * shortlist / ef
+        reranked = tally.reranked(shortlist / ef, stopping)
         cost = cost_us(snapshot, visited if way == "walk" else visited / 2, reranked)
         error = intervals.standard_error(shares)
-        kept = ef if way == "walk" else 0
         recall, trials = float(np.mean(shares)), intervals.effective_trials(shares, k)
-        levels.append(Level(way, kept, shortlist, recall, trials, error, visited, reranked, cost))
+        margin = MARGIN if stopping else 0.0
+        levels.append(Level(way, kept, shortlist, margin, recall, trials, error, visited, reranked, cost))
     return levels
 
 
@@ -321,7 +345,7 @@ def cost_us(snapshot: Snapshot, visited: float, reranked: float) -> float:
     """What an effort costs by a model of one core: memory read for each code and each full row."""
     parts = (part.segment.index for part in snapshot.segments)
     stride = next((part.arrays["codes"].shape[1] for part in parts if part is not None), 768)
-    return visited * (0.012 + 0.065 * stride / 768) + reranked * (0.05 + 0.6 * (snapshot.dim or 0) / 3072)
+    return visited * (0.05 + 0.1 * stride / 768) + reranked * (0.05 + 0.75 * (snapshot.dim or 0) / 3072)
 
 
 def _frontier(levels: list[Level]) -> tuple[Level, ...]:
@@ -346,7 +370,7 @@ def _try(
     """Search for every query with this effort."""
     tally = _Tally()
 
-    def one(group: Probes, number: int, wanted: NDArray[np.int64]) -> tuple[NDArray[np.int64], int, int, int]:
+    def one(group: Probes, number: int, wanted: NDArray[np.int64]) -> _Seen:
         query = prepare(group.vectors[number], snapshot.prefix_dim or 1)
         own = int(group.own[number])
         return _places(snapshot, group.namespace, query, k + (own >= 0), own, wanted, share, effort)
@@ -360,12 +384,9 @@ def _try(
                     raise graph.Interrupted
                 numbers = asked[start : start + _CHUNK]
                 results = pool.map(lambda number: one(group, number, accepted[number]), numbers)  # noqa: B023
-                for number, (places, visited, reranked, fixed) in zip(numbers, results, strict=True):
-                    tally.places.append(places)
+                for number, seen in zip(numbers, results, strict=True):
+                    tally.seen.append(seen)
                     tally.wanted.append(min(k, len(accepted[number])))
-                    tally.visited.append(visited)
-                    tally.reranked.append(reranked)
-                    tally.fixed.append(fixed)
     return tally
 
 
@@ -378,10 +399,10 @@ def _places(
     wanted: NDArray[np.int64],
     share: float,
     effort: Effort,
-) -> tuple[NDArray[np.int64], int, int, int]:
-    """(places of the wanted keys in their groups' shortlists, codes scored, full rows scored, always so)."""
-    places = np.full(len(wanted), _NEVER, dtype=np.int64)
-    visited = reranked = fixed = 0
+) -> _Seen:
+    """Where the wanted keys stand in the shortlists of their groups."""
+    nowhere = np.full(len(wanted), _NEVER, dtype=np.int64)
+    seen = _Seen(nowhere, nowhere.copy())
     request = Request(query, k, namespace, None, effort)
     for group, live in _groups(snapshot, namespace):
         allowed = _allowed(group.keys, live, share)
@@ -396,11 +417,11 @@ def _places(
         home = np.flatnonzero(group.keys == own)  # nowhere for queries of the caller's: own is -1
         with passing_over(group, int(home[0])) if len(home) else nullcontext():
             found, _ = search_group(group, request, allowed, count, keep)
-        visited, reranked = visited + found.visited, reranked + found.reranked
+        seen.visited += found.visited
         if not listed or group.index is None:
-            fixed += found.reranked
+            seen.fixed += found.reranked
             at = _find(wanted, group.keys[found.rows])
-            places[at >= 0] = 0
+            seen.places[at >= 0] = seen.early[at >= 0] = 0
             continue
         keys = group.keys[listed[0]]
         always = np.isin(listed[0], group.index.unprefixed)
@@ -408,9 +429,15 @@ def _places(
         here = at >= 0
         own_place = np.flatnonzero(keys == own)
         shift = (at > own_place[0]) if len(own_place) else np.zeros(len(at), dtype=np.bool_)
-        places[here] = np.where(always[at[here]], 0, at[here] - shift[here])
-        fixed += int(np.count_nonzero(always))
-    return places, visited, reranked, fixed
+        place = np.where(always[at], 0, at - shift)
+        fixed = int(np.count_nonzero(always))
+        stopped = found.reranked - fixed
+        seen.places[here] = place[here]
+        early = here & (always[at] | (at < stopped))
+        seen.early[early] = place[early]
+        seen.listed, seen.stopped = seen.listed + len(keys) - fixed, seen.stopped + stopped
+        seen.fixed += fixed
+    return seen
 
 
 def _groups(snapshot: Snapshot, namespace: str) -> list[tuple[Group, NDArray[np.bool_] | None]]:

@@ -18,7 +18,7 @@ from mrlstore.types import LIMITS, Expected
 
 DEFAULT_TARGET: Final = 0.99  # the recall that a query is to have that asks for nothing
 CLASSES: Final = (*plan.SELECTIVITY, plan.FEW)
-VERSION: Final = 2
+VERSION: Final = 3
 _EXACT_ABOVE = 0.9995  # a target beyond this is met by an exact scan alone
 _SCANNED = "no walk reached the target: the codes of all rows are scanned"
 _CHEAPER = "a scan of all codes is cheaper here than a walk"
@@ -32,6 +32,7 @@ class Level:
     way: Literal["walk", "scan", "exact"]  # "scan": the codes of all rows; "exact": all rows in full
     ef: int
     shortlist: int
+    margin: float  # above 0 the re-rank may end early, see group.search_graph
     recall: float
     trials: float  # independent trials that the recall is worth, for its interval
     error: float  # standard error of the recall
@@ -121,7 +122,15 @@ class Calibration:
         if whole is None:
             return _uncalibrated(k, target)
         return Effort(
-            whole.name, whole.ef, whole.shortlist, whole.least, wanted, whole.expected, whole.remark, by_class
+            whole.name,
+            whole.ef,
+            whole.shortlist,
+            whole.least,
+            wanted,
+            whole.expected,
+            whole.remark,
+            whole.margin,
+            by_class,
         )
 
 
@@ -143,7 +152,8 @@ def _effort(name: str, curve: Curve, k: int, target: float) -> Effort:
     least = 2 * k if k > curve.k else k  # what was not measured is given some room
     shortlist = min(max(least, int(level.shortlist * more)), LIMITS.k)
     ef = min(max(shortlist, int(level.ef * more)), LIMITS.k)
-    return Effort(name, ef, shortlist, "scan" if level.way == "scan" else "walk", target, expected, remark)
+    way: Literal["walk", "scan"] = "scan" if level.way == "scan" else "walk"
+    return Effort(name, ef, shortlist, way, target, expected, remark, level.margin)
 
 
 def _uncalibrated(k: int, target: float | None) -> Effort:

@@ -62,12 +62,12 @@ def explain(
         hidden_score=hidden,
         margin=margin,
         warnings=tuple(_warnings(ranks, shortlisted, margin, request)),
-        visited=sum(part.visited for part in found.segments),
-        reranked=sum(part.reranked for part in found.segments),
+        visited=sum(part.visited for part in found.searched),
+        reranked=sum(part.reranked for part in found.searched),
         absent_pages=sum(known) if len(known) == len(absent) else None,
         microseconds=_times(watch.groups, watch.filter_s, started, searched, answered),
         matching=found.matching,
-        ways=tuple(part.way for part in found.segments),
+        ways=tuple(part.way for part in found.searched),
     )
 
 

@@ -22,6 +22,7 @@ from .group import GroupIndex, index_table
 Arrays = dict[str, NDArray[Any]]
 MIN_GRAPH_ROWS: Final = 2_000
 ALPHA: Final = 1.0
+FILL: Final = 0.75  # share of a row's slots for which a larger alpha is tried
 FIRST: Final = 128  # rows linked by looking at all pairs
 BATCHES: Final = 50
 EMPTY: Final = 0xFFFFFFFF
@@ -247,7 +248,7 @@ class _Build:
         self, codes: NDArray[np.uint8], nodes: NDArray[np.int64], width: int, ef: int, work: _Work
     ) -> None:
         n = len(codes)
-        self.codes, self.work, self.ef = codes, work, max(ef, width)
+        self.codes, self.work, self.ef, self.fill = codes, work, max(ef, width), int(FILL * width)
         self.norms = _measure(codes)
         self.lists = np.full((n, width), EMPTY, np.uint32)
         self.order = np.random.default_rng(n).permutation(nodes)
@@ -285,7 +286,7 @@ class _Build:
 
         def run(room: _Room, start: int, stop: int) -> None:
             kernel(
-                self.table, self.norms, self.lists, rows, start, stop, self.ef, ALPHA, 0,
+                self.table, self.norms, self.lists, rows, start, stop, self.ef, ALPHA, self.fill,
                 room.beam, room.marks, room.seen, room.pending, room.own, room.signed,
             )  # fmt: skip
 
@@ -305,7 +306,7 @@ class _Build:
         def run(room: _Room, start: int, stop: int) -> None:
             kernel(
                 _address(self.codes), self.codes.shape[1], self.norms, self.lists, rows, offers, offered,
-                start, stop, ALPHA, 0, room.marks, room.pending, room.own, room.signed,
+                start, stop, ALPHA, self.fill, room.marks, room.pending, room.own, room.signed,
             )  # fmt: skip
 
         self._share(run, len(rows))

@@ -83,9 +83,12 @@ class Found(NamedTuple):
 
 
 def prepare(vector: NDArray[np.float32], prefix_dim: int) -> Query:
-    """Normalise a checked query: float32 [dim], finite, of a length above zero."""
-    unit = np.array(vector, np.float32)
-    return Query(unit, _kernels().normalise(unit, prefix_dim))
+    """Normalise a query: float32 [dim], C-contiguous. ValueError if it is zero, too long, or not finite."""
+    unit = np.empty_like(vector)
+    norm = _kernels().normalise(vector, unit, prefix_dim)
+    if norm < 0:
+        raise ValueError("a vector without a direction")
+    return Query(unit, norm)
 
 
 def search_graph(
@@ -96,32 +99,30 @@ def search_graph(
     shortlist: int,
     allowed: NDArray[np.bool_] | None = None,
     *,
-    patience: int = 0,
+    margin: float = 0.0,
     advise: Advise | None = None,
 ) -> Found:
     """Walk the graph, re-rank the best `shortlist` rows exactly, give the best k.
 
     `allowed` is bool [n]: other rows are passed through but never kept. If k allowed rows exist, k come back.
-    With `patience` the walk ends when the best k have stood for so many steps. `advise` is called with the
-    shortlist's rows, int64, before they are read.
+    With a `margin` above 0 the re-rank ends when the code scores of the rest lie so many standard deviations
+    below what the best k ask for. `advise` is called with the shortlist's rows, int64, before they are read.
     """
     index = group.index
     if index is None or index.neighbours is None or query.prefix_norm < SHORT_PREFIX:
-        return search_scan(group, query, k, shortlist, allowed, advise=advise)
+        return search_scan(group, query, k, shortlist, allowed, margin=margin, advise=advise)
     n = len(group.keys)
     shortlist = min(max(shortlist, k), n)
     ef = min(max(ef, shortlist), n)
     kernels, work = _kernels(), _reserve(group, ef, k, shortlist)
-    found = kernels.search_walk(
-        group.table, query.vector, _address(allowed, group), ef, shortlist, 0 if advise else k, patience,
-        work.scores, work.best_rows, work.entries, work.marks, work.seen, work.pending,
-        work.listed, work.padded, work.code, work.rotated_code, work.counts,
+    found, visited, reranked, kept, died = kernels.search_walk(
+        group.table, query.vector, work.table, _address(allowed, group), ef, shortlist,
+        0 if advise else k, margin,
     )  # fmt: skip
-    visited, reranked, kept, died = work.counts.tolist()
     if (died or kept < k) and kept < _walkable(index, allowed):
-        return search_scan(group, query, k, shortlist, allowed, advise=advise)
+        return search_scan(group, query, k, shortlist, allowed, margin=margin, advise=advise)
     if advise:
-        found = _rerank(group, query, k, found, advise)
+        found, reranked = _rerank(group, query, k, reranked, found, margin, advise)
     return Found(work.best_rows[:found].copy(), work.scores[:found].copy(), visited, reranked)
 
 
@@ -132,6 +133,7 @@ def search_scan(
     shortlist: int,
     allowed: NDArray[np.bool_] | None = None,
     *,
+    margin: float = 0.0,
     advise: Advise | None = None,
 ) -> Found:
     """Score the codes of all allowed rows, re-rank the best `shortlist` exactly, give the best k."""
@@ -140,14 +142,11 @@ def search_scan(
         return search_exact(group, query, k, allowed)
     shortlist = min(max(shortlist, k), len(group.keys))
     kernels, work = _kernels(), _reserve(group, 0, k, shortlist)
-    found = kernels.search_scan(
-        group.table, query.vector, _address(allowed, group), shortlist, 0 if advise else k,
-        work.scores, work.best_rows, work.list_scores, work.listed, work.padded, work.code, work.rotated_code,
-        work.counts,
-    )  # fmt: skip
-    visited, reranked = work.counts[:2].tolist()
+    found, visited, reranked = kernels.search_scan(
+        group.table, query.vector, work.table, _address(allowed, group), shortlist, 0 if advise else k, margin
+    )
     if advise:
-        found = _rerank(group, query, k, found, advise)
+        found, reranked = _rerank(group, query, k, reranked, found, margin, advise)
     return Found(work.best_rows[:found].copy(), work.scores[:found].copy(), visited, reranked)
 
 
@@ -166,17 +165,9 @@ def search_exact(
     k = min(k, len(group.keys))
     kernels, work = _kernels(), _scratch()
     work.reserve(0, 0, k, 0, 0, 0)
-    found = kernels.exact(
-        group.table,
-        vector,
-        len(vector),
-        _address(allowed, group),
-        k,
-        work.scores,
-        work.best_rows,
-        work.counts,
-    )
-    return Found(work.best_rows[:found].copy(), work.scores[:found].copy(), 0, int(work.counts[1]))
+    address = _address(allowed, group)
+    found, scored = kernels.exact(group.table, vector, work.table, len(vector), address, k)
+    return Found(work.best_rows[:found].copy(), work.scores[:found].copy(), 0, scored)
 
 
 def warm() -> None:
@@ -205,14 +196,14 @@ def passing_over(group: Group, row: int) -> Iterator[None]:
         work.marks[row] = 0
 
 
-def _rerank(group: Group, query: Query, k: int, count: int, advise: Advise) -> int:
-    """The second stage apart, after the shortlist's rows were announced."""
+def _rerank(
+    group: Group, query: Query, k: int, coded: int, count: int, margin: float, advise: Advise
+) -> tuple[int, int]:
+    """The second stage apart, once the rows were announced: (rows of the answer, rows scored)."""
     work = _scratch()
     advise(work.listed[:count])
-    found: int = _kernels().rerank(
-        group.table, query.vector, work.listed, count, k, work.scores, work.best_rows
-    )
-    return found
+    found, scored = _kernels().rerank(group.table, query.vector, work.table, coded, count, k, margin)
+    return found, scored
 
 
 def _reserve(group: Group, beam: int, k: int, shortlist: int) -> Any:

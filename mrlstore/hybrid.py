@@ -163,7 +163,12 @@ def _run(
     )
     stages = ("vectors", "keywords", "rows")
     seconds = {name: times[i + 1] - times[i] for i, name in enumerate(stages) if i or request is not None}
-    return Result(hits, replace(plan, seconds=seconds, keywords=told))
+    return Result(
+        [hit.id for hit in hits],
+        np.array([hit.score for hit in hits], dtype=np.float32),
+        replace(plan, seconds=seconds, keywords=told),
+        hits,
+    )
 
 
 def fuse(by_vector: Ranked, by_words: Ranked, weights: tuple[float, float]) -> list[Placed]:
@@ -236,7 +241,7 @@ def _hits(connection: Connection, snapshot: Snapshot, best: Sequence[Placed], wa
 def _plan(snapshot: Snapshot, request: Request | None, found: Answer | None, words: _Words) -> Plan:
     if request is None or found is None:
         return Plan(snapshot.generation, "keywords", (), words.matching)
-    return describe(snapshot, request, found)
+    return describe(snapshot.generation, request, found)()
 
 
 def _told(

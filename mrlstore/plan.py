@@ -17,6 +17,7 @@ Way = Literal["walk", "filtered walk", "scan", "exact"]
 
 DEFAULT_EF = 96
 DEFAULT_SHORTLIST = 60
+MARGIN: Final = 3.0  # standard deviations, where the re-rank of a shortlist may end early
 # A walk visits about this many rows for each candidate that it keeps, and each costs it twice a scanned row.
 _VISITS_PER_CANDIDATE = 24
 _WHOLE = 0.9  # from this share of allowed rows on a walk goes as if there were no filter
@@ -36,6 +37,7 @@ class Effort:
     target: float | None = None  # the recall that was asked for
     expected: Expected | None = None  # what calibration measured at this effort
     remark: str = ""
+    margin: float = 0.0  # above 0 a re-rank ends where the rest is so many deviations too low, see group
     filtered: Mapping[str, Effort] | None = None  # by selectivity class; None: the same under a filter
 
     def at(self, share: float) -> Effort:

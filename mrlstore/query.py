@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,9 +17,10 @@ from mrlstore.catalogue.connection import Connection
 from mrlstore.core import Core
 from mrlstore.errors import CorruptStore
 from mrlstore.explain import explain
-from mrlstore.search import Answer, Request, search
+from mrlstore.plan import Effort
+from mrlstore.search import Answer, Request, Searched, search
 from mrlstore.snapshot import Snapshot, SnapshotMoved
-from mrlstore.types import Hit, Plan, Result
+from mrlstore.types import Hit, Plan, Result, SegmentPlan
 
 _T = TypeVar("_T")
 _OPTIMISTIC_TRIES = 2
@@ -139,22 +141,39 @@ def _run(
     count = len(found.scores)
     if wanted.min_score is not None:
         count = int(np.count_nonzero(found.scores >= wanted.min_score))
-    hits = _hits(core, snapshot, found, count, wanted, connection)
-    plan = describe(snapshot, request, found)
-    if request.watch is not None:
-        plan = replace(plan, explanation=explain(request, found, hits, started, searched))
-    return Result(hits, plan)
+    names, told = found.ids()[:count], describe(snapshot.generation, request, found)
+    scores = found.scores[:count]
+    hits = None
+    if wanted.metadata or wanted.document or wanted.vector:
+        hits = _hits(core, snapshot, found, names, wanted, connection)
+    result = Result(names, scores, told, hits)
+    if request.watch is None:
+        return result
+    explained = explain(request, found, result.hits, started, searched)
+    return Result(names, scores, replace(result.plan, explanation=explained), hits)
 
 
-def describe(snapshot: Snapshot, request: Request, found: Answer) -> Plan:
-    """What was done, and the recall that calibration lets expect."""
+def describe(generation: int, request: Request, found: Answer) -> Callable[[], Plan]:
+    """What was done, and the recall that calibration lets expect; made when it is asked for.
+
+    What it keeps until then is small, and holds no segment open.
+    """
     if request.exact or request.dim is not None:
-        return Plan(snapshot.generation, "exact", found.segments, found.matching)
+        return partial(_plan, generation, None, found.searched, found.matching)
     effort = request.effort
-    if found.matching is not None and found.matching:
-        effort = request.effort_for(found.matching, sum(part.rows for part in found.segments))
+    if found.matching:
+        effort = request.effort_for(found.matching, sum(part.rows for part in found.searched))
+    return partial(_plan, generation, effort, found.searched, found.matching)
+
+
+def _plan(
+    generation: int, effort: Effort | None, searched: tuple[Searched, ...], matching: int | None
+) -> Plan:
+    segments = tuple(SegmentPlan(*part) for part in searched)
+    if effort is None:
+        return Plan(generation, "exact", segments, matching)
     return Plan(
-        snapshot.generation, effort.name, found.segments, found.matching,
+        generation, effort.name, segments, matching,
         target=effort.target, expected=effort.expected, remark=effort.remark,
     )  # fmt: skip
 
@@ -163,15 +182,12 @@ def _hits(
     core: Core,
     snapshot: Snapshot,
     found: Answer,
-    count: int,
+    names: list[str],
     wanted: Wanted,
     connection: Connection | None,
 ) -> list[Hit]:
-    names, scores = found.ids()[:count], found.scores[:count].tolist()
-    if not (wanted.metadata or wanted.document or wanted.vector):
-        return list(map(Hit, names, scores))
-    stored = {}
-    keys = found.keys[:count].tolist()
+    count = len(names)
+    scores, keys, stored = found.scores[:count].tolist(), found.keys[:count].tolist(), {}
     if wanted.metadata or wanted.document:
         if connection is not None:
             stored = _rows(connection, keys, snapshot.generation)

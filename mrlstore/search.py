@@ -18,7 +18,6 @@ from mrlstore.residency import absent_pages
 from mrlstore.segment import Fetch, Segment, Span
 from mrlstore.snapshot import LiveSegment, Snapshot
 from mrlstore.tail import Tail
-from mrlstore.types import SegmentPlan
 from mrlstore.where import Node
 
 Place = tuple["Segment | Tail", int]  # where a hit lies: segment or tail, and row
@@ -71,13 +70,26 @@ class Request(NamedTuple):
         return self.effort if self.node is None else self.effort.at(allowed / rows)
 
 
+class Searched(NamedTuple):
+    """How one segment, or the tail, was searched: the fields of a SegmentPlan, which take longer to make."""
+
+    segment: str
+    rows: int
+    way: plan.Way
+    ef: int
+    shortlist: int
+    visited: int
+    reranked: int
+    code_bytes: int
+
+
 class Answer(NamedTuple):
     """The best k of a snapshot, best first; equal scores go by row key."""
 
     keys: NDArray[np.int64]  # [<= k]
     scores: NDArray[np.float32]  # [<= k]
     places: list[Place]
-    segments: tuple[SegmentPlan, ...]
+    searched: tuple[Searched, ...]
     matching: int | None  # rows that pass the filter, where there is one
 
     def ids(self) -> list[str]:
@@ -85,7 +97,7 @@ class Answer(NamedTuple):
         if not self.places:
             return []
         first = self.places[0][0]
-        if all(part is first for part, _ in self.places):  # nearly always: one call for all
+        if len(self.searched) == 1:  # nearly always: one call for all
             return first.ids([row for _, row in self.places])
         return [part.ids((row,))[0] for part, row in self.places]
 
@@ -102,7 +114,7 @@ class _Share(NamedTuple):
 def search(snapshot: Snapshot, request: Request, fetch: Fetch) -> Answer:
     """Search every segment and the tail; `fetch` gives metadata that columns don't hold."""
     shares: list[_Share] = []
-    plans: list[SegmentPlan] = []
+    searched: list[Searched] = []
     matching = 0
     for part in snapshot.segments:
         span = part.segment.span(request.namespace)
@@ -119,7 +131,7 @@ def search(snapshot: Snapshot, request: Request, fetch: Fetch) -> Answer:
         if count:
             found, how = _search_span(part.segment, span, request, allowed, count)
             shares.append(_Share(part.segment, span.start, span.group.keys, found))
-            plans.append(_describe(part.segment.row.base.name, span.group, request, how, found, count))
+            searched.append(_describe(part.segment.row.base.name, span.group, request, how, found, count))
     if snapshot.tail is not None and snapshot.tail.length:
         tail = snapshot.tail
         allowed = tail.mask(request.namespace, request.node)
@@ -131,9 +143,9 @@ def search(snapshot: Snapshot, request: Request, fetch: Fetch) -> Answer:
             else:
                 found, how = search_group(tail.group(), request, allowed, count)
             shares.append(_Share(tail, 0, tail.keys, found))
-            plans.append(_describe("tail", tail.group(), request, how, found, count))
+            searched.append(_describe("tail", tail.group(), request, how, found, count))
     keys, scores, places = _merge(shares, request.k)
-    return Answer(keys, scores, places, tuple(plans), matching if request.node is not None else None)
+    return Answer(keys, scores, places, tuple(searched), matching if request.node is not None else None)
 
 
 def _allowed(part: LiveSegment, span: Span, request: Request, fetch: Fetch) -> NDArray[np.bool_] | None:
@@ -173,8 +185,12 @@ def search_group(
     if how == "exact":
         return search_exact(group, query, k, allowed), how
     if how == "scan":
-        return search_scan(group, query, k, effort.shortlist, allowed, advise=advise), how
-    return search_graph(group, query, k, effort.ef, effort.shortlist, allowed, advise=advise), how
+        return search_scan(
+            group, query, k, effort.shortlist, allowed, margin=effort.margin, advise=advise
+        ), how
+    return search_graph(
+        group, query, k, effort.ef, effort.shortlist, allowed, margin=effort.margin, advise=advise
+    ), how
 
 
 def _search_watched(
@@ -202,20 +218,14 @@ def _search_watched(
     return found, how
 
 
-def _describe(
-    name: str, group: Group, request: Request, how: plan.Way, found: Found, count: int
-) -> SegmentPlan:
-    walked = how in ("walk", "filtered walk")
-    effort = request.effort_for(count, len(group.keys))
-    return SegmentPlan(
-        segment=name,
-        rows=len(group.keys),
-        way=how,
-        ef=effort.ef if walked else 0,
-        shortlist=0 if how == "exact" else effort.shortlist,
-        code_bytes=0 if how == "exact" or group.index is None else group.index.codes.shape[1],
-        visited=found.visited,
-        reranked=found.reranked,
+def _describe(name: str, group: Group, request: Request, how: plan.Way, found: Found, count: int) -> Searched:
+    rows, index = len(group.keys), group.index
+    effort = request.effort_for(count, rows)
+    ef = effort.ef if how in ("walk", "filtered walk") else 0
+    if how == "exact" or index is None:
+        return Searched(name, rows, how, ef, 0, found.visited, found.reranked, 0)
+    return Searched(
+        name, rows, how, ef, effort.shortlist, found.visited, found.reranked, index.codes.shape[1]
     )
 
 

@@ -104,6 +104,7 @@ class Segment:
     column_part: Part | None
     heat: Heat = field(default_factory=Heat, compare=False, repr=False)
     _spans: dict[str, Span] = field(default_factory=dict, compare=False, repr=False)
+    _views: dict[str, tuple[memoryview, memoryview]] = field(default_factory=dict, compare=False, repr=False)
     _masks: OrderedDict[tuple[str, int], NDArray[np.bool_]] = field(
         default_factory=OrderedDict, compare=False, repr=False
     )
@@ -204,7 +205,11 @@ class Segment:
 
     def _texts(self, name: str, rows: Iterable[int]) -> list[str]:
         """Texts of a pair of arrays; through memoryviews, for numpy's scalars would cost most of it."""
-        offsets, text = self.base.arrays[f"{name}.offsets"].data, self.base.arrays[f"{name}.bytes"].data
+        views = self._views.get(name)
+        if views is None:
+            arrays = self.base.arrays
+            views = self._views[name] = (arrays[f"{name}.offsets"].data, arrays[f"{name}.bytes"].data)
+        offsets, text = views
         found = []
         try:
             for row in rows:

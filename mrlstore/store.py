@@ -34,7 +34,7 @@ from mrlstore.core import Core, open_core
 from mrlstore.embedders.protocol import Embedder
 from mrlstore.errors import InvalidInput, MrlStoreError, StoreClosed
 from mrlstore.files import Files
-from mrlstore.group import prepare
+from mrlstore.group import Query, prepare
 from mrlstore.hybrid import Question
 from mrlstore.ingest import Split
 from mrlstore.query import Wanted
@@ -467,11 +467,11 @@ class Store(RecallTools, AsyncTwins):
         if vector is None:
             vector = self._vector_of(core, namespace, id, text, content)
         stored = core.snapshots.latest()
-        unit = arguments.check_query_vector(vector, stored.dim)
-        make = self._request(
-            stored, len(unit), k, where, namespace, target_recall, shortlist, ef, exact, dim, explain
+        ready = arguments.check_query(vector, stored.dim, stored.prefix_dim)
+        (request,) = _requests(
+            stored, (ready,), k, where, namespace, target_recall, shortlist, ef, exact, dim, explain
         )
-        return query.answer(core, stored, make(unit), wanted)
+        return query.answer(core, stored, request, wanted)
 
     def _query_by_words(
         self, asked: Question, wanted: Wanted, vector: Any, id: Any, text: Any, content: Any, efforts: Any
@@ -487,9 +487,9 @@ class Store(RecallTools, AsyncTwins):
         if vector is None:
             vector = self._vector_of(core, asked.namespace, id, text, content)
         stored = core.snapshots.latest()
-        unit = arguments.check_query_vector(vector, stored.dim)
-        make = self._request(stored, len(unit), asked.depth, asked.where, asked.namespace, *efforts)
-        return hybrid.answer(core, asked, make(unit), wanted)
+        ready = arguments.check_query(vector, stored.dim, stored.prefix_dim)
+        (request,) = _requests(stored, (ready,), asked.depth, asked.where, asked.namespace, *efforts)
+        return hybrid.answer(core, asked, request, wanted)
 
     def _vector_of(self, core: Core, namespace: str, id: str | None, text: str | None, content: Any) -> Any:
         """The vector of a stored row, or of what the embedder makes of words or contents."""
@@ -526,10 +526,11 @@ class Store(RecallTools, AsyncTwins):
         check_namespace(namespace)
         stored = core.snapshots.latest()
         units = arguments.check_query_vectors(vectors, stored.dim, "vectors")
-        make = self._request(
-            stored, units.shape[1], k, where, namespace, target_recall, shortlist, ef, exact, dim, explain
+        asked = [prepare(unit, stored.prefix_dim or len(unit)) for unit in units]
+        requests = _requests(
+            stored, asked, k, where, namespace, target_recall, shortlist, ef, exact, dim, explain
         )
-        return BatchResult(query.answer_many(core, stored, [make(unit) for unit in units], wanted), k)
+        return BatchResult(query.answer_many(core, stored, requests, wanted), k)
 
     def stats(self) -> Stats:
         """The state of the store: rows, segments, bytes."""
@@ -637,38 +638,6 @@ class Store(RecallTools, AsyncTwins):
         if self._background is not None:
             self._background.wake()
 
-    def _request(
-        self,
-        stored: Snapshot,
-        full: int,
-        k: int,
-        where: Where | None,
-        namespace: str,
-        target_recall: float | None,
-        shortlist: int | None,
-        ef: int | None,
-        exact: bool,
-        dim: int | None,
-        explain: bool,
-    ) -> Callable[[Any], Request]:
-        k = arguments.check_count(k, "k", 1, LIMITS.k)
-        if ef is None and shortlist is None:
-            effort = stored.calibration.effort(k, arguments.check_target(target_recall))
-        elif target_recall is not None:
-            raise InvalidInput("target_recall: chooses ef and shortlist itself; give either it or them")
-        else:
-            effort = plan.effort(
-                k,
-                arguments.check_optional_count(ef, "ef", 1, LIMITS.k),
-                arguments.check_optional_count(shortlist, "shortlist", 1, LIMITS.k),
-            )
-        node, whole = parse(where), arguments.check_flag(exact, "exact")
-        tier = arguments.check_optional_count(dim, "dim", 1, full)
-        short, watched = stored.prefix_dim or full, arguments.check_flag(explain, "explain")
-        return lambda unit: Request(
-            prepare(unit, short), k, namespace, node, effort, whole, tier, Watch() if watched else None
-        )
-
     def _before_fork(self) -> None:
         """Close every connection: a fork copies what SQLite remembers of its locks."""
         self._forking = self._opened
@@ -689,6 +658,39 @@ class Store(RecallTools, AsyncTwins):
             self._forking.catalogue.connections.leak()
         self._opened, self._background, self._release, self._forking = None, None, None, None
         self._forget_twins()
+
+
+def _requests(
+    stored: Snapshot,
+    asked: Sequence[Query],
+    k: int,
+    where: Where | None,
+    namespace: str,
+    target_recall: float | None,
+    shortlist: int | None,
+    ef: int | None,
+    exact: bool,
+    dim: int | None,
+    explain: bool,
+) -> list[Request]:
+    """What `query` and `query_batch` were asked, checked."""
+    k = arguments.check_count(k, "k", 1, LIMITS.k)
+    if ef is None and shortlist is None:
+        effort = stored.calibration.effort(k, arguments.check_target(target_recall))
+    elif target_recall is not None:
+        raise InvalidInput("target_recall: chooses ef and shortlist itself; give either it or them")
+    else:
+        effort = plan.effort(
+            k,
+            arguments.check_optional_count(ef, "ef", 1, LIMITS.k),
+            arguments.check_optional_count(shortlist, "shortlist", 1, LIMITS.k),
+        )
+    node = None if where is None else parse(where)
+    whole, watched = arguments.check_flag(exact, "exact"), arguments.check_flag(explain, "explain")
+    tier = arguments.check_optional_count(dim, "dim", 1, stored.dim)
+    return [
+        Request(one, k, namespace, node, effort, whole, tier, Watch() if watched else None) for one in asked
+    ]
 
 
 _stores: weakref.WeakSet[Store] = weakref.WeakSet()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NamedTuple, overload
 
@@ -167,26 +167,41 @@ class Plan:
 
 
 class Result(Sequence[Hit]):
-    """The answer to one query: hits, best first."""
+    """The answer to one query: hits, best first. What is not asked for is not made."""
 
-    __slots__ = ("hits", "plan")
+    __slots__ = ("_hits", "_plan", "_scores", "ids")
 
-    def __init__(self, hits: list[Hit], plan: Plan) -> None:
-        self.hits = hits
-        self.plan = plan
+    def __init__(
+        self,
+        ids: list[str],
+        scores: NDArray[np.float32],
+        plan: Plan | Callable[[], Plan],
+        hits: list[Hit] | None = None,
+    ) -> None:
+        self.ids = ids  # best first
+        self._scores, self._plan, self._hits = scores, plan, hits
 
     @property
-    def ids(self) -> list[str]:
-        """The ids, best first."""
-        return [hit.id for hit in self.hits]
+    def hits(self) -> list[Hit]:
+        """The hits, best first."""
+        if self._hits is None:
+            self._hits = list(map(Hit, self.ids, self._scores.tolist()))
+        return self._hits
+
+    @property
+    def plan(self) -> Plan:
+        """What the query did."""
+        if not isinstance(self._plan, Plan):
+            self._plan = self._plan()
+        return self._plan
 
     @property
     def scores(self) -> NDArray[np.float32]:
         """The scores, float32 [len(self)], best first."""
-        return np.array([hit.score for hit in self.hits], dtype=np.float32)
+        return self._scores
 
     def __len__(self) -> int:
-        return len(self.hits)
+        return len(self.ids)
 
     @overload
     def __getitem__(self, index: int) -> Hit: ...

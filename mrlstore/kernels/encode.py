@@ -17,7 +17,8 @@ NO_PREFIX = np.float32(-4)
 def encode_query(table: Any, query: Any, padded: Any, code: Any, rotated_code: Any) -> Any:
     """Write the query's int8 code; gives (its address, scale, 128 x the sum of its codes).
 
-    query: float32 [dim]; padded: float32 [>= max(stride, rotation stride)]; code, rotated_code: int8, same.
+    query: float32 [dim]; padded: float32 [>= max(stride, rotation stride)]; code, rotated_code: addresses of
+    int8, as many.
     """
     prefix, stride = table[t.PREFIX_DIM], table[t.STRIDE]
     rotated = table[t.ROTATION] != 0
@@ -31,18 +32,18 @@ def encode_query(table: Any, query: Any, padded: Any, code: Any, rotated_code: A
     if not squares > 0:
         squares = np.float32(1)
     peak = max(largest(padded.ctypes.data, length), np.float32(1e-30))
-    total = quantise(padded.ctypes.data, length, np.float32(127) / peak, code.ctypes.data)
+    total = quantise(padded.ctypes.data, length, np.float32(127) / peak, code)
     scale = peak / (np.float32(127) * np.sqrt(squares))
     if not rotated:
-        return code.ctypes.data, scale, 128 * np.int64(total)
+        return code, scale, 128 * np.int64(total)
     for j in range(table[t.CODE_DIM]):
-        product = dot_codes(table[t.ROTATION] + j * length, code.ctypes.data, length) - 128 * np.int64(total)
+        product = dot_codes(table[t.ROTATION] + j * length, code, length) - 128 * np.int64(total)
         padded[j] = np.float32(product) * load_float(table[t.ROTATION_SCALES] + 4 * j) * scale
     for j in range(table[t.CODE_DIM], stride):
         padded[j] = np.float32(0)
     peak = max(largest(padded.ctypes.data, stride), np.float32(1e-30))
-    total = quantise(padded.ctypes.data, stride, np.float32(127) / peak, rotated_code.ctypes.data)
-    return rotated_code.ctypes.data, peak / np.float32(127), 128 * np.int64(total)
+    total = quantise(padded.ctypes.data, stride, np.float32(127) / peak, rotated_code)
+    return rotated_code, peak / np.float32(127), 128 * np.int64(total)
 
 
 @device

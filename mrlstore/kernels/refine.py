@@ -17,6 +17,7 @@ from .topk import packed_row, packed_score
 from .walk import walk
 
 EMPTY = 0xFFFFFFFF
+ROUNDS, RELAX = 3, np.float32(1.2)  # how often candidates are asked, and by how much alpha grows each time
 
 
 @device
@@ -75,29 +76,29 @@ def prune(
     """Choose links among candidates sorted by distance; gives how many stand in chosen.
 
     A candidate is passed over when a chosen one is nearer to it, by the factor alpha, than the row itself is
-    (Subramanya et al., DiskANN, 2019). Up to `fill` slots are then filled with the nearest others.
+    (Subramanya et al., DiskANN, 2019). While fewer than `fill` are chosen, the others are asked again with a
+    larger alpha.
     """
-    kept = 0
-    for i in range(count):
-        if kept == width:
-            return kept
-        bias, scale = load_query(codes, near[i], stride, signed)
-        good = True
-        for j in range(kept):
-            between = distance(codes, stride, norms, near[i], chosen[j], signed.ctypes.data, bias, scale)
-            if alpha * between <= distances[i]:
-                good = False
-                break
-        if good:
-            chosen[kept] = near[i]
-            kept += 1
-            near[i] = -1
-    for i in range(count):
-        if kept >= fill:
-            break
-        if near[i] >= 0:
-            chosen[kept] = near[i]
-            kept += 1
+    kept, enough = 0, width
+    for _ in range(ROUNDS):
+        for i in range(count):
+            if kept >= enough:
+                return kept
+            if near[i] < 0:
+                continue
+            bias, scale = load_query(codes, near[i], stride, signed)
+            good = True
+            for j in range(kept):
+                between = distance(codes, stride, norms, near[i], chosen[j], signed.ctypes.data, bias, scale)
+                if alpha * between <= distances[i]:
+                    good = False
+                    break
+            if good:
+                chosen[kept] = near[i]
+                kept += 1
+                near[i] = -1
+        alpha *= RELAX
+        enough = fill
     return kept
 
 
@@ -180,7 +181,7 @@ def insert_rows(
         row = rows[i]
         bias, scale = load_query(codes, row, stride, own)
         size, _, steps, _ = walk(
-            table, own.ctypes.data, scale, bias, 0, ef, 0, 0, beam, marks, seen, pending, trace
+            table, own.ctypes.data, scale, bias, 0, ef, beam, marks, seen, pending, trace
         )
         count = 0
         for j in range(size):

@@ -7,9 +7,14 @@ from typing import Any
 import numpy as np
 
 from .. import table as t
+from . import scratch as w
 from .dot import dot_half, dot_half_squares, load_byte, load_float
 from .jit import device, kernel
 from .topk import best_first, offer
+from .views import floats, longs
+
+LEAST = 12  # rows that are re-ranked before the rest of a shortlist may be left out
+SMALL, LARGE = 1e-30, 1e37  # squared lengths that float32 holds without trouble
 
 
 @device
@@ -44,21 +49,66 @@ def rerank_rows(
     return size
 
 
-@kernel("int64(int64[::1], float32[::1], int64[::1], int64, int64, float32[::1], int64[::1])")
-def rerank(table: Any, query: Any, listed: Any, count: Any, k: Any, scores: Any, rows: Any) -> Any:
-    """Score the rows listed [count], int64; write the best k, best first, and give how many there are."""
-    size = rerank_rows(table, query.ctypes.data, listed, count, scores, rows, 0, k)
-    best_first(scores, rows, size, table[t.KEYS])
-    return size
+@device
+def rerank_while(
+    table: Any, query: Any, listed: Any, codes: Any, count: Any, scores: Any, rows: Any, k: Any, margin: Any
+) -> Any:
+    """The same for a shortlist by falling code score, as long as it is worth while; also gives how many.
 
-
-@kernel("int64(int64[::1], float32[::1], int64, int64, int64, float32[::1], int64[::1], int64[::1])")
-def exact(table: Any, query: Any, dim: Any, allowed: Any, k: Any, scores: Any, rows: Any, counts: Any) -> Any:
-    """Score every row that is allowed (address of uint8 [n], or 0); write the best k, give how many.
-
-    With dim below the full one: cosine of the first dim dims; query is then of unit length there.
-    counts[1] receives the number of rows scored.
+    How far the exact scores of this query lie from its code scores is learned on the way: once a code score
+    is `margin` standard deviations too low for the row to enter the best k, the rest is left out. The test
+    is that of ADSampling (Gao and Long, 2023) with the distribution taken from the query itself. codes:
+    float32 [count]. With margin 0 all are scored.
     """
+    last, n, size, scored = count - 1, np.uint64(table[t.ROWS]), 0, 0
+    total, squared = np.float32(0), np.float32(0)
+    for i in range(count):
+        row = listed[i]
+        if np.uint64(row) >= n:
+            continue
+        if margin > 0 and size >= k and scored >= LEAST:
+            mean = total / np.float32(scored)
+            spread = np.sqrt(max(squared / np.float32(scored) - mean * mean, np.float32(0)))
+            if codes[i] - mean + margin * spread < scores[0]:
+                break
+        score = exact_score(table, query, row, listed[min(i + 1, last)])
+        size = offer(scores, rows, size, k, score, row, table[t.KEYS])
+        off = codes[i] - score
+        total += off
+        squared += off * off
+        scored += 1
+    return size, scored
+
+
+@device
+def rerank_list(table: Any, query: Any, work: Any, coded: Any, count: Any, k: Any, margin: Any) -> Any:
+    """The second stage: the best k of the shortlist in `work`, `coded` rows by code score and then others.
+
+    Gives (rows of the answer, full rows scored).
+    """
+    listed, codes = longs(work[w.LISTED], work[w.SHORTLIST]), floats(work[w.LIST_SCORES], work[w.SHORTLIST])
+    scores, rows = floats(work[w.SCORES], work[w.BEST]), longs(work[w.BEST_ROWS], work[w.BEST])
+    address = query.ctypes.data
+    size, scored = rerank_while(table, address, listed, codes, coded, scores, rows, k, margin)
+    size = rerank_rows(table, address, listed[coded:count], count - coded, scores, rows, size, k)
+    best_first(scores, rows, size, table[t.KEYS])
+    return size, scored + count - coded
+
+
+@kernel("UniTuple(int64, 2)(int64[::1], float32[::1], int64[::1], int64, int64, int64, float32)")
+def rerank(table: Any, query: Any, work: Any, coded: Any, count: Any, k: Any, margin: Any) -> Any:
+    """The same, called by itself."""
+    return rerank_list(table, query, work, coded, count, k, margin)
+
+
+@kernel("UniTuple(int64, 2)(int64[::1], float32[::1], int64[::1], int64, int64, int64)")
+def exact(table: Any, query: Any, work: Any, dim: Any, allowed: Any, k: Any) -> Any:
+    """Score every row that is allowed (address of uint8 [n], or 0) and write the best k to `work`.
+
+    With dim below the full one: cosine of the first dim dims; query is then of unit length there. Gives
+    (rows written, rows scored).
+    """
+    scores, rows = floats(work[w.SCORES], work[w.BEST]), longs(work[w.BEST_ROWS], work[w.BEST])
     address, n, size, scored = query.ctypes.data, table[t.ROWS], 0, 0
     row_bytes = 2 * table[t.DIM]
     whole = dim == table[t.DIM]
@@ -74,31 +124,39 @@ def exact(table: Any, query: Any, dim: Any, allowed: Any, k: Any, scores: Any, r
             score = clipped(dot / np.sqrt(max(squares, np.float32(1e-30))))
         size = offer(scores, rows, size, k, score, row, table[t.KEYS])
     best_first(scores, rows, size, table[t.KEYS])
-    counts[1] = scored
-    return size
+    return size, scored
 
 
-@kernel("float64(float32[::1], int64)")
-def normalise(vector: Any, prefix_dim: Any) -> Any:
-    """Bring the vector to unit length in place; gives the length of its prefix as a part of the whole."""
+@kernel("float64(float32[::1], float32[::1], int64)")
+def normalise(vector: Any, unit: Any, prefix_dim: Any) -> Any:
+    """Write the vector at unit length; gives the length of its prefix as a part of the whole.
+
+    -1, and nothing written, where its length is zero, not finite, or beyond what float32 squares hold.
+    """
     prefix = squares(vector, 0, min(prefix_dim, vector.size))
     whole = prefix + squares(vector, min(prefix_dim, vector.size), vector.size)
+    if not SMALL < whole < LARGE:
+        return -1.0
     factor = 1.0 / np.sqrt(whole)
     for i in range(vector.size):
-        vector[i] = np.float32(vector[i] * factor)
+        unit[i] = np.float32(vector[i] * factor)
     return np.sqrt(prefix / whole)
 
 
 @device
 def squares(vector: Any, start: Any, stop: Any) -> Any:
-    """Sum of squares in float64, which no float32 overflows, as four sums side by side."""
-    a, b, c, d = 0.0, 0.0, 0.0, 0.0
-    whole = stop - (stop - start) % 4
-    for i in range(start, whole, 4):
-        a += np.float64(vector[i]) * np.float64(vector[i])
-        b += np.float64(vector[i + 1]) * np.float64(vector[i + 1])
-        c += np.float64(vector[i + 2]) * np.float64(vector[i + 2])
-        d += np.float64(vector[i + 3]) * np.float64(vector[i + 3])
+    """Sum of squares in float64, which no float32 overflows, as eight sums side by side."""
+    a, b, c, d, e, f, g, h = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    whole = stop - (stop - start) % 8
+    for i in range(start, whole, 8):
+        a += np.float64(vector[i]) ** 2
+        b += np.float64(vector[i + 1]) ** 2
+        c += np.float64(vector[i + 2]) ** 2
+        d += np.float64(vector[i + 3]) ** 2
+        e += np.float64(vector[i + 4]) ** 2
+        f += np.float64(vector[i + 5]) ** 2
+        g += np.float64(vector[i + 6]) ** 2
+        h += np.float64(vector[i + 7]) ** 2
     for i in range(whole, stop):
-        a += np.float64(vector[i]) * np.float64(vector[i])
-    return (a + b) + (c + d)
+        a += np.float64(vector[i]) ** 2
+    return ((a + b) + (c + d)) + ((e + f) + (g + h))

@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 
 from .. import table as t
+from . import scratch as w
 from .dot import load_byte, load_row, prefetch
 from .encode import NO_PREFIX, encode_query, score_code
 from .jit import device, kernel
-from .rerank import rerank_rows
+from .rerank import rerank_list
 from .topk import best_first, offer
+from .views import floats, longs
 
 AHEAD = 4  # allowed rows that are prefetched before they are scored
 
@@ -58,37 +60,31 @@ def add_unprefixed(table: Any, allowed: Any, listed: Any, count: Any) -> Any:
     return count
 
 
-@kernel(
-    "int64(int64[::1], float32[::1], int64, int64, int64, float32[::1], int64[::1],"
-    " float32[::1], int64[::1], float32[::1], int8[::1], int8[::1], int64[::1])"
-)
-def search_scan(
-    table: Any,
-    query: Any,
-    allowed: Any,
-    shortlist: Any,
-    k: Any,
-    scores: Any,
-    rows: Any,
-    list_scores: Any,
-    listed: Any,
-    padded: Any,
-    code: Any,
-    rotated_code: Any,
-    counts: Any,
-) -> Any:
-    """Scan the codes, re-rank the best `shortlist`, write the best k rows and scores, give how many.
+@device
+def finish(table: Any, query: Any, work: Any, allowed: Any, coded: Any, k: Any, margin: Any) -> Any:
+    """Add the rows that no code can find to a shortlist of `coded` rows, and re-rank it.
 
-    allowed: address of uint8 [n], or 0. With k = 0 the shortlist is left in `listed` and its length given.
-    counts receives (codes scored, full rows scored).
+    Gives (rows of the answer, full rows scored); with k = 0 the length of the shortlist, and `coded`.
     """
+    count = add_unprefixed(table, allowed, longs(work[w.LISTED], work[w.SHORTLIST]), coded)
+    if k == 0:
+        return count, coded
+    return rerank_list(table, query, work, coded, count, k, margin)
+
+
+@kernel("UniTuple(int64, 3)(int64[::1], float32[::1], int64[::1], int64, int64, int64, float32)")
+def search_scan(table: Any, query: Any, work: Any, allowed: Any, shortlist: Any, k: Any, margin: Any) -> Any:
+    """Scan the codes, re-rank the best `shortlist`, write the best k rows and scores to `work`.
+
+    The arguments are those of search_walk. Gives (rows written, codes scored, full rows scored).
+    """
+    padded, code, rotated_code = floats(work[w.PADDED], work[w.NUMBERS]), work[w.CODE], work[w.ROTATED_CODE]
+    listed, list_scores = (
+        longs(work[w.LISTED], work[w.SHORTLIST]),
+        floats(work[w.LIST_SCORES], work[w.SHORTLIST]),
+    )
     address, scale, bias = encode_query(table, query, padded, code, rotated_code)
     count, scored = scan_codes(table, address, scale, bias, allowed, shortlist, list_scores, listed)
     best_first(list_scores, listed, count, table[t.KEYS])
-    count = add_unprefixed(table, allowed, listed, count)
-    counts[0], counts[1] = scored, count
-    if k == 0:
-        return count
-    size = rerank_rows(table, query.ctypes.data, listed, count, scores, rows, 0, k)
-    best_first(scores, rows, size, table[t.KEYS])
-    return size
+    found, reranked = finish(table, query, work, allowed, count, k, margin)
+    return found, scored, reranked

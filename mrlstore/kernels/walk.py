@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 
 from .. import table as t
+from . import scratch as w
 from .dot import load_byte, load_row, prefetch
 from .encode import NO_PREFIX, encode_query, score_code
 from .jit import device, kernel
-from .rerank import rerank_rows
-from .scan import add_unprefixed
-from .topk import best_first, insert, pack, packed_row
+from .scan import finish
+from .topk import insert, pack, packed_row, packed_score
+from .views import floats, ints, longs, unsigned_bytes
 
 SEEDS = 4  # entries that a walk starts from
 SAMPLE = 64  # allowed rows that a filtered walk starts from besides
@@ -115,8 +116,6 @@ def walk(
     bias: Any,
     allowed: Any,
     ef: Any,
-    patience: Any,
-    k: Any,
     beam: Any,
     marks: Any,
     seen: Any,
@@ -126,14 +125,14 @@ def walk(
     """Fill the beam with the best rows that the walk finds.
 
     Gives (beam size, codes scored, nodes expanded, whether it ran out of nodes). Best first over a sorted
-    beam: expand the best node that was not, until none is left, or until the best k
-    have stood unchanged for `patience` expansions. Under a filter the beam's seeds may be rows that are not
-    allowed; all others are allowed. beam: int64 [>= ef + 1], the lowest bit of an entry says expanded.
+    beam: expand the best node that was not, until none is left. Under a filter the beam's seeds may be rows
+    that are not allowed; all others are allowed. beam: int64 [>= ef + 1], the lowest bit of an entry says
+    expanded.
     trace: int64, receives the entries that were expanded, as far as it reaches.
     """
     stride, list_bytes = table[t.STRIDE], table[t.WIDTH] * 4
     size, visited = start_walk(table, code, scale, bias, allowed, ef, beam, marks, seen)
-    count, cursor, stale, steps = size, 0, 0, 0
+    count, cursor, steps = size, 0, 0
     while cursor < size:
         row = packed_row(beam[cursor])
         beam[cursor] |= 1
@@ -150,7 +149,6 @@ def walk(
         else:
             count, waiting = gather_filtered(table, row, allowed, marks, seen, count, pending, pending.size)
         cursor = following
-        stale += 1
         for j in range(waiting):
             other = pending[j]
             score = score_code(table[t.CODES] + other * stride, stride, code, scale, bias)
@@ -162,64 +160,41 @@ def walk(
                 if place <= cursor:
                     cursor = place
                     prefetch(table[t.NEIGHBOURS] + other * list_bytes, list_bytes)
-                if place < k:
-                    stale = 0
         visited += waiting
         while cursor < size and beam[cursor] & 1:
             cursor += 1
-        if patience > 0 and stale >= patience:
-            break
     for i in range(count):
         marks[seen[i]] = 0
     return size, visited, steps, cursor >= size
 
 
-@kernel(
-    "int64(int64[::1], float32[::1], int64, int64, int64, int64, int64, float32[::1], int64[::1],"
-    " int64[::1], uint8[::1], int32[::1], int64[::1], int64[::1], float32[::1], int8[::1], int8[::1],"
-    " int64[::1])"
-)
+@kernel("UniTuple(int64, 5)(int64[::1], float32[::1], int64[::1], int64, int64, int64, int64, float32)")
 def search_walk(
-    table: Any,
-    query: Any,
-    allowed: Any,
-    ef: Any,
-    shortlist: Any,
-    k: Any,
-    patience: Any,
-    scores: Any,
-    rows: Any,
-    beam: Any,
-    marks: Any,
-    seen: Any,
-    pending: Any,
-    listed: Any,
-    padded: Any,
-    code: Any,
-    rotated_code: Any,
-    counts: Any,
+    table: Any, query: Any, work: Any, allowed: Any, ef: Any, shortlist: Any, k: Any, margin: Any
 ) -> Any:
-    """Walk, re-rank the best `shortlist`, write the best k rows and scores, give how many.
+    """Walk, re-rank the best `shortlist`, write the best k rows and scores to `work`, a scratch table.
 
-    allowed: address of uint8 [n], or 0. With k = 0 the shortlist is left in `listed` and its length given.
-    counts receives (codes scored, full rows scored, rows kept, whether it ended before the beam was full).
+    allowed: address of uint8 [n], or 0. margin: see rerank_while; 0 re-ranks the whole shortlist. With k = 0
+    the shortlist is left in `work`, see finish. Gives (rows written, codes scored, full rows scored,
+    rows kept, whether the walk ended before the beam was full).
     """
+    padded, code, rotated_code = floats(work[w.PADDED], work[w.NUMBERS]), work[w.CODE], work[w.ROTATED_CODE]
+    beam, listed = longs(work[w.BEAM], work[w.BEAM_SIZE]), longs(work[w.LISTED], work[w.SHORTLIST])
+    marks, seen = unsigned_bytes(work[w.MARKS], work[w.ROW_COUNT]), ints(work[w.SEEN], work[w.ROW_COUNT])
+    pending = longs(work[w.PENDING], work[w.PENDING_SIZE])
     address, scale, bias = encode_query(table, query, padded, code, rotated_code)
     size, visited, _, ended = walk(
-        table, address, scale, bias, allowed, ef, patience, k, beam, marks, seen, pending, counts[:0]
+        table, address, scale, bias, allowed, ef, beam, marks, seen, pending, beam[:0]
     )
+    list_scores = floats(work[w.LIST_SCORES], work[w.SHORTLIST])
     kept, count = 0, 0
     for i in range(size):
         row = packed_row(beam[i])
         if allowed == 0 or load_byte(allowed + row) != 0:
             kept += 1
             if count < shortlist:
-                listed[count] = row
+                listed[count], list_scores[count] = row, packed_score(beam[i])
                 count += 1
-    count = add_unprefixed(table, allowed, listed, count)
-    counts[0], counts[1], counts[2], counts[3] = visited, count, kept, ended and size < ef
-    if k == 0:
-        return count
-    size = rerank_rows(table, query.ctypes.data, listed, count, scores, rows, 0, k)
-    best_first(scores, rows, size, table[t.KEYS])
-    return size
+    died = np.int64(ended and size < ef)
+    found, count = finish(table, query, work, allowed, count, k, margin)
+    return found, visited, count, kept, died

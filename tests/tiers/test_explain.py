@@ -57,7 +57,7 @@ def test_a_short_shortlist_is_warned_of_and_a_long_one_is_not(generated: Indexed
 def test_filters_tell_how_many_match_and_which_way_was_chosen(generated: Indexed) -> None:
     told = generated.store.query(generated.queries[0], explain=True, where={"n": 3}).plan.explanation
     assert told.matching == len(range(3, len(generated.rows), 100))
-    assert told.ways == ("scan",)
+    assert told.ways[0] in ("scan", "exact"), "a walk is not worth while for so few rows"
     assert told.microseconds["filter"] > 0
     assert set(told.microseconds) == {"filter", "first stage", "re-rank", "hydrate", "other"}
     assert all(value >= 0 for value in told.microseconds.values())
