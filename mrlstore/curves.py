@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, Literal
 
 from mrlstore import intervals, plan
@@ -19,6 +19,7 @@ from mrlstore.types import LIMITS, Expected
 DEFAULT_TARGET: Final = 0.99  # the recall that a query is to have that asks for nothing
 CLASSES: Final = (*plan.SELECTIVITY, plan.FEW)
 VERSION: Final = 3
+_LEAST_EF, _LEAST_LIST = 5, 4  # times k: the least effort for high targets that stored rows alone have set
 _EXACT_ABOVE = 0.9995  # a target beyond this is met by an exact scan alone
 _SCANNED = "no walk reached the target: the codes of all rows are scanned"
 _CHEAPER = "a scan of all codes is cheaper here than a walk"
@@ -121,17 +122,7 @@ class Calibration:
         whole = by_class.get("all")
         if whole is None:
             return _uncalibrated(k, target)
-        return Effort(
-            whole.name,
-            whole.ef,
-            whole.shortlist,
-            whole.least,
-            wanted,
-            whole.expected,
-            whole.remark,
-            whole.margin,
-            by_class,
-        )
+        return replace(whole, filtered=by_class)
 
 
 def _effort(name: str, curve: Curve, k: int, target: float) -> Effort:
@@ -152,6 +143,10 @@ def _effort(name: str, curve: Curve, k: int, target: float) -> Effort:
     least = 2 * k if k > curve.k else k  # what was not measured is given some room
     shortlist = min(max(least, int(level.shortlist * more)), LIMITS.k)
     ef = min(max(shortlist, int(level.ef * more)), LIMITS.k)
+    if curve.source == "stored rows" and target >= DEFAULT_TARGET:
+        # People's questions are often farther from the rows than rows are from each other.
+        shortlist = max(shortlist, min(_LEAST_LIST * k, LIMITS.k))
+        ef = max(ef, min(_LEAST_EF * k, LIMITS.k), shortlist)
     way: Literal["walk", "scan"] = "scan" if level.way == "scan" else "walk"
     return Effort(name, ef, shortlist, way, target, expected, remark, level.margin)
 
@@ -160,8 +155,10 @@ def _uncalibrated(k: int, target: float | None) -> Effort:
     """Without measurements: the plan's own effort; for a target that was asked for, a wide one, or exact."""
     usual = plan.effort(k, None, None)
     if target is None:
-        return Effort(usual.name, usual.ef, usual.shortlist, target=DEFAULT_TARGET, remark=_NOT_YET)
+        return replace(usual, target=DEFAULT_TARGET, remark=_NOT_YET)
     if target > DEFAULT_TARGET:
         return Effort("target", k, k, "exact", target, None, f"{_NOT_YET}; so this was an exact scan")
     wide = min(4 * usual.ef, LIMITS.k), min(4 * usual.shortlist, LIMITS.k)
-    return Effort("target", *wide, target=target, remark=f"{_NOT_YET}; so the effort was a wide one")
+    return Effort(
+        "target", *wide, margin=plan.MARGIN, target=target, remark=f"{_NOT_YET}; so the effort was a wide one"
+    )

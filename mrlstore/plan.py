@@ -17,7 +17,7 @@ Way = Literal["walk", "filtered walk", "scan", "exact"]
 
 DEFAULT_EF = 96
 DEFAULT_SHORTLIST = 60
-MARGIN: Final = 3.0  # standard deviations, where the re-rank of a shortlist may end early
+MARGIN: Final = 3.5  # standard deviations, where the re-rank of a shortlist may end early
 # A walk visits about this many rows for each candidate that it keeps, and each costs it twice a scanned row.
 _VISITS_PER_CANDIDATE = 24
 _WHOLE = 0.9  # from this share of allowed rows on a walk goes as if there were no filter
@@ -56,9 +56,9 @@ def selectivity(share: float) -> str:
 def effort(k: int, ef: int | None, shortlist: int | None) -> Effort:
     """The effort for k results; an explicit ef or shortlist is taken as it is, but never below k."""
     if ef is None and shortlist is None:
-        return Effort("default", max(DEFAULT_EF, 2 * k), max(DEFAULT_SHORTLIST, 2 * k))
+        return Effort("default", max(DEFAULT_EF, 2 * k), max(DEFAULT_SHORTLIST, 2 * k), margin=MARGIN)
     wanted = max(k, shortlist if shortlist is not None else min(ef or 0, max(DEFAULT_SHORTLIST, 2 * k)))
-    return Effort("explicit", max(ef if ef is not None else DEFAULT_EF, wanted), wanted)
+    return Effort("explicit", max(ef if ef is not None else DEFAULT_EF, wanted), wanted, margin=MARGIN)
 
 
 def way(group: Group, allowed: int, effort: Effort) -> Way:

@@ -371,7 +371,7 @@ def test_plan_tells_what_was_done(library: Any) -> None:
 def test_a_larger_shortlist_reranks_more(library: Any) -> None:
     store, _ = library("indexed")
     query = queries(1)[0]
-    small = store.query(query, k=10, shortlist=20).plan
+    small = store.query(query, k=10, shortlist=12).plan
     large = store.query(query, k=10, shortlist=400).plan
     assert small.reranked < large.reranked
     assert store.query(query, k=10, ef=400).plan.visited > store.query(query, k=10, ef=20).plan.visited

@@ -27,7 +27,7 @@ def test_ranks_and_scores_are_those_of_numpy(generated: Indexed) -> None:
             if above < 100:  # so near the top that the shortlist holds all that are above
                 assert abs(one.prefix_rank - above - 1) <= 2
         assert told.from_beyond_k == sum(one.prefix_rank > 10 for one in told.hits)
-        assert told.reranked == 400
+        assert 10 <= told.reranked <= 400  # it ends where the rest is too low
         assert told.visited == result.plan.visited
 
 
