@@ -37,14 +37,23 @@ def connect(files: Files, path: Path, *, read_only: bool = False, create: bool =
     with translated(path):
         try:
             return _prepared(apsw.Connection(str(path), flags=flags, vfs=files.sqlite_vfs))
-        except (apsw.CantOpenError, apsw.ReadOnlyError):
-            if not read_only or files.writable(path.parent) or _has_log(files, path):
+        except (apsw.CantOpenError, apsw.ReadOnlyError, apsw.IOError) as error:
+            if not read_only or not _lacks_shm(files, path, error) or _has_log(files, path):
                 raise
-        # A medium or folder where not even -shm can be made. The immutable mode needs none and ignores the
-        # log and every later change, so it is right only as long as `stamp` stays the same. Where files can
-        # be made SQLite had another reason to refuse, a passing lack of descriptors say.
+        # The immutable mode needs no -shm, and ignores the log and every later change, so it is right only
+        # as long as `stamp` stays the same.
         uri, flags = f"file:{quote(str(path))}?immutable=1", flags | apsw.SQLITE_OPEN_URI
         return _prepared(apsw.Connection(uri, flags=flags, vfs=files.sqlite_vfs))
+
+
+def _lacks_shm(files: Files, path: Path, error: apsw.Error) -> bool:
+    """Whether -shm can't be made: the folder or medium may only be read, or the disk is full.
+
+    Where files can be made SQLite had another reason to refuse: a passing lack of descriptors, say.
+    """
+    if isinstance(error, apsw.IOError):
+        return getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_SHMSIZE
+    return not files.writable(path.parent)
 
 
 def immutable(connection: Connection) -> bool:
@@ -108,6 +117,8 @@ def typed(path: Path, error: apsw.Error, connection: Connection | None = None) -
     if isinstance(error, apsw.BusyError | apsw.LockedError):
         return StoreLocked(f"{path}: another process kept the write lock for {BUSY_TIMEOUT_MS // 1000} s")
     system = connection.system_errno if connection is not None else 0
+    if getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_SHMSIZE:
+        return StorageFull(errno.ENOSPC, f"making catalogue.db-shm: {words}", str(path))
     if isinstance(error, apsw.FullError) or (isinstance(error, apsw.IOError) and system in FULL):
         return StorageFull(errno.ENOSPC, f"writing the catalogue: {words}", str(path))
     if isinstance(error, apsw.CorruptError | apsw.NotADBError | apsw.FormatError | apsw.ConstraintError):

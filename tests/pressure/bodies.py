@@ -75,6 +75,24 @@ def full_disk(pipe: Pipe, folder: str) -> None:
         pipe.send((words, optimized, alive, stored, len(again), again.verify().ok))
 
 
+def filled_disk(pipe: Pipe, folder: str) -> None:
+    """Open a store on a disk that has not a byte left."""
+    path = Path(folder) / "s.mrl"
+    fill = os.open(Path(folder) / "fill", os.O_WRONLY | os.O_CREAT)
+    try:
+        while True:
+            os.write(fill, bytes(4096))
+    except OSError:
+        os.close(fill)
+    with mrlstore.open(path, mode="r") as store:
+        seen = (len(store), store.query(rows(3000)[5], k=1).ids, store.verify().ok)
+    writing = attempt(lambda: mrlstore.open(path, auto_maintain=False))
+    os.unlink(Path(folder) / "fill")
+    with mrlstore.open(path, auto_maintain=False) as store:
+        store.upsert(["x"], rows(1))
+        pipe.send((seen, writing, len(store), store.verify().ok))
+
+
 def little_memory(pipe: Pipe, path: str, spare_mib: int) -> None:
     """Optimize with hardly any address space left, then with plenty."""
     with mrlstore.open(path + ".first", auto_maintain=False) as first:

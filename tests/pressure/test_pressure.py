@@ -55,6 +55,17 @@ def test_a_full_disk_loses_nothing_that_was_acknowledged(small_disk: Path) -> No
     assert sound
 
 
+def test_a_full_disk_can_be_read(small_disk: Path) -> None:
+    """SQLite wants 32 KB for itself before it reads a row of a store that nobody has open."""
+    filled(small_disk / "s.mrl")
+    with children(Child(bodies.filled_disk, str(small_disk))) as (child,):
+        seen, writing, count, sound = child.receive()
+        child.finish()
+    assert seen == (3000, ["r5"], True)
+    assert writing == "StorageFull"
+    assert (count, sound) == (3001, True)
+
+
 @pytest.mark.parametrize("spare_mib", [2, 12, 40])
 def test_optimize_without_memory(path: Path, spare_mib: int) -> None:
     with children(Child(bodies.little_memory, str(path), spare_mib)) as (child,):
