@@ -1,0 +1,405 @@
+"""How each rule, checksum and sync is switched off: what a program that does not keep it would do."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def array_crcs() -> None:
+    from mrlstore import verify
+
+    verify.check_part = lambda *arguments, **options: []  # type: ignore[assignment]
+
+
+class _Anything(int):
+    """A checksum that equals every other."""
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    def __ne__(self, other: object) -> bool:
+        return False
+
+    __hash__ = int.__hash__
+
+
+class _Indifferent:
+    """zlib, with checksums that equal every other."""
+
+    def crc32(self, *arguments: Any) -> int:
+        return _Anything(zlib.crc32(*arguments))
+
+
+def part_json_crc() -> None:
+    from mrlstore import parts
+
+    parts.zlib = _Indifferent()  # type: ignore[assignment]
+
+
+def columns_crc() -> None:
+    from mrlstore.columns import layout
+
+    layout.zlib = _Indifferent()  # type: ignore[assignment]
+
+
+def crc_of(module: str, function: str) -> Callable[[], None]:
+    """Values of one table of the catalogue are taken as they are read."""
+
+    def off() -> None:
+        import importlib
+
+        table = importlib.import_module(f"mrlstore.catalogue.{module}")
+        real, compute = table.matches, getattr(table, function)
+        table.matches = lambda crc, by, *values: by is compute or real(crc, by, *values)
+
+    return off
+
+
+def row_crcs_of_parts() -> None:
+    import numpy as np
+
+    from mrlstore import verify
+
+    verify.row_checks = lambda base: np.zeros(base.rows, dtype=np.bool_)
+
+
+def row_crcs_in_repair() -> None:
+    from mrlstore import repair
+
+    real = repair._read_whole_rows
+
+    def all_whole(core: Any, row: Any) -> Any:
+        arrays, whole = real(core, row)
+        whole[:] = True
+        return arrays, whole
+
+    repair._read_whole_rows = all_whole
+
+
+def unsynced(verb: str, where: Callable[[Path], bool]) -> Callable[[], None]:
+    """A program that leaves one kind of sync out."""
+
+    def off() -> None:
+        from tests.seam import RecordingFiles
+
+        real = getattr(RecordingFiles, verb)
+
+        def left_out(self: Any, what: Any) -> None:
+            path = what if isinstance(what, Path) else self._names[what]
+            if not where(path):
+                real(self, what)
+
+        setattr(RecordingFiles, verb, left_out)
+
+    return off
+
+
+def draft(path: Path) -> bool:
+    return ".mrl.tmp-" in path.name
+
+
+def unsynced_commits() -> None:
+    from mrlstore.catalogue import connection
+
+    connection._PRAGMAS = connection._PRAGMAS.replace("synchronous = FULL", "synchronous = OFF")
+
+
+def watcher() -> None:
+    from mrlstore.catalogue import Catalogue
+
+    real, asked = Catalogue.changed, set()
+
+    def changed(self: Any) -> bool:
+        if id(self) in asked:
+            return False
+        asked.add(id(self))
+        return real(self)
+
+    Catalogue.changed = changed  # type: ignore[method-assign]
+
+
+def opened_by_others() -> None:
+    from mrlstore.files import Files
+
+    def size(self: Any, path: Path) -> int:
+        return len(path.read_bytes())
+
+    Files.size = size  # type: ignore[method-assign]
+
+
+def hydration() -> None:
+    from mrlstore import query
+    from mrlstore.catalogue import rows
+
+    query._rows = lambda connection, keys, generation: {  # type: ignore[assignment]
+        row.key: row for row in rows.by_key(connection, keys)
+    }
+
+
+def removals_of_the_tail() -> None:
+    from mrlstore.catalogue import tail
+
+    real = tail.remove
+
+    def remove(connection: Any, generation: int, keys: Any) -> None:
+        waiting = {key for (key,) in connection.execute("SELECT key FROM tail").fetchall()}
+        tail.drop(connection, [key for key in keys if key in waiting])
+        real(connection, generation, [key for key in keys if key not in waiting])
+
+    tail.remove = remove  # type: ignore[assignment]
+
+
+def floor() -> None:
+    from mrlstore.catalogue import tail
+
+    real = tail.forget_removals
+
+    def forget(*arguments: Any) -> int:
+        real(*arguments)
+        return 0
+
+    tail.forget_removals = forget  # type: ignore[assignment]
+
+
+def carried_over() -> None:
+    from mrlstore import snapshot
+
+    snapshot.Snapshots._opened = lambda self, connection, row: snapshot.LiveSegment(  # type: ignore[method-assign]
+        self._open(row, None)
+    )
+
+
+def filters_inside() -> None:
+    from mrlstore import writer
+
+    real = writer._chosen
+
+    def delete(core: Any, namespace: str, ids: Any, node: Any) -> int:
+        with core.catalogue.read() as connection:
+            names = real(core, connection, namespace, ids, node)
+        with core.catalogue.write() as write:
+            return writer._remove(write, namespace, names)
+
+    writer.delete = delete  # type: ignore[assignment]
+
+
+def same_bytes() -> None:
+    from mrlstore.segment import Segment
+
+    real = Segment.stored
+
+    def stored(self: Any, row: int) -> tuple[bytes, float]:
+        import numpy as np
+
+        data, norm = real(self, row)
+        vector = np.frombuffer(data, dtype=np.float16).astype(np.float32) * np.float32(1.001)
+        return vector.astype(np.float16).tobytes(), norm
+
+    Segment.stored = stored  # type: ignore[method-assign]
+
+
+def afresh() -> None:
+    from mrlstore import garbage
+
+    real, known = garbage._named, {}
+
+    def named(core: Any) -> set[str]:
+        return known.setdefault(id(core), real(core))  # type: ignore[no-any-return]
+
+    garbage._named = named
+
+
+def missing_folders() -> None:
+    from mrlstore import garbage
+    from mrlstore.catalogue import segments
+
+    def named(core: Any) -> set[str]:
+        with core.catalogue.read() as connection:
+            return {part.name for row in segments.load(connection) for part in row.parts}
+
+    garbage._named = named
+
+
+def mapped_at_once() -> None:
+    from dataclasses import replace
+
+    from mrlstore import parts
+
+    real = parts._open_part
+
+    def open_part(files: Any, path: Path, *arguments: Any) -> Any:
+        part = real(files, path, *arguments)
+
+        class Late(dict[str, Any]):
+            def __getitem__(self, name: str) -> Any:
+                return parts._map_array(files, path / f"{name}.npy", part.entries[name])[0]
+
+        return replace(part, arrays=Late(part.arrays))
+
+    parts._open_part = open_part
+
+
+def merged_away() -> None:
+    from mrlstore import snapshot
+    from mrlstore.errors import CorruptStore
+
+    real = snapshot.Snapshots._read
+
+    def read(self: Any, *arguments: Any) -> Any:
+        try:
+            return real(self, *arguments)
+        except FileNotFoundError as error:
+            raise CorruptStore(error.filename, "is missing") from error
+
+    snapshot.Snapshots._read = read  # type: ignore[method-assign]
+
+
+def never_made_anew() -> None:
+    from mrlstore import create
+
+    real = create._look
+
+    def look(files: Any, path: Path) -> Any:
+        try:
+            return real(files, path)
+        except create.CorruptStore:
+            return "empty"
+
+    create._look = look
+
+
+def made_in_place() -> None:
+    from mrlstore.files import Files
+
+    def rename(self: Any, source: Path, target: Path) -> None:
+        import shutil
+
+        shutil.copytree(source, target)
+
+    Files.rename = rename  # type: ignore[method-assign]
+
+
+def free_iterators() -> None:
+    from mrlstore import records
+
+    real = records.scan
+
+    def scan(core: Any, *arguments: Any) -> Any:
+        with core.catalogue.read() as connection:
+            connection.execute("SELECT count(*) FROM rows").fetchall()
+            yield from real(core, *arguments)
+
+    records.scan = scan  # type: ignore[assignment]
+
+
+def vacuum() -> None:
+    from mrlstore.catalogue import schema
+
+    schema.PREPARE = schema.PREPARE.replace("auto_vacuum = INCREMENTAL", "auto_vacuum = NONE")
+
+
+def hard_links() -> None:
+    import errno
+
+    from mrlstore.files import Files
+
+    def link(self: Any, source: Path, target: Path) -> None:
+        raise OSError(errno.EXDEV, "switched off", str(source))
+
+    Files.link = link  # type: ignore[method-assign]
+
+
+def alone() -> None:
+    from mrlstore.catalogue import Catalogue
+    from mrlstore.catalogue.connection import connect
+
+    def copy(self: Any, target: Path, source: Any) -> None:
+        made = connect(self._files, target, create=True)
+        with made.backup("main", source, "main") as work:
+            work.step()
+        made.close()
+
+    Catalogue._copy = copy  # type: ignore[method-assign]
+
+
+def two_maps() -> None:
+    from mrlstore import segment
+
+    real = segment.open_part
+    segment.open_part = lambda *arguments, **options: real(*arguments)
+
+
+def names() -> None:
+    import uuid
+
+    from mrlstore import parts
+
+    class Speaking:
+        def __init__(self) -> None:
+            self.hex = f"secretword{uuid.uuid4().hex[:22]}"
+
+    class Uuids:
+        uuid4 = Speaking
+
+    parts.uuid = Uuids  # type: ignore[assignment]
+
+
+def folder_locks() -> None:
+    from mrlstore.files import Files, Lock
+
+    Files.lock = lambda self, path, *, wait_s=0.0: Lock(-1)  # type: ignore[method-assign, assignment]
+
+
+def poison() -> None:
+    from mrlstore.catalogue import Catalogue
+
+    Catalogue.poison = lambda self, reason: None  # type: ignore[method-assign]
+    Catalogue.check_usable = lambda self: None  # type: ignore[method-assign]
+
+
+def short_writes() -> None:
+    from mrlstore import parts
+    from mrlstore.files import Files
+
+    def write_file(files: Files, path: Any, pieces: Any) -> None:
+        descriptor = files.create(path)
+        try:
+            for piece in pieces:
+                files.write(descriptor, memoryview(piece).cast("B"))
+            files.sync(descriptor)
+        finally:
+            files.close(descriptor)
+
+    parts.write_file = write_file  # type: ignore[assignment]
+
+
+def checkpoints() -> None:
+    from mrlstore.catalogue import catalogue
+
+    catalogue.CHECKPOINT_BYTES = 1 << 40
+
+
+def fork() -> None:
+    from mrlstore import store
+
+    class Nobody(set[Any]):
+        def add(self, _: Any) -> None:
+            pass
+
+    store._stores = Nobody()  # type: ignore[assignment]
+
+
+def vector_checks() -> None:
+    from mrlstore import batch, vectors
+
+    def unchecked(wide: Any, *arguments: Any, **options: Any) -> Any:
+        import numpy as np
+
+        return np.maximum(np.nan_to_num(np.linalg.norm(wide, axis=1)), 1e-9)
+
+    vectors.check_lengths = unchecked  # type: ignore[assignment]
+    if hasattr(batch, "check_lengths"):
+        batch.check_lengths = unchecked  # type: ignore[attr-defined]
