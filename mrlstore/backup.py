@@ -44,6 +44,8 @@ def backup(core: Core, target: Path) -> None:
         except (
             FileNotFoundError
         ) as error:  # a part was merged away and collected under our hands: start again
+            if Path(error.filename or "").is_relative_to(draft):
+                raise  # nothing can be made there
             if generation == before:
                 raise CorruptStore(error.filename, "is missing, but the catalogue names it") from error
             before = generation

@@ -29,7 +29,7 @@ def ensure(files: Files, path: Path, mode: Mode, wanted: Settings) -> None:
     refuse_remote(path if there != "absent" else _nearest(path))
     if there == "store":
         if mode == "x":
-            raise StoreExists(f'{path} is a store already; mode "x" makes a new one')
+            raise StoreExists(f"{path} is a store already")
         return
     if mode == "r":
         raise StoreNotFound(f"{path}: there is no store here")

@@ -58,8 +58,8 @@ def test_the_sdist_has_what_tests_and_docs_need_and_no_caches(built: Path) -> No
     with tarfile.open(path) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     for wanted in (
-        "pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "Makefile", "mkdocs.yml", "tools/make-venv.sh",
-        "mrlstore/py.typed", "tests/conftest.py", "docs/index.md", "docs/examples/service/app.py",
+        "pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "Makefile", "mkdocs.yml",
+        "tools/make-venv.sh", "mrlstore/py.typed", "tests/conftest.py", "docs/examples/service/app.py",
     ):  # fmt: skip
         assert wanted in names, wanted
     strangers = ("__pycache__", ".venv", "site/", "build/", ".hypothesis", ".mypy_cache", ".pytest_cache")

@@ -81,7 +81,7 @@ def run(arguments: list[str]) -> int:
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         try:
-            code = app.main(args=arguments, prog_name="mrlstore", standalone_mode=False)
+            code = app.main(args=arguments or ["--help"], prog_name="mrlstore", standalone_mode=False)
             sys.stdout.flush()
         except BrokenPipeError:
             # The reader of our output (head, say) has seen enough; nothing more may be written to it.

@@ -20,6 +20,8 @@ def read_vector(text: str) -> NDArray[np.float32]:
     else:
         try:
             vector = np.asarray(np.load(text, allow_pickle=False), dtype=np.float32)
+        except FileNotFoundError as error:
+            raise InvalidInput(f"--vector: no file {text}; a .npy file or a JSON list is wanted") from error
         except (ValueError, EOFError, TypeError) as error:
             raise InvalidInput(f"{text} is no .npy file of one vector: {error}") from error
     vector = np.squeeze(vector)

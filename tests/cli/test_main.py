@@ -34,6 +34,7 @@ READERS = {
     "export": ["elsewhere.jsonl"],
     "backup": ["elsewhere"],
 }
+WITH_OWN_TESTS = {"create", "import", "migrate", "demo", "add", "re-embed"}
 
 
 def run_process(*arguments: str, program: str = "") -> subprocess.CompletedProcess[str]:
@@ -115,7 +116,7 @@ def test_a_folder_that_is_no_store(tmp_path: Path, run: Run) -> None:
     assert (tmp_path / "folder" / "file").read_text() == "mine"
 
 
-@pytest.mark.parametrize("name", sorted(set(app.commands) - {"create", "import", "demo", "add", "re-embed"}))
+@pytest.mark.parametrize("name", sorted(set(app.commands) - WITH_OWN_TESTS))
 def test_every_command_prints_one_json_value(name: str, filled: Path, tmp_path: Path, run: Run) -> None:
     more = {
         "query": ["--id", "row-1"],
@@ -129,6 +130,21 @@ def test_every_command_prints_one_json_value(name: str, filled: Path, tmp_path: 
     done = run(name, first, *more.get(name, []), "--json")
     assert (done.code, done.err) == (0, "")
     assert isinstance(done.json, dict)
+
+
+def test_without_a_command_it_shows_the_help(run: Run) -> None:
+    bare, asked = run(), run("--help")
+    assert (bare.code, bare.out, bare.err) == (0, asked.out, "")
+
+
+def test_a_file_or_place_that_is_not_there_is_told_as_such(filled: Path, tmp_path: Path, run: Run) -> None:
+    done = run("query", filled, "--vector", tmp_path / "none.npy")
+    assert done.code == 2 and "no file" in done.err and len(done.err.splitlines()) == 1
+    nowhere = Path("/proc/mrlstore-backup")  # exists, and nothing can be made there
+    done = run("backup", filled, nowhere)
+    assert done.code == 1 and str(nowhere) in done.err and "catalogue" not in done.err
+    done = run("create", filled)
+    assert done.code == 4 and done.err == f"mrlstore: {filled} is a store already\n"
 
 
 def test_an_unknown_command(run: Run) -> None:
