@@ -104,6 +104,38 @@ def test_walk_and_scan_find_the_true_top_ten(large, queries):
     assert overlap([search_scan(large, q, 10, 200) for q in prepared], expected) >= 0.98
 
 
+@pytest.mark.parametrize("search", [search_graph, search_scan])
+def test_a_re_rank_may_end_early(large, queries, search):
+    """What it gives is the exact best of as many rows of the shortlist as it says that it scored."""
+    effort = (10, 200, 200) if search is search_graph else (10, 200)
+    fewer = 0
+    for vector in queries:
+        query, listed = prepare(vector, 96), []
+        whole = search(large, query, *effort)
+        assert whole.reranked == 200
+        far = search(large, query, *effort, margin=1_000.0)
+        np.testing.assert_array_equal(far.rows, whole.rows)
+        found = search(
+            large, query, *effort, margin=2.0, advise=lambda rows, into=listed: into.append(rows.copy())
+        )
+        assert 12 <= found.reranked <= 200
+        fewer += found.reranked < 100
+        tried = listed[0][: found.reranked]
+        scores = oracle.exact_scores(large.vectors, vector, 384)[tried]
+        best = tried[np.lexsort((large.keys[tried], -scores))[:10]]
+        assert set(found.rows.tolist()) == set(best.tolist())
+        fused = search(large, query, *effort, margin=2.0)
+        np.testing.assert_array_equal(fused.rows, found.rows)
+        assert fused.reranked == found.reranked
+    assert fewer > len(queries) / 2
+
+
+@pytest.mark.parametrize("value", [0.0, np.nan, np.inf, 1e38])
+def test_a_vector_without_a_direction_is_refused(value):
+    with pytest.raises(ValueError, match="direction"):
+        prepare(np.full(96, value, np.float32), 24)
+
+
 @pytest.mark.parametrize("share", [0.9, 0.5, 0.1, 0.01, 0.001, 0.0])
 def test_filters_keep_only_what_is_allowed_and_give_k(large, queries, share):
     allowed = np.random.default_rng(3).random(5_000) < share
