@@ -65,8 +65,9 @@ def _look(files: Files, path: Path) -> Literal["absent", "empty", "store"]:
         raise CorruptStore(
             path, f"the folder is not empty and has no {CATALOGUE}: not a store, or a damaged one"
         )
-    if not files.is_file(path / CATALOGUE):
-        raise CorruptStore(path / CATALOGUE, "is not a file")
+    for name in names:  # SQLite would wait for ever for a pipe
+        if name.startswith(CATALOGUE) and files.is_strange(path / name):
+            raise CorruptStore(path / name, "is not a file")
     if PARTS not in names or LOCK not in names:
         raise CorruptStore(path, f"{PARTS}/ or {LOCK} is missing: a damaged store")
     return "store"

@@ -100,9 +100,12 @@ class Files:
             return 0, 0, 0
         return found.st_ino, found.st_size, found.st_mtime_ns
 
-    def is_file(self, path: Path) -> bool:
-        """Whether there is a regular file, or a link to one."""
-        return os.path.isfile(path)
+    def is_strange(self, path: Path) -> bool:
+        """Whether something is there that is no regular file, and no link to one."""
+        try:
+            return not stat.S_ISREG(os.stat(path).st_mode)
+        except FileNotFoundError:
+            return False
 
     def writable(self, path: Path) -> bool:
         """Whether this process may make files in a folder."""
