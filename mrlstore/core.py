@@ -50,8 +50,8 @@ class Core:
         """The first of `count` consecutive row keys that nobody else has or will have."""
         with self._key_lock:
             if self._keys_left < count:
-                self._keys_left = max(count, _KEY_RANGE)
-                self._next_key = self.catalogue.reserve_keys(self._keys_left)
+                wanted = max(count, _KEY_RANGE)
+                self._next_key, self._keys_left = self.catalogue.reserve_keys(wanted), wanted
             first = self._next_key
             self._next_key += count
             self._keys_left -= count

@@ -18,7 +18,7 @@ from tests.crash import states
 from tests.crash.small import small_thresholds
 from tests.oracle import Oracle
 from tests.scale import FULL, shares
-from tests.seam import FailingFiles, with_sqlite
+from tests.seam import FailingFiles, RecordingFiles, sqlite_error, with_sqlite
 
 POOL = states.POOL
 KINDS = {
@@ -168,6 +168,28 @@ def test_a_failure_while_opening_blinds_nobody(template: tuple[Path, Oracle], tm
                     found = store.query(POOL[0], k=9, namespace="new", exact=True).ids
                     assert len(found) == turn + 1, files.failed
     assert survived
+
+
+def test_keys_that_could_not_be_reserved_are_not_given_out(tmp_path: Path) -> None:
+    """Otherwise the next write takes keys that are another process's, or were somebody's before."""
+    full = True
+
+    def fail(_: Path) -> None:
+        if full:
+            raise sqlite_error(errno.ENOSPC, "write")
+
+    path, files = tmp_path / "s.mrl", RecordingFiles()
+    mrlstore.open(path, dim=states.DIM, auto_maintain=False).close()
+    with open_store(path, auto_maintain=False, files=with_sqlite(files)) as store:
+        files.before["sqlite write"] = fail
+        with pytest.raises(mrlstore.StorageFull):
+            store.upsert(["a"], POOL[:1])
+        full = False
+        with mrlstore.open(path, auto_maintain=False) as other:
+            other.upsert(["b"], POOL[:1])
+        store.upsert(["c"], POOL[:1])
+        assert store._core.snapshots.latest().tail.keys.min() > 0
+        assert [record.id for record in store.scan()] == ["b", "c"]
 
 
 @pytest.mark.parametrize("share", SHARES)
