@@ -39,7 +39,7 @@ class Level:
     error: float  # standard error of the recall
     visited: float  # mean rows whose code was scored
     reranked: float  # mean rows scored in full
-    cost_us: float  # modelled, see calibrate.cost_us: the same on every machine
+    cost_us: float  # modelled, see efforts.cost_us: the same on every machine
 
     @property
     def interval(self) -> intervals.Interval:

@@ -20,8 +20,9 @@ def tell(
 ) -> None:
     """Log an event of a store.
 
-    The record carries `event`, `store` and the fields as attributes, as those of `extra=` are, and the message
-    reads `<store>: <event>: <words> (<field>=<value>, ...)`. `trace` adds the exception that is being handled.
+    The record carries `event`, `store` and the fields as attributes, as those of `extra=` are, and the
+    message reads `<store>: <event>: <words> (<field>=<value>, ...)`. `trace` adds the exception that is being
+    handled.
     """
     if not LOGGER.isEnabledFor(level):
         return

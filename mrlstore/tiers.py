@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrlstore import calibrate, graph, intervals, statistics, truth
-from mrlstore.calibrate import Probes
 from mrlstore.catalogue import rows
 from mrlstore.core import Core
+from mrlstore.efforts import Probes
 from mrlstore.errors import InvalidInput
 from mrlstore.group import Found, Group, Query, prepare, search_exact, search_graph
 from mrlstore.intervals import Interval

@@ -42,14 +42,14 @@ def reranker(rows: NDArray[np.float16]) -> Callable[[NDArray[np.float32], Any], 
     ]
     group = searched.Group(rows, (1 / np.concatenate(lengths)).astype(np.float32), np.arange(len(rows)))
     searched.warm()
-    kernel, table = searched._kernels().rerank, group.table
-    scores, best = np.empty(K, np.float32), np.empty(K, np.int64)
+    kernel, table, work = searched._kernels().rerank, group.table, searched._scratch()
+    work.reserve(0, 0, K, 1_024, 0, 0)
 
     def rerank(query: NDArray[np.float32], listed: Any) -> Sequence[int]:
-        listed = np.array(listed, np.int64)
-        kernel(table, query, listed, len(listed), K, scores, best)
+        work.listed[: len(listed)] = listed
+        found, _ = kernel(table, query, work.table, 0, len(listed), K, 0.0)
         keep: Any = group
-        return best[: min(K, len(keep.keys))].tolist()
+        return work.best_rows[: min(found, len(keep.keys))].tolist()
 
     return rerank
 
