@@ -237,8 +237,9 @@ class Oracle:
                 continue
             merged = row.metadata
             if metadatas is not None and metadatas[i] is not None:
-                merged = {**(row.metadata or {}), **(_copied(metadatas[i]) or {})}
-                merged = {key: value for key, value in merged.items() if value is not None}
+                change = _copied(metadatas[i]) or {}
+                kept = {key: value for key, value in (row.metadata or {}).items() if key not in change}
+                merged = {**kept, **{key: value for key, value in change.items() if value is not None}}
             document = row.document
             if documents is not None and documents[i] is not None:
                 document = documents[i]
