@@ -69,7 +69,8 @@ def _parse(line: bytes, place: str, beside: NDArray[Any] | None, fields: Fields)
     key = fields.name("vector")
     inside = values.get(key)
     if beside is None:
-        vector = None if inside is None else np.array(inside, dtype=np.float32)
+        with np.errstate(over="ignore"):  # infinity is refused with the row, in words
+            vector = None if inside is None else np.array(inside, dtype=np.float32)
         if vector is not None and vector.ndim != 1:
             raise ValueError("the vector is no flat list of numbers")
     elif inside is not None:

@@ -76,6 +76,7 @@ lines = st.dictionaries(
 @example(b'{"id": "a", "norm": 1e999, "vector": [1, 2, 3, 4, 5, 6, 7, 8]}')
 @example(b'{"id": "a", "vector": [1e999, 2, 3, 4, 5, 6, 7, 8]}')
 @example(b'{"id": "a", "vector": [' + b"9" * 5_000 + b"]}")
+@example(b'{"id": "a", "vector": [1e39, 2, 3, 4, 5, 6, 7, 8]}')
 def test_lines_to_import(data: bytes) -> None:
     files.imported_jsonl(data)
     files.imported_rows(data)
