@@ -104,6 +104,7 @@ def open_batches(file: BinaryIO, name: str, format: str) -> tuple[Iterator[Any],
             whole = parquet.ParquetFile(file, pre_buffer=False)
             groups = range(whole.num_row_groups)  # one by one, for pyarrow reads ahead as far as it may
             batches = (b for g in groups for b in whole.iter_batches(_READ_ROWS, row_groups=[g]))
+            _ = whole.schema_arrow.names  # a damaged name is told here
             return _readable(batches, name), whole.schema_arrow, whole.metadata.num_rows
         start = file.read(6)
         file.seek(0)
@@ -113,7 +114,7 @@ def open_batches(file: BinaryIO, name: str, format: str) -> tuple[Iterator[Any],
         arrow = pa.ipc.open_file(file)
         numbers = range(arrow.num_record_batches)
         return _readable((arrow.get_batch(i) for i in numbers), name), arrow.schema, None
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:  # a name that is not UTF-8 is a ValueError
         raise InvalidInput(f"{name} is no {format} file that can be read: {error}") from error
 
 
@@ -124,7 +125,7 @@ def _readable(batches: Iterable[Any], name: str) -> Iterator[Any]:
         for batch in batches:
             batch.validate(full=True)  # offsets and texts of a crafted file are checked before they are used
             yield batch
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise InvalidInput(f"{name}: damaged, {error}") from error
 
 
