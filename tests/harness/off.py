@@ -272,14 +272,14 @@ def never_made_anew() -> None:
 
 
 def made_in_place() -> None:
-    from mrlstore.files import Files
+    from tests.seam import RecordingFiles
 
     def rename(self: Any, source: Path, target: Path) -> None:
         import shutil
 
-        shutil.copytree(source, target)
+        shutil.copytree(source, target, dirs_exist_ok=True)
 
-    Files.rename = rename  # type: ignore[method-assign]
+    RecordingFiles.rename = rename  # type: ignore[method-assign]
 
 
 def free_iterators() -> None:
