@@ -192,6 +192,7 @@ def as_html(report: TierReport) -> str:
     warnings = "".join(f"<p class='warning'>{html.escape(words)}</p>" for words in report.warnings)
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
 <title>Tiers of {html.escape(Path(report.path).name)}</title>
 <style>
 body {{ font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a }}
@@ -202,11 +203,12 @@ th:first-child, td:first-child {{ text-align: left }}
 tr.good td {{ background: #e8f4ee }}
 .lead {{ font-size: 1.25rem; border-left: .4rem solid #0072B2; padding-left: 1rem }}
 .warning {{ border-left: .4rem solid #D55E00; padding-left: 1rem }}
-.wide {{ overflow-x: auto }} img {{ width: 100% }} small {{ color: #555 }}
+.wide {{ overflow-x: auto }} img {{ width: 100%; min-width: 64rem }} small {{ color: #555 }}
 </style></head><body>
 <h1>Tiers of {html.escape(Path(report.path).name)}</h1>
 <p class="lead">{html.escape(report.recommendation)}</p>{warnings}
-<img alt="recall against latency, bytes and shortlist" src="data:image/png;base64,{image}">
+<div class="wide"><img alt="recall against latency, bytes and shortlist"
+src="data:image/png;base64,{image}"></div>
 <h2>All tiers</h2><div class="wide">{_table(report)}</div>
 <p><small>Shaded: recall of {GOAL:g} or more. Projected sizes are bytes per row times rows.</small></p>
 {_strata(report)}

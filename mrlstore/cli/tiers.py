@@ -16,6 +16,9 @@ from mrlstore.tierpage import size_text
 from mrlstore.tierreport import GOAL, PROJECTED, Tier, TierReport
 from mrlstore.tiers import DIMS
 
+_ROOMY = 112  # columns of a terminal that hold the whole table
+_NARROW = (0, 1, 3, 4, 6)  # else these: tier, recall, p50, QPS, memory of a row
+
 
 @click.command()
 @store_argument
@@ -83,12 +86,14 @@ def _show(report: TierReport, targets: tuple[Path, ...]) -> None:
     table = Table(
         title=f"{report.rows:,} rows x {report.dim:,} dims, {report.queries} {report.source}", box=None
     )
-    table.add_column("tier", no_wrap=True)
-    for head in (f"recall@{report.k}", "95% interval", "p50 ms", "QPS", "disk/row", "memory/row"):
-        table.add_column(head, justify="right", no_wrap=True)
-    table.add_column(f"memory at {PROJECTED[1] // 1_000_000}M", justify="right", no_wrap=True)
+    heads = ["tier", f"recall@{report.k}", "95% interval", "p50 ms", "QPS", "disk/row", "memory/row"]
+    heads.append(f"memory at {PROJECTED[1] // 1_000_000}M")
+    shown = range(len(heads)) if out.width >= _ROOMY else _NARROW
+    for column in shown:
+        table.add_column(heads[column], justify="right" if column else "left", no_wrap=True)
     for tier in report.tiers:
-        table.add_row(*_cells(report, tier), style="bold" if tier.recall >= GOAL else None)
+        cells = _cells(report, tier)
+        table.add_row(*(cells[i] for i in shown), style="bold" if tier.recall >= GOAL else None)
     out.print(table)
     for stratum in report.strata:
         out.print(
