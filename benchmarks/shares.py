@@ -46,7 +46,8 @@ def python_share(store: mrlstore.Store, queries: NDArray[np.float32]) -> Iterato
     unit = np.empty(queries.shape[1], np.float32)
 
     def in_kernels(query: NDArray[np.float32]) -> None:
-        kernels.normalise(query, unit, snapshot.prefix_dim)
+        unit[:] = query
+        kernels.normalise(unit, snapshot.prefix_dim)
         kernels.search_walk(group.table, unit, work.table, 0, effort.ef, effort.shortlist, K, effort.margin)
 
     whole = best_us(lambda query: store.query(query, K, include=()).ids, queries)

@@ -113,7 +113,7 @@ def check_query(vector: Any, dim: int | None, prefix_dim: int | None) -> Query:
     """One query vector [dim] with a direction, made ready."""
     if type(vector) is np.ndarray and vector.dtype == np.float32 and vector.shape == (dim,):
         with suppress(ValueError):  # what is wrong is told below
-            return prepare(np.ascontiguousarray(vector), prefix_dim or len(vector))
+            return prepare(vector, prefix_dim or len(vector))
     elif isinstance(vector, str | bytes | Mapping):
         raise InvalidInput(f"vector: expected numbers of shape [dim], got {type(vector).__name__}")
     try:

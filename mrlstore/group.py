@@ -83,9 +83,9 @@ class Found(NamedTuple):
 
 
 def prepare(vector: NDArray[np.float32], prefix_dim: int) -> Query:
-    """Normalise a query: float32 [dim], C-contiguous. ValueError if it is zero, too long, or not finite."""
-    unit = np.empty_like(vector)
-    norm = _kernels().normalise(vector, unit, prefix_dim)
+    """Normalise a query: float32 [dim], left as it is. ValueError if it is zero, too long, or not finite."""
+    unit = np.array(vector, np.float32)  # of our own: a caller's may be read-only or unaligned
+    norm = _kernels().normalise(unit, prefix_dim)
     if norm < 0:
         raise ValueError("a vector without a direction")
     return Query(unit, norm)

@@ -130,6 +130,19 @@ def test_a_re_rank_may_end_early(large, queries, search):
     assert fewer > len(queries) / 2
 
 
+def test_a_query_may_be_read_only_strided_or_unaligned(queries):
+    expected = prepare(queries[0], 96)
+    held = np.frombuffer(b"." + queries[0].tobytes(), np.float32, offset=1)
+    strided = np.repeat(queries[0], 2)[::2]
+    fixed = queries[0].copy()
+    fixed.setflags(write=False)
+    for vector in (held, strided, fixed):
+        found = prepare(vector, 96)
+        np.testing.assert_array_equal(found.vector, expected.vector)
+        assert found.prefix_norm == expected.prefix_norm
+    np.testing.assert_array_equal(fixed, queries[0])
+
+
 @pytest.mark.parametrize("value", [0.0, np.nan, np.inf, 1e38])
 def test_a_vector_without_a_direction_is_refused(value):
     with pytest.raises(ValueError, match="direction"):

@@ -127,11 +127,11 @@ def exact(table: Any, query: Any, work: Any, dim: Any, allowed: Any, k: Any) -> 
     return size, scored
 
 
-@kernel("float64(float32[::1], float32[::1], int64)")
-def normalise(vector: Any, unit: Any, prefix_dim: Any) -> Any:
-    """Write the vector at unit length; gives the length of its prefix as a part of the whole.
+@kernel("float64(float32[::1], int64)")
+def normalise(vector: Any, prefix_dim: Any) -> Any:
+    """Bring the vector to unit length in place; gives the length of its prefix as a part of the whole.
 
-    -1, and nothing written, where its length is zero, not finite, or beyond what float32 squares hold.
+    -1, and the vector as it was, where its length is zero, not finite, or beyond what float32 squares hold.
     """
     prefix = squares(vector, 0, min(prefix_dim, vector.size))
     whole = prefix + squares(vector, min(prefix_dim, vector.size), vector.size)
@@ -139,7 +139,7 @@ def normalise(vector: Any, unit: Any, prefix_dim: Any) -> Any:
         return -1.0
     factor = 1.0 / np.sqrt(whole)
     for i in range(vector.size):
-        unit[i] = np.float32(vector[i] * factor)
+        vector[i] = np.float32(vector[i] * factor)
     return np.sqrt(prefix / whole)
 
 

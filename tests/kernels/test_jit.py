@@ -15,7 +15,7 @@ SMALL = """
 import numpy as np
 from mrlstore.kernels import rerank
 unit = np.array([3, 4], np.float32)
-assert abs(rerank.normalise(unit, unit, 1) - 0.6) < 1e-6
+assert abs(rerank.normalise(unit, 1) - 0.6) < 1e-6
 assert abs(unit[1] - 0.8) < 1e-6
 print("fine")
 """
