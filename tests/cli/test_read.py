@@ -109,7 +109,7 @@ def test_bad_questions_are_refused_in_one_line(filled: Path, run: Run, arguments
 
 def test_a_missing_vector_file_is_told(filled: Path, run: Run) -> None:
     done = run("query", filled, "--vector", "absent.npy")
-    assert done.code == 1
+    assert done.code == 2
     assert "absent.npy" in done.err
 
 
