@@ -185,7 +185,11 @@ def check_part(files: Files, part: Part, progress: Callable[[int], None]) -> lis
     for name, entry in part.entries.items():
         path, crc = part.path / f"{name}.npy", 0
         size = files.size(path)
-        raw = memoryview(files.map(path, size)) if size else memoryview(b"")
+        try:
+            raw = memoryview(files.map(path, size)) if size else memoryview(b"")
+        except (IsADirectoryError, ValueError) as error:  # something else was put in its place
+            problems.append(f"{path.name}: {error}")
+            continue
         for start in range(0, size, _BLOCK):
             block = raw[start : start + _BLOCK]
             crc = zlib.crc32(block, crc)

@@ -99,3 +99,15 @@ def test_a_whole_part_folder_is_missing(template: Path, tmp_path: Path) -> None:
         damage.copy_store(template, copy, [])
         Damage("missing", str(folder)).inflict(copy)
         judge(copy, before)
+
+
+def test_a_folder_in_the_place_of_an_array(template: Path, tmp_path: Path) -> None:
+    """Of an empty one too, which nothing maps when the part is opened."""
+    before = rows_of(template)
+    empty = [n for n in damage.files_of(template) if Path(n).stem == "unprefixed"]
+    assert empty
+    for number, name in enumerate(empty):
+        copy = tmp_path / f"copy{number}"
+        damage.copy_store(template, copy, [name])
+        Damage("folder", name).inflict(copy)
+        judge(copy, before)
