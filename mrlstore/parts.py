@@ -184,9 +184,14 @@ def check_part(files: Files, part: Part, progress: Callable[[int], None]) -> lis
     problems = []
     for name, entry in part.entries.items():
         path, crc = part.path / f"{name}.npy", 0
-        size = files.size(path)
         try:
+            size = files.size(path)
             raw = memoryview(files.map(path, size)) if size else memoryview(b"")
+        except FileNotFoundError:  # an empty array's: others were mapped when the part was opened
+            if not part.path.is_dir():  # merged away and collected meanwhile
+                raise
+            problems.append(f"{path.name} is missing")
+            continue
         except (IsADirectoryError, ValueError) as error:  # something else was put in its place
             problems.append(f"{path.name}: {error}")
             continue

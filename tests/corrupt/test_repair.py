@@ -101,13 +101,14 @@ def test_a_whole_part_folder_is_missing(template: Path, tmp_path: Path) -> None:
         judge(copy, before)
 
 
-def test_a_folder_in_the_place_of_an_array(template: Path, tmp_path: Path) -> None:
-    """Of an empty one too, which nothing maps when the part is opened."""
+@pytest.mark.parametrize("kind", ["folder", "missing"])
+def test_an_empty_array_is_not_there(template: Path, tmp_path: Path, kind: str) -> None:
+    """Nothing maps it when the part is opened, so only checking finds it."""
     before = rows_of(template)
-    empty = [n for n in damage.files_of(template) if Path(n).stem == "unprefixed"]
+    empty = [n for n in damage.files_of(template) if Path(n).stem in ("unprefixed", "rotation_scales")]
     assert empty
     for number, name in enumerate(empty):
         copy = tmp_path / f"copy{number}"
         damage.copy_store(template, copy, [name])
-        Damage("folder", name).inflict(copy)
+        Damage(kind, name).inflict(copy)
         judge(copy, before)
