@@ -1,7 +1,8 @@
 """Load on the service of app.py, from several client processes: requests a second, median, p99, errors.
 
-    python load.py http://127.0.0.1:8000 --dim 3072 --clients 4 --seconds 20 --write
+    python load.py http://127.0.0.1:8000 --dim 3072 --clients 4 --seconds 20 --workers 4 --write
 
+Each client keeps one connection to each of the service's workers, and asks them in turn.
 With --write one more process replaces a set of 20 rows again and again, each time stamped with a new version.
 Every client then also asks for that set, and checks what it gets: the whole set, all of one version, and none
 older than the last that had been acknowledged before the question was asked.
@@ -9,9 +10,11 @@ older than the last that had been acknowledged before the question was asked.
 
 import argparse
 import base64
+import itertools
 import json
 import multiprocessing
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +36,18 @@ class Seen:
 def text(vector: np.ndarray) -> str:
     """A vector as float32 in base64."""
     return base64.b64encode(vector.astype("<f4").tobytes()).decode()
+
+
+def connect(url: str, workers: int, stack: ExitStack) -> list[httpx.Client]:
+    """A client for each worker: the kernel chooses who gets a connection, so make them until all have one."""
+    found: dict[int, httpx.Client] = {}
+    for _ in range(1000):
+        client = stack.enter_context(httpx.Client(base_url=url, timeout=60))
+        if found.setdefault(client.get("/health").json()["worker"], client) is not client:
+            client.close()
+        if len(found) == workers:
+            return list(found.values())
+    raise RuntimeError(f"{len(found)} workers took 1000 connections, not {workers}")
 
 
 def put_set(client: httpx.Client, dim: int, version: int) -> None:
@@ -71,11 +86,13 @@ def check_set(client: httpx.Client, vector: np.ndarray, seen: Seen, acknowledged
         seen.errors.append(f"{len(hits)} rows of versions {versions}, at least {least} was acknowledged")
 
 
-def read(number: int, url: str, dim: int, until: float, acknowledged: Any, told: Any) -> None:
-    """Ask until the time is over."""
+def read(number: int, url: str, dim: int, workers: int, until: float, acknowledged: Any, told: Any) -> None:
+    """Ask one worker after the other until the time is over."""
     seen, rng = Seen(), np.random.default_rng(1000 + number)
-    with httpx.Client(base_url=url, timeout=60) as client:
-        while time.time() < until:
+    with ExitStack() as stack:
+        for client in itertools.cycle(connect(url, workers, stack)):
+            if time.time() >= until:
+                break
             vector = rng.standard_normal(dim)
             try:
                 hits = ask(client, vector, seen)
@@ -84,14 +101,16 @@ def read(number: int, url: str, dim: int, until: float, acknowledged: Any, told:
                     seen.errors.append(f"{len(hits)} hits with scores {scores}")
                 if acknowledged.value:
                     check_set(client, vector, seen, acknowledged)
-                if len(seen.seconds) % 20 < 2:
+                if len(seen.seconds) % 20 < 4:
                     seen.workers.add(client.get("/health").json()["worker"])
             except (httpx.HTTPError, KeyError, ValueError) as error:
                 seen.errors.append(repr(error))
     told.put(seen)
 
 
-def run(url: str, dim: int, clients: int, seconds: float, writing: bool) -> dict[str, Any]:
+def run(
+    url: str, dim: int, clients: int, seconds: float, workers: int = 1, writing: bool = False
+) -> dict[str, Any]:
     """Put on the load, and sum up what the clients saw."""
     context = multiprocessing.get_context("spawn")
     acknowledged, told, versions = context.Value("q", 0), context.Queue(), context.Queue()
@@ -101,7 +120,7 @@ def run(url: str, dim: int, clients: int, seconds: float, writing: bool) -> dict
         acknowledged.value = 1
     until = time.time() + seconds + 1  # a second for the processes to start
     readers = [
-        context.Process(target=read, args=(number, url, dim, until, acknowledged, told))
+        context.Process(target=read, args=(number, url, dim, workers, until, acknowledged, told))
         for number in range(clients)
     ]
     writers = (
@@ -133,8 +152,8 @@ if __name__ == "__main__":
     parser.add_argument("--dim", type=int, required=True)
     parser.add_argument("--clients", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--write", action="store_true")
-    options = parser.parse_args()
-    print(
-        json.dumps(run(options.url, options.dim, options.clients, options.seconds, options.write), indent=1)
-    )
+    given = parser.parse_args()
+    told = run(given.url, given.dim, given.clients, given.seconds, given.workers, given.write)
+    print(json.dumps(told, indent=1))
