@@ -25,7 +25,12 @@ SHOWN = 10  # rows that could not be embedded, told one by one
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
 @embedder_options
 @click.option("--chunk", type=click.IntRange(min=8), metavar="N", help="Cut texts into chunks of N tokens.")
-@click.option("--overlap", type=click.IntRange(min=0), metavar="N", help="Tokens that chunks share; N/8.")
+@click.option(
+    "--overlap",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Tokens that chunks share; by default an eighth of a chunk.",
+)
 @namespace_option
 @json_option
 def add(

@@ -28,7 +28,7 @@ Exit codes:
   3  not there: the store, or an id that was asked for
   4  in the way: it exists already, or another process holds it
   5  damaged: verify found problems, or the store cannot be read
-  6  import: some rows were refused, all others are in
+  6  some rows were refused or not embedded; all others are in
 """
 
 _CODE_OF: Final[tuple[tuple[type[BaseException], int], ...]] = (

@@ -44,6 +44,12 @@ from mrlstore.types import Include, KeywordPlan, Record, Result
 @click.option("--min-score", type=float, metavar="S", help="Only hits of at least this cosine similarity.")
 @click.option("--exact", is_flag=True, help="Score every row on its full vector.")
 @click.option("--dim", type=int, metavar="N", help="Exact, by the first N dimensions only.")
+@click.option(
+    "--target-recall",
+    type=float,
+    metavar="R",
+    help="The share of the true best that is to be found, on average; by default 0.99.",
+)
 @click.option("--ef", type=int, metavar="N", help="Effort in the graph, instead of the planner's choice.")
 @click.option("--shortlist", type=int, metavar="N", help="Rows to re-rank, instead of the planner's choice.")
 @click.option("--explain", is_flag=True, help="Show what was done in each segment, and ranks by keywords.")
@@ -151,8 +157,11 @@ def _rank_table(plan: KeywordPlan) -> Table:
 def _plan_table(result: Result) -> Table:
     plan = result.plan
     matching = "" if plan.matching is None else f", {plan.matching:,} rows match the filter"
+    expected = "" if plan.expected is None else f", expected recall {plan.expected.recall:.4f}"
     stages = "".join(f", {stage} {seconds * 1000:.2f} ms" for stage, seconds in plan.seconds.items())
-    table = Table(title=f"generation {plan.generation}, effort {plan.effort}{matching}{stages}", box=None)
+    table = Table(
+        title=f"generation {plan.generation}, effort {plan.effort}{expected}{matching}{stages}", box=None
+    )
     table.title_justify = "left"
     for name in ("segment", "rows", "way", "ef", "shortlist", "visited", "re-ranked"):
         table.add_column(name, justify="left" if name in ("segment", "way") else "right")

@@ -72,6 +72,12 @@ def test_hits_for_people(filled: Path, run: Run) -> None:
     assert "generation" in done.out
 
 
+def test_a_target_recall_is_asked_for_and_told(filled: Path, run: Run) -> None:
+    assert run("query", filled, "--id", "row-5", "--target-recall", 1, "--json").json["plan"]["target"] == 1
+    assert run("query", filled, "--id", "row-5", "--target-recall", 1.5).code == 2
+    assert run("query", filled, "--id", "row-5", "--target-recall", 0.9, "--ef", 50).code == 2
+
+
 def test_data_is_not_taken_for_styling(tmp_path: Path, run: Run) -> None:
     row = {"id": "[red]", "vector": [1.0] * DIM, "document": "[bold]a[/bold] [/nope]"}
     run("import", tmp_path / "s.mrl", write_jsonl(tmp_path / "r", [row]))
