@@ -22,8 +22,9 @@ from mrlstore.errors import (
     StoreNotFound,
     StorePoisoned,
 )
-from mrlstore.store import Store, open  # noqa: A004
-from mrlstore.tierreport import Tier, TierReport
+from mrlstore.opening import open  # noqa: A004
+from mrlstore.store import Store
+from mrlstore.tiers import Tier, TierReport
 from mrlstore.types import (
     LIMITS,
     Audited,

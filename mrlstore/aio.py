@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from mrlstore.handle import Handle
 from mrlstore.types import BatchResult, Record, Result
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ _T = TypeVar("_T")
 _THREADS = 8
 
 
-class AsyncTwins:
+class AsyncTwins(Handle):
     """`await store.aquery(...)` and its like: arguments, results and errors are those of the plain method.
 
     Cancelling the await does not undo a write that has begun.
@@ -70,11 +71,13 @@ class AsyncTwins:
         call = functools.partial(within.run, functools.partial(method, *args, **kwargs))
         return await loop.run_in_executor(self._executor, call)
 
-    def _stop_twins(self) -> None:
+    def close(self) -> None:
+        """Stop background work and let go of everything; calling it again is harmless."""
+        super().close()
         executor, self._executor = self._executor, None
         if executor is not None:
             executor.shutdown(wait=False)
 
-    def _forget_twins(self) -> None:
-        """After a fork the executor's threads do not exist."""
-        self._executor = None
+    def _after_fork(self) -> None:
+        super()._after_fork()
+        self._executor = None  # its threads do not exist in the child

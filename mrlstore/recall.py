@@ -14,15 +14,17 @@ from mrlstore.audit import Audit
 from mrlstore.batch import check_namespace
 from mrlstore.calibrate import Calibrated
 from mrlstore.catalogue import rows
+from mrlstore.core import Core
 from mrlstore.errors import InvalidInput
-from mrlstore.tierreport import TierReport
+from mrlstore.handle import Handle
+from mrlstore.tiers import TierReport
 from mrlstore.types import Progress
 
 if TYPE_CHECKING:
     from mrlstore.store import Store
 
 
-class RecallTools:
+class RecallTools(Handle):
     """Measuring recall on the store's own data, and choosing by it."""
 
     _auditing: tuple[float, float, int, float] | None = None  # rate, floor, window, cost
@@ -53,8 +55,7 @@ class RecallTools:
         Raises:
             InvalidInput: arguments are wrong, the store is read only or has no vectors.
         """
-        store = cast("Store", self)
-        core = store._writable()
+        core = self._writable()
         given = k if isinstance(k, Iterable) else (k,)
         ks = sorted({arguments.check_count(one, "k", 1, 1_000) for one in given})
         if not ks:
@@ -80,14 +81,13 @@ class RecallTools:
         Exact queries are not checked. It is a setting of this object, not of the store on disk. Raises
         InvalidInput when an argument is out of range.
         """
-        store = cast("Store", self)
         shares = [
             arguments.check_share(value, name)
             for value, name in ((rate, "rate"), (floor, "floor"), (cost, "cost"))
         ]
         if shares[2] == 0:
             raise InvalidInput("cost: must be above 0")
-        core = store._core
+        core = self._core
         before = core.audit
         window = arguments.check_count(window, "window", 1, 1_000_000)
         self._auditing = (shares[0], shares[1], window, shares[2]) if shares[0] else None
@@ -126,8 +126,7 @@ class RecallTools:
             Recall with intervals, latency, queries per second and bytes for every tier, and a recommendation
             in words; `.save("report.html")` writes it, see docs/tiers.md.
         """
-        store = cast("Store", self)
-        core = store._core
+        store, core = cast("Store", self), self._core
         dim = core.snapshots.latest().dim
         if dim is None:
             raise InvalidInput("tier_report: the store has no vectors yet")
@@ -164,19 +163,20 @@ class RecallTools:
         what is left. When it returns, all segments have changed and calibration has run again. Vectors are
         neither copied nor embedded anew. Raises InvalidInput, and StoreLocked as `optimize` does.
         """
-        store = cast("Store", self)
-        core = store._writable()
+        core = self._writable()
         dim = core.snapshots.latest().dim
         if dim is None:
             raise InvalidInput("set_prefix_dim: the store has no vectors yet; open it with prefix_dim=")
         wanted = arguments.check_count(prefix_dim, "prefix_dim", 1, dim)
-        with store._background_paused():
+        with self._background_paused():
             maintain.set_prefix_dim(core, wanted, 3600.0 if timeout_s is None else float(timeout_s), progress)
 
+    def _prepare(self, core: Core) -> None:
+        super()._prepare(core)
+        core.audit = self._new_audit()  # a forked child goes on auditing
+
     def _new_audit(self) -> Audit | None:
-        if self._auditing is None:
-            return None
-        return Audit(str(cast("Store", self).path), *self._auditing)
+        return None if self._auditing is None else Audit(str(self.path), *self._auditing)
 
 
 def _silent(progress: Progress) -> None:

@@ -1,20 +1,15 @@
-"""The public face: `open` and `Store`. It checks arguments and delegates everything else."""
+"""The public face: `Store`. It checks arguments and delegates everything else; `opening` makes it."""
 
 from __future__ import annotations
 
 import os
-import threading
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 from mrlstore import (
     arguments,
     backup,
-    cpus,
-    create,
     hybrid,
     ingest,
     maintain,
@@ -27,12 +22,11 @@ from mrlstore import (
     writer,
 )
 from mrlstore.aio import AsyncTwins
-from mrlstore.background import Background
 from mrlstore.batch import check_changes, check_ids, check_namespace, make_batch
-from mrlstore.catalogue.keywords import TOKENIZERS
-from mrlstore.core import Core, open_core
+from mrlstore.core import Core
+from mrlstore.create import Mode
 from mrlstore.embedders.protocol import Embedder
-from mrlstore.errors import InvalidInput, MrlStoreError, StoreClosed
+from mrlstore.errors import InvalidInput
 from mrlstore.files import Files
 from mrlstore.group import Query, prepare
 from mrlstore.hybrid import Question
@@ -54,113 +48,13 @@ from mrlstore.types import (
     Result,
     Settings,
     Stats,
-    Tokenizer,
     Where,
 )
 from mrlstore.where import Node, parse
 
-Mode = Literal["r", "a", "x"]
 ProgressCallback = Callable[[Progress], None]
 
 _DEFAULT_WAIT_S = 3600.0
-
-
-def open(  # noqa: A001
-    path: str | os.PathLike[str],
-    *,
-    dim: int | None = None,
-    prefix_dim: int | None = None,
-    mode: Mode = "a",
-    embedder: Embedder | None = None,
-    m: int = 16,
-    ef_construction: int = 200,
-    auto_maintain: bool = True,
-    threads: int | None = None,
-    tokenizer: Tokenizer | None = None,
-) -> Store:
-    """Open the store at `path`, or create it.
-
-    Args:
-        path: a folder of the store's own, by custom `NAME.mrl`; on a local file system.
-        dim: dimensions of the vectors, 2 to 8,192. None: those of the store, or of the first write.
-        prefix_dim: leading dimensions that are indexed; by default min(768, dim).
-        mode: "a" opens or creates, "r" opens read only, "x" creates and refuses an existing store.
-        embedder: turns documents and query texts into vectors, for `add` and `query(text=...)`.
-        m: links of each row in the graph, 2 to 100 (HNSW's M); for a new store.
-        ef_construction: effort of building the graph, 8 to 2,000; for a new store.
-        auto_maintain: index and merge in a background thread. Without it, call `optimize`.
-        threads: how many threads builds and batches use; by default the processors that the process may use.
-        tokenizer: how documents are cut into words for `query(keywords=...)`, for a new store: "unicode61"
-            (words without their accents; the default), "porter" (English words by their stems) or "trigram"
-            (three letters at a time, for languages that are written without spaces); see docs/keywords.md.
-
-    Returns:
-        The store. Opening reads no vectors and takes milliseconds at any size.
-
-    Raises:
-        InvalidInput: an argument is wrong, contradicts the store, or the path is a file.
-        StoreNotFound: mode "r" and nothing is there.
-        StoreExists: mode "x" and something is there.
-        CorruptStore: the folder is not empty and not a store, or its catalogue is damaged.
-        FormatTooNew: a newer mrlstore wrote it.
-    """
-    return open_store(
-        path,
-        dim=dim,
-        prefix_dim=prefix_dim,
-        mode=mode,
-        embedder=embedder,
-        m=m,
-        ef_construction=ef_construction,
-        auto_maintain=auto_maintain,
-        threads=threads,
-        tokenizer=tokenizer,
-        files=Files(),
-    )
-
-
-def open_store(
-    path: str | os.PathLike[str],
-    *,
-    dim: int | None = None,
-    prefix_dim: int | None = None,
-    mode: Mode = "a",
-    embedder: Embedder | None = None,
-    m: int = 16,
-    ef_construction: int = 200,
-    auto_maintain: bool = True,
-    threads: int | None = None,
-    tokenizer: Tokenizer | None = None,
-    files: Files,
-) -> Store:
-    """`open` on a file seam of the caller's: how tests record and break the file system."""
-    place = arguments.check_path(path)
-    arguments.check_choice(mode, "mode", ("r", "a", "x"))
-    arguments.check_optional_count(dim, "dim", LIMITS.min_dim, LIMITS.max_dim)
-    arguments.check_optional_count(prefix_dim, "prefix_dim", 1, dim or LIMITS.max_dim)
-    arguments.check_count(m, "m", 2, 100)
-    arguments.check_count(ef_construction, "ef_construction", 8, 2000)
-    arguments.check_flag(auto_maintain, "auto_maintain")
-    workers = arguments.check_optional_count(threads, "threads", 1, 1024) or cpus.available()
-    if tokenizer is not None:
-        arguments.check_choice(tokenizer, "tokenizer", tuple(TOKENIZERS))
-    wanted = prefix_dim if prefix_dim is not None or dim is None else min(writer.DEFAULT_PREFIX_DIM, dim)
-    try:
-        fresh = create.new_settings(dim, wanted, m, ef_construction, tokenizer)
-        create.ensure(files, place, mode, fresh)
-    except MrlStoreError:
-        raise
-    except OSError as error:
-        raise create.typed(error, place) from error
-    store = Store(place, files, mode=mode, embedder=embedder, auto_maintain=auto_maintain, threads=workers)
-    try:
-        _check_same("dim", dim, store._core.settings.dim)
-        _check_same("prefix_dim", prefix_dim, store._core.settings.prefix_dim)
-        _check_same("tokenizer", tokenizer, store._core.settings.tokenizer)
-    except BaseException:
-        store.close()
-        raise
-    return store
 
 
 class Store(RecallTools, AsyncTwins):
@@ -176,23 +70,8 @@ class Store(RecallTools, AsyncTwins):
         auto_maintain: bool,
         threads: int,
     ) -> None:
-        self._path, self._files, self._mode = path, files, mode
-        self._embedder, self._threads = embedder, threads
-        self._auto_maintain = auto_maintain and mode != "r"
-        self._open_lock = threading.Lock()
-        self._opened: Core | None = None
-        self._background: Background | None = None
-        self._closed = False
-        self._release: weakref.finalize[Any, Store] | None = None
-        self._forking: Core | None = None
-        self._connections_closed = False
-        _ = self._core
-        _stores.add(self)
-
-    @property
-    def path(self) -> Path:
-        """Where the store is."""
-        return self._path
+        self._embedder = embedder
+        super().__init__(path, files, mode=mode, auto_maintain=auto_maintain, threads=threads)
 
     @property
     def settings(self) -> Settings:
@@ -578,13 +457,6 @@ class Store(RecallTools, AsyncTwins):
         """Load the kernels and bring codes and graphs into memory, so that the first query is fast."""
         maintain.warm(self._core)
 
-    def close(self) -> None:
-        """Stop background work and let go of everything; calling it again is harmless."""
-        self._closed = True
-        if self._release is not None:
-            self._release()
-        self._stop_twins()
-
     def __enter__(self) -> Store:
         return self
 
@@ -594,70 +466,10 @@ class Store(RecallTools, AsyncTwins):
     def __repr__(self) -> str:
         return f"<mrlstore.Store {str(self._path)!r}{' (closed)' if self._closed else ''}>"
 
-    @property
-    def _core(self) -> Core:
-        core = self._opened
-        if core is not None and not self._closed:
-            core.catalogue.check_usable()
-            return core
-        with self._open_lock:
-            if self._closed:
-                raise StoreClosed(f"{self._path}: this store object is closed; open the path again")
-            if self._opened is None:
-                core = open_core(self._path, self._files, read_only=self._mode == "r", threads=self._threads)
-                self._background = Background(core) if self._auto_maintain else None
-                core.audit = self._new_audit()  # a forked child goes on auditing
-                self._release = weakref.finalize(self, _shut, core, self._background)
-                self._opened = core
-            return self._opened
-
-    def _writable(self) -> Core:
-        core = self._core
-        if self._mode == "r":
-            raise InvalidInput(f'{self._path} was opened with mode="r"; open it with mode="a" to write')
-        return core
-
     def _embedding(self) -> Embedder:
         if self._embedder is None:
             raise InvalidInput("no embedder: open the store with mrlstore.open(path, embedder=...)")
         return self._embedder
-
-    @contextmanager
-    def _background_paused(self) -> Iterator[None]:
-        """Our own thread gives LOCK up, and gets its turn again afterwards."""
-        background = self._background
-        if background is not None:
-            background.pause()
-        try:
-            yield
-        finally:
-            if background is not None:
-                background.resume()
-
-    def _wake(self) -> None:
-        if self._background is not None:
-            self._background.wake()
-
-    def _before_fork(self) -> None:
-        """Close every connection: a fork copies what SQLite remembers of its locks."""
-        self._forking = self._opened
-        if self._forking is not None:
-            self._connections_closed = self._forking.catalogue.connections.halt()
-
-    def _after_fork_in_parent(self) -> None:
-        if self._forking is not None:
-            self._forking.catalogue.connections.resume()
-            self._forking = None
-
-    def _after_fork(self) -> None:
-        """In a forked child: leave what the parent opened alone, and open afresh at the next call."""
-        self._open_lock = threading.Lock()
-        if self._release is not None:
-            self._release.detach()
-        if self._forking is not None and not self._connections_closed:
-            self._forking.catalogue.connections.leak()
-        self._opened, self._background, self._release, self._forking = None, None, None, None
-        self._forget_twins()
 
 
 def _requests(
@@ -693,32 +505,6 @@ def _requests(
     ]
 
 
-_stores: weakref.WeakSet[Store] = weakref.WeakSet()
-
-
-def _for_every_store(step: Callable[[Store], None]) -> Callable[[], None]:
-    def run() -> None:
-        for store in list(_stores):
-            step(store)
-
-    return run
-
-
-os.register_at_fork(
-    before=_for_every_store(Store._before_fork),
-    after_in_parent=_for_every_store(Store._after_fork_in_parent),
-    after_in_child=_for_every_store(Store._after_fork),
-)
-
-
-def _shut(core: Core, background: Background | None) -> None:
-    if background is not None:
-        background.stop()
-    if core.audit is not None:
-        core.audit.stop()
-    core.catalogue.connections.close()
-
-
 def _wait(timeout_s: float | None) -> float:
     return _DEFAULT_WAIT_S if timeout_s is None else float(timeout_s)
 
@@ -735,8 +521,3 @@ def _selectors(
     if ids is None and node is None:
         raise InvalidInput(f"{verb}: give ids, or a where that is not empty")
     return node, None if ids is None else check_ids(ids)
-
-
-def _check_same(name: str, given: int | str | None, stored: int | str | None) -> None:
-    if given is not None and stored is not None and given != stored:
-        raise InvalidInput(f"{name}: {given} was given, but this store has {stored}")

@@ -383,13 +383,13 @@ def checkpoints() -> None:
 
 
 def fork() -> None:
-    from mrlstore import store
+    from mrlstore import handle
 
     class Nobody(set[Any]):
         def add(self, _: Any) -> None:
             pass
 
-    store._stores = Nobody()  # type: ignore[assignment]
+    handle._handles = Nobody()  # type: ignore[assignment]
 
 
 def vector_checks() -> None:

@@ -16,7 +16,7 @@ import pytest
 
 import mrlstore
 from mrlstore import garbage, maintain
-from mrlstore.store import open_store
+from mrlstore.opening import open_store
 from tests.children import Child, children
 from tests.oracle import Oracle, assert_exact, assert_same_rows, nested_vectors
 from tests.rules import bodies
@@ -470,6 +470,22 @@ def test_rule_07_a_part_that_is_gone_and_still_named_is_corruption(indexed: Any,
         (path.parent / "victim").rename(path / "parts" / victim)
 
 
+def once_merged(store: Any, path: Path, done: list[bool]) -> Callable[[Path], None]:
+    """What another process does between two steps of a reader, the first time: all parts are replaced."""
+
+    def merge(_: Path) -> None:
+        if done:
+            return
+        done.append(True)
+        before = set(os.listdir(path / "parts"))
+        store.delete(ids(1000))
+        store.optimize()
+        collect(store)
+        assert not before & set(os.listdir(path / "parts"))
+
+    return merge
+
+
 @pytest.mark.parametrize("verb", ["read", "map"])
 def test_rule_07_a_part_that_was_merged_away_meanwhile_is_not_corruption(
     indexed: Any, path: Path, verb: str
@@ -478,17 +494,7 @@ def test_rule_07_a_part_that_was_merged_away_meanwhile_is_not_corruption(
     files = RecordingFiles()
     reader = open_store(path, mode="r", files=files)
     done: list[bool] = []
-
-    def merge_now(_: Path) -> None:
-        if not done:
-            done.append(True)
-            before = set(os.listdir(path / "parts"))
-            indexed.delete(ids(1000))
-            indexed.optimize()
-            collect(indexed)
-            assert not before & set(os.listdir(path / "parts"))
-
-    files.before[verb] = merge_now
+    files.before[verb] = once_merged(indexed, path, done)
     found = reader.query(QUERY, k=10_000, exact=True)
     assert done
     assert len(found) == ROWS + 50 - 1000
@@ -841,17 +847,7 @@ def test_rule_13_a_backup_starts_again_when_parts_are_collected_under_it(
 ) -> None:
     files = RecordingFiles()
     done: list[bool] = []
-
-    def merge_now(_: Path) -> None:
-        if not done:
-            done.append(True)
-            before = set(os.listdir(path / "parts"))
-            indexed.delete(ids(1000))
-            indexed.optimize()
-            collect(indexed)
-            assert not before & set(os.listdir(path / "parts"))
-
-    files.before["link"] = merge_now
+    files.before["link"] = once_merged(indexed, path, done)
     with open_store(path, mode="r", files=files) as reader:
         reader.backup(tmp_path / "copy.mrl")
     assert done

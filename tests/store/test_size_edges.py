@@ -13,9 +13,9 @@ import pytest
 from mrlstore.catalogue import rows, segments, settings, tail
 from mrlstore.catalogue.segments import SegmentRow
 from mrlstore.files import Files
+from mrlstore.opening import open_store
 from mrlstore.parts import Stream
 from mrlstore.segment import write_base
-from mrlstore.store import open_store
 from tests.oracle import nested_vectors, stored_row
 
 DIM = 8192

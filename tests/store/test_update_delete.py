@@ -84,13 +84,19 @@ def test_update_is_per_namespace(filled: tuple[Any, Oracle]) -> None:
     assert_same_rows(store, oracle)
 
 
-def test_update_in_a_segment_with_a_graph(opened: Any) -> None:
+def with_graph(opened: Any, rows: int) -> tuple[Any, Oracle, list[str], np.ndarray]:
+    """A store and its oracle with as many rows, indexed; their ids and vectors."""
     store, oracle = opened(dim=8, prefix_dim=4), Oracle()
-    vectors = nested_vectors(2500, 8)
-    ids = [f"r{i}" for i in range(2500)]
+    vectors = nested_vectors(rows, 8)
+    ids = [f"r{i}" for i in range(rows)]
     for target in (store, oracle):
-        target.upsert(ids, vectors, [{"n": i} for i in range(2500)])
+        target.upsert(ids, vectors, [{"n": i} for i in range(rows)])
     store.optimize()
+    return store, oracle, ids, vectors
+
+
+def test_update_in_a_segment_with_a_graph(opened: Any) -> None:
+    store, oracle, _, vectors = with_graph(opened, 2500)
     changed = store.update(metadatas={"even": True}, where={"n": {"$lt": 100}})
     assert changed == oracle.update_where({"n": {"$lt": 100}}, {"even": True}) == 100
     assert store.count({"even": True}) == 100
@@ -178,12 +184,7 @@ def test_bad_deletes_are_refused_and_remove_nothing(filled: tuple[Any, Oracle], 
 
 
 def test_deleted_rows_are_found_by_nothing(opened: Any) -> None:
-    store, oracle = opened(dim=8, prefix_dim=4), Oracle()
-    vectors = nested_vectors(2600, 8)
-    ids = [f"r{i}" for i in range(2600)]
-    for target in (store, oracle):
-        target.upsert(ids, vectors, [{"n": i} for i in range(2600)])
-    store.optimize()
+    store, oracle, ids, vectors = with_graph(opened, 2600)
     for target in (store, oracle):
         target.delete(ids[::2])
     for options in ({}, {"exact": True}, {"dim": 4}, {"where": {"n": {"$gte": 0}}}):
