@@ -32,7 +32,8 @@ def test_ranks_and_scores_are_those_of_numpy(generated: Indexed) -> None:
         assert (told.visited, told.reranked) == (result.plan.visited, result.plan.reranked)
         listed = np.argsort(-cosines)[:400]
         whole = generated.rows[listed] @ query / np.linalg.norm(generated.rows[listed], axis=1)
-        assert result.ids == [str(row) for row in listed[np.argsort(-whole)[:10]]], "however early it ends"
+        best = {str(row) for row in listed[np.argsort(-whole)[:10]]}
+        assert set(result.ids) == best, "however early the re-rank ends"
         ends.append(told.reranked)
     assert min(ends) >= 10 and max(ends) <= 400
     assert np.median(ends) < 300, "a re-rank ends where the rest is too low"

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 import mrlstore
-from mrlstore import tiers
 from mrlstore.cli import main
 from mrlstore.errors import InvalidInput
-from mrlstore.tierreport import TierReport
+from mrlstore.tiers import TierReport
+from mrlstore.tiers.bench import ndcg
 from tests.nested import nested
 from tests.tiers.conftest import DIM, PREFIX, Indexed
 
@@ -101,9 +101,9 @@ def test_ndcg_is_its_definition() -> None:
     grades = {"a": 3.0, "b": 1.0, "c": 2.0}
     gain = (2**1 - 1) / np.log2(2) + (2**3 - 1) / np.log2(4)
     ideal = (2**3 - 1) / np.log2(2) + (2**2 - 1) / np.log2(3) + (2**1 - 1) / np.log2(4)
-    assert tiers.ndcg(["b", "x", "a"], grades, 3) == pytest.approx(gain / ideal)
-    assert tiers.ndcg(["a", "c", "b"], grades, 3) == pytest.approx(1)
-    assert tiers.ndcg(["x"], grades, 3) == tiers.ndcg([], {}, 3) == 0
+    assert ndcg(["b", "x", "a"], grades, 3) == pytest.approx(gain / ideal)
+    assert ndcg(["a", "c", "b"], grades, 3) == pytest.approx(1)
+    assert ndcg(["x"], grades, 3) == ndcg([], {}, 3) == 0
 
 
 def test_relevance_judgements_give_ndcg(opened: Any) -> None:

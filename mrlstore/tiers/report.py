@@ -1,4 +1,4 @@
-"""What a tier report holds, and its recommendation in words. `tiers` measures it, `tierpage` draws it."""
+"""What a tier report holds, and its recommendation in words. `measure` makes it, `page` draws it."""
 
 from __future__ import annotations
 
@@ -86,9 +86,9 @@ class TierReport:
 
     def save(self, path: Any) -> None:
         """Write a .json, .csv, .html or .png file; the last two need `pip install mrlstore[report]`."""
-        from mrlstore import tierpage
+        from mrlstore.tiers import page
 
-        tierpage.save(self, path)
+        page.save(self, path)
 
 
 def recommend(tiers: Sequence[Tier], full: int) -> str:

@@ -18,7 +18,7 @@ from typing import Any, Final
 import numpy as np
 
 from mrlstore.errors import InvalidInput
-from mrlstore.tierreport import GOAL, PROJECTED, Tier, TierReport
+from mrlstore.tiers.report import GOAL, PROJECTED, Tier, TierReport
 
 COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X")
