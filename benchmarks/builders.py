@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from mrlstore import graph, group
-from mrlstore.group import Group, prepare, search_graph
+from mrlstore.group import Group, prepare
 from tests.nested import blocks
+from tests.one_query import search_graph
 
 PREFIX, M, EF_CONSTRUCTION, THREADS = 768, 16, 200, 2
 EFFORTS = ((24, 24), (32, 32), (48, 48), (64, 48), (96, 64))  # ef, shortlist

@@ -42,13 +42,16 @@ def python_share(store: mrlstore.Store, queries: NDArray[np.float32]) -> Iterato
     span = part.span("")
     assert span is not None
     group, effort = span.group, snapshot.calibration.effort(K, None)
-    kernels, work = searched._kernels(), searched._reserve(group, effort.ef, K, effort.shortlist)
-    unit = np.empty(queries.shape[1], np.float32)
+    kernels, work = searched._kernels(), searched._reserve(group, effort.ef, effort.shortlist)
+    unit, out = np.empty((1, queries.shape[1]), np.float32), searched._Out(1, K)
 
     def in_kernels(query: NDArray[np.float32]) -> None:
-        unit[:] = query
-        kernels.normalise(unit, snapshot.prefix_dim)
-        kernels.search_walk(group.table, unit, work.table, 0, effort.ef, effort.shortlist, K, effort.margin)
+        unit[0] = query
+        kernels.normalise(unit[0], snapshot.prefix_dim)
+        kernels.search_walk(
+            group.table, unit, work.table, 0, effort.ef, effort.shortlist, K, effort.margin,
+            out.rows, out.scores, out.counts,
+        )  # fmt: skip
 
     whole = best_us(lambda query: store.query(query, K, include=()).ids, queries)
     kernel = best_us(in_kernels, queries)

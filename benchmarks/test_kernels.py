@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from mrlstore import graph
-from mrlstore.group import Group, prepare, search_exact, search_graph, search_scan
+from mrlstore.group import Group, prepare
 from tests.nested import nested
+from tests.one_query import search_exact, search_graph, search_scan
 
 ROWS, DIM, PREFIX = 20_000, 1_536, 768
 

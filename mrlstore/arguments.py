@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +15,13 @@ from numpy.typing import NDArray
 from mrlstore.errors import InvalidInput, LimitExceeded
 from mrlstore.group import Query, prepare
 from mrlstore.query import Wanted
+from mrlstore.types import LIMITS
 from mrlstore.vectors import as_matrix, check_dim, check_lengths
 
 _SMALL, _LARGE = 1e-30, 1e37  # squared lengths that float32 holds without trouble
 _INCLUDE = ("metadata", "document", "vector")
 _NOTHING = Wanted()
+_FLOAT32 = np.dtype(np.float32)
 
 
 def check_target(value: object) -> float | None:
@@ -111,7 +114,7 @@ def check_query_vectors(vectors: Any, dim: int | None, what: str) -> NDArray[np.
 
 def check_query(vector: Any, dim: int | None, prefix_dim: int | None) -> Query:
     """One query vector [dim] with a direction, made ready."""
-    if type(vector) is np.ndarray and vector.dtype == np.float32 and vector.shape == (dim,):
+    if type(vector) is np.ndarray and vector.dtype == _FLOAT32 and vector.shape == (dim,):
         with suppress(ValueError):  # what is wrong is told below
             return prepare(vector, prefix_dim or len(vector))
     elif isinstance(vector, str | bytes | Mapping):
@@ -124,6 +127,48 @@ def check_query(vector: Any, dim: int | None, prefix_dim: int | None) -> Query:
         raise InvalidInput(f"vector: expected shape [dim], got {list(array.shape)}; see query_batch for many")
     row = check_query_vectors(array[None, :], dim, "vector")[0]
     return prepare(row, prefix_dim or len(row))
+
+
+class Asked(NamedTuple):
+    """How a query is to be answered."""
+
+    k: int
+    target_recall: float | None
+    shortlist: int | None
+    ef: int | None
+    exact: bool
+    dim: int | None
+    explain: bool
+
+
+def check_asked(
+    k: object, target_recall: object, shortlist: object, ef: object, exact: object, dim: object,
+    explain: object, full: int | None,
+) -> Asked:  # fmt: skip
+    """What `query` and `query_batch` take besides vectors and filters; `full` is the store's dim."""
+    try:
+        return _check_asked(k, target_recall, shortlist, ef, exact, dim, explain, full)
+    except TypeError:  # of something that can't be hashed; nothing else raises it
+        return _check_asked.__wrapped__(k, target_recall, shortlist, ef, exact, dim, explain, full)
+
+
+@functools.lru_cache(maxsize=1_000, typed=True)  # callers ask for the same again and again
+def _check_asked(
+    k: object, target_recall: object, shortlist: object, ef: object, exact: object, dim: object,
+    explain: object, full: int | None,
+) -> Asked:  # fmt: skip
+    count, target = check_count(k, "k", 1, LIMITS.k), check_target(target_recall)
+    if target is not None and not (ef is None and shortlist is None):
+        raise InvalidInput("target_recall: chooses ef and shortlist itself; give either it or them")
+    return Asked(
+        count,
+        target,
+        check_optional_count(shortlist, "shortlist", 1, LIMITS.k),
+        check_optional_count(ef, "ef", 1, LIMITS.k),
+        check_flag(exact, "exact"),
+        check_optional_count(dim, "dim", 1, full),
+        check_flag(explain, "explain"),
+    )
 
 
 def check_flag(value: object, name: str) -> bool:

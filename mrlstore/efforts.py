@@ -216,7 +216,7 @@ def _places(
 
         home = np.flatnonzero(group.keys == own)  # nowhere for queries of the caller's: own is -1
         with passing_over(group, int(home[0])) if len(home) else nullcontext():
-            found, _ = search_group(group, request, allowed, count, keep)
+            (found,), _ = search_group(group, [request], allowed, count, keep)
         seen.visited += found.visited
         if not listed or group.index is None:
             seen.fixed += found.reranked

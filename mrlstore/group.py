@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -63,7 +63,7 @@ class Group:
             return len(self.keys), 0, 0, 0
         numbers = max(index.codes.shape[1], 0 if index.rotation is None else index.rotation.shape[1])
         width = 0 if index.neighbours is None else index.neighbours.shape[1]
-        return len(self.keys), len(index.unprefixed), numbers, max(3 * width, 64)
+        return len(self.keys), len(index.unprefixed), numbers, 4 * width + 64
 
 
 class Query(NamedTuple):
@@ -93,7 +93,7 @@ def prepare(vector: NDArray[np.float32], prefix_dim: int) -> Query:
 
 def search_graph(
     group: Group,
-    query: Query,
+    queries: Sequence[Query],
     k: int,
     ef: int,
     shortlist: int,
@@ -101,73 +101,80 @@ def search_graph(
     *,
     margin: float = 0.0,
     advise: Advise | None = None,
-) -> Found:
-    """Walk the graph, re-rank the best `shortlist` rows exactly, give the best k.
+) -> list[Found]:
+    """For each query walk the graph, re-rank the best `shortlist` rows exactly, give the best k.
 
     `allowed` is bool [n]: other rows are passed through but never kept. If k allowed rows exist, k come back.
     With a `margin` above 0 the re-rank ends when the code scores of the rest lie so many standard deviations
-    below what the best k ask for. `advise` is called with the shortlist's rows, int64, before they are read.
+    below what the best k ask for. `advise` is called with a shortlist's rows, int64, before they are read.
+    All queries are one call of the kernel, but for those whose prefix says nothing.
     """
-    index = group.index
-    if index is None or index.neighbours is None or query.prefix_norm < SHORT_PREFIX:
-        return search_scan(group, query, k, shortlist, allowed, margin=margin, advise=advise)
+    index, options = group.index, {"margin": margin, "advise": advise}
+    if _one_by_one(queries, advise):
+        return [search_graph(group, [one], k, ef, shortlist, allowed, **options)[0] for one in queries]  # type: ignore[arg-type]
+    if index is None or index.neighbours is None or queries[0].prefix_norm < SHORT_PREFIX:
+        return search_scan(group, queries, k, shortlist, allowed, **options)  # type: ignore[arg-type]
     n = len(group.keys)
     shortlist = min(max(shortlist, k), n)
     ef = min(max(ef, shortlist), n)
-    kernels, work = _kernels(), _reserve(group, ef, k, shortlist)
-    found, visited, reranked, kept, died = kernels.search_walk(
-        group.table, query.vector, work.table, _address(allowed, group), ef, shortlist,
-        0 if advise else k, margin,
+    out, work = _Out(len(queries), 0 if advise else k), _reserve(group, ef, shortlist)
+    _kernels().search_walk(
+        group.table, _stacked(queries), work.table, _address(allowed, group), ef, shortlist, out.k, margin,
+        out.rows, out.scores, out.counts,
     )  # fmt: skip
-    if (died or kept < k) and kept < _walkable(index, allowed):
-        return search_scan(group, query, k, shortlist, allowed, margin=margin, advise=advise)
-    if advise:
-        found, reranked = _rerank(group, query, k, reranked, found, margin, advise)
-    return Found(work.best_rows[:found].copy(), work.scores[:found].copy(), visited, reranked)
+    answers = [_rerank(group, queries[0], k, out, margin, advise)] if advise else out.found()
+    for i, (kept, died) in enumerate(out.counts[:, 3:].tolist()):
+        if (died or kept < k) and kept < _walkable(index, allowed):
+            answers[i : i + 1] = search_scan(group, queries[i : i + 1], k, shortlist, allowed, **options)  # type: ignore[arg-type]
+    return answers
 
 
 def search_scan(
     group: Group,
-    query: Query,
+    queries: Sequence[Query],
     k: int,
     shortlist: int,
     allowed: NDArray[np.bool_] | None = None,
     *,
     margin: float = 0.0,
     advise: Advise | None = None,
-) -> Found:
-    """Score the codes of all allowed rows, re-rank the best `shortlist` exactly, give the best k."""
-    index = group.index
-    if index is None or query.prefix_norm < SHORT_PREFIX:
-        return search_exact(group, query, k, allowed)
-    shortlist = min(max(shortlist, k), len(group.keys))
-    kernels, work = _kernels(), _reserve(group, 0, k, shortlist)
-    found, visited, reranked = kernels.search_scan(
-        group.table, query.vector, work.table, _address(allowed, group), shortlist, 0 if advise else k, margin
-    )
-    if advise:
-        found, reranked = _rerank(group, query, k, reranked, found, margin, advise)
-    return Found(work.best_rows[:found].copy(), work.scores[:found].copy(), visited, reranked)
+) -> list[Found]:
+    """For each query score the codes of all allowed rows, re-rank the best `shortlist`, give the best k."""
+    if _one_by_one(queries, advise):
+        return [
+            search_scan(group, [one], k, shortlist, allowed, margin=margin, advise=advise)[0]
+            for one in queries
+        ]
+    if group.index is None or queries[0].prefix_norm < SHORT_PREFIX:
+        return search_exact(group, queries, k, allowed)
+    n = len(group.keys)
+    shortlist = min(max(shortlist, k), n)
+    out, work = _Out(len(queries), 0 if advise else min(k, n)), _reserve(group, 0, shortlist)
+    _kernels().search_scan(
+        group.table, _stacked(queries), work.table, _address(allowed, group), shortlist, out.k, margin,
+        out.rows, out.scores, out.counts,
+    )  # fmt: skip
+    return [_rerank(group, queries[0], k, out, margin, advise)] if advise else out.found()
 
 
 def search_exact(
     group: Group,
-    query: Query,
+    queries: Sequence[Query],
     k: int,
     allowed: NDArray[np.bool_] | None = None,
     dim: int | None = None,
-) -> Found:
-    """Score every allowed row on its full vector; with `dim`, by the cosine of the first `dim` dims."""
-    vector, width = query.vector, group.vectors.shape[1]
-    if dim is not None and dim < width:
-        vector = np.array(vector[:dim])
-        vector /= max(np.sqrt(np.dot(vector, vector)), np.float32(1e-30))
-    k = min(k, len(group.keys))
-    kernels, work = _kernels(), _scratch()
-    work.reserve(0, 0, k, 0, 0, 0)
-    address = _address(allowed, group)
-    found, scored = kernels.exact(group.table, vector, work.table, len(vector), address, k)
-    return Found(work.best_rows[:found].copy(), work.scores[:found].copy(), 0, scored)
+) -> list[Found]:
+    """For each query score every allowed row in full; with `dim`, by the cosine of the first `dim` dims."""
+    width, k = group.vectors.shape[1], min(k, len(group.keys))
+    out, address = _Out(len(queries), k), _address(allowed, group)
+    for i, (vector, _) in enumerate(queries):
+        if dim is not None and dim < width:
+            vector = np.array(vector[:dim])
+            vector /= max(np.sqrt(np.dot(vector, vector)), np.float32(1e-30))
+        out.counts[i, :2] = _kernels().exact(
+            group.table, vector, len(vector), address, k, out.rows[i], out.scores[i]
+        )
+    return out.found()
 
 
 def warm() -> None:
@@ -188,7 +195,7 @@ def passing_over(group: Group, row: int) -> Iterator[None]:
     For rows that stand as queries: their own node would lead the walk straight to their neighbours.
     """
     work = _scratch()
-    work.reserve(len(group.keys), 0, 0, 0, 0, 0)
+    work.reserve(len(group.keys), 0, 0, 0, 0)
     work.marks[row] = 1
     try:
         yield
@@ -196,20 +203,51 @@ def passing_over(group: Group, row: int) -> Iterator[None]:
         work.marks[row] = 0
 
 
-def _rerank(
-    group: Group, query: Query, k: int, coded: int, count: int, margin: float, advise: Advise
-) -> tuple[int, int]:
-    """The second stage apart, once the rows were announced: (rows of the answer, rows scored)."""
-    work = _scratch()
+class _Out:
+    """What kernels write their answers to."""
+
+    def __init__(self, queries: int, k: int) -> None:
+        self.k = k
+        self.rows, self.scores = np.empty((queries, k), np.int64), np.empty((queries, k), np.float32)
+        # rows found, full rows scored, codes scored; of walks also: rows kept, whether it ended early
+        self.counts = np.zeros((queries, 5), np.int64)
+
+    def found(self) -> list[Found]:
+        """One answer for each query."""
+        rows, scores = self.rows, self.scores
+        return [
+            Found(rows[i, :found], scores[i, :found], visited, reranked)
+            for i, (found, reranked, visited, _, _) in enumerate(self.counts.tolist())
+        ]
+
+
+def _one_by_one(queries: Sequence[Query], advise: Advise | None) -> bool:
+    """Whether one call of a kernel can't serve all: some prefix says nothing, or stages are apart."""
+    if len(queries) == 1:
+        return False
+    return advise is not None or min(query.prefix_norm for query in queries) < SHORT_PREFIX
+
+
+def _stacked(queries: Sequence[Query]) -> NDArray[np.float32]:
+    """Their vectors [m, dim]."""
+    return queries[0].vector[None] if len(queries) == 1 else np.stack([query.vector for query in queries])
+
+
+def _rerank(group: Group, query: Query, k: int, listed: _Out, margin: float, advise: Advise) -> Found:
+    """The second stage apart, once the rows of the shortlist were announced."""
+    work, (count, coded, visited, _, _) = _scratch(), listed.counts[0].tolist()
     advise(work.listed[:count])
-    found, scored = _kernels().rerank(group.table, query.vector, work.table, coded, count, k, margin)
-    return found, scored
+    rows, scores = np.empty(k, np.int64), np.empty(k, np.float32)
+    found, scored = _kernels().rerank(
+        group.table, query.vector, work.table, coded, count, k, margin, rows, scores
+    )
+    return Found(rows[:found], scores[:found], visited, scored)
 
 
-def _reserve(group: Group, beam: int, k: int, shortlist: int) -> Any:
+def _reserve(group: Group, beam: int, shortlist: int) -> Any:
     work = _scratch()
     rows, unprefixed, numbers, pending = group.sizes
-    work.reserve(rows, beam, k, shortlist + unprefixed, numbers, pending)
+    work.reserve(rows, beam, shortlist + unprefixed, numbers, pending)
     return work
 
 

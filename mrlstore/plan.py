@@ -6,6 +6,7 @@ turns the knob off. A walk is worth its overhead only where many rows are allowe
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -53,6 +54,7 @@ def selectivity(share: float) -> str:
     return FEW
 
 
+@functools.lru_cache(maxsize=1_000)
 def effort(k: int, ef: int | None, shortlist: int | None) -> Effort:
     """The effort for k results; an explicit ef or shortlist is taken as it is, but never below k."""
     if ef is None and shortlist is None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
@@ -18,12 +19,12 @@ from mrlstore.core import Core
 from mrlstore.errors import CorruptStore
 from mrlstore.explain import explain
 from mrlstore.plan import Effort
-from mrlstore.search import Answer, Request, Searched, search
+from mrlstore.search import Answer, Request, Searched, search_many
 from mrlstore.snapshot import Snapshot, SnapshotMoved
 from mrlstore.types import Hit, Plan, Result, SegmentPlan
 
 _T = TypeVar("_T")
-_OPTIMISTIC_TRIES = 2
+_RUN = 64  # queries of a batch that a thread takes at a time
 
 
 @dataclass(frozen=True)
@@ -38,39 +39,41 @@ class Wanted:
 
 def answer(core: Core, latest: Snapshot, request: Request, wanted: Wanted) -> Result:
     """Answer one query from one generation: `latest`, if it has not moved."""
-    return _consistently(
-        core, latest, lambda snapshot, connection: _run(core, snapshot, request, wanted, connection)
-    )
+    try:
+        return _run(core, latest, (request,), wanted, None)[0]
+    except SnapshotMoved:
+        return _consistently(core, lambda snapshot, own: _run(core, snapshot, (request,), wanted, own)[0])
 
 
 def answer_many(core: Core, latest: Snapshot, requests: Sequence[Request], wanted: Wanted) -> list[Result]:
-    """Answer queries in the order given, all from one generation, on the store's threads."""
+    """Answer queries in the order given, all from one generation, on the store's threads.
+
+    Threads take them in runs, each a few calls of the kernels: Python's lock is held between these alone.
+    """
+    size = max(1, min(_RUN, -(-len(requests) // core.threads)))
+    if requests and requests[0].watch is not None:  # each is told about by itself
+        size = 1
+    runs = [requests[i : i + size] for i in range(0, len(requests), size)]
 
     def run(snapshot: Snapshot, connection: Connection | None) -> list[Result]:
-        def one(request: Request) -> Result:
-            return _run(core, snapshot, request, wanted, connection)
+        def one(some: Sequence[Request]) -> list[Result]:
+            return _run(core, snapshot, some, wanted, connection)
 
-        if core.threads == 1 or connection is not None or len(requests) < 2:
-            return [one(request) for request in requests]
-        with ThreadPoolExecutor(
-            min(core.threads, len(requests)), thread_name_prefix="mrlstore-query"
-        ) as pool:
-            return list(pool.map(one, requests))
+        if core.threads == 1 or connection is not None or len(runs) < 2:
+            return [result for some in runs for result in one(some)]
+        with ThreadPoolExecutor(min(core.threads, len(runs)), thread_name_prefix="mrlstore-query") as pool:
+            return [result for results in pool.map(one, runs) for result in results]
 
-    return _consistently(core, latest, run)
+    try:
+        return run(latest, None)
+    except SnapshotMoved:
+        return _consistently(core, run)
 
 
-def _consistently(core: Core, latest: Snapshot, run: Callable[[Snapshot, Connection | None], _T]) -> _T:
-    """Run on one generation.
-
-    Twice without holding anything, checking afterwards that it has not moved; if it has both times, a third
-    time wholly inside one read transaction.
-    """
-    for _ in range(_OPTIMISTIC_TRIES):
-        try:
-            return run(latest, None)
-        except SnapshotMoved:
-            latest = core.snapshots.latest()
+def _consistently(core: Core, run: Callable[[Snapshot, Connection | None], _T]) -> _T:
+    """Run on one generation: once more on the newest without holding anything, then in a read transaction."""
+    with suppress(SnapshotMoved):
+        return run(core.snapshots.latest(), None)
     while True:
         try:
             with core.catalogue.read() as connection:
@@ -122,35 +125,49 @@ def parse_metadata(text: str | None) -> dict[str, Any] | None:
 
 
 def _run(
-    core: Core, snapshot: Snapshot, request: Request, wanted: Wanted, connection: Connection | None
-) -> Result:
+    core: Core,
+    snapshot: Snapshot,
+    requests: Sequence[Request],
+    wanted: Wanted,
+    connection: Connection | None,
+) -> list[Result]:
+    """Answer requests that differ in their query alone."""
+
     def fetch(keys: NDArray[np.int64]) -> list[dict[str, Any] | None]:
-        if connection is not None:
-            return fetch_metadata(connection, keys, snapshot.generation)
-        with core.catalogue.read() as own:
+        with _reading(core, connection) as own:
             return fetch_metadata(own, keys, snapshot.generation)
 
-    started = 0.0
-    if request.watch is not None:
-        request.watch.clear()  # of a try that came to nothing
+    first, started = requests[0], 0.0
+    if first.watch is not None:
+        first.watch.clear()  # of a try that came to nothing
         started = time.perf_counter()
-    found = search(snapshot, request, fetch)
-    if core.audit is not None and not (request.exact or request.dim is not None):
-        core.audit.offer(snapshot, request, found, fetch)
-    searched = time.perf_counter() if request.watch is not None else 0.0
-    count = len(found.scores)
+    answers = search_many(snapshot, requests, fetch)
+    if core.audit is not None and not (first.exact or first.dim is not None):
+        for request, found in zip(requests, answers, strict=True):
+            core.audit.offer(snapshot, request, found, fetch)
+    searched = time.perf_counter() if first.watch is not None else 0.0
+    scores, names = [found.scores for found in answers], [found.ids() for found in answers]
     if wanted.min_score is not None:
-        count = int(np.count_nonzero(found.scores >= wanted.min_score))
-    names, told = found.ids()[:count], describe(snapshot.generation, request, found)
-    scores = found.scores[:count]
-    hits = None
-    if wanted.metadata or wanted.document or wanted.vector:
-        hits = _hits(core, snapshot, found, names, wanted, connection)
-    result = Result(names, scores, told, hits)
-    if request.watch is None:
-        return result
-    explained = explain(request, found, result.hits, started, searched)
-    return Result(names, scores, replace(result.plan, explanation=explained), hits)
+        scores = [some[: int(np.count_nonzero(some >= wanted.min_score))] for some in scores]
+        names = [ids[: len(some)] for ids, some in zip(names, scores, strict=True)]
+    plans = [describe(snapshot.generation, first, found) for found in answers]
+    hits = _hits(core, snapshot, answers, scores, names, wanted, connection)
+    results = list(map(Result, names, scores, plans, hits))
+    if first.watch is not None:
+        (result,), (found,) = results, answers
+        explained = explain(first, found, result.hits, started, searched)
+        return [Result(result.ids, result.scores, replace(result.plan, explanation=explained), hits[0])]
+    return results
+
+
+@contextmanager
+def _reading(core: Core, connection: Connection | None) -> Iterator[Connection]:
+    """The transaction that is under way, or one of its own."""
+    if connection is not None:
+        yield connection
+    else:
+        with core.catalogue.read() as own:
+            yield own
 
 
 def describe(generation: int, request: Request, found: Answer) -> Callable[[], Plan]:
@@ -181,37 +198,44 @@ def _plan(
 def _hits(
     core: Core,
     snapshot: Snapshot,
-    found: Answer,
-    names: list[str],
+    answers: Sequence[Answer],
+    scores: Sequence[NDArray[np.float32]],
+    names: Sequence[list[str]],
     wanted: Wanted,
     connection: Connection | None,
-) -> list[Hit]:
-    count = len(names)
-    scores, keys, stored = found.scores[:count].tolist(), found.keys[:count].tolist(), {}
+) -> list[list[Hit]] | list[None]:
+    """The hits of each answer with what is wanted; None where that is nothing."""
+    if not (wanted.metadata or wanted.document or wanted.vector):
+        return [None] * len(answers)
+    keys = [found.keys[: len(some)].tolist() for found, some in zip(answers, scores, strict=True)]
+    stored: dict[int, rows.Row] = {}
     if wanted.metadata or wanted.document:
-        if connection is not None:
-            stored = _rows(connection, keys, snapshot.generation)
-        else:
-            with core.catalogue.read() as own:
-                stored = _rows(own, keys, snapshot.generation)
+        with _reading(core, connection) as own:
+            stored = _rows(own, keys, snapshot.generation)
     return [
-        Hit(
-            name,
-            score,
-            parse_metadata(stored[key].metadata) if wanted.metadata else None,
-            stored[key].document if wanted.document else None,
-            part.original(row) if wanted.vector else None,
-        )
-        for name, score, key, (part, row) in zip(names, scores, keys, found.places[:count], strict=True)
+        [
+            Hit(
+                name,
+                score,
+                parse_metadata(stored[key].metadata) if wanted.metadata else None,
+                stored[key].document if wanted.document else None,
+                part.original(row) if wanted.vector else None,
+            )
+            for name, score, key, (part, row) in zip(*hit, found.places(), strict=False)
+        ]
+        for found, *hit in zip(answers, names, map(np.ndarray.tolist, scores), keys, strict=True)
     ]
 
 
-def _rows(connection: Connection, keys: list[int], generation: int) -> dict[int, rows.Row]:
+def _rows(connection: Connection, keys: list[list[int]], generation: int) -> dict[int, rows.Row]:
+    """The rows of all answers; no answer names a row twice, and all are there."""
     if settings.generation(connection) != generation:
         raise SnapshotMoved
-    stored = {row.key: row for row in rows.by_key(connection, keys)}
-    if len(stored) < len(keys):
-        missing = set(keys) - set(stored)
-        words = f"the vector of key {min(missing)} has no row" if missing else "two vectors have one key"
-        raise CorruptStore(connection.filename, words)
+    if any(len(set(some)) < len(some) for some in keys):
+        raise CorruptStore(connection.filename, "two vectors have one key")
+    asked = {key for some in keys for key in some}
+    stored = {row.key: row for row in rows.by_key(connection, asked)}
+    if len(stored) < len(asked):
+        missing = asked - set(stored)
+        raise CorruptStore(connection.filename, f"the vector of key {min(missing)} has no row")
     return stored

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
@@ -83,69 +84,97 @@ class Searched(NamedTuple):
     code_bytes: int
 
 
-class Answer(NamedTuple):
-    """The best k of a snapshot, best first; equal scores go by row key."""
+class _Share(NamedTuple):
+    """What one segment or the tail contributes to an answer."""
 
-    keys: NDArray[np.int64]  # [<= k]
-    scores: NDArray[np.float32]  # [<= k]
-    places: list[Place]
-    searched: tuple[Searched, ...]
-    matching: int | None  # rows that pass the filter, where there is one
+    part: Segment | Tail
+    start: int  # where its group begins
+    group: Group
+    found: Found
+
+
+class Answer:
+    """The best k of a snapshot, best first; equal scores go by row key. Only what is asked for is made."""
+
+    __slots__ = ("_best", "_shares", "matching", "scores", "searched")
+
+    def __init__(
+        self, shares: list[_Share], k: int, searched: tuple[Searched, ...], matching: int | None
+    ) -> None:
+        self._shares, self.searched = shares, searched
+        self.matching = matching  # rows that pass the filter, where there is one
+        self._best: NDArray[np.int64] | None = None  # among the rows of all shares
+        if len(shares) == 1:  # nearly always: sorted already
+            self.scores = shares[0].found.scores  # float32 [<= k]
+            return
+        joined = np.concatenate([share.found.scores for share in shares] or [np.empty(0, np.float32)])
+        self._best = np.lexsort((self._keys(), -joined))[:k]
+        self.scores = joined[self._best]
+
+    @property
+    def keys(self) -> NDArray[np.int64]:
+        """The hits' row keys, [<= k]."""
+        return self._keys() if self._best is None else self._keys()[self._best]
+
+    def places(self) -> list[Place]:
+        """Where the hits lie."""
+        everywhere = [(s.part, s.start + row) for s in self._shares for row in s.found.rows.tolist()]
+        return everywhere if self._best is None else [everywhere[i] for i in self._best]
 
     def ids(self) -> list[str]:
         """The hits' ids."""
-        if not self.places:
-            return []
-        first = self.places[0][0]
-        if len(self.searched) == 1:  # nearly always: one call for all
-            return first.ids([row for _, row in self.places])
-        return [part.ids((row,))[0] for part, row in self.places]
+        if self._best is not None:
+            return [part.ids((row,))[0] for part, row in self.places()]
+        part, start, _, found = self._shares[0]
+        return part.ids([start + row for row in found.rows.tolist()])
 
-
-class _Share(NamedTuple):
-    """What one segment or the tail contributes."""
-
-    part: Segment | Tail
-    start: int
-    keys: NDArray[np.int64]
-    found: Found
+    def _keys(self) -> NDArray[np.int64]:
+        found = [share.group.keys[share.found.rows] for share in self._shares]
+        return np.concatenate(found or [np.empty(0, np.int64)])
 
 
 def search(snapshot: Snapshot, request: Request, fetch: Fetch) -> Answer:
     """Search every segment and the tail; `fetch` gives metadata that columns don't hold."""
-    shares: list[_Share] = []
-    searched: list[Searched] = []
+    return search_many(snapshot, [request], fetch)[0]
+
+
+def search_many(snapshot: Snapshot, requests: Sequence[Request], fetch: Fetch) -> list[Answer]:
+    """The same for several requests that differ in their query alone; filters are evaluated once."""
+    request = requests[0]
+    shares: list[list[_Share]] = [[] for _ in requests]
+    searched: list[list[Searched]] = [[] for _ in requests]
     matching = 0
-    for part in snapshot.segments:
-        span = part.segment.span(request.namespace)
+    for name, part, start, group, allowed in _groups(snapshot, request, fetch):
+        count = len(group.keys) if allowed is None else int(np.count_nonzero(allowed))
+        matching += count
+        if count:
+            found, how = _search_part(part, start, group, requests, allowed, count)
+            for i, one in enumerate(found):
+                shares[i].append(_Share(part, start, group, one))
+                searched[i].append(_describe(name, group, request, how, one, count))
+    passing = matching if request.node is not None else None
+    return [Answer(own, request.k, tuple(told), passing) for own, told in zip(shares, searched, strict=True)]
+
+
+def _groups(
+    snapshot: Snapshot, request: Request, fetch: Fetch
+) -> Iterator[tuple[str, Segment | Tail, int, Group, NDArray[np.bool_] | None]]:
+    """Each segment's rows of the namespace, and the tail's: (name, part, first row, group, allowed rows)."""
+    for live in snapshot.segments:
+        segment = live.segment
+        span = segment.span(request.namespace)
         if span is None:
             continue
-        if part.segment.row.base.damaged:
-            raise CorruptStore(part.segment.base.path, "its vectors are damaged: run repair()")
+        if segment.row.base.damaged:
+            raise CorruptStore(segment.base.path, "its vectors are damaged: run repair()")
         started = time.perf_counter() if request.watch is not None else 0.0
-        allowed = _allowed(part, span, request, fetch)
+        allowed = _allowed(live, span, request, fetch)
         if request.watch is not None:
             request.watch.filter_s += time.perf_counter() - started
-        count = span.stop - span.start if allowed is None else int(np.count_nonzero(allowed))
-        matching += count
-        if count:
-            found, how = _search_span(part.segment, span, request, allowed, count)
-            shares.append(_Share(part.segment, span.start, span.group.keys, found))
-            searched.append(_describe(part.segment.row.base.name, span.group, request, how, found, count))
-    if snapshot.tail is not None and snapshot.tail.length:
-        tail = snapshot.tail
-        allowed = tail.mask(request.namespace, request.node)
-        count = int(np.count_nonzero(allowed))
-        matching += count
-        if count:
-            if request.watch is not None:
-                found, how = _search_watched(tail.group(), 0, request, allowed, count, request.watch)
-            else:
-                found, how = search_group(tail.group(), request, allowed, count)
-            shares.append(_Share(tail, 0, tail.keys, found))
-            searched.append(_describe("tail", tail.group(), request, how, found, count))
-    keys, scores, places = _merge(shares, request.k)
-    return Answer(keys, scores, places, tuple(searched), matching if request.node is not None else None)
+        yield segment.row.base.name, segment, span.start, span.group, allowed
+    tail = snapshot.tail
+    if tail is not None and tail.length:
+        yield "tail", tail, 0, tail.group(), tail.mask(request.namespace, request.node)
 
 
 def _allowed(part: LiveSegment, span: Span, request: Request, fetch: Fetch) -> NDArray[np.bool_] | None:
@@ -156,40 +185,47 @@ def _allowed(part: LiveSegment, span: Span, request: Request, fetch: Fetch) -> N
     return mask if live is None else mask & live
 
 
-def _search_span(
-    segment: Segment, span: Span, request: Request, allowed: NDArray[np.bool_] | None, count: int
-) -> tuple[Found, plan.Way]:
-    """Search a segment's group; where the last re-rank had to wait for the disk, announce the rows first."""
-    advise = partial(segment.announce, span.start) if segment.heat.cold else None
-    if request.watch is not None:
-        return _search_watched(span.group, span.start, request, allowed, count, request.watch, advise)
+def _search_part(
+    part: Segment | Tail,
+    start: int,
+    group: Group,
+    requests: Sequence[Request],
+    allowed: NDArray[np.bool_] | None,
+    count: int,
+) -> tuple[list[Found], plan.Way]:
+    """Search a part's group; where the last re-rank had to wait for the disk, announce the rows first."""
+    segment = part if isinstance(part, Segment) else None
+    advise = partial(segment.announce, start) if segment is not None and segment.heat.cold else None
+    if requests[0].watch is not None:
+        return _search_watched(group, start, requests[0], allowed, count, requests[0].watch, advise)
     started = time.perf_counter()
-    found, how = search_group(span.group, request, allowed, count, advise)
-    if how != "exact":
+    found, how = search_group(group, requests, allowed, count, advise)
+    if segment is not None and how != "exact":
         segment.heat.learn(time.perf_counter() - started, found)
     return found, how
 
 
 def search_group(
     group: Group,
-    request: Request,
+    requests: Sequence[Request],
     allowed: NDArray[np.bool_] | None,
     count: int,
     advise: Advise | None = None,
-) -> tuple[Found, plan.Way]:
+) -> tuple[list[Found], plan.Way]:
     """Search one group as the plan says; `count` rows are allowed."""
-    query, k, effort = request.query, request.k, request.effort_for(count, len(group.keys))
+    request, queries = requests[0], [one.query for one in requests]
+    k, effort = request.k, request.effort_for(count, len(group.keys))
     if request.exact or request.dim is not None:
-        return search_exact(group, query, k, allowed, request.dim), "exact"
+        return search_exact(group, queries, k, allowed, request.dim), "exact"
     how = plan.way(group, count, effort)
     if how == "exact":
-        return search_exact(group, query, k, allowed), how
+        return search_exact(group, queries, k, allowed), how
     if how == "scan":
         return search_scan(
-            group, query, k, effort.shortlist, allowed, margin=effort.margin, advise=advise
+            group, queries, k, effort.shortlist, allowed, margin=effort.margin, advise=advise
         ), how
     return search_graph(
-        group, query, k, effort.ef, effort.shortlist, allowed, margin=effort.margin, advise=advise
+        group, queries, k, effort.ef, effort.shortlist, allowed, margin=effort.margin, advise=advise
     ), how
 
 
@@ -201,8 +237,8 @@ def _search_watched(
     count: int,
     watch: Watch,
     advise: Advise | None = None,
-) -> tuple[Found, plan.Way]:
-    """The same search, its two stages apart and timed."""
+) -> tuple[list[Found], plan.Way]:
+    """The same search of one query, its two stages apart and timed."""
     seen = Watched(group, start, count, time.perf_counter())
 
     def between(rows: NDArray[np.int64]) -> None:
@@ -212,8 +248,8 @@ def _search_watched(
             advise(rows)
         seen.reranking_at = time.perf_counter()
 
-    found, how = search_group(group, request, allowed, count, between)
-    seen.done, seen.found, seen.way = time.perf_counter(), found, how
+    found, how = search_group(group, [request], allowed, count, between)
+    seen.done, seen.found, seen.way = time.perf_counter(), found[0], how
     watch.groups.append(seen)
     return found, how
 
@@ -227,18 +263,3 @@ def _describe(name: str, group: Group, request: Request, how: plan.Way, found: F
     return Searched(
         name, rows, how, ef, effort.shortlist, found.visited, found.reranked, index.codes.shape[1]
     )
-
-
-def _merge(shares: list[_Share], k: int) -> tuple[NDArray[np.int64], NDArray[np.float32], list[Place]]:
-    """The best k of all shares. Each is sorted already, so one alone needs no work."""
-    if not shares:
-        return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32), []
-    if len(shares) == 1:
-        share = shares[0]
-        places: list[Place] = [(share.part, share.start + row) for row in share.found.rows.tolist()]
-        return share.keys[share.found.rows], share.found.scores, places
-    keys = np.concatenate([share.keys[share.found.rows] for share in shares])
-    scores = np.concatenate([share.found.scores for share in shares])
-    everywhere = [(share.part, share.start + row) for share in shares for row in share.found.rows.tolist()]
-    best = np.lexsort((keys, -scores))[:k]
-    return keys[best], scores[best], [everywhere[i] for i in best]

@@ -88,9 +88,12 @@ class Heat:
     def __init__(self) -> None:
         self.cold = False
 
-    def learn(self, elapsed_s: float, found: Found) -> None:
-        """Call it cold when the search took several times what warm memory takes."""
-        self.cold = elapsed_s > 0.5e-3 + 1e-6 * found.visited + 10e-6 * found.reranked
+    def learn(self, elapsed_s: float, found: Sequence[Found]) -> None:
+        """Call it cold when the searches took several times what warm memory takes."""
+        warm_s = 0.5e-3 * len(found)
+        for one in found:
+            warm_s += 1e-6 * one.visited + 10e-6 * one.reranked
+        self.cold = elapsed_s > warm_s
 
 
 @dataclass(frozen=True)

@@ -86,26 +86,27 @@ class Snapshots:
         self._files, self._parts, self._catalogue = files, parts, catalogue
         self._lock = threading.Lock()
         self._current: Snapshot | None = None
+        self._known: tuple[tuple[int, int], Snapshot] | None = None  # a snapshot, and a state that it covers
 
     def latest(self) -> Snapshot:
         """What has been committed by anyone before this call."""
+        state, known = self._catalogue.state(), self._known
+        if known is not None and known[0] == state:
+            return known[1]
         with self._lock:
-            if not self._catalogue.changed() and self._current is not None:
-                return self._current
-            try:
-                while True:
-                    with suppress(SnapshotMoved), self._catalogue.read() as connection:
-                        self._current = self._follow(connection)
-                        return self._current
-            except BaseException:
-                self._catalogue.changed_again()
-                raise
+            while True:
+                with suppress(SnapshotMoved), self._catalogue.read() as connection:
+                    self._current = current = self._follow(connection)
+                    self._known = state, current
+                    return current
 
     def at(self, connection: Connection) -> Snapshot:
         """The snapshot of exactly this transaction; SnapshotMoved if a newer one is already known."""
         with self._lock:
-            self._current = self._follow(connection)
-            return self._current
+            current = self._follow(connection)
+            if current is not self._current:
+                self._current, self._known = current, None  # the one before is not held any longer
+            return current
 
     def _follow(self, connection: Connection) -> Snapshot:
         known, generation = self._current, settings.generation(connection)
@@ -122,7 +123,6 @@ class Snapshots:
             # but only by a commit that this transaction can't see.
             with self._catalogue.read() as fresh:
                 if settings.generation(fresh) != generation:
-                    self._catalogue.changed_again()
                     raise SnapshotMoved from error
             raise CorruptStore(
                 error.filename or self._parts, "is missing, but the catalogue names it"

@@ -28,9 +28,10 @@ from mrlstore.create import Mode
 from mrlstore.embedders.protocol import Embedder
 from mrlstore.errors import InvalidInput
 from mrlstore.files import Files
-from mrlstore.group import Query, prepare
+from mrlstore.group import prepare
 from mrlstore.hybrid import Question
 from mrlstore.ingest import Split
+from mrlstore.plan import Effort
 from mrlstore.query import Wanted
 from mrlstore.recall import RecallTools
 from mrlstore.records import Selection, decode_cursor
@@ -336,10 +337,11 @@ class Store(RecallTools, AsyncTwins):
             CorruptStore: damage was met that cannot be worked around.
         """
         core, wanted = self._core, arguments.check_wanted(include, min_score)
-        check_namespace(namespace)
+        if namespace != "":
+            check_namespace(namespace)
+        efforts = (target_recall, shortlist, ef, exact, dim, explain)
         if keywords is not None or weights is not None:
             asked = hybrid.check_question(keywords, weights, k, namespace, where, min_score)
-            efforts = (target_recall, shortlist, ef, exact, dim, explain)
             return self._query_by_words(asked, wanted, vector, id, text, content, efforts)
         if (vector is not None) + (id is not None) + (text is not None) + (content is not None) != 1:
             raise InvalidInput("query: give exactly one of vector, id, text and content")
@@ -347,9 +349,7 @@ class Store(RecallTools, AsyncTwins):
             vector = self._vector_of(core, namespace, id, text, content)
         stored = core.snapshots.latest()
         ready = arguments.check_query(vector, stored.dim, stored.prefix_dim)
-        (request,) = _requests(
-            stored, (ready,), k, where, namespace, target_recall, shortlist, ef, exact, dim, explain
-        )
+        request = Request(ready, *_asked(stored, k, where, namespace, efforts), Watch() if explain else None)
         return query.answer(core, stored, request, wanted)
 
     def _query_by_words(
@@ -367,7 +367,9 @@ class Store(RecallTools, AsyncTwins):
             vector = self._vector_of(core, asked.namespace, id, text, content)
         stored = core.snapshots.latest()
         ready = arguments.check_query(vector, stored.dim, stored.prefix_dim)
-        (request,) = _requests(stored, (ready,), asked.depth, asked.where, asked.namespace, *efforts)
+        watch = Watch() if efforts[-1] else None
+        rest = _asked(stored, asked.depth, asked.where, asked.namespace, efforts)
+        request = Request(ready, *rest, watch)
         return hybrid.answer(core, asked, request, wanted)
 
     def _vector_of(self, core: Core, namespace: str, id: str | None, text: str | None, content: Any) -> Any:
@@ -405,10 +407,12 @@ class Store(RecallTools, AsyncTwins):
         check_namespace(namespace)
         stored = core.snapshots.latest()
         units = arguments.check_query_vectors(vectors, stored.dim, "vectors")
-        asked = [prepare(unit, stored.prefix_dim or len(unit)) for unit in units]
-        requests = _requests(
-            stored, asked, k, where, namespace, target_recall, shortlist, ef, exact, dim, explain
-        )
+        efforts = (target_recall, shortlist, ef, exact, dim, explain)
+        rest = _asked(stored, k, where, namespace, efforts)
+        requests = [
+            Request(prepare(unit, stored.prefix_dim or len(unit)), *rest, Watch() if explain else None)
+            for unit in units
+        ]
         return BatchResult(query.answer_many(core, stored, requests, wanted), k)
 
     def stats(self) -> Stats:
@@ -472,37 +476,21 @@ class Store(RecallTools, AsyncTwins):
         return self._embedder
 
 
-def _requests(
+def _asked(
     stored: Snapshot,
-    asked: Sequence[Query],
     k: int,
     where: Where | None,
     namespace: str,
-    target_recall: float | None,
-    shortlist: int | None,
-    ef: int | None,
-    exact: bool,
-    dim: int | None,
-    explain: bool,
-) -> list[Request]:
-    """What `query` and `query_batch` were asked, checked."""
-    k = arguments.check_count(k, "k", 1, LIMITS.k)
-    if ef is None and shortlist is None:
-        effort = stored.calibration.effort(k, arguments.check_target(target_recall))
-    elif target_recall is not None:
-        raise InvalidInput("target_recall: chooses ef and shortlist itself; give either it or them")
+    efforts: tuple[float | None, int | None, int | None, bool, int | None, bool],
+) -> tuple[int, str, Node | None, Effort, bool, int | None]:
+    """A request without its query, checked; `efforts`: target_recall, shortlist, ef, exact, dim, explain."""
+    asked = arguments.check_asked(k, *efforts, stored.dim)
+    if asked.ef is None and asked.shortlist is None:
+        effort = stored.calibration.effort(asked.k, asked.target_recall)
     else:
-        effort = plan.effort(
-            k,
-            arguments.check_optional_count(ef, "ef", 1, LIMITS.k),
-            arguments.check_optional_count(shortlist, "shortlist", 1, LIMITS.k),
-        )
+        effort = plan.effort(asked.k, asked.ef, asked.shortlist)
     node = None if where is None else parse(where)
-    whole, watched = arguments.check_flag(exact, "exact"), arguments.check_flag(explain, "explain")
-    tier = arguments.check_optional_count(dim, "dim", 1, stored.dim)
-    return [
-        Request(one, k, namespace, node, effort, whole, tier, Watch() if watched else None) for one in asked
-    ]
+    return asked.k, namespace, node, effort, asked.exact, asked.dim
 
 
 def _wait(timeout_s: float | None) -> float:

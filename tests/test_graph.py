@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from mrlstore import codes, graph
-from mrlstore.group import Group, prepare, search_exact, search_graph
+from mrlstore.group import Group, prepare
 from tests.kernels import oracle
 from tests.nested import nested
+from tests.one_query import search_exact, search_graph
 
 
 def build(rows, groups=None, **options):

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from mrlstore import codes, graph
-from mrlstore.group import Group, prepare, search_exact, search_graph, search_scan
+from mrlstore.group import Group, prepare
 from tests.kernels import oracle
 from tests.nested import nested
+from tests.one_query import search_exact, search_graph, search_scan
 
 
 def make(vectors, prefix_dim, *, m=8, keys=None, index=True, groups=None):
@@ -289,7 +290,8 @@ def test_masks_of_the_wrong_kind_are_refused(large, queries, allowed):
 
 DAMAGE = """
 import sys, numpy as np
-from mrlstore.group import Group, GroupIndex, prepare, search_graph, search_scan, search_exact
+from mrlstore.group import Group, GroupIndex, prepare
+from tests.one_query import search_exact, search_graph, search_scan
 import dataclasses, pickle
 group = pickle.load(open(sys.argv[1], "rb"))
 rng = np.random.default_rng(int(sys.argv[2]))

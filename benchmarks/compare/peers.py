@@ -43,13 +43,14 @@ def reranker(rows: NDArray[np.float16]) -> Callable[[NDArray[np.float32], Any], 
     group = searched.Group(rows, (1 / np.concatenate(lengths)).astype(np.float32), np.arange(len(rows)))
     searched.warm()
     kernel, table, work = searched._kernels().rerank, group.table, searched._scratch()
-    work.reserve(0, 0, K, 1_024, 0, 0)
+    work.reserve(0, 0, 1_024, 0, 0)
+    best, scores = np.empty(K, np.int64), np.empty(K, np.float32)
 
     def rerank(query: NDArray[np.float32], listed: Any) -> Sequence[int]:
         work.listed[: len(listed)] = listed
-        found, _ = kernel(table, query, work.table, 0, len(listed), K, 0.0)
+        found, _ = kernel(table, query, work.table, 0, len(listed), K, 0.0, best, scores)
         keep: Any = group
-        return work.best_rows[: min(found, len(keep.keys))].tolist()
+        return best[: min(found, len(keep.keys))].tolist()
 
     return rerank
 

@@ -38,9 +38,8 @@ class Catalogue:
         self.connections = Connections(files, path, read_only=read_only)
         self._files = files
         self._poison: str | None = None
-        self._seen_version = -1
         try:
-            with self.connections.watcher() as (watcher, _), translated(path):
+            with self.connections.watcher() as watcher, translated(path):
                 self._check_header(watcher)
                 self.settings = settings.load(watcher, path)
                 in_wal_mode = watcher.execute("PRAGMA journal_mode").get == "wal"
@@ -68,17 +67,9 @@ class Catalogue:
         finally:
             connection.close()
 
-    def changed(self) -> bool:
-        """Whether any connection, of any process, has committed since the last call. About 2 us."""
-        version, fresh = self.connections.data_version()
-        if version == self._seen_version and not fresh:
-            return False
-        self._seen_version = version
-        return True
-
-    def changed_again(self) -> None:
-        """Make the next `changed` say yes: the change was seen, but could not be followed."""
-        self._seen_version = -1
+    def state(self) -> tuple[int, int]:
+        """Something that is another after any commit by any connection, of any process. About 2 us."""
+        return self.connections.data_version()
 
     @contextmanager
     def read(self) -> Iterator[Connection]:

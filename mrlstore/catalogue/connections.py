@@ -39,23 +39,25 @@ class Connections:
         self._pool: list[Connection] = []
         self._writer: Connection | None = None
         self._watcher: Connection | None = None
+        self._watchers = 0  # how many there have been
         self._stamp: Stamp | None = None  # what immutable connections rely on
         self.log_pages = 0  # in the write-ahead log, as of our last commit, and not yet folded back
 
     @contextmanager
-    def watcher(self) -> Iterator[tuple[Connection, bool]]:
-        """The connection that never writes, and whether it is new."""
+    def watcher(self) -> Iterator[Connection]:
+        """The connection that never writes."""
         with self._watch_lock:
             yield self._watching()
 
-    def data_version(self) -> tuple[int, bool]:
-        """SQLite's counter of other connections' commits, and whether the watcher is new. About 2 us."""
+    def data_version(self) -> tuple[int, int]:
+        """SQLite's counter of other connections' commits, and which watcher counts. About 2 us."""
         with self._watch_lock:
-            watcher, fresh = self._watching()
+            if self._stamp is not None or self._watcher is None:
+                self._watching()
             try:  # not `translated`: this is on the path of every query
-                return watcher.execute("PRAGMA data_version").fetchall()[0][0], fresh  # type: ignore[return-value]
+                return self._watcher.execute("PRAGMA data_version").get, self._watchers  # type: ignore[union-attr]
             except apsw.Error as error:
-                raise typed(self._path, error, watcher) from error
+                raise typed(self._path, error, self._watcher) from error
 
     @contextmanager
     def writer(self) -> Iterator[Connection]:
@@ -121,13 +123,13 @@ class Connections:
         """In a forked child: keep what could not be closed, untouched and for ever."""
         _leaked.append((self._pool, self._writer, self._watcher))
 
-    def _watching(self) -> tuple[Connection, bool]:
+    def _watching(self) -> Connection:
         self._drop_overtaken()
         watcher = self._watcher
-        if watcher is not None:
-            return watcher, False
-        self._watcher = watcher = self._connect()
-        return watcher, True
+        if watcher is None:
+            self._watcher = watcher = self._connect()
+            self._watchers += 1
+        return watcher
 
     def _connect(self) -> Connection:
         """A connection that reads, remembering what it relies on if it is an immutable one."""

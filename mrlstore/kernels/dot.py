@@ -175,27 +175,75 @@ def _multiply_bytes(builder: Any, total: Any, unsigned: Any, signed: Any) -> Any
 
 
 @intrinsic
-def dot_codes(typingctx: Any, codes: Any, query: Any, length: Any) -> Any:
-    """Of codes: uint8 [length] and query: int8 [length], as int32; length is a multiple of 64."""
+def sum_of_squares(typingctx: Any, numbers: Any, length: Any) -> Any:
+    """Of numbers: float32 [length], as float32: four accumulators of 16 lanes, then one number at a time."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        codes, query, length = arguments
-        total = cgutils.alloca_once_value(builder, INTS(None))
+        numbers, length = arguments
+        vectors = [cgutils.alloca_once_value(builder, FLOATS(None)) for _ in range(4)]
+        rest = cgutils.alloca_once_value(builder, FLOAT(0.0))
+        for slot in vectors:
+            builder.store(FLOATS(None), slot)
+        builder.store(FLOAT(0.0), rest)
+
+        def step(offset: Any, target: Any, kind: Any) -> None:
+            number = _load(builder, _at(builder, numbers, builder.shl(offset, LONG(2))), kind)
+            builder.store(_fma(builder, number, number, builder.load(target)), target)
+
+        whole = builder.and_(length, LONG(-64))
+        with cgutils.for_range_slice(builder, LONG(0), whole, LONG(64), LONG) as (start, _):
+            for part in range(4):
+                step(builder.add(start, LONG(16 * part)), vectors[part], FLOATS)
+        with cgutils.for_range_slice(builder, whole, length, LONG(1), LONG) as (start, _):
+            step(start, rest, FLOAT)
+        a, b, c, d = (builder.load(slot) for slot in vectors)
+        vector = builder.fadd(builder.fadd(a, b), builder.fadd(c, d))
+        return builder.fadd(_reduce(builder, vector, builder.fadd), builder.load(rest))
+
+    return types.float32(types.int64, types.int64), generate
+
+
+def _code_sums(builder: Any, rows: list[Any], query: Any, length: Any) -> list[Any]:
+    """Dot products of several rows of codes with one query: each has a sum of its own, the loads overlap."""
+    totals = [cgutils.alloca_once_value(builder, INTS(None)) for _ in rows]
+    for total in totals:
         builder.store(INTS(None), total)
-        wide = "avx512vnni" in features()
-        lanes = 64 if wide else LANES
-        kind = ir.VectorType(BYTE, lanes)
-        with cgutils.for_range_slice(builder, LONG(0), length, LONG(lanes), LONG) as (start, _):
-            left = _load(builder, _at(builder, codes, start), kind)
-            right = _load(builder, _at(builder, query, start), kind)
+    wide = "avx512vnni" in features()
+    lanes = 64 if wide else LANES
+    kind = ir.VectorType(BYTE, lanes)
+    with cgutils.for_range_slice(builder, LONG(0), length, LONG(lanes), LONG) as (start, _):
+        right = _load(builder, _at(builder, query, start), kind)
+        for row, total in zip(rows, totals, strict=True):
+            left = _load(builder, _at(builder, row, start), kind)
             if wide:
                 builder.store(_multiply_bytes(builder, builder.load(total), left, right), total)
             else:
                 product = builder.mul(builder.zext(left, INTS), builder.sext(right, INTS))
                 builder.store(builder.add(builder.load(total), product), total)
-        return _reduce(builder, builder.load(total), builder.add)
+    return [_reduce(builder, builder.load(total), builder.add) for total in totals]
+
+
+@intrinsic
+def dot_codes(typingctx: Any, codes: Any, query: Any, length: Any) -> Any:
+    """Of codes: uint8 [length] and query: int8 [length], as int32; length is a multiple of 64."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        codes, query, length = arguments
+        return _code_sums(builder, [codes], query, length)[0]
 
     return types.int32(*[types.int64] * 3), generate
+
+
+@intrinsic
+def dot_codes_of_four(typingctx: Any, a: Any, b: Any, c: Any, d: Any, query: Any, length: Any) -> Any:
+    """The same of four rows of codes at once: four int32."""
+    result = types.UniTuple(types.int32, 4)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        *rows, query, length = arguments
+        return context.make_tuple(builder, result, _code_sums(builder, rows, query, length))
+
+    return result(*[types.int64] * 6), generate
 
 
 @intrinsic

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .. import table as t
-from .dot import dot_codes, largest, load_float, quantise
+from .dot import dot_codes, dot_codes_of_four, largest, load_float, quantise, sum_of_squares
 from .jit import device
 
 NO_PREFIX = np.float32(-4)
@@ -23,12 +23,11 @@ def encode_query(table: Any, query: Any, padded: Any, code: Any, rotated_code: A
     prefix, stride = table[t.PREFIX_DIM], table[t.STRIDE]
     rotated = table[t.ROTATION] != 0
     length = table[t.ROTATION_STRIDE] if rotated else stride
-    squares = np.float32(0)
     for i in range(prefix):
         padded[i] = query[i]
-        squares += query[i] * query[i]
     for i in range(prefix, length):
         padded[i] = np.float32(0)
+    squares = sum_of_squares(padded.ctypes.data, length)
     if not squares > 0:
         squares = np.float32(1)
     peak = max(largest(padded.ctypes.data, length), np.float32(1e-30))
@@ -36,9 +35,19 @@ def encode_query(table: Any, query: Any, padded: Any, code: Any, rotated_code: A
     scale = peak / (np.float32(127) * np.sqrt(squares))
     if not rotated:
         return code, scale, 128 * np.int64(total)
-    for j in range(table[t.CODE_DIM]):
-        product = dot_codes(table[t.ROTATION] + j * length, code, length) - 128 * np.int64(total)
-        padded[j] = np.float32(product) * load_float(table[t.ROTATION_SCALES] + 4 * j) * scale
+    last = table[t.CODE_DIM] - 1
+    for j in range(0, last + 1, 4):
+        rows = (j, min(j + 1, last), min(j + 2, last), min(j + 3, last))
+        a, b, c, d = (
+            table[t.ROTATION] + rows[0] * length,
+            table[t.ROTATION] + rows[1] * length,
+            table[t.ROTATION] + rows[2] * length,
+            table[t.ROTATION] + rows[3] * length,
+        )
+        products = dot_codes_of_four(a, b, c, d, code, length)
+        for i in range(4):
+            product = np.float32(products[i] - 128 * np.int64(total))
+            padded[rows[i]] = product * load_float(table[t.ROTATION_SCALES] + 4 * rows[i]) * scale
     for j in range(table[t.CODE_DIM], stride):
         padded[j] = np.float32(0)
     peak = max(largest(padded.ctypes.data, stride), np.float32(1e-30))
@@ -52,7 +61,25 @@ def score_code(address: Any, stride: Any, code: Any, scale: Any, bias: Any) -> A
 
     NO_PREFIX for rows whose prefix is too short for a code: their scale is zero.
     """
+    return scaled(dot_codes(address, code, stride), address, stride, scale, bias)
+
+
+@device
+def score_four(a: Any, b: Any, c: Any, d: Any, stride: Any, code: Any, scale: Any, bias: Any) -> Any:
+    """The same of four rows at once, which takes less than four times as long."""
+    dots = dot_codes_of_four(a, b, c, d, code, stride)
+    return (
+        scaled(dots[0], a, stride, scale, bias),
+        scaled(dots[1], b, stride, scale, bias),
+        scaled(dots[2], c, stride, scale, bias),
+        scaled(dots[3], d, stride, scale, bias),
+    )
+
+
+@device
+def scaled(dot: Any, address: Any, stride: Any, scale: Any, bias: Any) -> Any:
+    """The score that a dot product with the codes at `address` stands for."""
     own = load_float(address + stride - 4)
     if own == np.float32(0):
         return NO_PREFIX
-    return np.float32(dot_codes(address, code, stride) - bias) * (own * scale)
+    return np.float32(dot - bias) * (own * scale)

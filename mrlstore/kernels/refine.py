@@ -14,7 +14,7 @@ from .. import table as t
 from .dot import dot_codes, load_byte, load_float, load_long, prefetch, sign_codes
 from .jit import device, kernel
 from .topk import packed_row, packed_score
-from .walk import walk
+from .walk import TOGETHER, walk
 
 EMPTY = 0xFFFFFFFF
 ROUNDS, RELAX = 3, np.float32(1.2)  # how often candidates are asked, and by how much alpha grows each time
@@ -177,11 +177,12 @@ def insert_rows(
     codes, stride, width = table[t.CODES], table[t.STRIDE], lists.shape[1]
     near, distances = np.empty(2 * ef, np.int64), np.empty(2 * ef, np.float32)
     chosen, trace = np.empty(width, np.int64), np.empty(2 * ef, np.int64)
+    scores = np.empty(TOGETHER * width, np.float32)
     for i in range(start, stop):
         row = rows[i]
         bias, scale = load_query(codes, row, stride, own)
         size, _, steps, _ = walk(
-            table, own.ctypes.data, scale, bias, 0, ef, beam, marks, seen, pending, trace
+            table, own.ctypes.data, scale, bias, 0, ef, beam, marks, seen, pending, scores, trace
         )
         count = 0
         for j in range(size):

@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import table as t
 from . import scratch as w
-from .dot import dot_half, dot_half_squares, load_byte, load_float
+from .dot import dot_half, dot_half_squares, load_byte, load_float, sum_of_squares
 from .jit import device, kernel
 from .topk import best_first, offer
 from .views import floats, longs
@@ -81,13 +81,14 @@ def rerank_while(
 
 
 @device
-def rerank_list(table: Any, query: Any, work: Any, coded: Any, count: Any, k: Any, margin: Any) -> Any:
+def rerank_list(
+    table: Any, query: Any, work: Any, coded: Any, count: Any, k: Any, margin: Any, rows: Any, scores: Any
+) -> Any:
     """The second stage: the best k of the shortlist in `work`, `coded` rows by code score and then others.
 
-    Gives (rows of the answer, full rows scored).
+    rows: int64 [k], scores: float32 [k]. Gives (rows of the answer, full rows scored).
     """
     listed, codes = longs(work[w.LISTED], work[w.SHORTLIST]), floats(work[w.LIST_SCORES], work[w.SHORTLIST])
-    scores, rows = floats(work[w.SCORES], work[w.BEST]), longs(work[w.BEST_ROWS], work[w.BEST])
     address = query.ctypes.data
     size, scored = rerank_while(table, address, listed, codes, coded, scores, rows, k, margin)
     size = rerank_rows(table, address, listed[coded:count], count - coded, scores, rows, size, k)
@@ -95,20 +96,24 @@ def rerank_list(table: Any, query: Any, work: Any, coded: Any, count: Any, k: An
     return size, scored + count - coded
 
 
-@kernel("UniTuple(int64, 2)(int64[::1], float32[::1], int64[::1], int64, int64, int64, float32)")
-def rerank(table: Any, query: Any, work: Any, coded: Any, count: Any, k: Any, margin: Any) -> Any:
+@kernel(
+    "UniTuple(int64, 2)(int64[::1], float32[::1], int64[::1], int64, int64, int64, float32, int64[::1],"
+    " float32[::1])"
+)
+def rerank(
+    table: Any, query: Any, work: Any, coded: Any, count: Any, k: Any, margin: Any, rows: Any, scores: Any
+) -> Any:
     """The same, called by itself."""
-    return rerank_list(table, query, work, coded, count, k, margin)
+    return rerank_list(table, query, work, coded, count, k, margin, rows, scores)
 
 
-@kernel("UniTuple(int64, 2)(int64[::1], float32[::1], int64[::1], int64, int64, int64)")
-def exact(table: Any, query: Any, work: Any, dim: Any, allowed: Any, k: Any) -> Any:
-    """Score every row that is allowed (address of uint8 [n], or 0) and write the best k to `work`.
+@kernel("UniTuple(int64, 2)(int64[::1], float32[::1], int64, int64, int64, int64[::1], float32[::1])")
+def exact(table: Any, query: Any, dim: Any, allowed: Any, k: Any, rows: Any, scores: Any) -> Any:
+    """Score every row that is allowed (address of uint8 [n], or 0) and write the best k: rows, scores [k].
 
     With dim below the full one: cosine of the first dim dims; query is then of unit length there. Gives
     (rows written, rows scored).
     """
-    scores, rows = floats(work[w.SCORES], work[w.BEST]), longs(work[w.BEST_ROWS], work[w.BEST])
     address, n, size, scored = query.ctypes.data, table[t.ROWS], 0, 0
     row_bytes = 2 * table[t.DIM]
     whole = dim == table[t.DIM]
@@ -133,30 +138,12 @@ def normalise(vector: Any, prefix_dim: Any) -> Any:
 
     -1, and the vector as it was, where its length is zero, not finite, or beyond what float32 squares hold.
     """
-    prefix = squares(vector, 0, min(prefix_dim, vector.size))
-    whole = prefix + squares(vector, min(prefix_dim, vector.size), vector.size)
+    size, prefix_dim = vector.size, min(prefix_dim, vector.size)
+    prefix = sum_of_squares(vector.ctypes.data, prefix_dim)
+    whole = prefix + sum_of_squares(vector.ctypes.data + 4 * prefix_dim, size - prefix_dim)
     if not SMALL < whole < LARGE:
         return -1.0
-    factor = 1.0 / np.sqrt(whole)
-    for i in range(vector.size):
-        vector[i] = np.float32(vector[i] * factor)
-    return np.sqrt(prefix / whole)
-
-
-@device
-def squares(vector: Any, start: Any, stop: Any) -> Any:
-    """Sum of squares in float64, which no float32 overflows, as eight sums side by side."""
-    a, b, c, d, e, f, g, h = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-    whole = stop - (stop - start) % 8
-    for i in range(start, whole, 8):
-        a += np.float64(vector[i]) ** 2
-        b += np.float64(vector[i + 1]) ** 2
-        c += np.float64(vector[i + 2]) ** 2
-        d += np.float64(vector[i + 3]) ** 2
-        e += np.float64(vector[i + 4]) ** 2
-        f += np.float64(vector[i + 5]) ** 2
-        g += np.float64(vector[i + 6]) ** 2
-        h += np.float64(vector[i + 7]) ** 2
-    for i in range(whole, stop):
-        a += np.float64(vector[i]) ** 2
-    return ((a + b) + (c + d)) + ((e + f) + (g + h))
+    factor = np.float32(1.0 / np.sqrt(np.float64(whole)))
+    for i in range(size):
+        vector[i] *= factor
+    return np.sqrt(np.float64(prefix) / np.float64(whole))

@@ -61,7 +61,9 @@ def add_unprefixed(table: Any, allowed: Any, listed: Any, count: Any) -> Any:
 
 
 @device
-def finish(table: Any, query: Any, work: Any, allowed: Any, coded: Any, k: Any, margin: Any) -> Any:
+def finish(
+    table: Any, query: Any, work: Any, allowed: Any, coded: Any, k: Any, margin: Any, rows: Any, scores: Any
+) -> Any:
     """Add the rows that no code can find to a shortlist of `coded` rows, and re-rank it.
 
     Gives (rows of the answer, full rows scored); with k = 0 the length of the shortlist, and `coded`.
@@ -69,22 +71,30 @@ def finish(table: Any, query: Any, work: Any, allowed: Any, coded: Any, k: Any, 
     count = add_unprefixed(table, allowed, longs(work[w.LISTED], work[w.SHORTLIST]), coded)
     if k == 0:
         return count, coded
-    return rerank_list(table, query, work, coded, count, k, margin)
+    return rerank_list(table, query, work, coded, count, k, margin, rows, scores)
 
 
-@kernel("UniTuple(int64, 3)(int64[::1], float32[::1], int64[::1], int64, int64, int64, float32)")
-def search_scan(table: Any, query: Any, work: Any, allowed: Any, shortlist: Any, k: Any, margin: Any) -> Any:
-    """Scan the codes, re-rank the best `shortlist`, write the best k rows and scores to `work`.
+@kernel(
+    "void(int64[::1], float32[:, ::1], int64[::1], int64, int64, int64, float32,"
+    " int64[:, ::1], float32[:, ::1], int64[:, ::1])"
+)
+def search_scan(
+    table: Any, queries: Any, work: Any, allowed: Any, shortlist: Any, k: Any, margin: Any,
+    rows: Any, scores: Any, counts: Any,
+) -> None:  # fmt: skip
+    """For each query scan the codes, re-rank the best `shortlist`, write the best k rows and scores.
 
-    The arguments are those of search_walk. Gives (rows written, codes scored, full rows scored).
+    The arguments are those of search_walk. counts: [m, >= 3]: rows written, full rows scored, codes scored.
     """
     padded, code, rotated_code = floats(work[w.PADDED], work[w.NUMBERS]), work[w.CODE], work[w.ROTATED_CODE]
     listed, list_scores = (
         longs(work[w.LISTED], work[w.SHORTLIST]),
         floats(work[w.LIST_SCORES], work[w.SHORTLIST]),
     )
-    address, scale, bias = encode_query(table, query, padded, code, rotated_code)
-    count, scored = scan_codes(table, address, scale, bias, allowed, shortlist, list_scores, listed)
-    best_first(list_scores, listed, count, table[t.KEYS])
-    found, reranked = finish(table, query, work, allowed, count, k, margin)
-    return found, scored, reranked
+    for q in range(len(queries)):
+        address, scale, bias = encode_query(table, queries[q], padded, code, rotated_code)
+        count, counts[q, 2] = scan_codes(table, address, scale, bias, allowed, shortlist, list_scores, listed)
+        best_first(list_scores, listed, count, table[t.KEYS])
+        counts[q, 0], counts[q, 1] = finish(
+            table, queries[q], work, allowed, count, k, margin, rows[q], scores[q]
+        )

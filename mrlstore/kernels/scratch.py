@@ -11,24 +11,22 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-SCORES: Final = 0  # float32 [best]: the answer
-BEST_ROWS: Final = 1  # int64 [best]
-BEST: Final = 2
-BEAM: Final = 3  # int64 [beam + 1]: packed entries
-BEAM_SIZE: Final = 4
-MARKS: Final = 5  # uint8 [rows]: all zero between calls
-SEEN: Final = 6  # int32 [rows]
-ROW_COUNT: Final = 7
-LISTED: Final = 8  # int64 [shortlist]
-LIST_SCORES: Final = 9  # float32 [shortlist]
-SHORTLIST: Final = 10
-PADDED: Final = 11  # float32 [numbers]: the query's prefix
-CODE: Final = 12  # int8 [numbers]
-ROTATED_CODE: Final = 13  # int8 [numbers]
-NUMBERS: Final = 14
-PENDING: Final = 15  # int64 [width]: rows to be scored
-PENDING_SIZE: Final = 16
-FIELDS: Final = 17
+BEAM: Final = 0  # int64 [beam + 1]: packed entries
+BEAM_SIZE: Final = 1
+MARKS: Final = 2  # uint8 [rows]: all zero between calls
+SEEN: Final = 3  # int32 [rows]
+ROW_COUNT: Final = 4
+LISTED: Final = 5  # int64 [shortlist]
+LIST_SCORES: Final = 6  # float32 [shortlist]
+SHORTLIST: Final = 7
+PADDED: Final = 8  # float32 [numbers]: the query's prefix
+CODE: Final = 9  # int8 [numbers]
+ROTATED_CODE: Final = 10  # int8 [numbers]
+NUMBERS: Final = 11
+PENDING: Final = 12  # int64 [pending]: rows to be scored
+PENDING_SCORES: Final = 13  # float32 [pending]
+PENDING_SIZE: Final = 14
+FIELDS: Final = 15
 
 
 class Scratch:
@@ -36,10 +34,10 @@ class Scratch:
 
     def __init__(self) -> None:
         self.table = np.zeros(FIELDS, np.int64)
-        self.rows = self.beam = self.best = self.shortlist = self.numbers = self.width = -1
+        self.rows = self.beam = self.shortlist = self.numbers = self.pending_size = -1
 
-    def reserve(self, rows: int, beam: int, best: int, shortlist: int, numbers: int, width: int) -> None:
-        """Make room: group rows, beam size, k, shortlist length, padded prefix length, pending rows."""
+    def reserve(self, rows: int, beam: int, shortlist: int, numbers: int, pending: int) -> None:
+        """Make room: group rows, beam size, shortlist length, padded prefix length, pending rows."""
         if rows > self.rows:
             self.rows = rows
             self.marks = self._note(np.zeros(rows, np.uint8), MARKS, ROW_COUNT)
@@ -47,10 +45,6 @@ class Scratch:
         if beam > self.beam:
             self.beam = beam
             self.entries = self._note(np.empty(beam + 1, np.int64), BEAM, BEAM_SIZE)
-        if best > self.best:
-            self.best = best
-            self.scores = self._note(np.empty(best, np.float32), SCORES, BEST)
-            self.best_rows = self._note(np.empty(best, np.int64), BEST_ROWS)
         if shortlist > self.shortlist:
             self.shortlist = shortlist
             self.listed = self._note(np.empty(shortlist, np.int64), LISTED, SHORTLIST)
@@ -60,9 +54,10 @@ class Scratch:
             self.padded = self._note(np.zeros(numbers, np.float32), PADDED, NUMBERS)
             self.code = self._note(np.zeros(numbers, np.int8), CODE)
             self.rotated_code = self._note(np.zeros(numbers, np.int8), ROTATED_CODE)
-        if width > self.width:
-            self.width = width
-            self.pending = self._note(np.empty(width, np.int64), PENDING, PENDING_SIZE)
+        if pending > self.pending_size:
+            self.pending_size = pending
+            self.pending = self._note(np.empty(pending, np.int64), PENDING, PENDING_SIZE)
+            self.pending_scores = self._note(np.empty(pending, np.float32), PENDING_SCORES)
 
     def _note(self, array: NDArray[Any], field: int, size: int | None = None) -> NDArray[Any]:
         self.table[field] = array.ctypes.data

@@ -9,7 +9,7 @@ import numpy as np
 from .. import table as t
 from . import scratch as w
 from .dot import load_byte, load_row, prefetch
-from .encode import NO_PREFIX, encode_query, score_code
+from .encode import NO_PREFIX, encode_query, score_code, score_four
 from .jit import device, kernel
 from .scan import finish
 from .topk import insert, pack, packed_row, packed_score
@@ -17,6 +17,7 @@ from .views import floats, ints, longs, unsigned_bytes
 
 SEEDS = 4  # entries that a walk starts from
 SAMPLE = 64  # allowed rows that a filtered walk starts from besides
+TOGETHER = 2  # nodes that are expanded at a time
 ENOUGH = 8  # rows to score for one step of a filtered walk; neighbours of neighbours are asked for less
 
 
@@ -47,14 +48,15 @@ def gather(
 
 @device
 def gather_filtered(
-    table: Any, row: Any, allowed: Any, marks: Any, seen: Any, count: Any, pending: Any, room: Any
+    table: Any, row: Any, allowed: Any, marks: Any, seen: Any, count: Any, pending: Any, waiting: Any
 ) -> Any:
     """The same for a filter: where neighbours are not allowed, their own neighbours stand in for them."""
     n, width = np.uint64(table[t.ROWS]), table[t.WIDTH]
     start = table[t.NEIGHBOURS] + row * width * 4
-    count, waiting = gather(table, row, allowed, marks, seen, count, pending, 0)
+    enough = min(waiting + ENOUGH, pending.size - width)
+    count, waiting = gather(table, row, allowed, marks, seen, count, pending, waiting)
     for j in range(width):
-        if waiting >= min(ENOUGH, room - width):
+        if waiting >= enough:
             break
         other = np.int64(load_row(start + 4 * j))
         if np.uint64(other) >= n or marks[other] != 0:
@@ -76,16 +78,24 @@ def start_walk(
     """
     n, stride, size, visited = table[t.ROWS], table[t.STRIDE], 0, 0
     limit = min(ef, SEEDS)
-    for i in range(table[t.ENTRY_COUNT]):
-        row = np.int64(load_row(table[t.ENTRIES] + 4 * i))
-        score = score_code(table[t.ENTRY_CODES] + i * stride, stride, code, scale, bias)
-        visited += 1
-        if (
-            np.uint64(row) < np.uint64(n)
-            and score > NO_PREFIX
-            and insert(beam, size, limit, pack(score, row)) < limit
-        ):
-            size = min(size + 1, limit)
+    last = table[t.ENTRY_COUNT] - 1
+    for i in range(0, last + 1, 4):
+        four = score_four(
+            table[t.ENTRY_CODES] + i * stride,
+            table[t.ENTRY_CODES] + min(i + 1, last) * stride,
+            table[t.ENTRY_CODES] + min(i + 2, last) * stride,
+            table[t.ENTRY_CODES] + min(i + 3, last) * stride,
+            stride, code, scale, bias,
+        )  # fmt: skip
+        for j in range(min(4, last + 1 - i)):
+            row = np.int64(load_row(table[t.ENTRIES] + 4 * (i + j)))
+            if (
+                np.uint64(row) < np.uint64(n)
+                and four[j] > NO_PREFIX
+                and insert(beam, size, limit, pack(four[j], row)) < limit
+            ):
+                size = min(size + 1, limit)
+    visited += last + 1
     if allowed != 0:
         step = max(n // SAMPLE, 1)
         for i in range(0, n, step):
@@ -109,6 +119,23 @@ def start_walk(
 
 
 @device
+def score_pending(
+    table: Any, code: Any, scale: Any, bias: Any, pending: Any, waiting: Any, scores: Any
+) -> None:
+    """Scores of pending[:waiting], four at a time; scores: float32, as long as pending."""
+    codes, stride, last = table[t.CODES], table[t.STRIDE], waiting - 1
+    for j in range(0, waiting, 4):
+        b, c, d = min(j + 1, last), min(j + 2, last), min(j + 3, last)
+        scores[j], scores[b], scores[c], scores[d] = score_four(
+            codes + pending[j] * stride,
+            codes + pending[b] * stride,
+            codes + pending[c] * stride,
+            codes + pending[d] * stride,
+            stride, code, scale, bias,
+        )  # fmt: skip
+
+
+@device
 def walk(
     table: Any,
     code: Any,
@@ -120,41 +147,47 @@ def walk(
     marks: Any,
     seen: Any,
     pending: Any,
+    scores: Any,
     trace: Any,
 ) -> Any:
     """Fill the beam with the best rows that the walk finds.
 
     Gives (beam size, codes scored, nodes expanded, whether it ran out of nodes). Best first over a sorted
-    beam: expand the best node that was not, until none is left. Under a filter the beam's seeds may be rows
-    that are not allowed; all others are allowed. beam: int64 [>= ef + 1], the lowest bit of an entry says
-    expanded.
-    trace: int64, receives the entries that were expanded, as far as it reaches.
+    beam: expand the best nodes that were not, until none is left; several at a time, so that more of their
+    neighbours' codes are on the way from memory while others are scored. Under a filter the beam's seeds may
+    be rows that are not allowed; all others are allowed. beam: int64 [>= ef + 1], the lowest bit of an entry
+    says expanded. pending: int64 [>= TOGETHER x width], scores: float32, as long; under a filter
+    [>= 4 x width + 64]. trace: int64, receives the entries that were expanded, as far as it reaches.
     """
-    stride, list_bytes = table[t.STRIDE], table[t.WIDTH] * 4
+    list_bytes = table[t.WIDTH] * 4
     size, visited = start_walk(table, code, scale, bias, allowed, ef, beam, marks, seen)
     count, cursor, steps = size, 0, 0
     while cursor < size:
-        row = packed_row(beam[cursor])
-        beam[cursor] |= 1
-        if steps < trace.size:
-            trace[steps] = beam[cursor]
-        steps += 1
-        following = cursor + 1
-        while following < size and beam[following] & 1:
-            following += 1
-        if following < size:
-            prefetch(table[t.NEIGHBOURS] + packed_row(beam[following]) * list_bytes, list_bytes)
-        if allowed == 0:
-            count, waiting = gather(table, row, allowed, marks, seen, count, pending, 0)
-        else:
-            count, waiting = gather_filtered(table, row, allowed, marks, seen, count, pending, pending.size)
-        cursor = following
+        waiting = 0
+        for _ in range(TOGETHER):
+            row = packed_row(beam[cursor])
+            beam[cursor] |= 1
+            if steps < trace.size:
+                trace[steps] = beam[cursor]
+            steps += 1
+            if allowed == 0:
+                count, waiting = gather(table, row, allowed, marks, seen, count, pending, waiting)
+            else:
+                count, waiting = gather_filtered(table, row, allowed, marks, seen, count, pending, waiting)
+            cursor = next_node(beam, cursor, size)
+            if cursor == size:
+                break
+        ahead = cursor
+        for _ in range(TOGETHER):
+            if ahead < size:
+                prefetch(table[t.NEIGHBOURS] + packed_row(beam[ahead]) * list_bytes, list_bytes)
+                ahead = next_node(beam, ahead, size)
+        score_pending(table, code, scale, bias, pending, waiting, scores)
         for j in range(waiting):
-            other = pending[j]
-            score = score_code(table[t.CODES] + other * stride, stride, code, scale, bias)
-            if not score > NO_PREFIX:
+            if not scores[j] > NO_PREFIX:
                 continue
-            place = insert(beam, size, ef, pack(score, other))
+            other = pending[j]
+            place = insert(beam, size, ef, pack(scores[j], other))
             if place < ef:
                 size = min(size + 1, ef)
                 if place <= cursor:
@@ -168,33 +201,50 @@ def walk(
     return size, visited, steps, cursor >= size
 
 
-@kernel("UniTuple(int64, 5)(int64[::1], float32[::1], int64[::1], int64, int64, int64, int64, float32)")
-def search_walk(
-    table: Any, query: Any, work: Any, allowed: Any, ef: Any, shortlist: Any, k: Any, margin: Any
-) -> Any:
-    """Walk, re-rank the best `shortlist`, write the best k rows and scores to `work`, a scratch table.
+@device
+def next_node(beam: Any, cursor: Any, size: Any) -> Any:
+    """The next entry behind `cursor` that was not expanded; size if there is none."""
+    cursor += 1
+    while cursor < size and beam[cursor] & 1:
+        cursor += 1
+    return cursor
 
-    allowed: address of uint8 [n], or 0. margin: see rerank_while; 0 re-ranks the whole shortlist. With k = 0
-    the shortlist is left in `work`, see finish. Gives (rows written, codes scored, full rows scored,
-    rows kept, whether the walk ended before the beam was full).
+
+@kernel(
+    "void(int64[::1], float32[:, ::1], int64[::1], int64, int64, int64, int64, float32,"
+    " int64[:, ::1], float32[:, ::1], int64[:, ::1])"
+)
+def search_walk(
+    table: Any, queries: Any, work: Any, allowed: Any, ef: Any, shortlist: Any, k: Any, margin: Any,
+    rows: Any, scores: Any, counts: Any,
+) -> None:  # fmt: skip
+    """For each query walk, re-rank the best `shortlist`, write the best k rows and scores.
+
+    queries: unit vectors [m, dim]; work: the table of a scratch; allowed: address of uint8 [n], or 0. margin:
+    see rerank_while; 0 re-ranks the whole shortlist. rows, scores: [m, k], filled from the left. With k = 0
+    and one query the shortlist is left in `work`, see finish. counts: [m, 5]: rows written, full rows scored,
+    codes scored, rows kept, whether the walk ended before the beam was full.
     """
     padded, code, rotated_code = floats(work[w.PADDED], work[w.NUMBERS]), work[w.CODE], work[w.ROTATED_CODE]
     beam, listed = longs(work[w.BEAM], work[w.BEAM_SIZE]), longs(work[w.LISTED], work[w.SHORTLIST])
     marks, seen = unsigned_bytes(work[w.MARKS], work[w.ROW_COUNT]), ints(work[w.SEEN], work[w.ROW_COUNT])
     pending = longs(work[w.PENDING], work[w.PENDING_SIZE])
-    address, scale, bias = encode_query(table, query, padded, code, rotated_code)
-    size, visited, _, ended = walk(
-        table, address, scale, bias, allowed, ef, beam, marks, seen, pending, beam[:0]
-    )
+    pending_scores = floats(work[w.PENDING_SCORES], work[w.PENDING_SIZE])
     list_scores = floats(work[w.LIST_SCORES], work[w.SHORTLIST])
-    kept, count = 0, 0
-    for i in range(size):
-        row = packed_row(beam[i])
-        if allowed == 0 or load_byte(allowed + row) != 0:
-            kept += 1
-            if count < shortlist:
-                listed[count], list_scores[count] = row, packed_score(beam[i])
-                count += 1
-    died = np.int64(ended and size < ef)
-    found, count = finish(table, query, work, allowed, count, k, margin)
-    return found, visited, count, kept, died
+    for q in range(len(queries)):
+        address, scale, bias = encode_query(table, queries[q], padded, code, rotated_code)
+        size, visited, _, ended = walk(
+            table, address, scale, bias, allowed, ef, beam, marks, seen, pending, pending_scores, beam[:0]
+        )
+        kept, count = 0, 0
+        for i in range(size):
+            row = packed_row(beam[i])
+            if allowed == 0 or load_byte(allowed + row) != 0:
+                kept += 1
+                if count < shortlist:
+                    listed[count], list_scores[count] = row, packed_score(beam[i])
+                    count += 1
+        counts[q, 0], counts[q, 1] = finish(
+            table, queries[q], work, allowed, count, k, margin, rows[q], scores[q]
+        )
+        counts[q, 2], counts[q, 3], counts[q, 4] = visited, kept, np.int64(ended and size < ef)

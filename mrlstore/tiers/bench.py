@@ -65,7 +65,7 @@ class Bench:
         here, goal = exact[d, "all"], exact[self.whole, "all"]
         alone = self._group(d)
         indexed = self._index(alone, d)
-        scanned = self._time(lambda query, k: search_exact(alone, query, k), d)
+        scanned = self._time(lambda query, k: search_exact(alone, [query], k)[0], d)
         ef, walked = self._enough(indexed, here, d)
         recall = intervals.of_shares(shares_found(asked, self.k, d, self.k, self.whole), self.k)
         index_bytes = _index_bytes(indexed)
@@ -81,7 +81,7 @@ class Bench:
                 wide = max(ef, s)
 
                 def ask(query: Query, k: int, wide: int = wide, s: int = s) -> Found:
-                    return search_graph(both, query, k, wide, s)
+                    return search_graph(both, [query], k, wide, s)[0]
 
                 timed = self._time(ask, self.whole)
                 tiers.append(
@@ -156,7 +156,7 @@ class Bench:
             wide, s = min(ef, self.rows), min(5 * self.k, ef, self.rows)
 
             def ask(query: Query, k: int, wide: int = wide, s: int = s) -> Found:
-                return search_graph(group, query, k, wide, s)
+                return search_graph(group, [query], k, wide, s)[0]
 
             found = self._answers(ask, d)
             if self._recall(Timing(np.zeros(1), 0, 0, found), here).mean >= GOAL or wide == self.rows:

@@ -110,15 +110,12 @@ def unsynced_commits() -> None:
 def watcher() -> None:
     from mrlstore.catalogue import Catalogue
 
-    real, asked = Catalogue.changed, set()
+    real, first = Catalogue.state, dict[int, tuple[int, int]]()
 
-    def changed(self: Any) -> bool:
-        if id(self) in asked:
-            return False
-        asked.add(id(self))
-        return real(self)
+    def state(self: Any) -> tuple[int, int]:
+        return first.setdefault(id(self), real(self))
 
-    Catalogue.changed = changed  # type: ignore[method-assign]
+    Catalogue.state = state  # type: ignore[method-assign]
 
 
 def opened_by_others() -> None:
