@@ -26,8 +26,8 @@ from tests.nested import blocks
 DIM = 3072
 
 
-def load(path: Path, rows: int) -> dict[str, float]:
-    """Upsert generated rows in batches of 1,000 with metadata and documents, optimize, close."""
+def load(path: Path, rows: int, documented: bool) -> dict[str, float]:
+    """Upsert generated rows in batches of 1,000 with metadata, if asked with documents too; optimize, close."""
     import mrlstore
 
     shutil.rmtree(path, ignore_errors=True)
@@ -39,7 +39,9 @@ def load(path: Path, rows: int) -> dict[str, float]:
                 numbers = range(done, done + len(batch))
                 ids = [f"row-{n:07d}" for n in numbers]
                 metadatas = [{"n": n, "group": n % 10, "name": f"item {n}"} for n in numbers]
-                documents = [f"This is the document of row number {n}." for n in numbers]
+                documents = (
+                    [f"This is the document of row number {n}." for n in numbers] if documented else None
+                )
                 started = time.perf_counter()
                 store.upsert(ids, batch, metadatas, documents)
                 writing += time.perf_counter() - started
@@ -51,7 +53,7 @@ def load(path: Path, rows: int) -> dict[str, float]:
     return {"rows_per_s": done / writing, "optimize_s": optimizing, "bytes_per_row": size / done}
 
 
-def reopen(path: Path, rows: int) -> dict[str, float]:
+def reopen(path: Path, rows: int, documented: bool) -> dict[str, float]:
     """Open, answer once, then 1,000 times; time and memory."""
     import mrlstore
 
@@ -114,10 +116,13 @@ def main() -> None:
     )
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--store", type=Path, default=Path("/tmp/footprint.mrl"))
+    parser.add_argument(
+        "--documents", action="store_true", help="rows have documents, which are indexed by words"
+    )
     parser.add_argument("--step", choices=("load", "reopen"), help="one step alone, as JSON")
     args = parser.parse_args()
     if args.step is not None:
-        print(json.dumps({"load": load, "reopen": reopen}[args.step](args.store, args.rows)))
+        print(json.dumps({"load": load, "reopen": reopen}[args.step](args.store, args.rows, args.documents)))
         return
     for step in ("load", "reopen"):
         command = [
@@ -129,6 +134,7 @@ def main() -> None:
             str(args.store),
             "--step",
             step,
+            *(["--documents"] if args.documents else []),
         ]
         figures = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
         for name, value in figures.items():

@@ -133,15 +133,15 @@ def metadata_text(metadata: Mapping[str, Any] | None, name: str) -> str | None:
 
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
-_SCALARS = {str, int, float, bool, type(None)}
+_STRING, _SCALARS = {str}, {str, int, float, bool, type(None)}
 
 
 def _is_flat(metadata: Mapping[str, Any]) -> bool:
     """Whether it is what nearly all metadata is: a dict of plain scalars, ready to be written."""
     return (
         type(metadata) is dict
-        and all(type(key) is str for key in metadata)
-        and all(type(value) in _SCALARS for value in metadata.values())
+        and _STRING.issuperset(map(type, metadata))
+        and _SCALARS.issuperset(map(type, metadata.values()))
     )
 
 

@@ -13,6 +13,7 @@ from mrlstore.types import LIMITS
 
 _BLOCK = 512  # rows worked on at once, so that the float64 copies stay in the cache
 _NARROW = 32
+_MANY = 256  # rows from which on a kernel rounds
 _SHORTEST, _LONGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 
 
@@ -54,9 +55,20 @@ def to_unit_rows(
         block = array[start : start + _BLOCK].astype(np.float32 if narrow else np.float64)
         lengths = check_lengths(block, what, names, start)
         np.divide(block, lengths[:, None].astype(block.dtype), out=block)
-        rows[start : start + _BLOCK] = block
+        _round(block, rows[start : start + _BLOCK])
         norms[start : start + _BLOCK] = lengths
     return rows, norms
+
+
+def _round(block: NDArray[Any], rows: NDArray[np.float16]) -> None:
+    """Write a block as float16, both C-contiguous; a large one by a kernel, to the same bits."""
+    if len(block) >= _MANY and block.dtype == np.float32:
+        from mrlstore.kernels import half  # numba takes a second to start, which few rows are not worth
+
+        if half.KNOWN:
+            half.to_half(block.reshape(-1), rows.view(np.uint16).reshape(-1))
+            return
+    rows[:] = block
 
 
 def check_lengths(
