@@ -27,7 +27,7 @@ DIM = 3072
 
 
 def load(path: Path, rows: int, documented: bool) -> dict[str, float]:
-    """Upsert generated rows in batches of 1,000 with metadata, if asked with documents too; optimize, close."""
+    """Upsert generated rows in batches of 1,000 with metadata (and documents), optimize, close."""
     import mrlstore
 
     shutil.rmtree(path, ignore_errors=True)

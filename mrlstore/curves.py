@@ -18,8 +18,9 @@ from mrlstore.types import LIMITS, Expected
 
 DEFAULT_TARGET: Final = 0.99  # the recall that a query is to have that asks for nothing
 CLASSES: Final = (*plan.SELECTIVITY, plan.FEW)
-VERSION: Final = 3
-_LEAST_EF, _LEAST_LIST = 5, 4  # times k: the least effort for high targets that stored rows alone have set
+VERSION: Final = 4
+# The least effort for high targets that stored rows alone have set: two numbers in times k, and the slack.
+_LEAST_EF, _LEAST_LIST, _LEAST_SLACK = 32, 5, 0.13
 _EXACT_ABOVE = 0.9995  # a target beyond this is met by an exact scan alone
 _SCANNED = "no walk reached the target: the codes of all rows are scanned"
 _CHEAPER = "a scan of all codes is cheaper here than a walk"
@@ -33,6 +34,7 @@ class Level:
     way: Literal["walk", "scan", "exact"]  # "scan": the codes of all rows; "exact": all rows in full
     ef: int
     shortlist: int
+    slack: float  # above 0 the walk may end early, see group.search_graph
     margin: float  # above 0 the re-rank may end early, see group.search_graph
     recall: float
     trials: float  # independent trials that the recall is worth, for its interval
@@ -142,13 +144,13 @@ def _effort(name: str, curve: Curve, k: int, target: float) -> Effort:
         remark = "; ".join(filter(None, (remark, _CHEAPER if walks else _SCANNED)))
     least = 2 * k if k > curve.k else k  # what was not measured is given some room
     shortlist = min(max(least, int(level.shortlist * more)), LIMITS.k)
-    ef = min(max(shortlist, int(level.ef * more)), LIMITS.k)
+    ef, slack = min(max(shortlist, int(level.ef * more)), LIMITS.k), level.slack
     if curve.source == "stored rows" and target >= DEFAULT_TARGET:
         # People's questions are often farther from the rows than rows are from each other.
         shortlist = max(shortlist, min(_LEAST_LIST * k, LIMITS.k))
-        ef = max(ef, min(_LEAST_EF * k, LIMITS.k), shortlist)
+        ef, slack = max(ef, min(_LEAST_EF * k, LIMITS.k)), max(slack, _LEAST_SLACK)
     way: Literal["walk", "scan"] = "scan" if level.way == "scan" else "walk"
-    return Effort(name, ef, shortlist, way, target, expected, remark, level.margin)
+    return Effort(name, ef, shortlist, way, target, expected, remark, slack, level.margin)
 
 
 def _uncalibrated(k: int, target: float | None) -> Effort:
@@ -160,5 +162,6 @@ def _uncalibrated(k: int, target: float | None) -> Effort:
         return Effort("target", k, k, "exact", target, None, f"{_NOT_YET}; so this was an exact scan")
     wide = min(4 * usual.ef, LIMITS.k), min(4 * usual.shortlist, LIMITS.k)
     return Effort(
-        "target", *wide, margin=plan.MARGIN, target=target, remark=f"{_NOT_YET}; so the effort was a wide one"
-    )
+        "target", *wide, target=target, remark=f"{_NOT_YET}; so the effort was a wide one",
+        slack=plan.SLACK, margin=plan.MARGIN,
+    )  # fmt: skip

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,10 @@ from mrlstore.plan import MARGIN, Effort
 from mrlstore.search import Request, search_group
 from mrlstore.snapshot import Snapshot
 
-_EFS: Final = (12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 1024)  # at k = 10
+_LADDER: Final = (  # slack, and the candidates that a walk may keep, at k = 10
+    (0.01, 32), (0.02, 48), (0.03, 64), (0.04, 96), (0.06, 128), (0.08, 192), (0.1, 256), (0.13, 384),
+    (0.16, 512), (0.2, 768), (0.25, 1024),
+)  # fmt: skip
 _LISTS: Final = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 13, 20, 30, 50, 100, 200, 400)  # times k
 _ENOUGH: Final = 0.9995  # a recall at which no more effort is tried
 _LONGEST: Final = 4_096  # rows of the longest shortlist that is tried
@@ -61,16 +64,9 @@ class _Tally:
             ]
         )
 
-    def reranked(self, share: float, stopping: bool) -> float:
-        """Mean number of rows scored in full with this share of the shortlists."""
-        return float(
-            np.mean(
-                [
-                    one.fixed + min(one.listed * share, one.stopped if stopping else np.inf)
-                    for one in self.seen
-                ]
-            )
-        )
+    def reranked(self, shortlist: int, stopping: bool) -> float:
+        """Mean number of rows scored in full; every group re-ranks a shortlist of its own."""
+        return float(np.mean([one.fixed + one.scored(shortlist, stopping) for one in self.seen]))
 
 
 @dataclass
@@ -80,9 +76,13 @@ class _Seen:
     places: NDArray[np.int64]  # of its true neighbours in their groups' shortlists
     early: NDArray[np.int64]  # the same where the re-rank may end early: what it does not reach is nowhere
     visited: int = 0
-    listed: int = 0  # rows in the shortlists
-    stopped: int = 0  # of them, scored in full where the re-rank may end early
+    listed: list[int] = field(default_factory=list)  # rows in each shortlist
+    stopped: list[int] = field(default_factory=list)  # of them, scored where the re-rank may end early
     fixed: int = 0  # rows scored in full whatever the shortlist
+
+    def scored(self, shortlist: int, stopping: bool) -> int:
+        """Rows of the shortlists that are scored in full, if they may have so many rows."""
+        return sum(min(rows, shortlist) for rows in (self.stopped if stopping else self.listed))
 
 
 def levels(
@@ -101,43 +101,53 @@ def levels(
     def run(effort: Effort) -> _Tally:
         return _try(snapshot, groups, exact, k, share, effort, threads, should_stop)
 
-    whole = Level("exact", 0, 0, 0.0, 1.0, 1.0, 0.0, 0.0, rows * share, cost_us(snapshot, 0, rows * share))
-    for ef in _ladder(k, rows, _EFS if share >= 1 else _EFS[1::2]):
-        tally = run(Effort("calibration", ef, ef, margin=MARGIN))
+    whole = Level(
+        "exact", 0, 0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, rows * share, cost_us(snapshot, 0, rows * share)
+    )
+    for slack, ef in _ladder(k, rows, _LADDER if share >= 1 else _LADDER[1::2]):
+        effort = Effort("calibration", ef, ef, slack=slack, margin=MARGIN)
+        tally = run(effort)
         if not tally.seen:
             return ()
-        tried += _read(snapshot, tally, "walk", ef, k)
+        tried += _read(snapshot, tally, effort, k)
         if tried[-1].recall >= _ENOUGH or tried[-1].cost_us > whole.cost_us:
             break
     if max(level.recall for level in tried) < _ENOUGH:
         longest = min(_LONGEST, rows)
-        tried += _read(
-            snapshot, run(Effort("calibration", longest, longest, "scan", margin=MARGIN)), "scan", longest, k
-        )
+        effort = Effort("calibration", longest, longest, "scan", margin=MARGIN)
+        tried += _read(snapshot, run(effort), effort, k)
     return (*_frontier([level for level in tried if level.cost_us < whole.cost_us]), whole)
 
 
-def _ladder(k: int, rows: int, steps: Sequence[int]) -> list[int]:
-    """Values of ef to try for k."""
-    stretched = (max(k, round(ef * (k / 10) ** 0.5)) for ef in steps)
-    return sorted({min(ef, _LONGEST, rows) for ef in stretched})
+def _ladder(k: int, rows: int, steps: Sequence[tuple[float, int]]) -> list[tuple[float, int]]:
+    """Values of slack and ef to try for k."""
+    return [(slack, min(max(k, round(ef * (k / 10) ** 0.5)), _LONGEST, rows)) for slack, ef in steps]
 
 
-def _read(snapshot: Snapshot, tally: _Tally, way: Literal["walk", "scan"], ef: int, k: int) -> list[Level]:
+def _read(snapshot: Snapshot, tally: _Tally, effort: Effort, k: int) -> list[Level]:
     """One level for each length of the shortlist that this search can tell of."""
     visited = float(np.mean([one.visited for one in tally.seen]))
-    lengths = sorted({min(ef, round(k * times)) for times in _LISTS} | {ef})
-    kept = ef if way == "walk" else 0
+    lengths = sorted({min(effort.shortlist, round(k * times)) for times in _LISTS} | {effort.shortlist})
+    walked = effort.least == "walk"
     levels = []
     for shortlist, stopping in itertools.product(lengths, (True, False)):
         shares = tally.shares(shortlist, stopping)
-        # Every group re-ranks a shortlist of its own: the rows scored in full grow with it in proportion.
-        reranked = tally.reranked(shortlist / ef, stopping)
-        cost = cost_us(snapshot, visited if way == "walk" else visited / 2, reranked)
-        error = intervals.standard_error(shares)
-        recall, trials = float(np.mean(shares)), intervals.effective_trials(shares, k)
-        margin = MARGIN if stopping else 0.0
-        levels.append(Level(way, kept, shortlist, margin, recall, trials, error, visited, reranked, cost))
+        reranked = tally.reranked(shortlist, stopping)
+        levels.append(
+            Level(
+                way="walk" if walked else "scan",
+                ef=effort.ef if walked else 0,
+                shortlist=shortlist,
+                slack=effort.slack,
+                margin=MARGIN if stopping else 0.0,
+                recall=float(np.mean(shares)),
+                trials=intervals.effective_trials(shares, k),
+                error=intervals.standard_error(shares),
+                visited=visited,
+                reranked=reranked,
+                cost_us=cost_us(snapshot, visited if walked else visited / 2, reranked),
+            )
+        )
     return levels
 
 
@@ -173,7 +183,8 @@ def _try(
     def one(group: Probes, number: int, wanted: NDArray[np.int64]) -> _Seen:
         query = prepare(group.vectors[number], snapshot.prefix_dim or 1)
         own = int(group.own[number])
-        return _places(snapshot, group.namespace, query, k + (own >= 0), own, wanted, share, effort)
+        more = own >= 0 and effort.least != "walk"  # a scan finds the row itself, a walk passes it over
+        return _places(snapshot, group.namespace, query, k + more, own, wanted, share, effort)
 
     with ThreadPoolExecutor(threads) as pool:
         for group, answers in zip(groups, exact, strict=True):
@@ -235,7 +246,8 @@ def _places(
         seen.places[here] = place[here]
         early = here & (always[at] | (at < stopped))
         seen.early[early] = place[early]
-        seen.listed, seen.stopped = seen.listed + len(keys) - fixed, seen.stopped + stopped
+        seen.listed.append(len(keys) - fixed)
+        seen.stopped.append(stopped)
         seen.fixed += fixed
     return seen
 

@@ -99,19 +99,25 @@ def search_graph(
     shortlist: int,
     allowed: NDArray[np.bool_] | None = None,
     *,
+    slack: float = 0.0,
     margin: float = 0.0,
     advise: Advise | None = None,
 ) -> list[Found]:
     """For each query walk the graph, re-rank the best `shortlist` rows exactly, give the best k.
 
     `allowed` is bool [n]: other rows are passed through but never kept. If k allowed rows exist, k come back.
+    With a `slack` above 0 the walk ends where the next candidate is more than 1 + slack times as far as the
+    k-th best, and `ef` is only the most candidates that it keeps.
     With a `margin` above 0 the re-rank ends when the code scores of the rest lie so many standard deviations
     below what the best k ask for. `advise` is called with a shortlist's rows, int64, before they are read.
     All queries are one call of the kernel, but for those whose prefix says nothing.
     """
     index, options = group.index, {"margin": margin, "advise": advise}
     if _one_by_one(queries, advise):
-        return [search_graph(group, [one], k, ef, shortlist, allowed, **options)[0] for one in queries]  # type: ignore[arg-type]
+        return [
+            search_graph(group, [one], k, ef, shortlist, allowed, slack=slack, **options)[0]  # type: ignore[arg-type]
+            for one in queries
+        ]
     if index is None or index.neighbours is None or queries[0].prefix_norm < SHORT_PREFIX:
         return search_scan(group, queries, k, shortlist, allowed, **options)  # type: ignore[arg-type]
     n = len(group.keys)
@@ -119,7 +125,7 @@ def search_graph(
     ef = min(max(ef, shortlist), n)
     out, work = _Out(len(queries), 0 if advise else k), _reserve(group, ef, shortlist)
     _kernels().search_walk(
-        group.table, _stacked(queries), work.table, _address(allowed, group), ef, shortlist, out.k, margin,
+        group.table, _stacked(queries), work.table, _address(allowed, group), ef, shortlist, k, slack, margin,
         out.rows, out.scores, out.counts,
     )  # fmt: skip
     answers = [_rerank(group, queries[0], k, out, margin, advise)] if advise else out.found()

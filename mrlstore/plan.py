@@ -18,6 +18,8 @@ Way = Literal["walk", "filtered walk", "scan", "exact"]
 
 DEFAULT_EF = 96
 DEFAULT_SHORTLIST = 60
+SLACK: Final = 0.25  # share of the k-th best's distance by which candidates may be farther
+SPARE: Final = 4  # with slack a walk may keep so many times the candidates that it usually goes through
 MARGIN: Final = 3.5  # standard deviations, where the re-rank of a shortlist may end early
 # A walk visits about this many rows for each candidate that it keeps, and each costs it twice a scanned row.
 _VISITS_PER_CANDIDATE = 24
@@ -32,14 +34,20 @@ class Effort:
     """How hard a query tries in every group."""
 
     name: str
-    ef: int  # candidates that a walk keeps
+    ef: int  # candidates that a walk keeps, at most
     shortlist: int  # rows re-ranked on their full vector
     least: Literal["walk", "scan", "exact"] = "walk"  # wider ways, where a walk cannot reach the target
     target: float | None = None  # the recall that was asked for
     expected: Expected | None = None  # what calibration measured at this effort
     remark: str = ""
+    slack: float = 0.0  # above 0 a walk ends where candidates are so much farther than the k-th, see group
     margin: float = 0.0  # above 0 a re-rank ends where the rest is so many deviations too low, see group
     filtered: Mapping[str, Effort] | None = None  # by selectivity class; None: the same under a filter
+
+    @property
+    def expected_steps(self) -> float:
+        """Candidates that a walk is likely to go through."""
+        return self.ef / SPARE if self.slack > 0 else self.ef
 
     def at(self, share: float) -> Effort:
         """The effort where a filter lets this share of the rows through."""
@@ -58,9 +66,12 @@ def selectivity(share: float) -> str:
 def effort(k: int, ef: int | None, shortlist: int | None) -> Effort:
     """The effort for k results; an explicit ef or shortlist is taken as it is, but never below k."""
     if ef is None and shortlist is None:
-        return Effort("default", max(DEFAULT_EF, 2 * k), max(DEFAULT_SHORTLIST, 2 * k), margin=MARGIN)
+        return Effort(
+            "default", max(DEFAULT_EF, 2 * k), max(DEFAULT_SHORTLIST, 2 * k), slack=SLACK, margin=MARGIN
+        )
     wanted = max(k, shortlist if shortlist is not None else min(ef or 0, max(DEFAULT_SHORTLIST, 2 * k)))
-    return Effort("explicit", max(ef if ef is not None else DEFAULT_EF, wanted), wanted, margin=MARGIN)
+    breadth = max(ef if ef is not None else DEFAULT_EF, wanted)
+    return Effort("explicit", breadth, wanted, slack=SLACK, margin=MARGIN)
 
 
 def way(group: Group, allowed: int, effort: Effort) -> Way:
@@ -73,4 +84,4 @@ def way(group: Group, allowed: int, effort: Effort) -> Way:
     share = allowed / rows
     if share > _WHOLE:
         return "walk"
-    return "scan" if allowed < 2 * _VISITS_PER_CANDIDATE * effort.ef / share else "filtered walk"
+    return "scan" if allowed < 2 * _VISITS_PER_CANDIDATE * effort.expected_steps / share else "filtered walk"

@@ -225,8 +225,9 @@ def search_group(
             group, queries, k, effort.shortlist, allowed, margin=effort.margin, advise=advise
         ), how
     return search_graph(
-        group, queries, k, effort.ef, effort.shortlist, allowed, margin=effort.margin, advise=advise
-    ), how
+        group, queries, k, effort.ef, effort.shortlist, allowed,
+        slack=effort.slack, margin=effort.margin, advise=advise,
+    ), how  # fmt: skip
 
 
 def _search_watched(

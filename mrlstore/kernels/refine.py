@@ -182,8 +182,9 @@ def insert_rows(
         row = rows[i]
         bias, scale = load_query(codes, row, stride, own)
         size, _, steps, _ = walk(
-            table, own.ctypes.data, scale, bias, 0, ef, beam, marks, seen, pending, scores, trace
-        )
+            table, own.ctypes.data, scale, bias, 0, ef, ef, 1, np.float32(0),
+            beam, marks, seen, pending, scores, trace,
+        )  # fmt: skip
         count = 0
         for j in range(size):
             count = keep_near(near, distances, count, near.size, *measured(norms, row, beam[j]))

@@ -18,6 +18,7 @@ from .views import floats, ints, longs, unsigned_bytes
 SEEDS = 4  # entries that a walk starts from
 SAMPLE = 64  # allowed rows that a filtered walk starts from besides
 TOGETHER = 2  # nodes that are expanded at a time
+NEAR = np.float32(0.2)  # the least distance that slack is a share of: codes err by more than a share of less
 ENOUGH = 8  # rows to score for one step of a filtered walk; neighbours of neighbours are asked for less
 
 
@@ -143,6 +144,9 @@ def walk(
     bias: Any,
     allowed: Any,
     ef: Any,
+    shortlist: Any,
+    k: Any,
+    slack: Any,
     beam: Any,
     marks: Any,
     seen: Any,
@@ -154,15 +158,25 @@ def walk(
 
     Gives (beam size, codes scored, nodes expanded, whether it ran out of nodes). Best first over a sorted
     beam: expand the best nodes that were not, until none is left; several at a time, so that more of their
-    neighbours' codes are on the way from memory while others are scored. Under a filter the beam's seeds may
-    be rows that are not allowed; all others are allowed. beam: int64 [>= ef + 1], the lowest bit of an entry
-    says expanded. pending: int64 [>= TOGETHER x width], scores: float32, as long; under a filter
-    [>= 4 x width + 64]. trace: int64, receives the entries that were expanded, as far as it reaches.
+    neighbours' codes are on the way from memory while others are scored. With a slack above 0 it also ends at
+    a node whose distance, 1 - score, is more than 1 + slack times that of the k-th best (adaptive beam
+    search: Al-Jazzazi et al., 2025); the beam then holds the best `shortlist` rows, and what is nearer than
+    that. Under a filter the beam's seeds may be rows that are not allowed; all others are allowed. beam:
+    int64 [>= ef + 1], the lowest bit of an entry says expanded. pending: int64 [>= TOGETHER x width], under a
+    filter [>= 4 x width + 64]; scores: float32, as long. trace: int64, receives the entries that were
+    expanded, as far as it reaches.
     """
     list_bytes = table[t.WIDTH] * 4
     size, visited = start_walk(table, code, scale, bias, allowed, ef, beam, marks, seen)
     count, cursor, steps = size, 0, 0
+    last = k - 1 + (SEEDS if allowed != 0 else 0)
     while cursor < size:
+        edge = np.float32(NO_PREFIX)
+        if slack > 0 and size > last:
+            nearest = packed_score(beam[last])
+            edge = nearest - slack * max(np.float32(1) - nearest, NEAR)
+            if packed_score(beam[cursor]) < edge:
+                break
         waiting = 0
         for _ in range(TOGETHER):
             row = packed_row(beam[cursor])
@@ -184,7 +198,9 @@ def walk(
                 ahead = next_node(beam, ahead, size)
         score_pending(table, code, scale, bias, pending, waiting, scores)
         for j in range(waiting):
-            if not scores[j] > NO_PREFIX:
+            if not scores[j] > NO_PREFIX or (
+                scores[j] < edge and size >= shortlist and pack(scores[j], 0) < beam[shortlist - 1]
+            ):
                 continue
             other = pending[j]
             place = insert(beam, size, ef, pack(scores[j], other))
@@ -211,19 +227,19 @@ def next_node(beam: Any, cursor: Any, size: Any) -> Any:
 
 
 @kernel(
-    "void(int64[::1], float32[:, ::1], int64[::1], int64, int64, int64, int64, float32,"
+    "void(int64[::1], float32[:, ::1], int64[::1], int64, int64, int64, int64, float32, float32,"
     " int64[:, ::1], float32[:, ::1], int64[:, ::1])"
 )
 def search_walk(
-    table: Any, queries: Any, work: Any, allowed: Any, ef: Any, shortlist: Any, k: Any, margin: Any,
-    rows: Any, scores: Any, counts: Any,
+    table: Any, queries: Any, work: Any, allowed: Any, ef: Any, shortlist: Any, k: Any, slack: Any,
+    margin: Any, rows: Any, scores: Any, counts: Any,
 ) -> None:  # fmt: skip
     """For each query walk, re-rank the best `shortlist`, write the best k rows and scores.
 
-    queries: unit vectors [m, dim]; work: the table of a scratch; allowed: address of uint8 [n], or 0. margin:
-    see rerank_while; 0 re-ranks the whole shortlist. rows, scores: [m, k], filled from the left. With k = 0
-    and one query the shortlist is left in `work`, see finish. counts: [m, 5]: rows written, full rows scored,
-    codes scored, rows kept, whether the walk ended before the beam was full.
+    queries: unit vectors [m, dim]; work: the table of a scratch; allowed: address of uint8 [n], or 0. slack:
+    see walk; margin: see rerank_while; 0 re-ranks the whole shortlist. rows, scores: [m, k], filled from the
+    left; with [1, 0] the shortlist is left in `work`, see finish. counts: [m, 5]: rows written, full rows
+    scored, codes scored, rows kept, whether the walk ended before the beam was full.
     """
     padded, code, rotated_code = floats(work[w.PADDED], work[w.NUMBERS]), work[w.CODE], work[w.ROTATED_CODE]
     beam, listed = longs(work[w.BEAM], work[w.BEAM_SIZE]), longs(work[w.LISTED], work[w.SHORTLIST])
@@ -234,8 +250,9 @@ def search_walk(
     for q in range(len(queries)):
         address, scale, bias = encode_query(table, queries[q], padded, code, rotated_code)
         size, visited, _, ended = walk(
-            table, address, scale, bias, allowed, ef, beam, marks, seen, pending, pending_scores, beam[:0]
-        )
+            table, address, scale, bias, allowed, ef, shortlist, k, slack,
+            beam, marks, seen, pending, pending_scores, beam[:0],
+        )  # fmt: skip
         kept, count = 0, 0
         for i in range(size):
             row = packed_row(beam[i])
@@ -245,6 +262,7 @@ def search_walk(
                     listed[count], list_scores[count] = row, packed_score(beam[i])
                     count += 1
         counts[q, 0], counts[q, 1] = finish(
-            table, queries[q], work, allowed, count, k, margin, rows[q], scores[q]
+            table, queries[q], work, allowed, count, rows.shape[1], margin, rows[q], scores[q]
         )
-        counts[q, 2], counts[q, 3], counts[q, 4] = visited, kept, np.int64(ended and size < ef)
+        full = shortlist if slack > 0 else ef
+        counts[q, 2], counts[q, 3], counts[q, 4] = visited, kept, np.int64(ended and size < full)
