@@ -38,7 +38,6 @@ from mrlstore.records import Selection, decode_cursor
 from mrlstore.search import Request, Watch
 from mrlstore.snapshot import Snapshot
 from mrlstore.types import (
-    LIMITS,
     BatchResult,
     Conflict,
     Include,
