@@ -13,8 +13,8 @@ import weakref
 from contextlib import suppress
 
 from mrlstore import garbage, graph, maintain
-from mrlstore.core import LOCK, Core
-from mrlstore.errors import MrlStoreError
+from mrlstore.core import Core
+from mrlstore.errors import MrlStoreError, StoreLocked
 from mrlstore.garbage import Waiting
 from mrlstore.log import tell
 from mrlstore.maintain import Work
@@ -95,8 +95,9 @@ class Background:
 
     def _tend(self) -> None:
         with self._core.storing("maintenance"):
-            lock = self._core.files.lock(self._core.path / LOCK)
-            if lock is None:
+            try:
+                lock = maintain.take_lock(self._core, 0)
+            except StoreLocked:
                 return  # another process is at it
             with lock:
                 while not self._interrupted() and maintain.tend(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import time
 import uuid
@@ -13,10 +12,9 @@ from pathlib import Path
 from mrlstore.catalogue import segments, settings
 from mrlstore.core import CATALOGUE, LOCK, PARTS, Core
 from mrlstore.errors import CorruptStore, InvalidInput, StoreExists
-from mrlstore.files import Files, make_parents, remove_tree, write_file
+from mrlstore.files import CANNOT_LINK, Files, make_parents, remove_tree, write_file
 from mrlstore.log import tell
 
-_COPY_INSTEAD = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP}
 _BLOCK = 8 * 1024 * 1024
 
 
@@ -26,6 +24,7 @@ def backup(core: Core, target: Path) -> None:
         raise StoreExists(f"{target} exists; a backup goes to a new path")
     if core.path in (target, *target.parents):
         raise InvalidInput(f"{target} lies inside the store; a backup goes to a path of its own")
+    core.catalogue.connections.check_place()
     make_parents(core.files, target)
     started = time.perf_counter()
     before = -1
@@ -77,7 +76,7 @@ def _link_part(files: Files, source: Path, target: Path) -> None:
         try:
             files.link(source / name, target / name)
         except OSError as error:
-            if error.errno not in _COPY_INSTEAD:
+            if error.errno not in CANNOT_LINK:
                 raise
             write_file(files, target / name, _blocks(files, source / name))
     files.sync_dir(target)

@@ -50,6 +50,7 @@ def _remove(core: Core, name: str) -> bool:
 
 
 def _named(core: Core) -> set[str]:
+    core.catalogue.connections.check_place()  # or this would remove another store's parts
     with core.catalogue.read() as connection:
         named = {part.name for row in segments.load(connection) for part in row.parts}
     missing = named - set(core.files.list_dir(core.parts))

@@ -52,10 +52,15 @@ class Work:
 
 
 def take_lock(core: Core, wait_s: float) -> Lock:
-    """LOCK, or StoreLocked if somebody keeps it for longer."""
+    """LOCK, or StoreLocked if somebody keeps it for longer; StorePoisoned if it is another store's."""
     lock = core.files.lock(core.path / LOCK, wait_s=wait_s)
     if lock is None:
         raise StoreLocked(f"{core.path}: another process has been indexing for {wait_s:g} s; try again later")
+    try:
+        core.catalogue.connections.check_place()
+    except BaseException:
+        lock.release()
+        raise
     return lock
 
 

@@ -60,6 +60,7 @@ class _Findings:
 def verify(core: Core, progress: Callable[[Progress], None]) -> Report:
     """Check everything that one generation names; marks damaged parts unless the store is read only."""
     started = time.perf_counter()
+    core.catalogue.connections.check_place()
     with core.catalogue.read() as connection:
         settings.generation(connection)
         found = _Findings(progress)

@@ -16,6 +16,7 @@ from pathlib import Path
 import apsw
 
 from mrlstore.catalogue.connection import Connection, connect, immutable, stamp, typed
+from mrlstore.errors import StorePoisoned
 from mrlstore.files import Files
 
 _POOL_SIZE = 8
@@ -30,7 +31,7 @@ class Connections:
     def __init__(self, files: Files, path: Path, *, read_only: bool) -> None:
         self.read_only = read_only
         self._files, self._path = files, path
-        self._watch_lock = threading.Lock()
+        self._watch_lock = threading.RLock()
         self._write_lock = threading.RLock()
         self._gate = threading.Condition()
         self._readers = 0
@@ -41,6 +42,7 @@ class Connections:
         self._watcher: Connection | None = None
         self._watchers = 0  # how many there have been
         self._stamp: Stamp | None = None  # what immutable connections rely on
+        self._inode = files.stamp(path)[0]
         self.log_pages = 0  # in the write-ahead log, as of our last commit, and not yet folded back
 
     @contextmanager
@@ -63,6 +65,7 @@ class Connections:
     def writer(self) -> Iterator[Connection]:
         """The connection that writes; one thread at a time, and again within the same thread."""
         with self._write_lock:
+            self.check_place()
             if self._writer is None:
                 self._writer = connect(self._files, self._path)
                 self._writer.set_wal_hook(self._note_log)
@@ -123,6 +126,18 @@ class Connections:
         """In a forked child: keep what could not be closed, untouched and for ever."""
         _leaked.append((self._pool, self._writer, self._watcher))
 
+    def check_place(self) -> None:
+        """Raise StorePoisoned if the catalogue at the path is not the one that was opened.
+
+        Somebody has deleted, moved or replaced the store: what is written now would go to files without a
+        name, and part folders into another store.
+        """
+        if self._files.stamp(self._path)[0] != self._inode:
+            raise StorePoisoned(
+                f"{self._path.parent}: the store was deleted, moved or replaced while it was open; "
+                "open the path again"
+            )
+
     def _watching(self) -> Connection:
         self._drop_overtaken()
         watcher = self._watcher
@@ -133,6 +148,7 @@ class Connections:
 
     def _connect(self) -> Connection:
         """A connection that reads, remembering what it relies on if it is an immutable one."""
+        self.check_place()
         before = stamp(self._files, self._path)
         connection = connect(self._files, self._path, read_only=True)
         if immutable(connection):
