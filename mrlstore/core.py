@@ -32,7 +32,7 @@ class Core:
     snapshots: Snapshots
     threads: int
     audit: Audit | None = None
-    _key_lock: threading.Lock = field(default_factory=threading.Lock)
+    _key_lock: threading.RLock = field(default_factory=threading.RLock)
     _next_key: int = 0
     _keys_left: int = 0
 

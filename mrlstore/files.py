@@ -28,6 +28,7 @@ from mrlstore.errors import InvalidInput, MrlStoreError, StorageError, StorageFu
 
 Buffer = bytes | bytearray | memoryview
 FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+CANNOT_LINK: Final = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP}  # a copy is needed instead
 _WRITE_CHUNK = 64 * 1024 * 1024
 
 
@@ -178,6 +179,9 @@ class Lock:
 
     def __exit__(self, *_: object) -> None:
         self.release()
+
+    def __del__(self) -> None:
+        self.abandon()  # a Ctrl-C may have come between taking it and whoever was to release it
 
 
 _held: weakref.WeakSet[Lock] = weakref.WeakSet()

@@ -84,7 +84,7 @@ class Snapshots:
 
     def __init__(self, files: Files, parts: Path, catalogue: Catalogue) -> None:
         self._files, self._parts, self._catalogue = files, parts, catalogue
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may ask while its thread is in here
         self._current: Snapshot | None = None
         self._known: tuple[tuple[int, int], Snapshot] | None = None  # a snapshot, and a state that it covers
 

@@ -38,6 +38,7 @@ class Catalogue:
         self.connections = Connections(files, path, read_only=read_only)
         self._files = files
         self._poison: str | None = None
+        self._in_write = False
         try:
             with self.connections.watcher() as watcher, translated(path):
                 self._check_header(watcher)
@@ -89,25 +90,17 @@ class Catalogue:
         An exception inside rolls back. If the fate of the commit is unknown the catalogue is poisoned.
         """
         with self._writing() as connection:
-            try:
-                with translated(self.path, connection):
-                    generation = settings.generation(connection) + 1
-                    yield Write(connection, generation)
-                    settings.put(connection, "generation", generation)  # last: until here it reads as before
-            except BaseException:
-                self._roll_back(connection)
-                raise
+            with translated(self.path, connection):
+                generation = settings.generation(connection) + 1
+                yield Write(connection, generation)
+                settings.put(connection, "generation", generation)  # last: until here it reads as before
             self._commit(connection)
 
     def reserve_keys(self, count: int) -> int:
         """Take row keys out of circulation, in a transaction of its own; the first is returned."""
         with self._writing() as connection:
-            try:
-                with translated(self.path, connection):
-                    first = settings.reserve_keys(connection, count)
-            except BaseException:
-                self._roll_back(connection)
-                raise
+            with translated(self.path, connection):
+                first = settings.reserve_keys(connection, count)
             self._commit(connection)
             return first
 
@@ -189,9 +182,20 @@ class Catalogue:
             raise StorageError(errno.EROFS, 'the store was opened with mode="r"', str(self.path))
         with self.connections.writer() as connection:
             self.check_usable()
-            with translated(self.path):
-                connection.execute("BEGIN IMMEDIATE")
-            yield connection
+            if self._in_write:
+                raise StoreLocked(
+                    f"{self.path}: this thread is in the midst of another write; "
+                    "a signal handler that wants to write has to leave it to the program, or to a thread"
+                )
+            self._in_write = True
+            try:
+                self._roll_back(connection)  # what a Ctrl-C at the worst moment has left open
+                with translated(self.path):
+                    connection.execute("BEGIN IMMEDIATE")
+                yield connection
+            finally:
+                self._in_write = False
+                self._roll_back(connection)  # nothing, once it is committed
 
     def _roll_back(self, connection: Connection) -> None:
         with suppress(apsw.Error):
