@@ -19,6 +19,7 @@ from mrlstore.types import LIMITS
 from mrlstore.vectors import as_matrix, check_dim, check_lengths
 
 _SMALL, _LARGE = 1e-30, 1e37  # squared lengths that float32 holds without trouble
+_PATH_BYTES = 450  # of SQLite's 512; the rest is for ".tmp-..." while a store is made, and names within it
 _INCLUDE = ("metadata", "document", "vector")
 _NOTHING = Wanted()
 _FLOAT32 = np.dtype(np.float32)
@@ -57,7 +58,14 @@ def check_path(path: object) -> Path:
         raise InvalidInput(f"path: expected a path, got {type(path).__name__}") from error
     if not isinstance(text, str) or not text or "\0" in text:
         raise InvalidInput(f"path: {text!r} is not a path")
-    return Path(text).absolute()
+    place = Path(text).absolute()
+    try:
+        length = len(str(place).encode())
+    except UnicodeEncodeError as error:
+        raise InvalidInput(f"path: {text!r} is not UTF-8, and SQLite opens no other paths") from error
+    if length > _PATH_BYTES:
+        raise InvalidInput(f"path: {length} bytes in all; SQLite opens paths of {_PATH_BYTES} or less")
+    return place
 
 
 def check_count(value: object, name: str, low: int, high: int | None = None) -> int:
@@ -78,13 +86,16 @@ def check_optional_count(value: object, name: str, low: int, high: int | None = 
 
 def check_wanted(include: Iterable[str], min_score: float | None = None) -> Wanted:
     """What hits or records shall carry."""
-    if include == () and min_score is None:
+    if isinstance(include, tuple) and not include and min_score is None:
         return _NOTHING
     if isinstance(include, str) or not _iterable(include):
         raise InvalidInput(f"include: expected a tuple of {_INCLUDE}, got {include!r:.80}")
-    chosen = tuple(include)
+    try:
+        chosen: tuple[object, ...] = tuple(include)
+    except TypeError as error:  # an array without dimensions says that it is iterable
+        raise InvalidInput(f"include: expected a tuple of {_INCLUDE} ({error})") from error
     for name in chosen:
-        if name not in _INCLUDE:
+        if not isinstance(name, str) or name not in _INCLUDE:
             raise InvalidInput(f"include: {name!r:.80} is not one of {_INCLUDE}")
     if min_score is not None and not _is_finite(min_score):
         raise InvalidInput(f"min_score: expected a finite number, got {min_score!r:.40}")
@@ -96,8 +107,27 @@ def _iterable(value: object) -> bool:
 
 
 def _is_finite(value: object) -> bool:
-    number = isinstance(value, int | float | np.floating | np.integer) and not isinstance(value, bool)
-    return number and math.isfinite(value)  # type: ignore[arg-type]
+    if isinstance(value, bool) or not isinstance(value, int | float | np.floating | np.integer):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an int beyond every float
+        return False
+
+
+def check_timeout(value: object) -> float | None:
+    """Seconds to wait, 0 or more, or None."""
+    if value is None or (isinstance(value, float) and value == math.inf):
+        return value
+    if not _is_finite(value) or value < 0:  # type: ignore[operator]
+        raise InvalidInput(f"timeout_s: expected seconds, 0 or more, got {value!r:.40}")
+    return float(value)  # type: ignore[arg-type]
+
+
+def check_progress(value: object) -> None:
+    """Something that can be called, or None."""
+    if value is not None and not callable(value):
+        raise InvalidInput(f"progress: expected a function of one argument, got {type(value).__name__}")
 
 
 def check_query_vectors(vectors: Any, dim: int | None, what: str) -> NDArray[np.float32]:

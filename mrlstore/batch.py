@@ -71,7 +71,10 @@ def check_ids(ids: Iterable[str], what: str = "ids") -> list[str]:
     """A list of valid ids."""
     if isinstance(ids, str | bytes) or not isinstance(ids, Iterable):
         raise InvalidInput(f"{what}: expected a list of strings, got {type(ids).__name__}")
-    names = list(ids)
+    try:
+        names = list(ids)
+    except TypeError as error:  # an array without dimensions says that it is iterable
+        raise InvalidInput(f"{what}: expected a list of strings ({error})") from error
     for position, name in enumerate(names):
         if not isinstance(name, str):
             raise InvalidInput(
@@ -79,7 +82,7 @@ def check_ids(ids: Iterable[str], what: str = "ids") -> list[str]:
             )
         if not name:
             raise InvalidInput(f"{what}[{position}]: an id may not be empty")
-        if _utf8_length(name, f"{what}[{position}]") > LIMITS.id_bytes:
+        if check_utf8(name, f"{what}[{position}]") > LIMITS.id_bytes:
             raise LimitExceeded(f"{what}[{position}]: longer than {LIMITS.id_bytes} bytes ({name[:40]!r}...)")
     return names
 
@@ -88,7 +91,7 @@ def check_namespace(namespace: str) -> str:
     """A valid namespace."""
     if not isinstance(namespace, str):
         raise InvalidInput(f"namespace: expected a string, got {type(namespace).__name__}")
-    if _utf8_length(namespace, "namespace") > LIMITS.namespace_bytes:
+    if check_utf8(namespace, "namespace") > LIMITS.namespace_bytes:
         raise LimitExceeded(f"namespace: longer than {LIMITS.namespace_bytes} bytes ({namespace[:40]!r}...)")
     return namespace
 
@@ -100,7 +103,7 @@ def check_document(document: str | None, name: str) -> str | None:
     what = f"document of {name!r}"
     if not isinstance(document, str):
         raise InvalidInput(f"{what}: expected a string, got {type(document).__name__}")
-    if _utf8_length(document, what) > LIMITS.document_bytes:
+    if check_utf8(document, what) > LIMITS.document_bytes:
         raise LimitExceeded(f"{what}: longer than {LIMITS.document_bytes} bytes")
     return document
 
@@ -109,9 +112,9 @@ def check_changes(ids: list[str], metadatas: Any, documents: Any) -> None:
     """Refuse changes that do not go with their ids, or could not be stored."""
     _check_length("metadatas", metadatas, len(ids))
     _check_length("documents", documents, len(ids))
-    for name, change in zip(ids, metadatas or (), strict=False):
+    for name, change in zip(ids, () if metadatas is None else metadatas, strict=False):
         metadata_text(change, name)
-    for name, document in zip(ids, documents or (), strict=False):
+    for name, document in zip(ids, () if documents is None else documents, strict=False):
         check_document(document, name)
 
 
@@ -127,7 +130,7 @@ def metadata_text(metadata: Mapping[str, Any] | None, name: str) -> str | None:
         text = _encode(plain)
     except (ValueError, RecursionError) as error:  # NaN, or an int of thousands of digits
         raise InvalidInput(f"{what}: cannot be written as JSON ({error})") from error
-    if _utf8_length(text, what) > LIMITS.metadata_bytes:
+    if check_utf8(text, what) > LIMITS.metadata_bytes:
         raise LimitExceeded(f"{what}: longer than {LIMITS.metadata_bytes} bytes as JSON")
     return text
 
@@ -179,7 +182,7 @@ def _split_vectors(vectors: Any, n: int) -> tuple[NDArray[Any] | None, NDArray[n
         return (as_matrix(there) if there else None), np.array(
             [vector is None for vector in vectors], dtype=np.bool_
         )
-    if n == 0 and len(vectors) == 0:
+    if n == 0 and hasattr(vectors, "__len__") and getattr(vectors, "ndim", 1) > 0 and len(vectors) == 0:
         return None, np.ones(0, dtype=np.bool_)
     matrix = as_matrix(vectors)
     _check_length("vectors", matrix, n)
@@ -189,13 +192,15 @@ def _split_vectors(vectors: Any, n: int) -> tuple[NDArray[Any] | None, NDArray[n
 def _check_length(what: str, values: Any, n: int) -> None:
     if values is None:
         return
-    if isinstance(values, str | bytes | Mapping) or not hasattr(values, "__len__"):
+    ordered = hasattr(values, "__len__") and hasattr(values, "__getitem__")
+    if not ordered or isinstance(values, str | bytes | Mapping) or getattr(values, "ndim", 1) == 0:
         raise InvalidInput(f"{what}: expected a list, got {type(values).__name__}")
     if len(values) != n:
         raise InvalidInput(f"{what}: {len(values)} given for {n} ids")
 
 
-def _utf8_length(text: str, what: str) -> int:
+def check_utf8(text: str, what: str) -> int:
+    """How many bytes a text takes; InvalidInput if UTF-8 cannot hold it."""
     try:
         return len(text.encode())
     except UnicodeEncodeError as error:

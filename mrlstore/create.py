@@ -6,6 +6,7 @@ whoever loses that race opens the winner's.
 
 from __future__ import annotations
 
+import errno
 import os
 import uuid
 from contextlib import suppress
@@ -49,6 +50,8 @@ def typed(error: OSError, path: Path) -> MrlStoreError:
     """The typed error for what the system said while a store was looked for or made."""
     if isinstance(error, FileExistsError):
         return StoreExists(f"{path}: something is there that is not a store ({error.strerror})")
+    if error.errno == errno.EBUSY:
+        return InvalidInput(f"{path} is a mount point, which a store cannot replace; use a folder in it")
     return storage_error(error, f"opening {path}")
 
 
@@ -79,6 +82,7 @@ def _nearest(path: Path) -> Path:
 
 def _create(files: Files, path: Path, new: Settings) -> bool:
     """Make the store; False if somebody else was faster."""
+    path = Path(os.path.realpath(path))  # a link to where the store is to be: a folder cannot replace a link
     make_parents(files, path)
     draft = path.with_name(f"{path.name}.tmp-{uuid.uuid4().hex}")
     files.make_dir(draft)

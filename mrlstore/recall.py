@@ -168,8 +168,10 @@ class RecallTools(Handle):
         if dim is None:
             raise InvalidInput("set_prefix_dim: the store has no vectors yet; open it with prefix_dim=")
         wanted = arguments.check_count(prefix_dim, "prefix_dim", 1, dim)
+        wait_s = arguments.check_timeout(timeout_s)
+        arguments.check_progress(progress)
         with self._background_paused():
-            maintain.set_prefix_dim(core, wanted, 3600.0 if timeout_s is None else float(timeout_s), progress)
+            maintain.set_prefix_dim(core, wanted, 3600.0 if wait_s is None else wait_s, progress)
 
     def _prepare(self, core: Core) -> None:
         super()._prepare(core)

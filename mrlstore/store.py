@@ -22,7 +22,7 @@ from mrlstore import (
     writer,
 )
 from mrlstore.aio import AsyncTwins
-from mrlstore.batch import check_changes, check_ids, check_namespace, make_batch
+from mrlstore.batch import check_changes, check_ids, check_namespace, check_utf8, make_batch
 from mrlstore.core import Core
 from mrlstore.create import Mode
 from mrlstore.embedders.protocol import Embedder
@@ -259,7 +259,9 @@ class Store(RecallTools, AsyncTwins):
             check_namespace(namespace)
         if prefix is not None and not isinstance(prefix, str):
             raise InvalidInput(f"prefix: expected a string, got {type(prefix).__name__}")
-        limit = arguments.check_optional_count(limit, "limit", 0)
+        if prefix is not None:
+            check_utf8(prefix, "prefix")
+        limit = arguments.check_optional_count(limit, "limit", 0, 2**63 - 1)
         cursor = None if after is None else decode_cursor(after)
         selection = Selection(namespace, parse(where), prefix, limit, cursor)
         return records.scan(self._core, selection, arguments.check_wanted(include))
@@ -426,13 +428,15 @@ class Store(RecallTools, AsyncTwins):
         Waits up to `timeout_s` seconds (an hour by default) while another process indexes, then raises
         StoreLocked. Queries and writes go on meanwhile. Ctrl-C leaves everything as it was.
         """
-        core = self._writable()
+        core, wait_s = self._writable(), _wait(timeout_s)
+        arguments.check_progress(progress)
         with self._background_paused():
-            maintain.optimize(core, _wait(timeout_s), progress)
+            maintain.optimize(core, wait_s, progress)
 
     def verify(self, progress: ProgressCallback | None = None) -> Report:
         """Check every checksum, range and cross-reference; damaged parts are marked for every process."""
         core = self._core
+        arguments.check_progress(progress)
         with core.storing("verifying"):
             return verify.verify(core, progress or _silent)
 
@@ -443,9 +447,10 @@ class Store(RecallTools, AsyncTwins):
         document. Damage to the catalogue itself is not repaired: restore a backup. Raises StoreLocked as
         `optimize` does.
         """
-        core = self._writable()
+        core, wait_s = self._writable(), _wait(timeout_s)
+        arguments.check_progress(progress)
         with self._background_paused(), core.storing("repairing"):
-            return repair.repair(core, _wait(timeout_s), progress or _silent)
+            return repair.repair(core, wait_s, progress or _silent)
 
     def backup(self, dest: str | os.PathLike[str]) -> None:
         """Make `dest` a store of its own with the present content: parts are hard links where possible.
@@ -493,7 +498,8 @@ def _asked(
 
 
 def _wait(timeout_s: float | None) -> float:
-    return _DEFAULT_WAIT_S if timeout_s is None else float(timeout_s)
+    checked = arguments.check_timeout(timeout_s)
+    return _DEFAULT_WAIT_S if checked is None else checked
 
 
 def _silent(progress: Progress) -> None:
