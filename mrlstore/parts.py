@@ -179,6 +179,22 @@ def _open_part(
     return Part(ref, path, kind, head["rows"], head["info"], entries, arrays, seconds)
 
 
+def holds(part: Part, names: Iterable[str]) -> bool:
+    """Whether these arrays have the numbers that were written: a look at all of their bytes."""
+    for name in names:
+        entry, raw = part.entries[name], part.arrays[name].reshape(-1).view(np.uint8).data
+        if zlib.crc32(raw, zlib.crc32(_npy_header(entry.dtype, entry.shape))) != entry.crc:
+            return False
+    return True
+
+
+def read_entries(
+    files: Files, parts: Path, ref: PartRef, kind: Kind, store_uuid: str
+) -> dict[str, FileEntry]:
+    """What part.json says of each array's file, without a look at them; CorruptStore if it is damaged."""
+    return _read_head(files, parts / ref.name, ref, kind, store_uuid)[1]
+
+
 def check_part(files: Files, part: Part, progress: Callable[[int], None]) -> list[str]:
     """Compare every file with its checksum; give what is wrong in words. `progress` is told bytes read."""
     problems = []

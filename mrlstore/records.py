@@ -92,6 +92,8 @@ def matching_keys(
     def fetch(keys: NDArray[np.int64]) -> list[dict[str, Any] | None]:
         return fetch_metadata(connection, keys, snapshot.generation)
 
+    if any(part.segment.row.base.damaged for part in snapshot.segments):  # its keys and names may be wrong
+        return _by_catalogue(connection, namespace, node)
     found = []
     for part in snapshot.segments:
         segment = part.segment
@@ -108,6 +110,15 @@ def matching_keys(
         held = rows.by_key(connection, bare)
         bare = [row.key for row in held if node.matches(parse_metadata(row.metadata))]
     return np.concatenate([*found, np.array(bare, dtype=np.int64)])
+
+
+def _by_catalogue(connection: Connection, namespace: str | None, node: Node | None) -> NDArray[np.int64]:
+    """The same by every row's metadata in the catalogue alone: slow, and right whatever is damaged."""
+    keys = [key for key, _, _ in rows.in_order(connection, namespace)]
+    if node is not None:
+        held = rows.by_key(connection, keys)
+        keys = [row.key for row in held if node.matches(parse_metadata(row.metadata))]
+    return np.array(keys, dtype=np.int64)
 
 
 def _bounds(segment: Segment, namespace: str | None) -> list[tuple[int, int]]:

@@ -1,20 +1,20 @@
 """Repair: rebuilds what can be rebuilt, keeps every row that is whole, and says which vectors are lost.
 
-Index and columns parts follow from the vectors and the catalogue. Of a damaged base part every row whose
-checksum holds is kept, under the id that the catalogue gives its key; a row whose vector is lost keeps its
-metadata and document, without a vector. Damaged folders are moved aside, into `damaged/`, never deleted.
+Index and columns parts follow from the vectors and the catalogue. Of a damaged base part every row that is
+whole is kept (`salvage` tells which), under the id that the catalogue gives its key; a row whose vector is
+lost keeps its metadata and document, without a vector. Damaged folders go to `damaged/`, none is deleted.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
-import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mrlstore import maintain, verify
 from mrlstore.catalogue import keywords, rows, segments, settings, tail
@@ -23,12 +23,13 @@ from mrlstore.catalogue.rows import Row
 from mrlstore.catalogue.segments import SegmentRow
 from mrlstore.core import Core
 from mrlstore.errors import CorruptStore
+from mrlstore.files import CANNOT_LINK, remove_tree
 from mrlstore.log import tell
 from mrlstore.maintain import Work
-from mrlstore.parts import npy_offset
+from mrlstore.parts import PartRef
+from mrlstore.salvage import salvage
 from mrlstore.segment import base_arrays, write_base
 from mrlstore.types import Progress, Repaired
-from mrlstore.vectors import row_checksums
 from mrlstore.writer import transaction
 
 DAMAGED = "damaged"
@@ -44,11 +45,15 @@ def repair(core: Core, wait_s: float, progress: Callable[[Progress], None]) -> R
         with core.catalogue.read() as connection:
             damaged = [row for row in segments.load(connection) if any(part.damaged for part in row.parts)]
         for row in damaged:
+            leaving = row.parts if row.base.damaged else [part for part in row.parts if part.damaged]
+            kept = [part for part in leaving if _keep_aside(core, part)]
             if row.base.damaged:
                 lost += _salvage(core, row)
             else:
                 _forget_derived(core, row)
-            aside += _set_aside(core, row)
+            aside += [
+                str(_leave(core, part, linked=part in kept)) for part in leaving if _is_there(core, part)
+            ]
         maintain.complete_all(core, Work(progress))
         report = verify.verify(core, progress)
     if damaged or lost:
@@ -68,27 +73,32 @@ def _mend_keywords(core: Core) -> None:
 
 def _forget_derived(core: Core, row: SegmentRow) -> None:
     """Name the damaged index or columns no more; they are built anew afterwards."""
-    index = None if row.index is not None and row.index.damaged else row.index
-    columns = None if row.columns is not None and row.columns.damaged else row.columns
     with core.catalogue.write() as write:
-        segments.replace(write.connection, write.generation, replace(row, index=index, columns=columns))
+        for now in segments.load(write.connection):  # afresh: another process's verify() may have marked it
+            if now.id == row.id:
+                index = None if row.index is not None and row.index.damaged else now.index
+                columns = None if row.columns is not None and row.columns.damaged else now.columns
+                segments.replace(
+                    write.connection, write.generation, replace(now, index=index, columns=columns)
+                )
 
 
 def _salvage(core: Core, row: SegmentRow) -> list[tuple[str, str]]:
     """Write the whole rows of a damaged base part as a new one; (namespace, id) of the rows that are lost."""
-    arrays, whole = _read_whole_rows(core, row)
     with core.catalogue.read() as connection:
         generation = settings.generation(connection)
-        removed = tail.removed_since(connection, -1)
+        saved = salvage(core, connection, row)
         known = _rows_without_place(connection, core, row)
-        kept = [i for i in np.flatnonzero(whole).tolist() if int(arrays["keys"][i]) in known]
-    kept.sort(key=lambda i: (known[int(arrays["keys"][i])].namespace, int(arrays["keys"][i])))
-    alive = {int(arrays["keys"][i]) for i in kept}
-    gone = [found for key, found in known.items() if key not in alive and key not in set(removed)]
+        removed = set(tail.removed_since(connection, -1))
+    keys = saved.arrays["keys"]
+    kept = [i for i in np.flatnonzero(saved.whole).tolist() if int(keys[i]) in known]
+    kept.sort(key=lambda i: (known[int(keys[i])].namespace, int(keys[i])))
+    alive = {int(keys[i]) for i in kept}
+    gone = [found for key, found in known.items() if key not in alive and key not in removed]
     parts = []
     if kept:
         taken = np.array(kept, dtype=np.int64)
-        named = [known[key] for key in arrays["keys"][taken].tolist()]
+        named = [known[key] for key in keys[taken].tolist()]
         parts.append(
             write_base(
                 core.files,
@@ -96,15 +106,14 @@ def _salvage(core: Core, row: SegmentRow) -> list[tuple[str, str]]:
                 core.settings.store_uuid,
                 [found.namespace for found in named],
                 [found.id for found in named],
-                base_arrays(arrays["keys"][taken], arrays["vectors"][taken], arrays["norms"][taken]),
+                base_arrays(keys[taken], saved.arrays["vectors"][taken], saved.arrays["norms"][taken]),
             )
         )
     with transaction(core, parts) as write:
         segments.drop(write.connection, [row.id])
         for part in parts:
             segments.add(write.connection, write.generation, SegmentRow(0, generation, len(kept), part.ref))
-        _make_bare(core, write.connection, gone)
-    return [(found.namespace, found.id) for found in gone]
+        return _make_bare(write.connection, [found.key for found in gone])
 
 
 def _rows_without_place(connection: Connection, core: Core, broken: SegmentRow) -> dict[int, Row]:
@@ -113,8 +122,8 @@ def _rows_without_place(connection: Connection, core: Core, broken: SegmentRow) 
     elsewhere = set(_keys(connection, "SELECT key FROM tail"))
     for row in segments.load(connection):
         if row.id != broken.id:
-            arrays, whole = _read_whole_rows(core, row)
-            elsewhere.update(arrays["keys"][whole].tolist())
+            saved = salvage(core, connection, row)
+            elsewhere.update(saved.arrays["keys"][saved.whole].tolist())
     return {row.key: row for row in rows.by_key(connection, [key for key in wanted if key not in elsewhere])}
 
 
@@ -123,83 +132,78 @@ def _keys(connection: Connection, sql: str) -> list[int]:
     return [key for (key,) in found]
 
 
-_BY_ROW = {"keys": "<i8", "norms": "<f4", "inv_norms": "<f4", "row_crcs": "<u4", "vectors": "<f2"}
+def _make_bare(connection: Connection, lost: list[int]) -> list[tuple[str, str]]:
+    """Keep rows whose vector is lost, without one; (namespace, id) of those that are still there.
 
-
-def _read_whole_rows(core: Core, row: SegmentRow) -> tuple[dict[str, NDArray[Any]], NDArray[np.bool_]]:
-    """The row arrays of a base part, as far as the files go, and which rows match their checksum.
-
-    part.json may be damaged too: dtypes and shapes are those that every base part of this store has.
+    Others may write during a repair: a row that was replaced or deleted meanwhile is not touched.
     """
-    dim = settings_dim(core)
-    arrays = {}
-    for name, dtype in _BY_ROW.items():
-        shape = (row.rows, dim) if name == "vectors" else (row.rows,)
-        arrays[name] = _read_array(core, row, name, np.dtype(dtype), shape)
-    crcs = row_checksums(arrays["keys"], arrays["norms"], arrays["inv_norms"], arrays["vectors"])
-    return arrays, np.asarray(crcs == arrays["row_crcs"])
-
-
-def settings_dim(core: Core) -> int:
-    """The store's dimension; a store with segments has one."""
-    with core.catalogue.read() as connection:
-        return settings.get_int(connection, "dim")
-
-
-def _read_array(
-    core: Core, row: SegmentRow, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]
-) -> NDArray[Any]:
-    """One array from its file, zeros where the file has ended or is missing."""
-    array = np.zeros(shape, dtype=dtype)
-    path, offset = core.parts / row.base.name / f"{name}.npy", npy_offset(dtype, shape)
-    try:
-        size = core.files.size(path)
-        there = max(0, min(size - offset, math.prod(shape) * dtype.itemsize))
-        if there:
-            mapped = core.files.map(path, offset + there)
-            array.reshape(-1).view(np.uint8)[:there] = np.frombuffer(mapped, np.uint8, there, offset)
-    except OSError:
-        pass  # what cannot be read is lost: the checksums say which rows that concerns
-    return array
-
-
-def _make_bare(core: Core, connection: Connection, lost: list[Row]) -> None:
-    """Keep rows whose vector is lost, without one."""
-    for row in lost:
+    current = list(rows.by_key(connection, lost))
+    for row in current:
         rows.remove(connection, row.namespace, [row.id])
         rows.insert(connection, [replace(row, bare=True)])
+    return [(row.namespace, row.id) for row in current]
 
 
 def _drop_broken_tail_rows(core: Core) -> list[tuple[str, str]]:
     """Take tail rows with a wrong checksum out; (namespace, id) of each."""
     with core.catalogue.read() as connection:
-        broken: list[int] = []
-        for key in _keys(connection, "SELECT key FROM tail"):
-            try:
-                tail.vectors(connection, [key])
-            except CorruptStore:
-                broken.append(key)
-        lost = list(rows.by_key(connection, broken))
-    if broken:
-        with core.catalogue.write() as write:
-            tail.remove(write.connection, write.generation, broken)
-            _make_bare(core, write.connection, lost)
-    return [(row.namespace, row.id) for row in lost]
+        if not _broken_tail_rows(connection):
+            return []
+    with core.catalogue.write() as write:
+        broken = _broken_tail_rows(write.connection)
+        tail.remove(write.connection, write.generation, broken)
+        return _make_bare(write.connection, broken)
 
 
-def _set_aside(core: Core, row: SegmentRow) -> list[str]:
-    """Move folders that are damaged and named no more into `damaged/`."""
-    with core.catalogue.read() as connection:
-        named = {part.name for other in segments.load(connection) for part in other.parts}
-    place = core.path / DAMAGED
-    moved = []
-    for part in row.parts:
-        if part.name not in named and part.name in core.files.list_dir(core.parts):
-            if not place.is_dir():
-                core.files.make_dir(place)
-                core.files.sync_dir(core.path)
-            core.files.rename(core.parts / part.name, place / part.name)
-            core.files.sync_dir(place)
-            core.files.sync_dir(core.parts)
-            moved.append(str(place / part.name))
-    return moved
+def _broken_tail_rows(connection: Connection) -> list[int]:
+    broken = []
+    for key in _keys(connection, "SELECT key FROM tail"):
+        try:
+            tail.vectors(connection, [key])
+        except CorruptStore:
+            broken.append(key)
+    return broken
+
+
+def _is_there(core: Core, part: PartRef) -> bool:
+    return part.name in core.files.list_dir(core.parts)
+
+
+def _keep_aside(core: Core, part: PartRef) -> bool:
+    """Give a folder's files second names in `damaged/`, ahead of the commit that names it no more.
+
+    After a crash between the two garbage collection would take the only ones. False where files cannot have
+    two names, or something else is in their place; the folder is then moved after the commit.
+    """
+    files, source, target = core.files, core.parts / part.name, core.path / DAMAGED / part.name
+    if not _is_there(core, part):
+        return False
+    for folder in (target.parent, target):
+        with suppress(FileExistsError):  # of a repair that did not come to its end
+            files.make_dir(folder)
+            files.sync_dir(folder.parent)
+    try:
+        for name in files.list_dir(source):
+            with suppress(FileExistsError):
+                files.link(source / name, target / name)
+        files.sync_dir(target)
+    except OSError as error:
+        remove_tree(files, target)
+        if error.errno not in (*CANNOT_LINK, errno.EISDIR):
+            raise
+        return False
+    return True
+
+
+def _leave(core: Core, part: PartRef, *, linked: bool) -> Path:
+    """Take a folder that is named no more out of `parts/`; gives where its files are."""
+    files, source, target = core.files, core.parts / part.name, core.path / DAMAGED / part.name
+    if linked:
+        remove_tree(files, source)
+    else:
+        with suppress(FileExistsError):
+            files.make_dir(target.parent)
+        files.rename(source, target)
+        files.sync_dir(target.parent)
+    files.sync_dir(core.parts)
+    return target

@@ -162,11 +162,11 @@ def _groups(
     """Each segment's rows of the namespace, and the tail's: (name, part, first row, group, allowed rows)."""
     for live in snapshot.segments:
         segment = live.segment
+        if segment.row.base.damaged and segment.concerns(request.namespace):
+            raise CorruptStore(segment.base.path, "its vectors are damaged: run repair()")
         span = segment.span(request.namespace)
         if span is None:
             continue
-        if segment.row.base.damaged:
-            raise CorruptStore(segment.base.path, "its vectors are damaged: run repair()")
         started = time.perf_counter() if request.watch is not None else 0.0
         allowed = _allowed(live, span, request, fetch)
         if request.watch is not None:

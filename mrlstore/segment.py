@@ -7,6 +7,7 @@ read from the catalogue. This module writes base parts, opens all three and find
 
 from __future__ import annotations
 
+import functools
 import logging
 import mmap
 import warnings
@@ -26,7 +27,7 @@ from mrlstore.errors import CorruptStore, DamagedPartWarning
 from mrlstore.files import Files
 from mrlstore.group import Found, Group
 from mrlstore.log import tell
-from mrlstore.parts import NewPart, Part, PartRef, Stream, open_part, write_part
+from mrlstore.parts import NewPart, Part, PartRef, Stream, holds, open_part, write_part
 from mrlstore.vectors import inverse_lengths, row_checksums
 from mrlstore.where import Node
 
@@ -186,14 +187,40 @@ class Segment:
         return mask
 
     def original(self, row: int) -> NDArray[np.float32]:
-        """One vector in its original length, float32 [dim]."""
+        """One vector in its original length, float32 [dim]; CorruptStore if it is known to be damaged."""
+        if self.row.base.damaged:
+            self._check_row(row)
         arrays = self.base.arrays
         unit = arrays["vectors"][row].astype(np.float32)
         return unit * np.float32(arrays["inv_norms"][row] * arrays["norms"][row])  # type: ignore[no-any-return]
 
+    def concerns(self, namespace: str) -> bool:
+        """Whether it may have rows of a namespace, as far as its names can be trusted."""
+        if self.row.base.damaged and not self._names_hold:
+            return True
+        return self.span(namespace) is not None
+
+    @functools.cached_property
+    def _names_hold(self) -> bool:
+        return holds(self.base, ("groups", "namespaces.offsets", "namespaces.bytes"))
+
     def stored(self, row: int) -> tuple[bytes, float]:
-        """(float16 bytes, original length) of one row, as the tail keeps them."""
+        """(float16 bytes, original length) of one row, as the tail keeps them; CorruptStore if they changed.
+
+        They get a new checksum where they go, so the old one is looked at here: damage must not be certified.
+        """
+        self._check_row(row)
         return self.base.arrays["vectors"][row].tobytes(), float(self.base.arrays["norms"][row])
+
+    def _check_row(self, row: int) -> None:
+        arrays, at = self.base.arrays, slice(row, row + 1)
+        found = row_checksums(
+            self.keys[at], arrays["norms"][at], arrays["inv_norms"][at], arrays["vectors"][at]
+        )
+        if found[0] != arrays["row_crcs"][row]:
+            raise CorruptStore(
+                self.base.path, f"the vector in row {row} is damaged: run verify() and repair()"
+            )
 
     def announce(self, start: int, rows: NDArray[np.int64]) -> None:
         """Ask the kernel to read the vectors of rows start + `rows` all at once (MADV_WILLNEED)."""

@@ -28,7 +28,7 @@ LAYERS = [
     {"mrlstore.calibrate"},
     {"mrlstore.query", "mrlstore.records", "mrlstore.writer"},
     {"mrlstore.arguments", "mrlstore.hybrid", "mrlstore.statistics", "mrlstore.ingest"},
-    {"mrlstore.merge", "mrlstore.garbage"},
+    {"mrlstore.merge", "mrlstore.garbage", "mrlstore.salvage"},
     {"mrlstore.maintain", "mrlstore.verify", "mrlstore.repair", "mrlstore.backup", "mrlstore.create"},
     {"mrlstore.background", "mrlstore.tiers"},
     {"mrlstore.handle"},

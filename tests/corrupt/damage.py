@@ -9,7 +9,9 @@ import random
 import resource
 import shutil
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -110,32 +112,40 @@ def metadata(i: int) -> dict[str, Any] | None:
     return None if i % 13 == 0 else {"n": i, "c": "abc"[i % 3], "l": [i % 5], "d": {"e": i % 2 == 0}}
 
 
-def answers(store: Any) -> dict[str, Any]:
-    """What a user sees, by every way of asking; equal dicts mean right answers."""
-    found: dict[str, Any] = {
-        "rows": [
+def questions(store: Any) -> dict[str, Callable[[], Any]]:
+    """What a user may ask, in every way there is."""
+    asked: dict[str, Callable[[], Any]] = {
+        "rows": lambda: [
             (record.namespace, record.id, json.dumps(record.metadata), record.document)
             for record in store.scan(namespace=None)
         ],
-        "len": len(store),
-        "namespaces": store.namespaces(),
-        "get": [
+        "len": lambda: len(store),
+        "namespaces": store.namespaces,
+        "get": lambda: [
             (record.id, record.metadata, None if record.vector is None else record.vector.tobytes())
             for record in store.get(GOT, include=("metadata", "vector"))
         ],
-        "counts": [store.count(w) for w in ({"c": "a"}, {"n": {"$lt": 500}}, {"l": 2}, {"d.e": True})],
-        "filtered": [record.id for record in store.scan({"c": "b", "n": {"$gt": 1900}})],
-        "keywords": [(hit.id, hit.score) for hit in store.query(keywords="text", k=50)],
-        "every score": [
-            (hit.id, hit.score) for hit in store.query(QUERIES[0], k=3000, exact=True, include=())
+        "counts": lambda: [
+            store.count(w) for w in ({"c": "a"}, {"n": {"$lt": 500}}, {"l": 2}, {"d.e": True})
         ],
+        "filtered": lambda: [record.id for record in store.scan({"c": "b", "n": {"$gt": 1900}})],
+        "keywords": lambda: [(hit.id, hit.score) for hit in store.query(keywords="text", k=50)],
+        "every score": lambda: _scores(store, QUERIES[0], k=3000, include=()),
     }
     for i, query in enumerate(QUERIES):
-        space = "tenant" if i == 3 else ""
-        found[f"exact{i}"] = [(h.id, h.score) for h in store.query(query, k=30, exact=True, namespace=space)]
-        where = {"c": "a", "n": {"$lt": 300}}
-        found[f"where{i}"] = [(h.id, h.score) for h in store.query(query, k=30, exact=True, where=where)]
-    return found
+        space, where = "tenant" if i == 3 else "", {"c": "a", "n": {"$lt": 300}}
+        asked[f"exact{i}"] = partial(_scores, store, query, k=30, namespace=space)
+        asked[f"where{i}"] = partial(_scores, store, query, k=30, where=where)
+    return asked
+
+
+def _scores(store: Any, query: Any, **options: Any) -> list[tuple[str, float]]:
+    return [(hit.id, hit.score) for hit in store.query(query, exact=True, **options)]
+
+
+def answers(store: Any) -> dict[str, Any]:
+    """What a user sees, by every way of asking; equal dicts mean right answers."""
+    return {name: ask() for name, ask in questions(store).items()}
 
 
 def approximate_is_sound(store: Any, truth: dict[str, Any]) -> bool:

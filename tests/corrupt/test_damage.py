@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+import warnings
 from collections import Counter
+from contextlib import suppress
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +156,49 @@ def test_parts_of_another_store_are_refused_or_found(template: Path, tmp_path: P
             assert not store.verify().ok
     except mrlstore.CorruptStore:
         pass
+
+
+@pytest.mark.parametrize("share", shares(6))
+def test_what_verify_has_marked_gives_no_wrong_answers(template: Path, tmp_path: Path, share: int) -> None:
+    """Once damage is known every answer is right, or a typed error; what is damaged is not written anew."""
+    with mrlstore.open(template, mode="r") as store:
+        truth = damage.answers(store)
+        vectors = {
+            (record.namespace, record.id): None if record.vector is None else record.vector.tobytes()
+            for record in store.scan(namespace=None, include=("vector",))
+        }
+    names = damage.files_of(template)
+    damages = damage.rough(template, names, share) + damage.flips(template, names, 60, share)
+    refused: list[Damage] = []
+    everything = sorted(vectors)
+    batches = [
+        (space, [name for _, name in group])
+        for start in range(0, len(everything), 60)
+        for space, group in groupby(everything[start : start + 60], key=itemgetter(0))
+    ]
+    for number, one in enumerate(damages[share :: figure(6, 40)]):
+        copy = tmp_path / f"copy{number}"
+        damage.copy_store(template, copy, one.touched())
+        one.inflict(copy)
+        with warnings.catch_warnings(), mrlstore.open(copy, auto_maintain=False) as store:
+            warnings.simplefilter("ignore", mrlstore.DamagedPartWarning)
+            assert not store.verify().ok, one
+            for name, ask in damage.questions(store).items():
+                try:
+                    assert ask() == truth[name], (one, name)
+                except mrlstore.CorruptStore:
+                    refused.append(one)
+            with suppress(mrlstore.CorruptStore):
+                store.update(metadatas={"new": 1}, where={"n": {"$gt": 5}})
+            with suppress(mrlstore.CorruptStore):
+                store.optimize()
+            for space, some in batches:
+                with suppress(mrlstore.CorruptStore):
+                    for found in store.get(some, namespace=space, include=("vector",)):
+                        vector = None if found.vector is None else found.vector.tobytes()
+                        assert vector == vectors[space, found.id], (one, found.id)
+        shutil.rmtree(copy)
+    assert 0 < len(refused) < len(damages) * len(truth)
 
 
 def test_a_damaged_index_is_scanned_around_once_verify_has_marked_it(template: Path, tmp_path: Path) -> None:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import random
+import shutil
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import mrlstore
+from mrlstore import repair
+from mrlstore.opening import open_store
 from tests.corrupt import damage
 from tests.corrupt.damage import Damage
 from tests.scale import figure, shares
+from tests.seam import FailingFiles, with_sqlite
 
 
 @pytest.fixture(scope="module")
@@ -112,3 +118,92 @@ def test_an_empty_array_is_not_there(template: Path, tmp_path: Path, kind: str) 
         damage.copy_store(template, copy, [name])
         Damage(kind, name).inflict(copy)
         judge(copy, before)
+
+
+@pytest.mark.parametrize("name", ["keys", "inv_norms", "row_crcs", "part", "ids.bytes", "key_order"])
+@pytest.mark.parametrize("kind", ["missing", "cut", "folder"])
+def test_what_follows_from_other_files_is_not_lost(
+    template: Path, tmp_path: Path, name: str, kind: str
+) -> None:
+    """Vectors are large and these files are small: one of them must not take all vectors with it."""
+    before = rows_of(template)
+    suffix = ".json" if name == "part" else ".npy"
+    damages = [
+        Damage("truncate", file, (template / file).stat().st_size // 2)
+        if kind == "cut"
+        else Damage(kind, file)
+        for file in damage.files_of(template)
+        if Path(file).name == name + suffix
+    ]
+    assert damages
+    copy = tmp_path / "copy"
+    damage.copy_store(template, copy, [one.file for one in damages])
+    for one in damages:
+        one.inflict(copy)
+    assert judge(copy, before).lost == ()
+
+
+def test_what_others_write_during_a_repair_stays(
+    template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between a look at the damage and the commit, rows whose vectors are lost are replaced and deleted."""
+    largest = max(template.rglob("vectors.npy"), key=lambda file: file.stat().st_size)
+    name, copy = str(largest.relative_to(template)), tmp_path / "copy"
+    damage.copy_store(template, copy, [name])
+    Damage("truncate", name, 128 + 200 * 2 * damage.DIM).inflict(copy)
+    real = repair.transaction
+
+    def overtaken(*arguments: Any) -> Any:
+        monkeypatch.setattr(repair, "transaction", real)
+        with mrlstore.open(copy, auto_maintain=False) as other:
+            other.upsert(["r1000"], damage.QUERIES[:1], [{"new": True}])
+            other.delete(["r1001"])
+        return real(*arguments)
+
+    monkeypatch.setattr(repair, "transaction", overtaken)
+    with warnings.catch_warnings(), mrlstore.open(copy, auto_maintain=False) as store:
+        warnings.simplefilter("ignore", mrlstore.DamagedPartWarning)
+        done = store.repair()
+        assert done.ok, done.report.problems
+        assert ("", "r1002") in done.lost
+        assert not {("", "r1000"), ("", "r1001")} & set(done.lost)
+        (record,) = store.get(["r1000", "r1001"], include=("metadata", "vector"))
+        assert (record.id, record.metadata) == ("r1000", {"new": True})
+        assert store.query(damage.QUERIES[0], k=1).ids == ["r1000"]
+
+
+def test_a_repair_that_breaks_off_makes_nothing_worse(template: Path, tmp_path: Path) -> None:
+    """Every later operation fails, as after a crash; the next repair does all, no damaged file is gone."""
+    before = rows_of(template)
+    largest = max(template.rglob("vectors.npy"), key=lambda file: file.stat().st_size)
+    names = [str(largest.relative_to(template)), str(next(template.rglob("codes.npy")).relative_to(template))]
+    cut = 128 + 2_000 * 2 * damage.DIM
+
+    def attempt(nth: int) -> FailingFiles:
+        copy = tmp_path / f"copy{nth}"
+        damage.copy_store(template, copy, names)
+        Damage("truncate", names[0], cut).inflict(copy)
+        Damage("flip", names[1], 1_000, 3).inflict(copy)
+        inodes = {(copy / name).stat().st_ino for name in names}
+        files = FailingFiles(nth, errno.EIO, for_ever=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", mrlstore.DamagedPartWarning)
+            with suppress(mrlstore.MrlStoreError):
+                store = open_store(copy, auto_maintain=False, files=with_sqlite(files))
+                with suppress(mrlstore.MrlStoreError):
+                    store.repair()
+                store.close()
+            with mrlstore.open(copy, auto_maintain=False) as store:
+                store.repair()
+                store.optimize()  # collects what is named no more
+        lost = {key for key, row in rows_of(copy).items() if row[2] is None and before[key][2] is not None}
+        assert len(lost) == 60  # of 2,060 rows, 40 of them a tenant's
+        assert judge(copy, {**before, **{key: (*before[key][:2], None) for key in lost}}).lost == ()
+        kept = {file.stat().st_ino for file in copy.rglob("*") if file.is_file()}
+        assert inodes <= kept, "a damaged file was deleted"
+        shutil.rmtree(copy)
+        return files
+
+    total = attempt(10**9).count
+    for nth in range(1 + figure(0, total // 20), total, figure(7, total // 10)):
+        assert attempt(nth).failed
