@@ -30,6 +30,7 @@ from mrlstore.types import Problem, Progress, Report
 from mrlstore.vectors import row_checksums
 
 _PAGE = 1_000
+_TRIES = 3
 _REPAIR = "run repair(): it is rebuilt from the vectors and the catalogue"
 _REPAIR_KEYWORDS = "run repair(): the keyword index is rebuilt from the documents; rows are not concerned"
 _LOST = "restore a backup, or run repair(), which tells the ids that are lost and keeps the rest"
@@ -61,6 +62,25 @@ def verify(core: Core, progress: Callable[[Progress], None]) -> Report:
     """Check everything that one generation names; marks damaged parts unless the store is read only."""
     started = time.perf_counter()
     core.catalogue.connections.check_place()
+    for _ in range(_TRIES):
+        count, named, found = _look(core, progress)
+        if not found.damaged & (named - _names(core)):
+            break  # else a part was not damaged but merged away, and removed, meanwhile
+    if found.damaged and not core.catalogue.read_only:
+        _mark(core, found.damaged)
+    tell(
+        "verified",
+        core.path,
+        level=logging.ERROR if found.problems else logging.INFO,
+        problems=len(found.problems),
+        rows=count,
+        seconds=time.perf_counter() - started,
+    )
+    return Report(not found.problems, tuple(found.problems), count, found.parts, found.checked)
+
+
+def _look(core: Core, progress: Callable[[Progress], None]) -> tuple[int, set[str], _Findings]:
+    """One look at everything: (rows, names of the parts, findings)."""
     with core.catalogue.read() as connection:
         settings.generation(connection)
         found = _Findings(progress)
@@ -74,17 +94,16 @@ def verify(core: Core, progress: Callable[[Progress], None]) -> Report:
         found.total = _bytes_of(core, named)
         seen = [held for row in named for held in _check_segment(core, connection, row, found)]
         _check_vectors_of_rows(core, connection, seen, found)
-    if found.damaged and not core.catalogue.read_only:
-        _mark(core, found.damaged)
-    tell(
-        "verified",
-        core.path,
-        level=logging.ERROR if found.problems else logging.INFO,
-        problems=len(found.problems),
-        rows=count,
-        seconds=time.perf_counter() - started,
-    )
-    return Report(not found.problems, tuple(found.problems), count, found.parts, found.checked)
+    return count, {part.name for row in named for part in row.parts}, found
+
+
+def _names(core: Core) -> set[str]:
+    """The parts that are named now."""
+    try:
+        with core.catalogue.read() as connection:
+            return {part.name for row in segments.load(connection) for part in row.parts}
+    except MrlStoreError:
+        return set()  # told already
 
 
 def _check_catalogue(core: Core, connection: Connection, found: _Findings) -> int:
@@ -193,12 +212,13 @@ def _open(core: Core, ref: PartRef, kind: Kind, found: _Findings, remedy: str) -
     found.parts += 1
     try:
         part = open_part(core.files, core.parts, ref, kind, core.settings.store_uuid)
+        problems = check_part(core.files, part, found.count)
     except FileNotFoundError as error:
         found.add(path, f"{Path(error.filename or path).name} is missing", remedy)
     except (CorruptStore, FormatTooNew) as error:  # not a StorageError: a passing lack of descriptors, say
         found.add(path, str(error), remedy)
     else:
-        for words in check_part(core.files, part, found.count):
+        for words in problems:
             found.add(path, words, remedy)
             found.damaged.add(ref.name)
         if ref.damaged and ref.name not in found.damaged:
