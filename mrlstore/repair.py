@@ -38,24 +38,34 @@ DAMAGED = "damaged"
 def repair(core: Core, wait_s: float, progress: Callable[[Progress], None]) -> Repaired:
     """Verify, mend what verify found, and verify again. LOCK is taken for all of it."""
     with maintain.take_lock(core, wait_s):
-        verify.verify(core, progress)
-        _mend_keywords(core)
-        lost = _drop_broken_tail_rows(core)
-        aside: list[str] = []
-        with core.catalogue.read() as connection:
-            damaged = [row for row in segments.load(connection) if any(part.damaged for part in row.parts)]
-        for row in damaged:
-            leaving = row.parts if row.base.damaged else [part for part in row.parts if part.damaged]
-            kept = [part for part in leaving if _keep_aside(core, part)]
-            if row.base.damaged:
-                lost += _salvage(core, row)
-            else:
-                _forget_derived(core, row)
-            aside += [
-                str(_leave(core, part, linked=part in kept)) for part in leaving if _is_there(core, part)
-            ]
-        maintain.complete_all(core, Work(progress))
-        report = verify.verify(core, progress)
+        try:
+            return _repair(core, progress)
+        except CorruptStore as error:
+            if Path(error.path) != core.catalogue.path:
+                raise
+            raise CorruptStore(
+                error.path,
+                f"{error.reason}; repair() does not mend the catalogue: restore a backup, or export the rest",
+            ) from error
+
+
+def _repair(core: Core, progress: Callable[[Progress], None]) -> Repaired:
+    verify.verify(core, progress)
+    _mend_keywords(core)
+    lost = _drop_broken_tail_rows(core)
+    aside: list[str] = []
+    with core.catalogue.read() as connection:
+        damaged = [row for row in segments.load(connection) if any(part.damaged for part in row.parts)]
+    for row in damaged:
+        leaving = row.parts if row.base.damaged else [part for part in row.parts if part.damaged]
+        kept = [part for part in leaving if _keep_aside(core, part)]
+        if row.base.damaged:
+            lost += _salvage(core, row)
+        else:
+            _forget_derived(core, row)
+        aside += [str(_leave(core, part, linked=part in kept)) for part in leaving if _is_there(core, part)]
+    maintain.complete_all(core, Work(progress))
+    report = verify.verify(core, progress)
     if damaged or lost:
         tell("repaired", core.path, level=logging.WARNING, segments=len(damaged), lost_rows=len(lost))
     return Repaired(report.ok, len(damaged), tuple(sorted(lost)), tuple(aside), report)

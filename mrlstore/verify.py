@@ -30,10 +30,16 @@ from mrlstore.types import Problem, Progress, Report
 from mrlstore.vectors import row_checksums
 
 _PAGE = 1_000
+_HOLDS: dict[Kind, str] = {"base": "the vectors", "index": "the graph", "columns": "the filter columns"}
 _TRIES = 3
-_REPAIR = "run repair(): it is rebuilt from the vectors and the catalogue"
+_REPAIR = (
+    "run repair(): it is rebuilt from the vectors and the catalogue; until then answers are right, and slower"
+)
 _REPAIR_KEYWORDS = "run repair(): the keyword index is rebuilt from the documents; rows are not concerned"
-_LOST = "restore a backup, or run repair(), which tells the ids that are lost and keeps the rest"
+_LOST = (
+    "restore a backup, or run repair(), which keeps every vector that is whole and tells the ids that have "
+    "lost theirs; until then vector queries of these namespaces are refused, get, scan and count go on"
+)
 _CATALOGUE = "restore a backup: the catalogue is the truth for ids, metadata and documents"
 
 
@@ -132,8 +138,9 @@ def _check_catalogue(core: Core, connection: Connection, found: _Findings) -> in
                 found.add(path, words, "run calibrate(), or optimize(): it is measured anew")
     except MrlStoreError as error:
         found.add(path, _words(error), _CATALOGUE)
+    remedy = _CATALOGUE if found.problems else _REPAIR_KEYWORDS
     for words in keyword_problems(core, connection):
-        found.add(path, words, _REPAIR_KEYWORDS)
+        found.add(path, words, remedy)
     return total
 
 
@@ -176,7 +183,7 @@ def _check_segment(
     core: Core, connection: Connection, row: SegmentRow, found: _Findings
 ) -> Iterator[NDArray[np.int64]]:
     """Check a segment's parts; gives the keys that it holds, if they can be trusted."""
-    base = _open(core, row.base, "base", found, _LOST)
+    base = _open(core, row, row.base, "base", found, _LOST)
     if base is None:
         return
     problems = [] if row.base.name in found.damaged else _base_problems(base, row.rows)
@@ -188,11 +195,11 @@ def _check_segment(
         found.add(base.path, words, _LOST)
         found.damaged.add(row.base.name)
     if row.index is not None:
-        index = _open(core, row.index, "index", found, _REPAIR)
+        index = _open(core, row, row.index, "index", found, _REPAIR)
         if index is not None and row.base.name not in found.damaged:
             _report(found, index, graph.verify_index(index.arrays, index.info, base.arrays["groups"]))
     if row.columns is not None:
-        columns = _open(core, row.columns, "columns", found, _REPAIR)
+        columns = _open(core, row, row.columns, "columns", found, _REPAIR)
         if columns is not None:
             try:
                 _report(found, columns, open_columns(columns.arrays["columns"]).verify())
@@ -206,20 +213,25 @@ def _report(found: _Findings, part: Part, problems: list[str]) -> None:
         found.damaged.add(part.ref.name)
 
 
-def _open(core: Core, ref: PartRef, kind: Kind, found: _Findings, remedy: str) -> Part | None:
-    """Open a part and compare its checksums."""
-    path = core.parts / ref.name
+def _open(
+    core: Core, row: SegmentRow, ref: PartRef, kind: Kind, found: _Findings, remedy: str
+) -> Part | None:
+    """Open a part of a segment and compare its checksums."""
+    path, whose = core.parts / ref.name, f"{_HOLDS[kind]} of {row.rows:,} rows"
     found.parts += 1
     try:
         part = open_part(core.files, core.parts, ref, kind, core.settings.store_uuid)
         problems = check_part(core.files, part, found.count)
     except FileNotFoundError as error:
-        found.add(path, f"{Path(error.filename or path).name} is missing", remedy)
-    except (CorruptStore, FormatTooNew) as error:  # not a StorageError: a passing lack of descriptors, say
-        found.add(path, str(error), remedy)
+        name = Path(error.filename or path).name if path.exists() else "the folder"
+        found.add(path, f"{whose}: {name} is missing", remedy)
+    except CorruptStore as error:  # not a StorageError: a passing lack of descriptors, say
+        found.add(path, f"{whose}: {Path(error.path).name}: {error.reason}", remedy)
+    except FormatTooNew as error:
+        found.add(path, f"{whose}: {error}", remedy)
     else:
         for words in problems:
-            found.add(path, words, remedy)
+            found.add(path, f"{whose}: {words}", remedy)
             found.damaged.add(ref.name)
         if ref.damaged and ref.name not in found.damaged:
             found.add(path, "is marked as damaged, though its checksums hold", remedy)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import mrlstore
 from mrlstore.cli import failures, output
 from mrlstore.cli.options import json_option, open_existing, store_argument, threads_option
 from mrlstore.types import Report
+
+_SHOWN = 20  # ids that have lost their vector, where a person looks
 
 
 @click.command()
@@ -113,15 +116,35 @@ def repair(store: Path, timeout_s: float | None, as_json: bool) -> int:
         output.print_json({**asdict(repaired), "seconds": seconds})
         return code
     out = output.console()
+    if repaired.ok and not (repaired.segments or repaired.lost):
+        out.print(f"✓ {store} is sound: no segment had to be mended, in {seconds:.1f} s", soft_wrap=True)
+        return code
     mended = output.count_text(repaired.segments, "segment")
     out.print(f"Mended {mended} of {store} in {seconds:.1f} s", soft_wrap=True)
-    for namespace, row_id in repaired.lost:
-        inside = f" in namespace {namespace}" if namespace else ""
-        out.print(f"lost the vector of {row_id}{inside}", soft_wrap=True)
+    _print_lost(repaired.lost, out)
     for place in repaired.set_aside:
         out.print(f"set aside {place}", soft_wrap=True)
+    if repaired.set_aside:
+        out.print("What is set aside is used no more: delete it once nothing more is to be found in it.")
     _print_problems(repaired.report, out)
     return code
+
+
+def _print_lost(lost: Sequence[tuple[str, str]], out: Console) -> None:
+    """Which rows have no vector any more, the first ones by name, and what to do about it."""
+    if not lost:
+        return
+    rows = output.count_text(len(lost), "row has", "rows have")
+    out.print(
+        f"{rows} lost the vector, and kept metadata and document. "
+        "Upsert these ids with their vectors again, or restore a backup:",
+        soft_wrap=True,
+    )
+    for namespace, row_id in lost[:_SHOWN]:
+        inside = f" in namespace {namespace}" if namespace else ""
+        out.print(f"lost the vector of {row_id}{inside}", soft_wrap=True)
+    if len(lost) > _SHOWN:
+        out.print(f"and {len(lost) - _SHOWN:,} more; with --json all of them are told")
 
 
 def _print_problems(report: Report, out: Console) -> None:

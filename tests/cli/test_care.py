@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
+import apsw
 import numpy as np
 
 import mrlstore
@@ -89,8 +91,36 @@ def test_repair_tells_the_vectors_that_are_lost(filled: Path, run: Run) -> None:
     vectors.write_bytes(vectors.read_bytes()[:-2] + b"\x55\x55")
     assert run("verify", filled).code == 5
     done = run("repair", filled)
+    assert "1 row has lost the vector, and kept metadata and document. Upsert these ids" in done.out
     assert "lost the vector of row-" in done.out
+    assert "set aside" in done.out
     assert run("count", filled).out == "20\n"
+
+
+def test_repair_tells_many_lost_vectors_in_short(filled: Path, run: Run) -> None:
+    with mrlstore.open(filled, auto_maintain=False) as opened:
+        opened.upsert([f"more-{n}" for n in range(30)], np.ones((30, opened.dim)))
+    assert run("optimize", filled).code == 0
+    shutil.rmtree(next(filled.rglob("vectors.npy")).parent)
+    found = run("verify", filled)
+    assert "the vectors of 50 rows: the folder is missing" in found.out
+    assert "run repair(), which keeps every vector that is whole" in found.out
+    done = run("repair", filled)
+    assert "50 rows have lost the vector" in done.out
+    assert "and 30 more; with --json all of them are told" in done.out
+    again = run("repair", filled)
+    assert (again.code, "no segment had to be mended" in again.out) == (0, True)
+
+
+def test_repair_of_a_damaged_catalogue_says_what_to_do(filled: Path, run: Run) -> None:
+    connection = apsw.Connection(str(filled / "catalogue.db"))
+    connection.execute("UPDATE rows SET crc = crc + 1 WHERE id = (SELECT min(id) FROM rows)")
+    connection.execute("UPDATE removed SET crc = crc + 1")
+    connection.execute("UPDATE settings SET crc = crc + 1 WHERE name = 'generation'")
+    connection.close()
+    done = run("repair", filled)
+    assert done.code == 5
+    assert "restore a backup" in done.out + done.err
 
 
 def test_backup_is_a_whole_store(filled: Path, tmp_path: Path, run: Run) -> None:
