@@ -18,6 +18,9 @@ Way = Literal["walk", "filtered walk", "scan", "exact"]
 
 DEFAULT_EF = 96
 DEFAULT_SHORTLIST = 60
+# Where nothing was measured. Where the prefix says enough the margin ends the re-rank as early as with 60 (at
+# 26 rows of real embeddings); where it says little, as 6 dims of 12, recall@10 is 0.994 instead of 0.981.
+UNMEASURED_SHORTLIST = 120
 SLACK: Final = 0.25  # share of the k-th best's distance by which candidates may be farther
 SPARE: Final = 4  # with slack a walk may keep so many times the candidates that it usually goes through
 MARGIN: Final = 3.5  # standard deviations, where the re-rank of a shortlist may end early
@@ -67,7 +70,7 @@ def effort(k: int, ef: int | None, shortlist: int | None) -> Effort:
     """The effort for k results; an explicit ef or shortlist is taken as it is, but never below k."""
     if ef is None and shortlist is None:
         return Effort(
-            "default", max(DEFAULT_EF, 2 * k), max(DEFAULT_SHORTLIST, 2 * k), slack=SLACK, margin=MARGIN
+            "default", max(DEFAULT_EF, 2 * k), max(UNMEASURED_SHORTLIST, 2 * k), slack=SLACK, margin=MARGIN
         )
     wanted = max(k, shortlist if shortlist is not None else min(ef or 0, max(DEFAULT_SHORTLIST, 2 * k)))
     breadth = max(ef if ef is not None else DEFAULT_EF, wanted)

@@ -262,18 +262,19 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(start=st.integers(0, 5000), space=spaces)
     def two_stages(self, start: int, space: str) -> None:
-        shares = []
-        for query in POOL[start : start + 1000 : 50]:
-            truth = self.oracle.scores(query, namespace=space)
-            found = self.newest.query(query, k=10, namespace=space)
-            assert len(found) == min(10, len(truth))
-            scores = dict(truth)
-            assert all(abs(hit.score - scores[hit.id]) < 1e-5 for hit in found)
-            shares.append(recall(found, truth, 10))
-            if len(truth) < 500:
-                break
-        if len(shares) > 1:
+        """Recall of 20 queries scatters by .02, so a low one is judged by that of 200."""
+        shares = [self.recall_of(query, space) for query in POOL[start : start + 1000 : 50]]
+        if np.mean(shares) < 0.95 and len(self.oracle.ids(None, space)) >= 500:
+            shares = [self.recall_of(query, space) for query in POOL[start % 30 :: 30]]
             assert np.mean(shares) >= 0.95, np.mean(shares)
+
+    def recall_of(self, query: Any, space: str) -> float:
+        truth = self.oracle.scores(query, namespace=space)
+        found = self.newest.query(query, k=10, namespace=space)
+        assert len(found) == min(10, len(truth))
+        scores = dict(truth)
+        assert all(abs(hit.score - scores[hit.id]) < 1e-5 for hit in found)
+        return recall(found, truth, 10)
 
     @rule(query=st.integers(0, len(POOL) - 1), where=wheres, space=spaces)
     def two_stages_where(self, query: int, where: Any, space: str) -> None:
