@@ -69,6 +69,13 @@ class Files:
         """Make a folder; FileExistsError if it exists."""
         os.mkdir(path, 0o777)
 
+    def share(self, path: Path) -> None:
+        """Give a file in a new folder the mode of other new files, by the umask: SQLite makes it 0644."""
+        mode = stat.S_IMODE(os.stat(path.parent).st_mode) & 0o666
+        if stat.S_IMODE(os.stat(path).st_mode) != mode:
+            with suppress(OSError):  # of a file system without modes
+                os.chmod(path, mode)
+
     def rename(self, source: Path, target: Path) -> None:
         """Move atomically; an empty folder at the target is replaced."""
         os.rename(source, target)

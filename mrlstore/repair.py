@@ -191,7 +191,7 @@ def _keep_aside(core: Core, part: PartRef) -> bool:
     for folder in (target.parent, target):
         with suppress(FileExistsError):  # of a repair that did not come to its end
             files.make_dir(folder)
-            files.sync_dir(folder.parent)
+        files.sync_dir(folder.parent)
     try:
         for name in files.list_dir(source):
             with suppress(FileExistsError):

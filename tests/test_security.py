@@ -172,17 +172,19 @@ def test_the_check_of_sql_can_fail(body: str) -> None:
     assert foreign_sql(f"def asked(db, connection, name):\n    {body}\n")
 
 
-def test_modes_follow_the_umask(tmp_path: Path) -> None:
-    before = os.umask(0o077)
+@pytest.mark.parametrize("umask", [0o077, 0o022, 0o002, 0])
+def test_modes_follow_the_umask(tmp_path: Path, umask: int) -> None:
+    path, copy = tmp_path / "s.mrl", tmp_path / "copy.mrl"
+    before = os.umask(umask)
     try:
-        with mrlstore.open(tmp_path / "private.mrl", auto_maintain=False) as store:
+        with mrlstore.open(path, auto_maintain=False) as store:
             store.upsert([f"r{i}" for i in range(5000)], np.eye(8, dtype=np.float32)[np.arange(5000) % 8])
             store.optimize()
-            modes = {
-                path: stat.S_IMODE(path.stat().st_mode)
-                for path in [tmp_path / "private.mrl", *(tmp_path / "private.mrl").rglob("*")]
-            }
+            store.backup(copy)
+            found = [path, *path.rglob("*"), copy, *copy.rglob("*")]
+            modes = {place: stat.S_IMODE(place.stat().st_mode) for place in found}
     finally:
         os.umask(before)
-    assert len(modes) > 20
-    assert {mode & 0o077 for mode in modes.values()} == {0}
+    assert {"catalogue.db", "catalogue.db-wal", "LOCK", "parts", "part.json"} <= {p.name for p in modes}
+    for place, mode in modes.items():
+        assert mode == (0o777 if place.is_dir() else 0o666) & ~umask, (place, oct(mode))

@@ -67,6 +67,7 @@ class Catalogue:
                 connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
         finally:
             connection.close()
+        files.share(path)
 
     def state(self) -> tuple[int, int]:
         """Something that is another after any commit by any connection, of any process. About 2 us."""
@@ -145,6 +146,7 @@ class Catalogue:
             copy.execute("PRAGMA journal_mode = DELETE").fetchall()
         finally:
             copy.close(True)  # the first error is the one to tell
+        self._files.share(target)
 
     def poison(self, reason: str) -> None:
         """Refuse all further writes: what reached the disk is unknown."""

@@ -97,6 +97,9 @@ SYNCS: dict[str, Switch] = {
         off.unsynced("sync_dir", lambda path: path.name == "store.mrl"), SET_ASIDE
     ),
     "sync of damaged/": Switch(off.unsynced("sync_dir", lambda path: path.name == "damaged"), SET_ASIDE),
+    "sync of a folder in damaged/": Switch(
+        off.unsynced("sync_dir", lambda path: path.parent.name == "damaged"), SET_ASIDE
+    ),
     "sync of parts/ after setting aside": Switch(
         off.unsynced("sync_dir", lambda path: path.name == "parts" and (path.parent / "damaged").exists()),
         SET_ASIDE,

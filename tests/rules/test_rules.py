@@ -705,10 +705,14 @@ def test_rule_09_what_repair_sets_aside_is_synced(indexed: Any, path: Path) -> N
     with open_store(path, auto_maintain=False, files=files) as store:
         assert store.repair().ok
     log = [(op.verb, op.path) for op in files.log]
-    moved = log.index(("rename", str(path / "parts" / victim)))
-    assert ("sync_dir", str(path)) in log[:moved]
-    assert ("sync_dir", str(path / "damaged")) in log[moved:]
-    assert ("sync_dir", str(path / "parts")) in log[moved:]
+    removed = next(
+        number
+        for number, (verb, name) in enumerate(log)
+        if verb == "unlink" and Path(name).parent == path / "parts" / victim
+    )
+    for folder in (path, path / "damaged", path / "damaged" / victim):
+        assert ("sync_dir", str(folder)) in log[:removed]
+    assert ("sync_dir", str(path / "parts")) in log[removed:]
 
 
 # --- 10: fork ---
