@@ -23,6 +23,7 @@ from mrlstore.catalogue.segments import SegmentRow
 from mrlstore.core import Core
 from mrlstore.errors import CorruptStore, FormatTooNew
 from mrlstore.parts import FileEntry, npy_offset, read_entries
+from mrlstore.segment import unpack
 from mrlstore.vectors import inverse_lengths, row_checksums
 
 Arrays = dict[str, NDArray[Any]]
@@ -53,11 +54,11 @@ def salvage(core: Core, connection: Connection, row: SegmentRow) -> Salvaged:
         with np.errstate(all="ignore"):  # of rows that could not be read
             arrays["inv_norms"] = np.where(whole, arrays["inv_norms"], inverse_lengths(arrays["vectors"]))
         whole |= _whole(arrays)
+    if not reader.is_whole("row_crcs") and all(reader.is_whole(n) for n in ("keys", "norms", "vectors")):
+        whole[:] = True
     if not whole.all() and all(reader.is_whole(name) for name in _NAMES):
         arrays["keys"] = np.where(whole, arrays["keys"], _keys_by_id(reader, connection, row.rows))
         whole |= _whole(arrays)
-    if not reader.is_whole("row_crcs") and all(reader.is_whole(n) for n in ("keys", "norms", "vectors")):
-        whole[:] = True
     return Salvaged(arrays, whole)
 
 
@@ -70,19 +71,14 @@ def _keys_by_id(reader: _Reader, connection: Connection, count: int) -> NDArray[
     """The key that the catalogue gives each row's id, int64 [count]; 0 where it knows none."""
     parts = {name: reader.described(name) for name in _NAMES}
     starts, keys = parts["groups"].tolist(), np.zeros(count, dtype=np.int64)
-    spaces = _texts(parts["namespaces.offsets"], parts["namespaces.bytes"])
-    ids = _texts(parts["ids.offsets"], parts["ids.bytes"])
+    spaces = [name.decode() for name in unpack(parts["namespaces.offsets"], parts["namespaces.bytes"])]
+    ids = [name.decode() for name in unpack(parts["ids.offsets"], parts["ids.bytes"])]
     for number, space in enumerate(spaces):
         for start in range(starts[number], starts[number + 1], _PAGE):
             at = {ids[i]: i for i in range(start, min(start + _PAGE, starts[number + 1]))}
             for found in rows.by_id(connection, space, at):
                 keys[at[found.id]] = found.key
     return keys
-
-
-def _texts(offsets: NDArray[np.int64], text: NDArray[np.uint8]) -> list[str]:
-    raw, ends = text.tobytes(), offsets.tolist()
-    return [raw[ends[i] : ends[i + 1]].decode() for i in range(len(ends) - 1)]
 
 
 class _Reader:

@@ -386,3 +386,9 @@ def _pack(texts: Sequence[str]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     offsets = np.zeros(len(encoded) + 1, dtype=np.int64)
     np.cumsum([len(text) for text in encoded], out=offsets[1:])
     return np.frombuffer(b"".join(encoded), dtype=np.uint8), offsets
+
+
+def unpack(offsets: NDArray[np.int64], text: NDArray[np.uint8]) -> list[bytes]:
+    """The texts of a pair of arrays that is known to be whole, as UTF-8."""
+    whole, ends = text.tobytes(), offsets.tolist()
+    return [whole[ends[i] : ends[i + 1]] for i in range(len(ends) - 1)]

@@ -25,7 +25,7 @@ from mrlstore.core import Core
 from mrlstore.errors import CorruptStore, FormatTooNew, MrlStoreError
 from mrlstore.log import tell
 from mrlstore.parts import Kind, Part, PartRef, check_part, open_part
-from mrlstore.segment import check_base
+from mrlstore.segment import check_base, unpack
 from mrlstore.types import Problem, Progress, Report
 from mrlstore.vectors import row_checksums
 
@@ -275,8 +275,8 @@ def row_checks(base: Part) -> NDArray[np.bool_]:
 def _row_problems(connection: Connection, base: Part) -> list[str]:
     """Rows that the catalogue knows by another id or namespace than the part does."""
     arrays = base.arrays
-    names = _texts(arrays["namespaces.offsets"], arrays["namespaces.bytes"])
-    ids = _texts(arrays["ids.offsets"], arrays["ids.bytes"])
+    names = unpack(arrays["namespaces.offsets"], arrays["namespaces.bytes"])
+    ids = unpack(arrays["ids.offsets"], arrays["ids.bytes"])
     space_of = np.repeat(np.arange(len(names)), np.diff(arrays["groups"]))
     wrong = 0
     keys = arrays["keys"].tolist()
@@ -290,11 +290,6 @@ def _row_problems(connection: Connection, base: Part) -> list[str]:
                 False,
             )
     return [f"{wrong} rows have another id or namespace than the catalogue says"] if wrong else []
-
-
-def _texts(offsets: NDArray[np.int64], text: NDArray[np.uint8]) -> list[bytes]:
-    whole, ends = text.tobytes(), offsets.tolist()
-    return [whole[ends[i] : ends[i + 1]] for i in range(len(ends) - 1)]
 
 
 def _check_vectors_of_rows(
