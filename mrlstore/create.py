@@ -27,7 +27,7 @@ Mode = Literal["r", "a", "x"]
 def ensure(files: Files, path: Path, mode: Mode, wanted: Settings) -> None:
     """Make sure that there is a store at `path`, as `mode` allows: r never creates, x must."""
     there = _look(files, path)
-    refuse_remote(path if there != "absent" else _nearest(path))
+    refuse_remote(path if there != "absent" else _nearest(Path(os.path.realpath(path))))
     if there == "store":
         if mode == "x":
             raise StoreExists(f"{path} is a store already")
