@@ -8,13 +8,16 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mrlstore.columns import build_columns, open_columns
 from mrlstore.where import MISSING, parse, resolve
 from tests.filters import PATHS, filters, flattened, metadatas, objects, passes, questions
-from tests.scale import figure
+from tests.scale import figure, shares
+
+SHARES = shares(5)  # in torture each runs by a random seed of its own
 
 # Sizes at which the code changes its way, made so small that a few rows cross them.
 SMALL = {
@@ -69,9 +72,11 @@ def test_every_path_leads_to_its_value(row: dict[str, Any]) -> None:
         assert resolve(row, path) == paths.get(path, MISSING)
 
 
-@settings(max_examples=figure(10_000, 300))
+@pytest.mark.parametrize("share", SHARES)
+@settings(max_examples=figure(2_000, 300))
 @given(questions())
 def test_the_reference_is_the_oracle(
+    share: int,
     asked: tuple[list[dict[str, Any] | None], list[dict[str, Any]]],
 ) -> None:
     rows, wheres = asked
@@ -81,20 +86,22 @@ def test_the_reference_is_the_oracle(
         assert [node.matches(row) for row in rows] == [passes(where, row) for row in rows], where
 
 
-@settings(max_examples=figure(10_000, 300))
+@pytest.mark.parametrize("share", SHARES)
+@settings(max_examples=figure(2_000, 300))
 @given(questions(), st.data())
 def test_the_columns_are_the_reference(
-    asked: tuple[list[dict[str, Any] | None], list[dict[str, Any]]], data: st.DataObject
+    share: int, asked: tuple[list[dict[str, Any] | None], list[dict[str, Any]]], data: st.DataObject
 ) -> None:
     rows, wheres = asked
     start = data.draw(st.integers(0, len(rows)))
     check(rows, wheres, start, data.draw(st.integers(start, len(rows))))
 
 
-@settings(max_examples=figure(10_000, 300))
+@pytest.mark.parametrize("share", SHARES)
+@settings(max_examples=figure(2_000, 300))
 @given(questions(), st.integers(0, 4), st.integers(0, 3))
 def test_with_few_columns_and_small_blocks(
-    asked: tuple[list[dict[str, Any] | None], list[dict[str, Any]]], fields: int, more: int
+    share: int, asked: tuple[list[dict[str, Any] | None], list[dict[str, Any]]], fields: int, more: int
 ) -> None:
     limits = {
         "mrlstore.columns.build.MAX_FIELDS": fields,
