@@ -8,6 +8,8 @@ make it an `@example` of the hypothesis test of that target.
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -84,12 +86,15 @@ def main() -> int:
     for name in sys.argv[2:] or all_targets():
         folder = tempfile.mkdtemp(prefix=f"mrlstore-fuzz-{name}-")
         command = [sys.executable, "-m", "tests.fuzz.coverage", "--one", name, str(seconds), folder]
-        ran = subprocess.run(command, capture_output=True, text=True, check=False)
+        inside = {**os.environ, "TMPDIR": folder}  # libFuzzer ends the process without cleaning up
+        ran = subprocess.run(command, env=inside, capture_output=True, text=True, check=False)
         runs = [line for line in ran.stderr.splitlines() if "number_of_executed_units" in line]
         print(f"{name}: {runs[0].split()[-1] if runs else '?'} inputs in {seconds} s, code {ran.returncode}")
         if ran.returncode:
             failed += 1
             print(ran.stdout[-2000:], ran.stderr[-6000:], f"see {folder}", sep="\n")
+        else:
+            shutil.rmtree(folder)
     return failed
 
 
