@@ -320,7 +320,7 @@ class Store(RecallTools, AsyncTwins):
                 default 0.99. The effort is chosen from what `calibrate` has measured; `Result.plan` tells the
                 recall that it lets expect. 1 scans exactly.
             shortlist: rows re-ranked on their full vectors at most, at least k; turns the effort knob off.
-            ef: candidates kept in the walk of the graph; turns the effort knob off.
+            ef: candidates kept at most in the walk of the graph; turns the effort knob off.
             exact: score every row at full dimension.
             dim: score every row by the cosine of the first `dim` dimensions: how tiers are compared.
             explain: fill `Result.plan.explanation`: ranks by prefix, margins, times; see docs/tiers.md.

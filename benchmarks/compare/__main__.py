@@ -1,6 +1,9 @@
 """Run the peers, each in a process of its own, on the same data, and write a table and a plot.
 
 python -m benchmarks.compare --sets real,hard --rows 100000 --work build/bench --docs docs
+
+The peers build one after the other. Then they take turns: every effort of each peer once, again and again, so
+that a busy moment of the machine meets all of them alike.
 """
 
 from __future__ import annotations
@@ -16,16 +19,18 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.compare.peers import EFFORTS, PEERS
+from benchmarks.compare.peers import PEERS, efforts
 from benchmarks.compare.report import write
 from benchmarks.data import Set, load
 
-ENOUGH = 0.9995  # recall at which no more effort is tried
-ROUNDS = 3
+ROUNDS = 7
 
 
-def measure(peer: str, data: Set, folder: Path) -> dict[str, Any]:
-    """Build, then for each effort: recall@10, and each query's best time of ROUNDS, one at a time."""
+def serve(peer: str, data: Set, folder: Path) -> None:
+    """Build, say what it took, ask all queries once at every effort whose number comes in; then tell all.
+
+    A query's time is the best of all rounds.
+    """
     import psutil
 
     me = psutil.Process()
@@ -33,63 +38,101 @@ def measure(peer: str, data: Set, folder: Path) -> dict[str, Any]:
     before = me.memory_info().rss
     began, cpu = time.perf_counter(), time.process_time()
     at = PEERS[peer](data.rows, folder)
-    built, cpu = time.perf_counter() - began, time.process_time() - cpu
-    points = []
-    for effort in EFFORTS:
-        answer = at(effort)
-        found = [list(answer(query)) for query in data.queries]
-        recall = float(
-            np.mean([len(set(f) & set(t.tolist())) / len(t) for f, t in zip(found, data.truth, strict=True)])
-        )
-        times = np.full(len(data.queries), np.inf)
-        for _ in range(ROUNDS):
-            for i, query in enumerate(data.queries):
-                start = time.perf_counter()
-                answer(query)
-                times[i] = min(times[i], time.perf_counter() - start)
-        p50, p99 = (float(np.percentile(times, p)) * 1e6 for p in (50, 99))
-        points.append(
-            {"effort": effort, "recall": recall, "us": float(times.mean()) * 1e6, "p50": p50, "p99": p99}
-        )
-        print(f"{peer:28} {effort!s:12} {recall:.4f} {points[-1]['us']:8.1f} us", file=sys.stderr, flush=True)
-        if recall >= ENOUGH or points[-1]["us"] > 20_000:
-            break
-    rss = me.memory_info().rss - before
-    return {
-        "peer": peer,
-        "set": data.name,
-        "build_s": built,
-        "build_cpu_s": cpu,
-        "rss": rss,
-        "points": points,
-    }
+    told: dict[str, Any] = {"peer": peer, "set": data.name, "build_s": time.perf_counter() - began}
+    told["build_cpu_s"] = time.process_time() - cpu
+    print(json.dumps(told), flush=True)
+    times, recalls = {}, {}
+    for line in sys.stdin:
+        number = int(line)
+        answer = at(efforts(peer)[number])
+        if number not in times:
+            times[number], found = np.full(len(data.queries), np.inf), [list(answer(q)) for q in data.queries]
+            shares = [len(set(f) & set(t.tolist())) / len(t) for f, t in zip(found, data.truth, strict=True)]
+            recalls[number] = float(np.mean(shares))
+        best = times[number]
+        for i, query in enumerate(data.queries):
+            start = time.perf_counter()
+            answer(query)
+            best[i] = min(best[i], time.perf_counter() - start)
+        print(json.dumps([recalls[number], float(best.mean()) * 1e6]), flush=True)
+    told["rss"] = me.memory_info().rss - before
+    told["points"] = [
+        {
+            "effort": efforts(peer)[number],
+            "recall": recalls[number],
+            "us": float(best.mean()) * 1e6,
+            "p50": float(np.percentile(best, 50)) * 1e6,
+            "p99": float(np.percentile(best, 99)) * 1e6,
+        }
+        for number, best in sorted(times.items())
+    ]
+    print(json.dumps(told), flush=True)
+
+
+class Running:
+    """One peer in its process."""
+
+    def __init__(self, peer: str, name: str, options: argparse.Namespace) -> None:
+        self.peer = peer
+        command = [sys.executable, "-m", "benchmarks.compare", "--one", "--sets", name, "--peers", peer]
+        command += ["--rows", str(options.rows), "--work", str(options.work)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment)
+        self.built = self.hear() is not None
+
+    def hear(self) -> Any:
+        """The next line that it says; None once it has ended."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        return json.loads(line) if line else None
+
+    def ask(self, number: int) -> None:
+        """Let it ask all queries once at its effort of this number."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{number}\n")
+        self.process.stdin.flush()
+        recall, us = self.hear()
+        print(f"{self.peer:28} {efforts(self.peer)[number]!s:12} {recall:.4f} {us:8.1f} us", file=sys.stderr)
+
+    def end(self) -> Any:
+        """What it measured."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        return self.hear()
+
+
+def compare(name: str, peers: list[str], options: argparse.Namespace) -> list[Any]:
+    """The results of all peers on one set."""
+    running = [one for one in (Running(peer, name, options) for peer in peers) if one.built]
+    for _ in range(options.rounds):
+        for number in range(max(len(efforts(one.peer)) for one in running)):
+            for one in running:
+                if number < len(efforts(one.peer)):
+                    one.ask(number)
+    return [one.end() for one in running]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--sets", default="real,hard")
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--peers", default=",".join(PEERS))
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--work", type=Path, default=Path("build/bench"))
     parser.add_argument("--docs", type=Path, default=Path("docs"))
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     sets, peers = options.sets.split(","), options.peers.split(",")
     if options.one:
-        data = load(sets[0], options.rows, options.work)
-        print(json.dumps(measure(peers[0], data, options.work)))
+        serve(peers[0], load(sets[0], options.rows, options.work), options.work)
         return
     results = options.work / f"results-{options.rows}.jsonl"
     for name in sets:
         load(name, options.rows, options.work)
-        for peer in peers:
-            command = [sys.executable, "-m", "benchmarks.compare", "--one", "--sets", name, "--peers", peer]
-            command += ["--rows", str(options.rows), "--work", str(options.work)]
-            environment = {**os.environ, "OMP_NUM_THREADS": "2"}
-            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment, check=False)
-            if done.returncode == 0:
-                with results.open("a") as file:
-                    file.write(done.stdout.strip().splitlines()[-1] + "\n")
+        found = compare(name, peers, options)
+        with results.open("a") as file:
+            file.writelines(json.dumps(result) + "\n" for result in found)
     write(results, options.docs, options.rows)
 
 

@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 
 PREFIX, K, THREADS = 768, 10, 2
 Answer = Callable[[NDArray[np.float32]], Iterable[int]]
-Build = Callable[[NDArray[np.float16], Path], Callable[[tuple[int, int]], Answer]]
-EFFORTS = [  # (ef, shortlist)
+Effort = tuple[int, int]  # ef, shortlist
+Build = Callable[[NDArray[np.float16], Path], Callable[[Any], Answer]]
+EFFORTS: list[Effort] = [
     (20, 20), (32, 24), (48, 32), (64, 48), (96, 64), (128, 64), (128, 100), (200, 100), (400, 100),
     (800, 200),
 ]  # fmt: skip
+TARGETS = [0.8, 0.9, 0.95, 0.97, 0.98, 0.985, 0.99, 0.995, 0.997, 0.998, 0.999, 0.9995]  # mrlstore's one knob
 
 
 def unit_prefixes(rows: NDArray[np.float16]) -> NDArray[np.float32]:
@@ -55,7 +57,7 @@ def reranker(rows: NDArray[np.float16]) -> Callable[[NDArray[np.float32], Any], 
     return rerank
 
 
-def mrlstore(rows: NDArray[np.float16], folder: Path) -> Callable[[tuple[int, int]], Answer]:
+def mrlstore(rows: NDArray[np.float16], folder: Path) -> Callable[[float], Answer]:
     import mrlstore as library
 
     path = folder / "bench.mrl"
@@ -67,14 +69,13 @@ def mrlstore(rows: NDArray[np.float16], folder: Path) -> Callable[[tuple[int, in
         store.optimize()
     opened = library.open(path, mode="r")
 
-    def at(effort: tuple[int, int]) -> Answer:
-        ef, shortlist = effort
-        return lambda query: map(int, opened.query(query, K, include=(), ef=ef, shortlist=shortlist).ids)
+    def at(target: float) -> Answer:
+        return lambda query: map(int, opened.query(query, K, include=(), target_recall=target).ids)
 
     return at
 
 
-def hnswlib(rows: NDArray[np.float16], folder: Path) -> Callable[[tuple[int, int]], Answer]:
+def hnswlib(rows: NDArray[np.float16], folder: Path) -> Callable[[Effort], Answer]:
     import hnswlib as library
 
     index = library.Index("ip", PREFIX)
@@ -83,14 +84,14 @@ def hnswlib(rows: NDArray[np.float16], folder: Path) -> Callable[[tuple[int, int
     index.set_num_threads(1)
     rerank = reranker(rows)
 
-    def at(effort: tuple[int, int]) -> Answer:
+    def at(effort: Effort) -> Answer:
         index.set_ef(max(effort))
         return lambda query: rerank(query, index.knn_query(unit_prefix(query), effort[1])[0][0])
 
     return at
 
 
-def faiss(rows: NDArray[np.float16], folder: Path) -> Callable[[tuple[int, int]], Answer]:
+def faiss(rows: NDArray[np.float16], folder: Path) -> Callable[[Effort], Answer]:
     import faiss as library
 
     library.omp_set_num_threads(THREADS)
@@ -102,28 +103,28 @@ def faiss(rows: NDArray[np.float16], folder: Path) -> Callable[[tuple[int, int]]
     library.omp_set_num_threads(1)
     rerank = reranker(rows)
 
-    def at(effort: tuple[int, int]) -> Answer:
+    def at(effort: Effort) -> Answer:
         index.hnsw.efSearch = max(effort)
         return lambda query: rerank(query, index.search(unit_prefix(query)[None], effort[1])[1][0])
 
     return at
 
 
-def usearch(rows: NDArray[np.float16], folder: Path) -> Callable[[tuple[int, int]], Answer]:
+def usearch(rows: NDArray[np.float16], folder: Path) -> Callable[[Effort], Answer]:
     from usearch.index import Index
 
     index = Index(ndim=PREFIX, metric="cos", dtype="i8", connectivity=16, expansion_add=200)
     index.add(np.arange(len(rows)), unit_prefixes(rows), threads=THREADS)
     rerank = reranker(rows)
 
-    def at(effort: tuple[int, int]) -> Answer:
+    def at(effort: Effort) -> Answer:
         index.expansion_search = max(effort)
         return lambda query: rerank(query, index.search(unit_prefix(query), effort[1]).keys)
 
     return at
 
 
-def svs(rows: NDArray[np.float16], folder: Path) -> Callable[[tuple[int, int]], Answer]:
+def svs(rows: NDArray[np.float16], folder: Path) -> Callable[[Effort], Answer]:
     import svs as library
 
     parameters = library.VamanaBuildParameters(alpha=1.2, graph_max_degree=32, window_size=200)
@@ -133,14 +134,14 @@ def svs(rows: NDArray[np.float16], folder: Path) -> Callable[[tuple[int, int]], 
     index.num_threads = 1
     rerank = reranker(rows)
 
-    def at(effort: tuple[int, int]) -> Answer:
+    def at(effort: Effort) -> Answer:
         index.search_window_size = max(effort)
         return lambda query: rerank(query, index.search(int8(unit_prefix(query))[None], effort[1])[0][0])
 
     return at
 
 
-def qdrant(rows: NDArray[np.float16], folder: Path) -> Callable[[tuple[int, int]], Answer]:
+def qdrant(rows: NDArray[np.float16], folder: Path) -> Callable[[Effort], Answer]:
     import qdrant_edge as q
 
     path = folder / "qdrant"
@@ -166,7 +167,7 @@ def qdrant(rows: NDArray[np.float16], folder: Path) -> Callable[[tuple[int, int]
         shard.update(q.UpdateOperation.upsert_points(points))
     shard.optimize()
 
-    def at(effort: tuple[int, int]) -> Answer:
+    def at(effort: Effort) -> Answer:
         parameters = q.SearchParams(hnsw_ef=max(effort), exact=False)
 
         def answer(query: NDArray[np.float32]) -> Iterable[int]:
@@ -185,7 +186,7 @@ def qdrant(rows: NDArray[np.float16], folder: Path) -> Callable[[tuple[int, int]
     return at
 
 
-def lancedb(rows: NDArray[np.float16], folder: Path) -> Callable[[tuple[int, int]], Answer]:
+def lancedb(rows: NDArray[np.float16], folder: Path) -> Callable[[Effort], Answer]:
     import lancedb as library
     import pyarrow as pa
 
@@ -203,7 +204,7 @@ def lancedb(rows: NDArray[np.float16], folder: Path) -> Callable[[tuple[int, int
     table.create_index(metric="cosine", index_type="IVF_HNSW_SQ", num_partitions=1, m=16, ef_construction=200)
     rerank = reranker(rows)
 
-    def at(effort: tuple[int, int]) -> Answer:
+    def at(effort: Effort) -> Answer:
         def answer(query: NDArray[np.float32]) -> Iterable[int]:
             search = table.search(query[:PREFIX]).distance_type("cosine").ef(max(effort)).limit(effort[1])
             return rerank(query, search.select(["id", "_distance"]).to_arrow()["id"].to_numpy())
@@ -213,8 +214,9 @@ def lancedb(rows: NDArray[np.float16], folder: Path) -> Callable[[tuple[int, int
     return at
 
 
+OURS = "mrlstore"
 PEERS: dict[str, Build] = {
-    "mrlstore": mrlstore,
+    OURS: mrlstore,
     "hnswlib + re-rank": hnswlib,
     "FAISS HNSW-SQ8 + re-rank": faiss,
     "usearch int8 + re-rank": usearch,
@@ -222,3 +224,8 @@ PEERS: dict[str, Build] = {
     "Qdrant Edge prefetch": qdrant,
     "LanceDB HNSW-SQ + re-rank": lancedb,
 }
+
+
+def efforts(peer: str) -> Sequence[Any]:
+    """What a peer is asked to try, from cheap to dear."""
+    return TARGETS if peer == OURS else EFFORTS

@@ -1,0 +1,71 @@
+"""Queries whose vectors are not in memory: rows announced all at once, against one page fault after another.
+
+python -m benchmarks.cold STORE.mrl
+
+The store is one of generated rows, as benchmarks/footprint.py leaves it. Before each way the page cache lets
+the vectors go (posix_fadvise), in a process that has not mapped them; then every query is asked once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+import mrlstore
+from mrlstore.segment import Heat
+from tests.nested import nested
+
+QUERIES, SHORTLIST, ROUNDS = 300, 100, 3
+WAYS = ("announced", "page faults")
+
+
+def ask(path: Path, way: str) -> float:
+    """The median time of a query, in milliseconds."""
+    drop(path)
+    if way == "page faults":
+        Heat.learn = lambda *_: None  # type: ignore[assignment,method-assign]
+    with mrlstore.open(path, mode="r") as store:
+        queries = nested(QUERIES, store.dim or 0, seed=2)
+        times = []
+        for query in queries:
+            start = time.perf_counter()
+            store.query(query, include=(), ef=SHORTLIST, shortlist=SHORTLIST)
+            times.append(time.perf_counter() - start)
+    return float(np.median(times)) * 1e3
+
+
+def drop(path: Path) -> None:
+    """Let the page cache forget the vectors."""
+    for vectors in path.glob("parts/*/vectors.npy"):
+        with vectors.open("rb") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("store", type=Path)
+    parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.way is not None:
+        print(ask(options.store, options.way))
+        return
+    command = [sys.executable, "-m", "benchmarks.cold", str(options.store), "--way"]
+    times: dict[str, list[float]] = {way: [] for way in WAYS}
+    for _ in range(ROUNDS):
+        for way in WAYS:
+            done = subprocess.run([*command, way], stdout=subprocess.PIPE, text=True, check=True)
+            times[way].append(float(done.stdout))
+    for way, found in times.items():
+        print(f"{way}: p50 {np.median(found):.2f} ms (runs: {', '.join(f'{ms:.2f}' for ms in found)})")
+    print(f"{np.median(times[WAYS[1]]) / np.median(times[WAYS[0]]):.1f} times")
+
+
+if __name__ == "__main__":
+    main()
