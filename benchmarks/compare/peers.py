@@ -18,7 +18,7 @@ EFFORTS: list[Effort] = [
     (20, 20), (32, 24), (48, 32), (64, 48), (96, 64), (128, 64), (128, 100), (200, 100), (400, 100),
     (800, 200),
 ]  # fmt: skip
-TARGETS = [0.8, 0.9, 0.95, 0.97, 0.98, 0.985, 0.99, 0.995, 0.997, 0.998, 0.999, 0.9995]  # mrlstore's one knob
+TARGETS = [0.8, 0.9, 0.95, 0.97, 0.98, 0.985, 0.99, 0.995, 0.997, 0.998, 0.999]  # mrlstore's one knob
 
 
 def unit_prefixes(rows: NDArray[np.float16]) -> NDArray[np.float32]:
