@@ -31,6 +31,11 @@ Exit codes:
   6  some rows were refused or not embedded; all others are in
 """
 
+
+class NotThere(click.ClickException):
+    """An id that was asked for is not in the store."""
+
+
 _CODE_OF: Final[tuple[tuple[type[BaseException], int], ...]] = (
     (errors.InvalidInput, REFUSED),
     (errors.LimitExceeded, REFUSED),
@@ -39,6 +44,7 @@ _CODE_OF: Final[tuple[tuple[type[BaseException], int], ...]] = (
     (errors.StoreLocked, IN_THE_WAY),
     (errors.CorruptStore, DAMAGED),
     (errors.FormatTooNew, DAMAGED),
+    (NotThere, ABSENT),
     (click.ClickException, REFUSED),
     (click.Abort, INTERRUPTED),
     (KeyboardInterrupt, INTERRUPTED),

@@ -88,6 +88,8 @@ def query(
     where, namespace = options.pop("where"), options.pop("namespace")
     started = time.perf_counter()
     with mrlstore.open(store, mode="r", embedder=embedder) as opened:
+        if row_id is not None and not opened.get([row_id], namespace=namespace, include=()):
+            raise failures.NotThere(f"not there: {row_id}")
         if by_vector:
             group.warm()  # so that the time told is the query's, without the one-off start of the kernels
         ready = time.perf_counter()

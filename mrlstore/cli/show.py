@@ -142,7 +142,8 @@ def _software() -> dict[str, str]:
 
 
 def _named(namespaces: dict[str, int]) -> dict[str, str]:
-    return {name or "(unnamed)": output.count_text(rows, "row") for name, rows in namespaces.items()}
+    told = {name or "(unnamed)": output.count_text(rows, "row") for name, rows in namespaces.items()}
+    return told or {"none": ""}
 
 
 def _facts(values: dict[str, Any]) -> Any:

@@ -63,7 +63,10 @@ def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
 
 
 def _parse(line: bytes, place: str, beside: NDArray[Any] | None, fields: Fields) -> Row:
-    values = json.loads(line)
+    try:
+        values = json.loads(line)
+    except ValueError as error:
+        raise ValueError(f"not JSON: {error}") from error
     if not isinstance(values, dict):
         raise TypeError("not a JSON object")
     key = fields.name("vector")

@@ -246,8 +246,10 @@ def _check_target(path: Path | None, store: Store, overwrite: bool) -> None:
         return
     if store.path.resolve() in (path.resolve(), *path.resolve().parents):
         raise InvalidInput(f"{path} lies inside the store")
-    if path.is_dir() or (path.exists() and not overwrite):
-        raise StoreExists(f"{path} exists")
+    if path.is_dir():
+        raise StoreExists(f"{path} is a folder")
+    if path.exists() and not overwrite:
+        raise StoreExists(f"{path} exists; overwrite (--force) replaces it")
 
 
 class _Files:

@@ -53,8 +53,8 @@ class MrlVectorStore(OnStore, VectorStore):
             namespace: the namespace all rows live in.
             options: what else `mrlstore.open` takes, for a path.
         """
-        self._open(path_or_store, options)
-        self._embedding, self._namespace = embedding, namespace
+        OnStore.__init__(self, path_or_store, namespace=namespace, **options)
+        self._embedding = embedding
 
     @property
     def embeddings(self) -> Embeddings:

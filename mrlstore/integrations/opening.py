@@ -17,6 +17,19 @@ class OnStore:
         _store: Store
         _owned: bool
 
+    def __init__(
+        self, path_or_store: str | os.PathLike[str] | Store, *, namespace: str = "", **options: Any
+    ) -> None:
+        """Open or create the store.
+
+        Args:
+            path_or_store: a folder for `mrlstore.open`, or a store that is open already.
+            namespace: the namespace all rows live in.
+            options: what else `mrlstore.open` takes, for a path.
+        """
+        self._open(path_or_store, options)
+        self._namespace, self._options = namespace, options
+
     def _open(self, path_or_store: str | os.PathLike[str] | Store, options: dict[str, Any]) -> None:
         """Take a store that is open, or open the one at a path.
 

@@ -113,6 +113,12 @@ def test_bad_questions_are_refused_in_one_line(filled: Path, run: Run, arguments
     assert done.err.count("\n") == 1
 
 
+def test_a_row_to_compare_with_that_is_not_there(filled: Path, run: Run) -> None:
+    done = run("query", filled, "--id", "row-nobody")
+    assert (done.code, done.out, done.err) == (3, "", "mrlstore: not there: row-nobody\n")
+    assert run("query", filled, "--id", "row-1", "--namespace", "elsewhere").code == 3
+
+
 def test_a_missing_vector_file_is_told(filled: Path, run: Run) -> None:
     done = run("query", filled, "--vector", "absent.npy")
     assert done.code == 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +14,6 @@ from mrlstore.integrations.haystack.documents import REST, document_of, metadata
 from mrlstore.integrations.haystack.filters import Filters, where_of
 from mrlstore.integrations.off_loop import off_loop
 from mrlstore.integrations.opening import OnStore
-from mrlstore.store import Store
 from mrlstore.types import Conflict, Include
 
 _WHOLE: tuple[Include, ...] = ("metadata", "document", "vector")
@@ -26,19 +24,6 @@ class MrlDocumentStore(OnStore):
 
     Every method has a twin `..._async`, which works off the event loop.
     """
-
-    def __init__(
-        self, path_or_store: str | os.PathLike[str] | Store, *, namespace: str = "", **options: Any
-    ) -> None:
-        """Open or create the store.
-
-        Args:
-            path_or_store: a folder for `mrlstore.open`, or a store that is open already.
-            namespace: the namespace all rows live in.
-            options: what else `mrlstore.open` takes, for a path.
-        """
-        self._open(path_or_store, options)
-        self._namespace, self._options = namespace, options
 
     def to_dict(self) -> dict[str, Any]:
         """Where the store is and how it was opened; none of its content."""
@@ -56,10 +41,14 @@ class MrlDocumentStore(OnStore):
         """How many documents there are, with an embedding or without."""
         return self._store.count(namespace=self._namespace)
 
+    count_documents_async = off_loop(count_documents)
+
     def filter_documents(self, filters: Filters | None = None) -> list[Document]:
         """All documents that match, in the order of their ids."""
         found = self._store.scan(where_of(filters), namespace=self._namespace, include=_WHOLE)
         return [document_of(record) for record in found]
+
+    filter_documents_async = off_loop(filter_documents)
 
     def write_documents(
         self, documents: list[Document], policy: DuplicatePolicy = DuplicatePolicy.NONE
@@ -90,25 +79,37 @@ class MrlDocumentStore(OnStore):
         except IdExists as error:
             raise DuplicateDocumentError(f"{error}") from error
 
+    write_documents_async = off_loop(write_documents)
+
     def delete_documents(self, document_ids: list[str]) -> None:
         """Remove documents; missing ones are no error."""
         self._store.delete(document_ids, namespace=self._namespace)
+
+    delete_documents_async = off_loop(delete_documents)
 
     def delete_all_documents(self) -> None:
         """Remove every document of the namespace."""
         self._store.clear(self._namespace)
 
+    delete_all_documents_async = off_loop(delete_all_documents)
+
     def delete_by_filter(self, filters: Filters) -> int:
         """Remove the documents that match; gives how many. An empty filter is refused."""
         return self._store.delete(where=where_of(filters), namespace=self._namespace)
+
+    delete_by_filter_async = off_loop(delete_by_filter)
 
     def update_by_filter(self, filters: Filters, meta: dict[str, Any]) -> int:
         """Merge `meta` into the metadata of the documents that match; None removes a key. Gives how many."""
         return self._store.update(where=where_of(filters), metadatas=meta, namespace=self._namespace)
 
+    update_by_filter_async = off_loop(update_by_filter)
+
     def count_documents_by_filter(self, filters: Filters) -> int:
         """How many documents match."""
         return self._store.count(where_of(filters), namespace=self._namespace)
+
+    count_documents_by_filter_async = off_loop(count_documents_by_filter)
 
     def count_unique_metadata_by_filter(self, filters: Filters, metadata_fields: list[str]) -> dict[str, int]:
         """How many distinct values each field has among the documents that match. Reads all of them."""
@@ -120,6 +121,8 @@ class MrlDocumentStore(OnStore):
                     seen[name].add(_distinct(meta[name]))
         return {name: len(values) for name, values in seen.items()}
 
+    count_unique_metadata_by_filter_async = off_loop(count_unique_metadata_by_filter)
+
     def get_metadata_fields_info(self) -> dict[str, dict[str, str]]:
         """The type of each metadata field: boolean, int, float or keyword. Reads all documents."""
         types = {bool: "boolean", int: "int", float: "float"}
@@ -129,6 +132,8 @@ class MrlDocumentStore(OnStore):
             for name, value in meta.items()
             if value is not None
         }
+
+    get_metadata_fields_info_async = off_loop(get_metadata_fields_info)
 
     def get_metadata_field_min_max(self, metadata_field: str) -> dict[str, Any]:
         """The least and the greatest value of a field: {"min": ..., "max": ...}. Reads all documents.
@@ -142,6 +147,8 @@ class MrlDocumentStore(OnStore):
             return {"min": min(values, default=None), "max": max(values, default=None)}
         except TypeError:
             return {"min": None, "max": None}
+
+    get_metadata_field_min_max_async = off_loop(get_metadata_field_min_max)
 
     def get_metadata_field_unique_values(
         self,
@@ -164,6 +171,8 @@ class MrlDocumentStore(OnStore):
             if value is not None and wanted in str(value).lower()
         }
         return [unique[key] for key in sorted(unique)][from_ : from_ + size], len(unique)
+
+    get_metadata_field_unique_values_async = off_loop(get_metadata_field_unique_values)
 
     def embedding_retrieval(
         self,
@@ -191,18 +200,6 @@ class MrlDocumentStore(OnStore):
         )
         return [document_of(hit, (hit.score + 1) / 2 if scale_score else hit.score) for hit in hits]
 
-    count_documents_async = off_loop(count_documents)
-    filter_documents_async = off_loop(filter_documents)
-    write_documents_async = off_loop(write_documents)
-    delete_documents_async = off_loop(delete_documents)
-    delete_all_documents_async = off_loop(delete_all_documents)
-    delete_by_filter_async = off_loop(delete_by_filter)
-    update_by_filter_async = off_loop(update_by_filter)
-    count_documents_by_filter_async = off_loop(count_documents_by_filter)
-    count_unique_metadata_by_filter_async = off_loop(count_unique_metadata_by_filter)
-    get_metadata_fields_info_async = off_loop(get_metadata_fields_info)
-    get_metadata_field_min_max_async = off_loop(get_metadata_field_min_max)
-    get_metadata_field_unique_values_async = off_loop(get_metadata_field_unique_values)
     embedding_retrieval_async = off_loop(embedding_retrieval)
 
     def _upsert(self, documents: list[Document], on_conflict: Conflict) -> int:

@@ -49,7 +49,7 @@ class MrlVectorStore(OnStore, BasePydanticVectorStore):
             namespace: the namespace all rows live in.
             options: what else `mrlstore.open` takes, for a path.
         """
-        super().__init__(namespace=namespace)
+        BasePydanticVectorStore.__init__(self, namespace=namespace)
         self._open(path_or_store, options)
 
     @classmethod

@@ -25,9 +25,8 @@ from mrlstore.integrations.haystack import MrlDocumentStore, MrlEmbeddingRetriev
 from mrlstore.integrations.haystack.filters import where_of
 from mrlstore.where import parse
 from tests.integrations.pages import run_page
+from tests.integrations.rows import QUERY, VECTORS, nearest
 
-VECTORS = np.random.default_rng(3).normal(size=(30, 12))
-QUERY = np.random.default_rng(4).normal(size=12).tolist()
 EVEN = {"field": "meta.even", "operator": "==", "value": True}
 SMALL = {"field": "meta.number", "operator": "<", "value": 10}
 
@@ -49,13 +48,6 @@ def filled(path: Path) -> Iterator[MrlDocumentStore]:
     made.write_documents([Document(id="bare", content="no embedding", meta={"even": True})])
     yield made
     made.close()
-
-
-def nearest(rows: Any, k: int) -> list[str]:
-    """Ids by cosine, best first, by plain numpy."""
-    rows = list(rows)
-    scores = VECTORS[rows] @ QUERY / np.linalg.norm(VECTORS[rows], axis=1)
-    return [f"{rows[place]:02}" for place in np.argsort(-scores)[:k]]
 
 
 async def test_retrieval(filled: MrlDocumentStore) -> None:

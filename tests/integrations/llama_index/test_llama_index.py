@@ -36,9 +36,7 @@ from mrlstore.integrations.llama_index.filters import where_of
 from mrlstore.integrations.llama_index.store import _metadata
 from mrlstore.where import parse
 from tests.integrations.pages import run_page
-
-VECTORS = np.random.default_rng(3).normal(size=(30, 12))
-QUERY = np.random.default_rng(4).normal(size=12).tolist()
+from tests.integrations.rows import QUERY, VECTORS, nearest
 
 
 def node(row: int) -> TextNode:
@@ -62,13 +60,6 @@ def filled(path: Path) -> Iterator[Any]:
     assert made.add([node(row) for row in range(30)]) == [f"{row:02}" for row in range(30)]
     yield made
     made.close()
-
-
-def nearest(rows: Any, k: int) -> list[str]:
-    """Ids by cosine, best first, by plain numpy."""
-    rows = list(rows)
-    scores = VECTORS[rows] @ QUERY / np.linalg.norm(VECTORS[rows], axis=1)
-    return [f"{rows[place]:02}" for place in np.argsort(-scores)[:k]]
 
 
 def ids_of(nodes: Any) -> list[str]:

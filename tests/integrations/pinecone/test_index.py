@@ -16,9 +16,8 @@ import mrlstore
 from mrlstore.integrations.pinecone import Index, Vector
 from mrlstore.integrations.pinecone.filters import where_of
 from mrlstore.where import parse
-
-VECTORS = np.random.default_rng(5).normal(size=(30, 12))
-QUERY = np.random.default_rng(6).normal(size=12).tolist()
+from tests.integrations import rows
+from tests.integrations.rows import QUERY, VECTORS
 
 
 @pytest.fixture
@@ -29,11 +28,8 @@ def index(path: Path) -> Iterator[Index]:
         yield made
 
 
-def nearest(rows: Any, k: int, query: Any = QUERY) -> list[str]:
-    """Ids by cosine, best first, by plain numpy."""
-    rows = list(rows)
-    scores = VECTORS[rows] @ query / np.linalg.norm(VECTORS[rows], axis=1)
-    return [f"a#{rows[place]:02}" for place in np.argsort(-scores)[:k]]
+def nearest(*asked: Any) -> list[str]:
+    return [f"a#{name}" for name in rows.nearest(*asked)]
 
 
 def test_upsert_takes_all_three_forms(path: Path) -> None:
