@@ -65,7 +65,7 @@ def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
 def _parse(line: bytes, place: str, beside: NDArray[Any] | None, fields: Fields) -> Row:
     try:
         values = json.loads(line)
-    except ValueError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"not JSON: {error}") from error
     if not isinstance(values, dict):
         raise TypeError("not a JSON object")
