@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from mrlstore import codes, graph
+from mrlstore import codes, graph, group
 from mrlstore.group import Group, prepare
 from tests.kernels import oracle
 from tests.nested import nested
@@ -103,6 +103,40 @@ def test_walk_and_scan_find_the_true_top_ten(large, queries):
     prepared = [prepare(vector, 96) for vector in queries]
     assert overlap([search_graph(large, q, 10, 200, 200) for q in prepared], expected) >= 0.98
     assert overlap([search_scan(large, q, 10, 200) for q in prepared], expected) >= 0.98
+
+
+def test_many_queries_are_answered_as_each_alone(large, queries):
+    nowhere = np.zeros(384, np.float32)
+    nowhere[200] = 1  # its prefix says nothing: such a one is answered by itself
+    searches = (
+        (group.search_graph, (10, 80, 60), {"slack": 0.2, "margin": 3.5}),
+        (group.search_scan, (10, 60), {"margin": 3.5}),
+        (group.search_exact, (10,), {}),
+    )
+    for vectors in (queries[:7], [*queries[:3], nowhere, queries[3]]):
+        prepared = [prepare(vector, 96) for vector in vectors]
+        for search, effort, options in searches:
+            together = search(large, prepared, *effort, **options)
+            for query, found in zip(prepared, together, strict=True):
+                (expected,) = search(large, [query], *effort, **options)
+                np.testing.assert_array_equal(found.rows, expected.rows)
+                np.testing.assert_array_equal(found.scores, expected.scores)
+                assert (found.visited, found.reranked) == (expected.visited, expected.reranked)
+
+
+def test_slack_ends_walks_and_more_of_it_finds_more(large, queries):
+    prepared = [prepare(vector, 96) for vector in queries]
+    expected = [search_exact(large, query, 10).rows for query in prepared]
+    runs = {
+        slack: [search_graph(large, query, 10, 400, 40, slack=slack) for query in prepared]
+        for slack in (0.01, 0.1, 0.3, 0.0)
+    }
+    visited = [sum(found.visited for found in run) for run in runs.values()]
+    assert visited == sorted(visited) and visited[0] < 0.7 * visited[-1]
+    found = [overlap(run, expected) for run in runs.values()]
+    assert found[0] <= found[1] + 0.01 <= found[2] + 0.02
+    assert found[2] >= found[3] - 0.01  # where a walk goes on to the end
+    assert all(len(one.rows) == 10 for run in runs.values() for one in run)
 
 
 @pytest.mark.parametrize("search", [search_graph, search_scan])

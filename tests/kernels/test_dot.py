@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from mrlstore.kernels import dot
+from mrlstore.kernels import half as half_module
 from mrlstore.kernels.jit import kernel
 
 DIMS = [2, 3, 6, 15, 16, 17, 31, 63, 64, 65, 100, 255, 768, 769, 3072, 8191, 8192]
@@ -28,6 +29,16 @@ def half_squares(query, row, dim):
 @kernel("int32(int64, int64, int64)")
 def bytes_dot(codes, query, length):
     return dot.dot_codes(codes, query, length)
+
+
+@kernel("UniTuple(int32, 4)(int64, int64, int64, int64, int64, int64)")
+def four_dots(a, b, c, d, query, length):
+    return dot.dot_codes_of_four(a, b, c, d, query, length)
+
+
+@kernel("float32(int64, int64)")
+def squares(numbers, length):
+    return dot.sum_of_squares(numbers, length)
 
 
 @kernel("float32(int64, int64)")
@@ -90,6 +101,36 @@ def test_code_dot_equals_numpy(length):
         query = rng.integers(-127, 128, length).astype(np.int8)
         found = bytes_dot(address(codes), address(query), length)
         assert found == codes.astype(np.int64) @ query.astype(np.int64)
+
+
+@pytest.mark.parametrize("length", [64, 384, 8256])
+def test_four_code_dots_are_those_of_each(length):
+    rng = np.random.default_rng(length)
+    codes = rng.integers(0, 256, (4, length)).astype(np.uint8)
+    query = rng.integers(-127, 128, length).astype(np.int8)
+    rows = [address(codes) + i * length for i in (2, 0, 3, 3)]
+    found = four_dots(*rows, address(query), length)
+    assert list(found) == [bytes_dot(row, address(query), length) for row in rows]
+
+
+@pytest.mark.parametrize("length", [0, 1, 63, 64, 65, 768, 3072])
+def test_sums_of_squares_equal_numpy(length):
+    numbers = np.random.default_rng(length).normal(size=length).astype(np.float32)
+    assert squares(address(numbers), length) == pytest.approx(
+        np.sum(numbers.astype(np.float64) ** 2), rel=1e-6
+    )
+
+
+@pytest.mark.skipif(not half_module.KNOWN, reason="this processor rounds nothing to float16 by itself")
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_rounding_to_float16_gives_the_bits_of_numpy():
+    bits = np.arange(0, 2**32, 4099, dtype=np.uint64).astype(np.uint32)
+    halfway = (np.arange(2**16, dtype=np.uint32) << 13) + 0x1000 + 0x38000000
+    numbers = np.concatenate([bits, halfway, halfway - 1, halfway + 1]).view(np.float32)
+    numbers = np.ascontiguousarray(numbers[~np.isnan(numbers)])
+    found = np.empty(len(numbers), np.uint16)
+    half_module.to_half(numbers, found)
+    np.testing.assert_array_equal(found, numbers.astype(np.float16).view(np.uint16))
 
 
 @pytest.mark.parametrize("length", [16, 64, 768])
