@@ -107,7 +107,7 @@ def search_graph(
 
     `allowed` is bool [n]: other rows are passed through but never kept. If k allowed rows exist, k come back.
     With a `slack` above 0 the walk ends where the next candidate is more than 1 + slack times as far as the
-    k-th best, and `ef` is only the most candidates that it keeps.
+    k-th best (the tenth, for a smaller k), and `ef` is only the most candidates that it keeps.
     With a `margin` above 0 the re-rank ends when the code scores of the rest lie so many standard deviations
     below what the best k ask for. `advise` is called with a shortlist's rows, int64, before they are read.
     All queries are one call of the kernel, but for those whose prefix says nothing.

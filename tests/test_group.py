@@ -139,6 +139,15 @@ def test_slack_ends_walks_and_more_of_it_finds_more(large, queries):
     assert all(len(one.rows) == 10 for run in runs.values() for one in run)
 
 
+def test_slack_does_not_lead_a_walk_for_one_row_astray(large, queries):
+    rows = [large.vectors[i].astype(np.float32) for i in range(0, 5_000, 25)]
+    for number, vector in enumerate(rows):
+        found = search_graph(large, prepare(vector, 96), 1, 400, 40, slack=0.1, margin=3.5)
+        assert found.rows.tolist() == [25 * number]
+    found = [search_graph(large, prepare(vector, 96), 1, 400, 40, slack=0.1) for vector in queries]
+    assert overlap(found, [search_exact(large, prepare(vector, 96), 1).rows for vector in queries]) >= 0.96
+
+
 @pytest.mark.parametrize("search", [search_graph, search_scan])
 def test_a_re_rank_may_end_early(large, queries, search):
     """What it gives is the exact best of as many rows of the shortlist as it says that it scored."""

@@ -18,6 +18,7 @@ from .views import floats, ints, longs, unsigned_bytes
 SEEDS = 4  # entries that a walk starts from
 SAMPLE = 64  # allowed rows that a filtered walk starts from besides
 TOGETHER = 2  # nodes that are expanded at a time
+BEST = 10  # with slack a walk measures by the k-th best, for k of at least this: the first alone leads astray
 NEAR = np.float32(0.2)  # the least distance that slack is a share of: codes err by more than a share of less
 ENOUGH = 8  # rows to score for one step of a filtered walk; neighbours of neighbours are asked for less
 
@@ -159,8 +160,8 @@ def walk(
     Gives (beam size, codes scored, nodes expanded, whether it ran out of nodes). Best first over a sorted
     beam: expand the best nodes that were not, until none is left; several at a time, so that more of their
     neighbours' codes are on the way from memory while others are scored. With a slack above 0 it also ends at
-    a node whose distance, 1 - score, is more than 1 + slack times that of the k-th best (adaptive beam
-    search: Al-Jazzazi et al., 2025); the beam then holds the best `shortlist` rows, and what is nearer than
+    a node whose distance, 1 - score, is more than 1 + slack times that of the k-th (or tenth) best (adaptive
+    beam search: Al-Jazzazi et al., 2025); the beam then holds the best `shortlist` rows, and what is nearer than
     that. Under a filter the beam's seeds may be rows that are not allowed; all others are allowed. beam:
     int64 [>= ef + 1], the lowest bit of an entry says expanded. pending: int64 [>= TOGETHER x width], under a
     filter [>= 4 x width + 64]; scores: float32, as long. trace: int64, receives the entries that were
@@ -169,7 +170,7 @@ def walk(
     list_bytes = table[t.WIDTH] * 4
     size, visited = start_walk(table, code, scale, bias, allowed, ef, beam, marks, seen)
     count, cursor, steps = size, 0, 0
-    last = k - 1 + (SEEDS if allowed != 0 else 0)
+    last = max(k, BEST) - 1 + (SEEDS if allowed != 0 else 0)
     while cursor < size:
         edge = np.float32(NO_PREFIX)
         if slack > 0 and size > last:
