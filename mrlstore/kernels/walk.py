@@ -160,9 +160,9 @@ def walk(
     Gives (beam size, codes scored, nodes expanded, whether it ran out of nodes). Best first over a sorted
     beam: expand the best nodes that were not, until none is left; several at a time, so that more of their
     neighbours' codes are on the way from memory while others are scored. With a slack above 0 it also ends at
-    a node whose distance, 1 - score, is more than 1 + slack times that of the k-th (or tenth) best (adaptive
-    beam search: Al-Jazzazi et al., 2025); the beam then holds the best `shortlist` rows, and what is nearer than
-    that. Under a filter the beam's seeds may be rows that are not allowed; all others are allowed. beam:
+    a node whose distance, 1 - score, is more than 1 + slack times that of the k-th (or tenth) best: adaptive
+    beam search (Al-Jazzazi et al., 2025). The beam then holds the best `shortlist` rows, and what is nearer
+    than that. Under a filter the beam's seeds may be rows that are not allowed; all others are allowed. beam:
     int64 [>= ef + 1], the lowest bit of an entry says expanded. pending: int64 [>= TOGETHER x width], under a
     filter [>= 4 x width + 64]; scores: float32, as long. trace: int64, receives the entries that were
     expanded, as far as it reaches.
