@@ -1,7 +1,8 @@
 """The plan: for each group a way to search it, and one effort for all.
 
-Effort is one knob. `Effort.default` is what a query gets that asks for nothing; an explicit ef or shortlist
-turns the knob off. A walk is worth its overhead only where many rows are allowed: few are scanned.
+Effort is one knob: how far walks go and how much is re-ranked, by what was measured (`curves`), or by
+`effort` where nothing was. An explicit ef or shortlist turns the knob off. A walk is worth its overhead only
+where many rows are allowed: few are scanned.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class Effort:
 
     name: str
     ef: int  # candidates that a walk keeps, at most
-    shortlist: int  # rows re-ranked on their full vector
+    shortlist: int  # rows re-ranked on their full vector, at most
     least: Literal["walk", "scan", "exact"] = "walk"  # wider ways, where a walk cannot reach the target
     target: float | None = None  # the recall that was asked for
     expected: Expected | None = None  # what calibration measured at this effort

@@ -139,22 +139,9 @@ def score_pending(
 
 @device
 def walk(
-    table: Any,
-    code: Any,
-    scale: Any,
-    bias: Any,
-    allowed: Any,
-    ef: Any,
-    shortlist: Any,
-    k: Any,
-    slack: Any,
-    beam: Any,
-    marks: Any,
-    seen: Any,
-    pending: Any,
-    scores: Any,
-    trace: Any,
-) -> Any:
+    table: Any, code: Any, scale: Any, bias: Any, allowed: Any, ef: Any, shortlist: Any, k: Any, slack: Any,
+    beam: Any, marks: Any, seen: Any, pending: Any, scores: Any, trace: Any,
+) -> Any:  # fmt: skip
     """Fill the beam with the best rows that the walk finds.
 
     Gives (beam size, codes scored, nodes expanded, whether it ran out of nodes). Best first over a sorted
