@@ -79,6 +79,15 @@ def check_count(value: object, name: str, low: int, high: int | None = None) -> 
     return int(value)
 
 
+def check_counts(values: object, name: str, low: int, high: int | None = None) -> list[int]:
+    """Several whole numbers from `low` to `high`, in their order."""
+    try:
+        given = iter(values)  # type: ignore[call-overload]
+    except TypeError as error:  # an array without dimensions only says that it is iterable
+        raise InvalidInput(f"{name}: expected whole numbers, got {type(values).__name__}") from error
+    return [check_count(one, name, low, high) for one in given]
+
+
 def check_optional_count(value: object, name: str, low: int, high: int | None = None) -> int | None:
     """The same, or None."""
     return None if value is None else check_count(value, name, low, high)

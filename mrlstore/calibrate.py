@@ -141,7 +141,8 @@ def _newest(snapshot: Snapshot) -> int:
 
 def sample(snapshot: Snapshot, count: int) -> list[Probes]:
     """Stored rows as queries, from the largest namespaces by their share of the rows."""
-    sizes = sorted(_walked(snapshot).items(), key=lambda item: -item[1])[:4]
+    held = [(name, size) for name, size in _walked(snapshot).items() if size]
+    sizes = sorted(held, key=lambda item: -item[1])[:4]
     total = sum(size for _, size in sizes)
     return [stored(snapshot, name, min(-(-count * size // total), size), size) for name, size in sizes]
 
@@ -224,12 +225,13 @@ def shortfalls(curves: Iterable[Curve]) -> list[str]:
     told = []
     for curve in curves:
         level = curve.choose(DEFAULT_TARGET)
-        if curve.name == "all" and (level is None or level.way == "scan"):
-            best = max((one.recall for one in curve.levels if one.way == "walk"), default=0.0)
+        walks = [one.recall for one in curve.levels if one.way == "walk"]
+        # Without any, walks cost more than to score every row, as where most rows of a graph are dead.
+        if walks and curve.name == "all" and (level is None or level.way == "scan"):
             way = "every row in full" if level is None else "the codes of all rows"
             told.append(
                 f"the first {curve.prefix_dim} dims say too little about these vectors: walks reach a "
-                f"recall@{curve.k} of {best:.3f} at the most; for {DEFAULT_TARGET:g} queries scan {way}"
+                f"recall@{curve.k} of {max(walks):.3f} at the most; for {DEFAULT_TARGET:g} queries scan {way}"
             )
     return told
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -56,8 +56,7 @@ class RecallTools(Handle):
             InvalidInput: arguments are wrong, the store is read only or has no vectors.
         """
         core = self._writable()
-        given = k if isinstance(k, Iterable) else (k,)
-        ks = sorted({arguments.check_count(one, "k", 1, 1_000) for one in given})
+        ks = sorted(set(arguments.check_counts(k if isinstance(k, Iterable) else (k,), "k", 1, 1_000)))
         if not ks:
             raise InvalidInput("k: give at least one")
         arguments.check_count(count, "count", 10, 100_000)
@@ -130,10 +129,12 @@ class RecallTools(Handle):
         dim = core.snapshots.latest().dim
         if dim is None:
             raise InvalidInput("tier_report: the store has no vectors yet")
-        if qrels is not None and queries is None:
-            raise InvalidInput("qrels: need the queries that they judge")
+        _check_qrels(qrels, queries)
+        if by is not None and not isinstance(by, str):
+            raise InvalidInput(f'by: expected a metadata field or "namespace", got {type(by).__name__}')
+        arguments.check_progress(progress)
         k = arguments.check_count(k, "k", 1, 1_000)
-        lengths = [arguments.check_count(d, "dims", 1) for d in dims]
+        lengths = arguments.check_counts(dims, "dims", 1)
         units = None if queries is None else check_queries(queries, dim)
 
         def answer(query: NDArray[np.float32], count: int, target: float) -> tuple[list[int], float]:
@@ -183,6 +184,19 @@ class RecallTools(Handle):
 
 def _silent(progress: Progress) -> None:
     pass
+
+
+def _check_qrels(qrels: object, queries: object) -> None:
+    """Judgements of queries that are given: grades of ids, or None."""
+    if qrels is None:
+        return
+    if queries is None:
+        raise InvalidInput("qrels: need the queries that they judge")
+    if not isinstance(qrels, Mapping) or not all(isinstance(one, Mapping) for one in qrels.values()):
+        raise InvalidInput("qrels: expected {number of the query: {id: grade}}")
+    for grades in qrels.values():
+        for grade in grades.values():
+            arguments.check_number(grade, "qrels")
 
 
 def check_queries(queries: Any, dim: int) -> NDArray[np.float32]:

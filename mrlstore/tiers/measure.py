@@ -24,6 +24,7 @@ from mrlstore.types import Progress
 DIMS: Final = (256, 512, 768, 1536, 3072)
 SHORTLISTS: Final = (1, 2, 3, 5, 6, 10, 20)  # times k
 _STRATA: Final = 12
+_FEWEST: Final = 20  # rows that a report is about
 
 
 def tier_report(
@@ -81,9 +82,10 @@ def tier_report(
 def _questions(
     snapshot: Snapshot, queries: NDArray[np.float32] | None, namespace: str, by: str | None, count: int
 ) -> list[Probes]:
-    if queries is not None:
-        return [Probes(namespace, queries, np.full(len(queries), -1, dtype=np.int64))]
     sizes = {namespace: rows_in(snapshot, namespace)}
+    if queries is not None:
+        _check_enough(sizes[namespace], namespace)
+        return [Probes(namespace, queries, np.full(len(queries), -1, dtype=np.int64))]
     if by == "namespace":
         names = {name for part in snapshot.segments for name in part.segment.namespaces()}
         if snapshot.tail is not None:
@@ -92,14 +94,18 @@ def _questions(
         sizes = dict(sorted(counted.items(), key=lambda item: -item[1])[:_STRATA])
     sizes = {name: size for name, size in sizes.items() if size > 1}
     total = sum(sizes.values())
-    if total < 20:
-        raise InvalidInput(
-            f"tier_report: namespace {namespace!r} has {total} rows with vectors; 20 are needed"
-        )
+    _check_enough(total, namespace)
     return [
         calibrate.stored(snapshot, name, min(-(-count * size // total), size), size)
         for name, size in sizes.items()
     ]
+
+
+def _check_enough(rows: int, namespace: str) -> None:
+    if rows < _FEWEST:
+        raise InvalidInput(
+            f"tier_report: namespace {namespace!r} has {rows} rows with vectors; {_FEWEST} are needed"
+        )
 
 
 def _warnings(
@@ -109,7 +115,7 @@ def _warnings(
     count = sum(len(one.probes.vectors) for one in asked)
     told = [] if count >= 50 else [f"only {count} queries: the intervals are wide"]
     size = rows_in(snapshot, namespace)
-    if source != calibrate.GIVEN or size < 20:
+    if source != calibrate.GIVEN:
         return told
     full, prefix = snapshot.dim or 0, snapshot.prefix_dim or 0
     probes = calibrate.stored(snapshot, namespace, min(100, size), size)

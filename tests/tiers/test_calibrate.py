@@ -114,6 +114,9 @@ def test_calibrate_checks_its_arguments(generated: Indexed, tmp_path: Path) -> N
         generated.store.calibrate(np.ones((5, 3)))
     with pytest.raises(mrlstore.MrlStoreError):
         generated.store.calibrate(k=0)
+    for k in (np.array(5), [1, np.array(5)], "5", [], 2.5):
+        with pytest.raises(InvalidInput, match="k: "):
+            generated.store.calibrate(k=k)
     with mrlstore.open(tmp_path / "empty.mrl") as empty, pytest.raises(InvalidInput, match="no vectors"):
         empty.calibrate()
 
@@ -188,6 +191,21 @@ def test_small_stores_are_left_alone(opened: Any) -> None:
     assert store.calibrate().curves == ()
     high = store.query(np.ones(16), include=(), target_recall=0.999).plan
     assert high.segments[0].way == "exact"
+
+
+@pytest.mark.parametrize("left", [0, 1, 40])
+def test_rows_that_died_say_nothing_against_the_prefix(tmp_path: Path, left: int) -> None:
+    """A graph of dead rows is dear to walk: that no walk is worth its while is not the prefix's fault."""
+    rows = nested(2_500, 64)
+    with fill(tmp_path / "s.mrl", rows, 32) as store:
+        if left:
+            store.delete([str(i) for i in range(left, len(rows))])
+        else:
+            store.clear()
+        assert store.calibrate().warnings == store.calibrate(rows[:50]).warnings == ()
+        found = store.query(rows[0])
+        assert found.ids == store.query(rows[0], exact=True).ids
+        assert len(found) == min(left, 10)
 
 
 def test_harder_queries_are_told(generated: Indexed) -> None:

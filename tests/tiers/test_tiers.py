@@ -211,3 +211,25 @@ def test_wrong_arguments_are_refused(opened: Any, generated: Indexed) -> None:
         generated.store.tier_report(namespace="nobody")
     with pytest.raises(mrlstore.MrlStoreError):
         generated.store.tier_report(k=0)
+    with pytest.raises(InvalidInput, match="20 are needed"):
+        generated.store.tier_report(generated.queries, namespace="nobody")
+
+
+WRONG: dict[str, dict[str, Any]] = {
+    "dims: a number": {"dims": 256},
+    "dims: an array without dimensions": {"dims": np.array(256)},
+    "dims: a word": {"dims": "256"},
+    "dims: halves": {"dims": [0.5]},
+    "by: a list": {"by": ["n"]},
+    "by: a number": {"by": 5},
+    "qrels: a list": {"qrels": [{"1": 1.0}]},
+    "qrels: ids without grades": {"qrels": {0: ["1"]}},
+    "qrels: words as grades": {"qrels": {0: {"1": "good"}}},
+    "progress: a number": {"progress": 5},
+}
+
+
+@pytest.mark.parametrize("words", WRONG)
+def test_odd_arguments_are_refused(generated: Indexed, words: str) -> None:
+    with pytest.raises(InvalidInput, match=words.split(":")[0]):
+        generated.store.tier_report(generated.queries, **WRONG[words])
