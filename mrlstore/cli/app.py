@@ -9,7 +9,19 @@ from typing import Any
 
 import click
 
-from mrlstore.cli import care, completion, embed, failures, migrate, read, show, tiers, transfer, write
+from mrlstore.cli import (
+    care,
+    completion,
+    embed,
+    failures,
+    migrate,
+    read,
+    recall,
+    show,
+    tiers,
+    transfer,
+    write,
+)
 from mrlstore.cli.demo import command as demo
 from mrlstore.version import __version__
 
@@ -66,6 +78,8 @@ for _command in (
     show.stats,
     show.info,
     tiers.tiers,
+    recall.calibrate,
+    recall.set_prefix_dim,
     care.optimize,
     care.verify,
     care.repair,

@@ -1,8 +1,10 @@
-"""Reads the vector that a query asks with."""
+"""Reads the vectors that queries ask with."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,3 +30,14 @@ def read_vector(text: str) -> NDArray[np.float32]:
     if vector.ndim != 1:
         raise InvalidInput(f"--vector must be one vector, not of shape {list(vector.shape)}")
     return vector
+
+
+def read_vectors(path: Path) -> NDArray[Any]:
+    """Read what a .npy file holds: query vectors, [n, dim] if it is what was meant."""
+    try:
+        found = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise InvalidInput(f"{path} is no .npy file of vectors: {error}") from error
+    if not isinstance(found, np.ndarray):
+        raise InvalidInput(f"{path} is an archive of several arrays, not a .npy file of vectors")
+    return found

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 from rich.table import Table
 
 import mrlstore
 from mrlstore.cli import output
 from mrlstore.cli.options import json_option, namespace_option, store_argument, threads_option
+from mrlstore.cli.question import read_vectors
 from mrlstore.tiers import DIMS, GOAL, PROJECTED, Tier, TierReport
 from mrlstore.tiers.page import size_text
 
@@ -57,7 +57,7 @@ def tiers(
       mrlstore tiers papers.mrl --queries questions.npy --save tiers.html
     """
     lengths = [_length(text) for text in dims.split(",")] if dims else DIMS
-    asked = None if queries is None else np.load(queries, allow_pickle=False)
+    asked = None if queries is None else read_vectors(queries)
     with (
         mrlstore.open(store, mode="r", threads=threads) as opened,
         output.progress_bars(as_json=as_json) as progress,

@@ -33,6 +33,9 @@ READERS = {
     "delete": ["x"],
     "export": ["elsewhere.jsonl"],
     "backup": ["elsewhere"],
+    "tiers": [],
+    "calibrate": [],
+    "set-prefix-dim": ["4"],
 }
 WITH_OWN_TESTS = {"create", "import", "migrate", "demo", "add", "re-embed"}
 
@@ -125,6 +128,7 @@ def test_every_command_prints_one_json_value(name: str, filled: Path, tmp_path: 
         "delete": ["row-1"],
         "export": [tmp_path / "rows.jsonl"],
         "backup": [tmp_path / "copy.mrl"],
+        "set-prefix-dim": ["4"],
     }
     first = "zsh" if name == "completion" else filled
     done = run(name, first, *more.get(name, []), "--json")

@@ -1,0 +1,128 @@
+"""The commands that set a store by its own data: calibrate, set-prefix-dim."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from mrlstore import graph
+from mrlstore.calibrate import QUERIES, Calibrated
+from mrlstore.cli import output
+from mrlstore.cli.options import json_option, namespace_option, open_existing, store_argument, threads_option
+from mrlstore.cli.question import read_vectors
+from mrlstore.curves import Curve
+
+_TARGETS = (0.9, 0.95, 0.99)
+
+
+@click.command()
+@store_argument
+@click.option("--queries", type=click.Path(path_type=Path, exists=True), metavar="FILE.npy",
+              help="Query vectors, [n, dim]; without, stored rows are taken as queries.")  # fmt: skip
+@click.option("-k", "ks", default=(10,), show_default=True, multiple=True, type=int, metavar="N",
+              help="Results per query; may be given several times.")  # fmt: skip
+@click.option(
+    "--count", default=QUERIES, show_default=True, metavar="N", help="Stored rows to take as queries."
+)
+@namespace_option
+@threads_option
+@json_option
+def calibrate(
+    store: Path,
+    queries: Path | None,
+    ks: tuple[int, ...],
+    count: int,
+    namespace: str,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Measure which effort gives which recall, and keep that for queries.
+
+    A store does this by itself, with stored rows as queries, when it is first indexed and when a fifth of its
+    rows have changed. It pays where you have a few hundred real queries, or ask for another k.
+
+    \b
+    Examples:
+      mrlstore calibrate papers.mrl --queries questions.npy
+      mrlstore calibrate papers.mrl -k 10 -k 100
+    """
+    asked = None if queries is None else read_vectors(queries)
+    with open_existing(store, threads=threads) as opened:
+        learned = opened.calibrate(asked, ks, namespace=namespace, count=count)
+    if as_json:
+        output.print_json(asdict(learned))
+        return
+    _show(learned, store, output.console())
+
+
+def _show(learned: Calibrated, store: Path, out: Console) -> None:
+    if not learned.curves:
+        out.print(
+            f"Nothing was measured: {store} has no graph over rows of this namespace yet. mrlstore optimize "
+            f"builds one for {graph.MIN_GRAPH_ROWS:,} rows with vectors or more; fewer are scanned.",
+            soft_wrap=True,
+        )
+        return
+    out.print(
+        f"Calibrated {store} in {learned.seconds:.1f} s: {output.count_text(learned.rows, 'row')}, asked by "
+        f"{learned.queries:,} {learned.source}",
+        style="bold",
+        soft_wrap=True,
+    )
+    table = Table(box=None)
+    for head in ("k", "target", "way", "ef", "shortlist", "recall", "95% interval"):
+        table.add_column(head, justify="left" if head == "way" else "right", no_wrap=True)
+    for curve in learned.curves:
+        if curve.name == "all":
+            for target in _TARGETS:
+                table.add_row(f"{curve.k}", f"{target:g}", *_cells(curve, target))
+    out.print(table)
+    for words in learned.warnings:
+        out.print(f"\nwarning: {words}", style="yellow", soft_wrap=True)
+
+
+def _cells(curve: Curve, target: float) -> tuple[str, ...]:
+    """The cheapest effort that was seen to reach the target without a filter."""
+    level = curve.choose(target)
+    if level is None:
+        return "exact", "", "", "1", ""
+    span = level.interval
+    ef = f"{level.ef:,}" if level.way == "walk" else ""
+    return level.way, ef, f"{level.shortlist:,}", f"{level.recall:.4f}", f"{span.low:.3f}-{span.high:.3f}"
+
+
+@click.command(name="set-prefix-dim")
+@store_argument
+@click.argument("prefix_dim", type=int, metavar="N")
+@click.option("--timeout", "timeout_s", type=float, metavar="SECONDS", help="Give up after this long.")
+@threads_option
+@json_option
+def set_prefix_dim(
+    store: Path, prefix_dim: int, timeout_s: float | None, threads: int | None, as_json: bool
+) -> None:
+    """Search the first N dimensions instead of those searched so far.
+
+    Codes and graphs are built again from the stored vectors; readers and writers go on meanwhile. mrlstore
+    tiers tells what each length finds and costs.
+
+    \b
+    Example:
+      mrlstore set-prefix-dim papers.mrl 512
+    """
+    started = time.perf_counter()
+    with open_existing(store, threads=threads) as opened, output.progress_bars(as_json=as_json) as progress:
+        before = opened.prefix_dim
+        opened.set_prefix_dim(prefix_dim, progress=progress, timeout_s=timeout_s)
+    seconds = time.perf_counter() - started
+    if as_json:
+        output.print_json({"before": before, "prefix_dim": prefix_dim, "seconds": seconds})
+        return
+    output.console().print(
+        f"{store} is searched by the first {prefix_dim:,} dims (before: {before:,}), in {seconds:.1f} s",
+        soft_wrap=True,
+    )
