@@ -63,7 +63,7 @@ class Group:
             return len(self.keys), 0, 0, 0
         numbers = max(index.codes.shape[1], 0 if index.rotation is None else index.rotation.shape[1])
         width = 0 if index.neighbours is None else index.neighbours.shape[1]
-        return len(self.keys), len(index.unprefixed), numbers, 4 * width + 64
+        return len(self.keys), len(index.unprefixed), numbers, 4 * max(width, 16) + 64
 
 
 class Query(NamedTuple):

@@ -364,6 +364,28 @@ load_long = _loader(LONG, types.int64)
 
 
 @intrinsic
+def nonzero_bytes(typingctx: Any, address: Any) -> Any:
+    """Which of the 64 bytes from `address` on are not zero: one bit each, the lowest for the first, int64."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = ir.VectorType(BYTE, 64)
+        bits = builder.icmp_unsigned("!=", _load(builder, arguments[0], kind), kind(None))
+        return builder.bitcast(bits, LONG)
+
+    return types.int64(types.int64), generate
+
+
+@intrinsic
+def lowest_bit(typingctx: Any, bits: Any) -> Any:
+    """The place of the lowest bit that is set, of int64 other than 0."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.IntType(1)(1))
+
+    return types.int64(types.int64), generate
+
+
+@intrinsic
 def float_bits(typingctx: Any, number: Any) -> Any:
     """The bits of a float32, as int32."""
 

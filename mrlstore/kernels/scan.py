@@ -8,38 +8,80 @@ import numpy as np
 
 from .. import table as t
 from . import scratch as w
-from .dot import load_byte, load_row, prefetch
-from .encode import NO_PREFIX, encode_query, score_code
+from .dot import load_byte, load_row, lowest_bit, nonzero_bytes, prefetch
+from .encode import NO_PREFIX, encode_query, score_four
 from .jit import device, kernel
 from .rerank import rerank_list
 from .topk import best_first, offer
 from .views import floats, longs
 
-AHEAD = 4  # allowed rows that are prefetched before they are scored
+TILE = 64  # rows whose bytes in a mask are looked at together
 
 
 @device
 def scan_codes(
-    table: Any, code: Any, scale: Any, bias: Any, allowed: Any, limit: Any, scores: Any, rows: Any
-) -> Any:
-    """Heap of the best `limit` allowed rows by code; gives (size, rows scored)."""
-    n, stride, codes = table[t.ROWS], table[t.STRIDE], table[t.CODES]
-    size, scored, row, ahead = 0, 0, 0, 0
-    between = 0  # allowed rows between row and ahead, prefetched and not yet scored
-    while row < n:
-        while between < AHEAD and ahead < n:
-            if allowed == 0 or load_byte(allowed + ahead) != 0:
-                prefetch(codes + ahead * stride, stride)
-                between += 1
-            ahead += 1
-        if allowed == 0 or load_byte(allowed + row) != 0:
-            between -= 1
-            scored += 1
-            score = score_code(codes + row * stride, stride, code, scale, bias)
-            if score > NO_PREFIX:
-                size = offer(scores, rows, size, limit, score, row, table[t.KEYS])
-        row += 1
+    table: Any, code: Any, scale: Any, bias: Any, allowed: Any, limit: Any, scores: Any, rows: Any,
+    pending: Any, pending_scores: Any,
+) -> Any:  # fmt: skip
+    """Heap of the best `limit` allowed rows by code; gives (size, rows scored).
+
+    Rows are collected first and scored then, so that many codes are on the way from memory at a time.
+    pending: int64 [>= TILE], for rows to be scored; pending_scores: float32, as long.
+    """
+    n, size, scored, waiting = table[t.ROWS], 0, 0, 0
+    for start in range(0, n, TILE):
+        waiting = collect(table, allowed, start, min(start + TILE, n), pending, waiting)
+        if waiting <= pending.size - TILE and start + TILE < n:
+            continue
+        score_pending(table, code, scale, bias, pending, waiting, pending_scores)
+        for j in range(waiting):
+            score = pending_scores[j]
+            if score > NO_PREFIX and (size < limit or score >= scores[0]):
+                size = offer(scores, rows, size, limit, score, pending[j], table[t.KEYS])
+        scored += waiting
+        waiting = 0
     return size, scored
+
+
+@device
+def collect(table: Any, allowed: Any, start: Any, stop: Any, pending: Any, waiting: Any) -> Any:
+    """Append the allowed ones of the rows [start, stop), TILE at most, to pending; gives its length."""
+    if allowed == 0:
+        for row in range(start, stop):
+            pending[waiting] = row
+            waiting += 1
+        return waiting
+    bits = np.int64(0)
+    if stop - start == TILE:
+        bits = nonzero_bytes(allowed + start)
+    else:
+        for i in range(stop - start):
+            bits |= np.int64(load_byte(allowed + start + i) != 0) << i
+    stride = table[t.STRIDE]
+    while bits != 0:
+        row = start + lowest_bit(bits)
+        bits &= bits - 1
+        pending[waiting] = row
+        waiting += 1
+        prefetch(table[t.CODES] + row * stride, stride)
+    return waiting
+
+
+@device
+def score_pending(
+    table: Any, code: Any, scale: Any, bias: Any, pending: Any, waiting: Any, scores: Any
+) -> None:
+    """Scores of pending[:waiting], four at a time; scores: float32, as long as pending."""
+    codes, stride, last = table[t.CODES], table[t.STRIDE], waiting - 1
+    for j in range(0, waiting, 4):
+        b, c, d = min(j + 1, last), min(j + 2, last), min(j + 3, last)
+        scores[j], scores[b], scores[c], scores[d] = score_four(
+            codes + pending[j] * stride,
+            codes + pending[b] * stride,
+            codes + pending[c] * stride,
+            codes + pending[d] * stride,
+            stride, code, scale, bias,
+        )  # fmt: skip
 
 
 @device
@@ -91,9 +133,13 @@ def search_scan(
         longs(work[w.LISTED], work[w.SHORTLIST]),
         floats(work[w.LIST_SCORES], work[w.SHORTLIST]),
     )
+    pending = longs(work[w.PENDING], work[w.PENDING_SIZE])
+    pending_scores = floats(work[w.PENDING_SCORES], work[w.PENDING_SIZE])
     for q in range(len(queries)):
         address, scale, bias = encode_query(table, queries[q], padded, code, rotated_code)
-        count, counts[q, 2] = scan_codes(table, address, scale, bias, allowed, shortlist, list_scores, listed)
+        count, counts[q, 2] = scan_codes(
+            table, address, scale, bias, allowed, shortlist, list_scores, listed, pending, pending_scores
+        )
         best_first(list_scores, listed, count, table[t.KEYS])
         counts[q, 0], counts[q, 1] = finish(
             table, queries[q], work, allowed, count, k, margin, rows[q], scores[q]

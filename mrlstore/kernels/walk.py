@@ -11,7 +11,7 @@ from . import scratch as w
 from .dot import load_byte, load_row, prefetch
 from .encode import NO_PREFIX, encode_query, score_code, score_four
 from .jit import device, kernel
-from .scan import finish
+from .scan import finish, score_pending
 from .topk import insert, pack, packed_row, packed_score
 from .views import floats, ints, longs, unsigned_bytes
 
@@ -118,23 +118,6 @@ def start_walk(
             beam[count] = beam[i]
             count += 1
     return count, visited
-
-
-@device
-def score_pending(
-    table: Any, code: Any, scale: Any, bias: Any, pending: Any, waiting: Any, scores: Any
-) -> None:
-    """Scores of pending[:waiting], four at a time; scores: float32, as long as pending."""
-    codes, stride, last = table[t.CODES], table[t.STRIDE], waiting - 1
-    for j in range(0, waiting, 4):
-        b, c, d = min(j + 1, last), min(j + 2, last), min(j + 3, last)
-        scores[j], scores[b], scores[c], scores[d] = score_four(
-            codes + pending[j] * stride,
-            codes + pending[b] * stride,
-            codes + pending[c] * stride,
-            codes + pending[d] * stride,
-            stride, code, scale, bias,
-        )  # fmt: skip
 
 
 @device
