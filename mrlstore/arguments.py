@@ -16,7 +16,7 @@ from mrlstore.errors import InvalidInput, LimitExceeded
 from mrlstore.group import Query, prepare
 from mrlstore.query import Wanted
 from mrlstore.types import LIMITS
-from mrlstore.vectors import as_matrix, check_dim, check_lengths
+from mrlstore.vectors import as_array, as_matrix, check_dim, check_lengths
 
 _SMALL, _LARGE = 1e-30, 1e37  # squared lengths that float32 holds without trouble
 _PATH_BYTES = 450  # of SQLite's 512; the rest is for ".tmp-..." while a store is made, and names within it
@@ -144,7 +144,8 @@ def check_query_vectors(vectors: Any, dim: int | None, what: str) -> NDArray[np.
     matrix = as_matrix(vectors, what)
     check_dim(matrix.shape[1], dim, what)
     if matrix.dtype == np.float32:
-        squares = np.vecdot(matrix, matrix)
+        with np.errstate(over="ignore", invalid="ignore"):  # what is wrong is told below
+            squares = np.vecdot(matrix, matrix)
         if np.all((squares > _SMALL) & (squares < _LARGE)):
             return np.ascontiguousarray(matrix)
     wide = matrix.astype(np.float64)
@@ -158,10 +159,7 @@ def check_query(vector: Any, dim: int | None, prefix_dim: int | None) -> Query:
             return prepare(vector, prefix_dim or len(vector))
     elif isinstance(vector, str | bytes | Mapping):
         raise InvalidInput(f"vector: expected numbers of shape [dim], got {type(vector).__name__}")
-    try:
-        array = np.asarray(vector)
-    except ValueError as error:
-        raise InvalidInput(f"vector: not numbers ({error})") from error
+    array = as_array(vector, "vector")
     if array.ndim != 1:
         raise InvalidInput(f"vector: expected shape [dim], got {list(array.shape)}; see query_batch for many")
     row = check_query_vectors(array[None, :], dim, "vector")[0]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mrlstore.errors import InvalidInput, LimitExceeded
 from mrlstore.types import LIMITS
-from mrlstore.vectors import as_matrix, check_dim, to_unit_rows
+from mrlstore.vectors import as_matrix, check_dim, raw_array, to_unit_rows
 
 
 @dataclass(frozen=True)
@@ -176,6 +176,9 @@ def _split_vectors(vectors: Any, n: int) -> tuple[NDArray[Any] | None, NDArray[n
     """(the vectors that are there [m, dim], which of the n rows have none)."""
     if vectors is None:
         return None, np.ones(n, dtype=np.bool_)
+    if not isinstance(vectors, list | tuple):
+        array = raw_array(vectors, "vectors")
+        vectors = array.tolist() if array.dtype == object else array
     if isinstance(vectors, list | tuple) and any(vector is None for vector in vectors):
         _check_length("vectors", vectors, n)
         there = [vector for vector in vectors if vector is not None]

@@ -17,16 +17,34 @@ _MANY = 256  # rows from which on a kernel rounds
 _SHORTEST, _LONGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 
 
-def as_matrix(vectors: Any, what: str = "vectors") -> NDArray[Any]:
-    """Take [n, dim] real numbers of any layout or byte order; InvalidInput names the culprit."""
+def raw_array(values: Any, what: str) -> NDArray[Any]:
+    """What numpy makes of values; InvalidInput where that is nothing, or where some of them are masked."""
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        raise InvalidInput(f"{what}: some values are masked; fill them, or leave these rows out")
     try:
-        array = np.asarray(vectors)
+        return np.asarray(values)
     except ValueError as error:
         raise InvalidInput(f"{what}: rows of different lengths ({error})") from error
+    except (TypeError, RuntimeError) as error:  # of tensors that numpy cannot see
+        raise InvalidInput(f"{what}: no array comes of a {type(values).__name__} ({error})") from error
+
+
+def as_array(values: Any, what: str) -> NDArray[Any]:
+    """The same; arrays of objects, such as columns of data frames, are taken as lists are."""
+    array = raw_array(values, what)
+    return raw_array(array.tolist(), what) if array.dtype == object else array
+
+
+def as_matrix(vectors: Any, what: str = "vectors") -> NDArray[Any]:
+    """Take [n, dim] real numbers of any layout or byte order; InvalidInput names the culprit."""
+    array = as_array(vectors, what)
     if array.dtype == object:
-        raise InvalidInput(f"{what}: expected numbers of shape [n, dim], got Python objects or ragged rows")
+        raise InvalidInput(f"{what}: expected numbers, got Python objects or rows of different lengths")
     if array.dtype.kind not in "fiu":
-        raise InvalidInput(f"{what}: expected real numbers, got dtype {array.dtype}")
+        raise InvalidInput(
+            f"{what}: expected real numbers, got dtype {array.dtype}; float32 is the usual one: "
+            "vectors.astype(np.float32)"
+        )
     if array.ndim != 2:
         raise InvalidInput(f"{what}: expected shape [n, dim], got {list(array.shape)}")
     return array

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -72,6 +73,13 @@ def test_bad_vectors_in_a_large_batch(filled: tuple[Any, Oracle], kind: str) -> 
     refused(filled, "r4711|4711", [f"r{i}" for i in range(5000)], rows)
 
 
+class Untold:
+    """Something like a tensor of a dtype that numpy does not know."""
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        raise TypeError("Got unsupported ScalarType BFloat16")
+
+
 @pytest.mark.parametrize(
     "vectors",
     [
@@ -91,6 +99,9 @@ def test_bad_vectors_in_a_large_batch(filled: tuple[Any, Oracle], kind: str) -> 
         {"new": GOOD},
         [[GOOD]],
         b"\0" * 32,
+        np.ma.masked_array(np.ones((1, 8)), mask=np.eye(1, 8)),
+        Untold(),
+        np.array([[Decimal(1)] * 8], dtype=object),
     ],
     ids=lambda value: f"{type(value).__name__} {getattr(value, 'shape', '')}",
 )

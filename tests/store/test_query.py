@@ -495,6 +495,7 @@ BAD_VECTORS: dict[str, Any] = {
     "none inside": [1.0] * 7 + [None],
     "dates": np.zeros(8, dtype="datetime64[s]"),
     "dict": {"a": 1},
+    "float32 of a length beyond it": np.full(8, 2e38, dtype=np.float32),
 }
 
 
@@ -506,6 +507,19 @@ def test_bad_query_vectors(store: Any, kind: str) -> None:
             store.query(BAD_VECTORS[kind], **options)
     with pytest.raises(InvalidInput, match="vector"):
         store.query_batch([np.ones(8), BAD_VECTORS[kind]])
+
+
+def test_masked_query_vectors_are_refused(store: Any) -> None:
+    store.upsert(["a"], np.ones((1, 8)))
+    with pytest.raises(InvalidInput, match="vector: some values are masked"):
+        store.query(np.ma.masked_array(np.ones(8), mask=[True] + [False] * 7))
+    assert store.query(np.ma.masked_array(np.ones(8))).ids == ["a"]
+
+
+def test_a_long_query_vector_is_no_warning(store: Any) -> None:
+    store.upsert(["a"], np.ones((1, 8)))
+    assert store.query(np.full(8, 1e38, dtype=np.float32)).ids == ["a"]
+    assert store.query_batch(np.full((2, 8), 1e38, dtype=np.float32)).ids == [["a"], ["a"]]
 
 
 def test_dim_equals_cosine_by_hand(library: Any) -> None:

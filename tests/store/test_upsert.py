@@ -190,6 +190,23 @@ def test_ids_are_opaque_in_segments(opened: Any) -> None:
         assert store.query(vector, k=1, exact=True, include=()).ids == [name]
 
 
+def column(rows: list[Any]) -> Any:
+    """An object array [n] of rows, as the column of a data frame is for numpy."""
+    made = np.empty(len(rows), dtype=object)
+    made[:] = rows
+    return made
+
+
+class Series:
+    """What is known of a data frame's column: that numpy can make an array of it."""
+
+    def __init__(self, rows: list[Any]) -> None:
+        self.rows = rows
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        return column(self.rows)
+
+
 VECTOR_KINDS: dict[str, Any] = {
     "float32": lambda rows: rows,
     "float64": lambda rows: rows.astype(np.float64),
@@ -206,7 +223,11 @@ VECTOR_KINDS: dict[str, Any] = {
     "tuples": lambda rows: tuple(tuple(row) for row in rows.tolist()),
     "list of arrays": lambda rows: list(rows),
     "mixed list": lambda rows: [rows[0], rows[1].tolist(), tuple(rows[2].tolist())],
-    "generator-free object array": lambda rows: [row.astype(np.float64) for row in rows],
+    "list of float64 arrays": lambda rows: [row.astype(np.float64) for row in rows],
+    "object array of numbers": lambda rows: rows.astype(object),
+    "column of arrays": lambda rows: column(list(rows)),
+    "column of lists": lambda rows: column(rows.tolist()),
+    "something that gives a column": lambda rows: Series(rows.tolist()),
 }
 
 
@@ -216,6 +237,13 @@ def test_kinds_of_vectors(store: Any, kind: str) -> None:
     store.upsert(["a", "b", "c"], VECTOR_KINDS[kind](rows))
     for record, row in zip(store.get(["a", "b", "c"], include=("vector",)), rows, strict=True):
         assert_same_vector(record.vector, row)
+
+
+@pytest.mark.parametrize("kind", [column, Series])
+def test_a_column_may_lack_vectors(store: Any, kind: Any) -> None:
+    store.upsert(["a", "b"], kind([[1.0] * 8, None]))
+    assert [record.vector is None for record in store.get(["a", "b"], include=("vector",))] == [False, True]
+    assert store.query_batch(kind([[1.0] * 8, [2.0] * 8]), include=()).ids == [["a"], ["a"]]
 
 
 def test_integers_are_numbers(store: Any) -> None:
