@@ -222,8 +222,11 @@ def _places(
             continue
         listed: list[NDArray[np.int64]] = []
 
-        def keep(rows: NDArray[np.int64], into: list[NDArray[np.int64]] = listed) -> None:
-            into.append(rows.copy())
+        def keep(
+            rows: NDArray[np.int64], told: int, reach: int, into: list[NDArray[np.int64]] = listed
+        ) -> None:
+            if told == 0:
+                into.append(rows.copy())
 
         home = np.flatnonzero(group.keys == own)  # nowhere for queries of the caller's: own is -1
         with passing_over(group, int(home[0])) if len(home) else nullcontext():

@@ -193,14 +193,14 @@ def _search_part(
     allowed: NDArray[np.bool_] | None,
     count: int,
 ) -> tuple[list[Found], plan.Way]:
-    """Search a part's group; where the last re-rank had to wait for the disk, announce the rows first."""
+    """Search a part's group; where its rows have to be read from the disk, announce them first."""
     segment = part if isinstance(part, Segment) else None
     advise = partial(segment.announce, start) if segment is not None and segment.heat.cold else None
     if requests[0].watch is not None:
         return _search_watched(group, start, requests[0], allowed, count, requests[0].watch, advise)
     started = time.perf_counter()
     found, how = search_group(group, requests, allowed, count, advise)
-    if segment is not None and how != "exact":
+    if segment is not None and advise is None and how != "exact":
         segment.heat.learn(time.perf_counter() - started, found)
     return found, how
 
@@ -242,12 +242,13 @@ def _search_watched(
     """The same search of one query, its two stages apart and timed."""
     seen = Watched(group, start, count, time.perf_counter())
 
-    def between(rows: NDArray[np.int64]) -> None:
-        seen.listed_at = time.perf_counter()
-        seen.listed, seen.absent = rows.copy(), absent_pages(group.vectors, rows)
+    def between(rows: NDArray[np.int64], told: int, reach: int) -> None:
+        if told == 0:
+            seen.listed_at = time.perf_counter()
+            seen.listed, seen.absent = rows.copy(), absent_pages(group.vectors, rows)
+            seen.reranking_at = time.perf_counter()
         if advise is not None:
-            advise(rows)
-        seen.reranking_at = time.perf_counter()
+            advise(rows, told, reach)
 
     found, how = search_group(group, [request], allowed, count, between)
     seen.done, seen.found, seen.way = time.perf_counter(), found[0], how

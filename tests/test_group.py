@@ -160,7 +160,7 @@ def test_a_re_rank_may_end_early(large, queries, search):
         far = search(large, query, *effort, margin=1_000.0)
         np.testing.assert_array_equal(far.rows, whole.rows)
         found = search(
-            large, query, *effort, margin=2.0, advise=lambda rows, into=listed: into.append(rows.copy())
+            large, query, *effort, margin=2.0, advise=lambda *told, into=listed: into.append(told[0].copy())
         )
         assert 12 <= found.reranked <= 200
         fewer += found.reranked < 100
@@ -312,15 +312,43 @@ def test_slices_at_odd_offsets_and_read_only_maps(large, queries, tmp_path):
             np.testing.assert_array_equal(a.scores, b.scores)
 
 
-def test_rows_are_announced_before_they_are_read(large, queries):
-    told = []
+@pytest.mark.parametrize("search", [search_graph, search_scan])
+def test_rows_are_announced_before_they_are_read(large, queries, search):
+    effort = (10, 40, 40) if search is search_graph else (10, 40)
+    told: list[np.ndarray] = []
+
+    def advise(rows, start, stop):
+        told.append(rows[start:stop].copy())
+
     query = prepare(queries[0], 96)
-    found = search_graph(large, query, 10, 40, 40, advise=lambda rows: told.append(rows.copy()))
+    found = search(large, query, *effort, advise=advise)
     assert len(told) == 1 and len(told[0]) == 40
     assert set(found.rows.tolist()) <= set(told[0].tolist())
-    np.testing.assert_array_equal(found.rows, search_graph(large, query, 10, 40, 40).rows)
-    scanned = search_scan(large, query, 10, 40, advise=lambda rows: told.append(rows.copy()))
-    assert len(told) == 2 and set(scanned.rows.tolist()) <= set(told[1].tolist())
+    np.testing.assert_array_equal(found.rows, search(large, query, *effort).rows)
+
+
+@pytest.mark.parametrize("search", [search_graph, search_scan])
+@pytest.mark.parametrize("k", [1, 10, 40, 150])
+def test_a_re_rank_that_ends_early_has_few_rows_announced(large, queries, search, k):
+    effort = (k, 200, 200) if search is search_graph else (k, 200)
+    waves = set()
+    for vector in queries:
+        query, told, ranges = prepare(vector, 96), [], []
+
+        def advise(rows, start, stop, told=told, ranges=ranges):
+            told.extend(rows[start:stop].tolist())
+            ranges.append((start, stop))
+
+        found = search(large, query, *effort, margin=3.5, advise=advise)
+        expected = search(large, query, *effort, margin=3.5)
+        np.testing.assert_array_equal(found.rows, expected.rows)
+        np.testing.assert_array_equal(found.scores, expected.scores)
+        assert found.reranked == expected.reranked
+        assert [start for start, _ in ranges] == [0, *(stop for _, stop in ranges[:-1])]
+        assert len(told) == len(set(told)) >= found.reranked
+        assert len(told) <= max(32, 2 * k, found.reranked * 3 // 2)
+        waves.add(len(ranges))
+    assert k >= 100 or len(waves) > 1
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,9 @@ import pytest
 
 import mrlstore
 from mrlstore import garbage, maintain
+from mrlstore.group import Found
 from mrlstore.opening import open_store
+from mrlstore.segment import Heat
 from tests.children import Child, children
 from tests.oracle import Oracle, assert_exact, assert_same_rows, nested_vectors
 from tests.rules import bodies
@@ -943,6 +945,32 @@ def test_rule_14_warm_rows_are_not_announced(indexed: Any, path: Path) -> None:
         cold = sum(getattr(made, "advice", []).count(mmap.MADV_WILLNEED) for _, made in files.maps)
     assert cold > warm, "rows of a cold segment are announced"
     assert warm < 20 * 10, "rows are announced though they are warm"
+
+
+def test_rule_14_what_was_announced_for_nothing_is_warm() -> None:
+    heat = Heat()
+    assert heat.cold, "who has just opened a segment knows nothing of it"
+    heat.learn_announced(32 * 1e-6, 32)
+    assert not heat.cold
+    heat.learn(0.3e-3, [Found(np.zeros(0, np.int64), np.zeros(0, np.float32), 2_000, 31)])
+    assert not heat.cold
+    heat.learn(5e-3, [Found(np.zeros(0, np.int64), np.zeros(0, np.float32), 2_000, 31)])
+    assert heat.cold
+    heat.learn_announced(32 * 8e-6, 32)
+    assert heat.cold
+
+
+def test_rule_14_systems_that_cannot_be_told_answer_as_well(
+    indexed: Any, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with mrlstore.open(path, mode="r") as reader:
+        expected = [(hit.id, hit.score) for hit in reader.query(QUERY, k=10)]
+    monkeypatch.delattr(mmap, "MADV_WILLNEED", raising=False)
+    with mrlstore.open(path, mode="r") as reader:
+        assert [(hit.id, hit.score) for hit in reader.query(QUERY, k=10)] == expected
+        segments = [part.segment for part in reader._core.snapshots.latest().segments]
+        assert segments
+        assert not any(segment.heat.cold for segment in segments)
 
 
 # --- 15: names ---
