@@ -220,3 +220,14 @@ def check_choice(value: object, name: str, choices: tuple[str, ...]) -> str:
     if not isinstance(value, str) or value not in choices:
         raise InvalidInput(f"{name}: {value!r:.40} is not one of {choices}")
     return value
+
+
+def check_embedder(value: object) -> None:
+    """Something that embeds, or None. Its fingerprint is not asked for yet: that may cost something."""
+    lacking = [name for name in ("embed_documents", "embed_query") if not hasattr(value, name)]
+    if value is not None and (lacking or isinstance(value, type)):
+        what = f"the class {value.__name__}" if isinstance(value, type) else f"a {type(value).__name__}"
+        raise InvalidInput(
+            f"embedder: expected an object with embed_documents and embed_query, got {what}; "
+            "make one first, such as mrlstore.embedders.GeminiEmbedder()"
+        )

@@ -61,7 +61,8 @@ def _look(files: Files, path: Path) -> Literal["absent", "empty", "store"]:
     except FileNotFoundError:
         return "absent"
     except NotADirectoryError as error:
-        raise InvalidInput(f"{path} is a file; a store is a folder") from error
+        there = path if path.exists() else _nearest(path)
+        raise InvalidInput(f"{there} is a file; a store is a folder") from error
     if not names:
         return "empty"
     if CATALOGUE not in names:

@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from mrlstore.background import Background
 from mrlstore.core import Core, open_core
@@ -46,6 +46,12 @@ class Handle:
         self._closed = True
         if self._release is not None:
             self._release()
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse what would share locks and connections with another object, or another process."""
+        raise TypeError(
+            f"a {type(self).__name__} cannot be pickled or copied: give its path, and open that again"
+        )
 
     @property
     def _core(self) -> Core:

@@ -90,6 +90,7 @@ def open_store(
     arguments.check_count(m, "m", 2, 100)
     arguments.check_count(ef_construction, "ef_construction", 8, 2000)
     arguments.check_flag(auto_maintain, "auto_maintain")
+    arguments.check_embedder(embedder)
     workers = arguments.check_optional_count(threads, "threads", 1, 1024) or cpus.available()
     if tokenizer is not None:
         arguments.check_choice(tokenizer, "tokenizer", tuple(TOKENIZERS))

@@ -26,7 +26,7 @@ from mrlstore.batch import check_changes, check_ids, check_namespace, check_utf8
 from mrlstore.core import Core
 from mrlstore.create import Mode
 from mrlstore.embedders.protocol import Embedder
-from mrlstore.errors import InvalidInput
+from mrlstore.errors import InvalidInput, LimitExceeded
 from mrlstore.files import Files
 from mrlstore.group import prepare
 from mrlstore.hybrid import Question
@@ -277,8 +277,13 @@ class Store(RecallTools, AsyncTwins):
         return self.count(namespace=None)
 
     def __contains__(self, id: object) -> bool:
-        """Whether the default namespace has this id."""
-        return isinstance(id, str) and bool(id) and bool(self.get([id], include=()))
+        """Whether the default namespace has this id; what no row can have for an id, it has not."""
+        core = self._core
+        try:
+            names = check_ids([id], "id")  # type: ignore[list-item]
+        except (InvalidInput, LimitExceeded):
+            return False
+        return bool(records.get(core, "", names, Wanted()))
 
     def query(
         self,

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import mrlstore
 from mrlstore import InvalidInput
 from tests.layouts import LAYOUTS
 from tests.oracle import assert_same_rows, assert_same_vector, nested_vectors
@@ -226,6 +227,11 @@ def test_contains(store: Any) -> None:
     assert "b" not in store
     assert 3 not in store
     assert None not in store
+    for never in ("", "\ud800", "x" * 1025, np.array("a"), ["a"]):
+        assert never not in store
+    store.close()
+    with pytest.raises(mrlstore.StoreClosed):
+        assert 3 not in store
 
 
 def test_an_empty_store_answers(opened: Any) -> None:

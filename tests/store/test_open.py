@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import pickle
 import stat
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 
 import mrlstore
 from mrlstore import CorruptStore, InvalidInput, LimitExceeded, StoreExists, StoreNotFound
+from mrlstore.embedders import LocalEmbedder
 from tests.oracle import Oracle, assert_same_rows
 
 
@@ -91,6 +94,9 @@ def test_dims_at_the_limits(opened: Any, dim: int) -> None:
         ({"threads": 0}, "threads"),
         ({"threads": -1}, "threads"),
         ({"threads": 1.5}, "threads"),
+        ({"embedder": "gemini"}, "embedder.*got a str"),
+        ({"embedder": LocalEmbedder}, "embedder.*got the class LocalEmbedder"),
+        ({"embedder": lambda text: [1.0]}, "embedder.*got a function"),
     ],
 )
 def test_bad_options_are_refused_and_nothing_is_created(
@@ -159,6 +165,8 @@ def test_a_file_is_not_a_store(path: Path, mode: str) -> None:
     with pytest.raises(mrlstore.MrlStoreError, match=path.name):
         mrlstore.open(path, mode=mode)
     assert path.read_bytes() == b"not a folder"
+    with pytest.raises(mrlstore.InvalidInput, match=rf"{path.name} is a file"):
+        mrlstore.open(path / "below", mode=mode)
 
 
 @pytest.mark.parametrize("mode", ["a", "x", "r"])
@@ -300,6 +308,15 @@ def test_a_closed_store_refuses_to_scan_and_back_up(opened: Any, tmp_path: Path)
     with pytest.raises(mrlstore.StoreClosed):
         store.backup(tmp_path / "copy.mrl")
     assert not (tmp_path / "copy.mrl").exists()
+
+
+@pytest.mark.parametrize("other", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_a_store_is_neither_pickled_nor_copied(opened: Any, other: Any) -> None:
+    store = opened(dim=4)
+    store.upsert(["a"], np.ones((1, 4)))
+    with pytest.raises(TypeError, match="give its path"):
+        other(store)
+    assert pickle.loads(pickle.dumps(store.query(np.ones(4)))).ids == ["a"]
 
 
 def test_two_stores_do_not_mix(tmp_path: Path, opened: Any) -> None:
