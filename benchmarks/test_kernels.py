@@ -57,7 +57,7 @@ def test_exact_one_query(benchmark, group, queries):
 
 def test_prepare(benchmark):
     vector = nested(1, DIM)[0]
-    assert benchmark(lambda: prepare(vector, PREFIX)).prefix_norm > 0
+    assert benchmark(lambda: prepare(vector, PREFIX)).prefix_norms[0] > 0
 
 
 def test_build_5000_rows(benchmark):

@@ -5,23 +5,22 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mrlstore.batch import check_namespace
 from mrlstore.errors import InvalidInput, LimitExceeded
-from mrlstore.group import Query, prepare
-from mrlstore.query import Wanted
+from mrlstore.group import Queries, prepare
 from mrlstore.types import LIMITS
 from mrlstore.vectors import as_array, as_matrix, check_dim, check_lengths
+from mrlstore.wanted import NOTHING, Asked, Wanted
 
 _SMALL, _LARGE = 1e-30, 1e37  # squared lengths that float32 holds without trouble
 _PATH_BYTES = 450  # of SQLite's 512; the rest is for ".tmp-..." while a store is made, and names within it
 _INCLUDE = ("metadata", "document", "vector")
-_NOTHING = Wanted()
 _FLOAT32 = np.dtype(np.float32)
 
 
@@ -96,7 +95,7 @@ def check_optional_count(value: object, name: str, low: int, high: int | None = 
 def check_wanted(include: Iterable[str], min_score: float | None = None) -> Wanted:
     """What hits or records shall carry."""
     if isinstance(include, tuple) and not include and min_score is None:
-        return _NOTHING
+        return NOTHING
     if isinstance(include, str) or not _iterable(include):
         raise InvalidInput(f"include: expected a tuple of {_INCLUDE}, got {include!r:.80}")
     try:
@@ -152,59 +151,54 @@ def check_query_vectors(vectors: Any, dim: int | None, what: str) -> NDArray[np.
     return np.asarray(wide / check_lengths(wide, what)[:, None], dtype=np.float32)
 
 
-def check_query(vector: Any, dim: int | None, prefix_dim: int | None) -> Query:
+def check_query(vector: Any, dim: int | None, prefix_dim: int | None) -> Queries:
     """One query vector [dim] with a direction, made ready."""
     if type(vector) is np.ndarray and vector.dtype == _FLOAT32 and vector.shape == (dim,):
-        with suppress(ValueError):  # what is wrong is told below
+        try:
             return prepare(vector, prefix_dim or len(vector))
+        except ValueError:
+            pass  # what is wrong is told below
     elif isinstance(vector, str | bytes | Mapping):
         raise InvalidInput(f"vector: expected numbers of shape [dim], got {type(vector).__name__}")
     array = as_array(vector, "vector")
     if array.ndim != 1:
         raise InvalidInput(f"vector: expected shape [dim], got {list(array.shape)}; see query_batch for many")
-    row = check_query_vectors(array[None, :], dim, "vector")[0]
-    return prepare(row, prefix_dim or len(row))
-
-
-class Asked(NamedTuple):
-    """How a query is to be answered."""
-
-    k: int
-    target_recall: float | None
-    shortlist: int | None
-    ef: int | None
-    exact: bool
-    dim: int | None
-    explain: bool
+    row = check_query_vectors(array[None, :], dim, "vector")
+    return prepare(row, prefix_dim or row.shape[1])
 
 
 def check_asked(
-    k: object, target_recall: object, shortlist: object, ef: object, exact: object, dim: object,
-    explain: object, full: int | None,
+    k: object, namespace: str, target_recall: object, shortlist: object, ef: object, exact: object,
+    dim: object, explain: object, include: object, min_score: object, full: int | None,
 ) -> Asked:  # fmt: skip
     """What `query` and `query_batch` take besides vectors and filters; `full` is the store's dim."""
+    arguments = k, namespace, target_recall, shortlist, ef, exact, dim, explain, include, min_score, full
     try:
-        return _check_asked(k, target_recall, shortlist, ef, exact, dim, explain, full)
+        remembered = _check_asked if type(include) is tuple else _check_asked.__wrapped__
+        return remembered(*arguments)
     except TypeError:  # of something that can't be hashed; nothing else raises it
-        return _check_asked.__wrapped__(k, target_recall, shortlist, ef, exact, dim, explain, full)
+        return _check_asked.__wrapped__(*arguments)
 
 
 @functools.lru_cache(maxsize=1_000, typed=True)  # callers ask for the same again and again
 def _check_asked(
-    k: object, target_recall: object, shortlist: object, ef: object, exact: object, dim: object,
-    explain: object, full: int | None,
+    k: object, namespace: str, target_recall: object, shortlist: object, ef: object, exact: object,
+    dim: object, explain: object, include: Any, min_score: Any, full: int | None,
 ) -> Asked:  # fmt: skip
+    wanted = check_wanted(include, min_score)
     count, target = check_count(k, "k", 1, LIMITS.k), check_target(target_recall)
     if target is not None and not (ef is None and shortlist is None):
         raise InvalidInput("target_recall: chooses ef and shortlist itself; give either it or them")
     return Asked(
         count,
+        check_namespace(namespace),
         target,
         check_optional_count(shortlist, "shortlist", 1, LIMITS.k),
         check_optional_count(ef, "ef", 1, LIMITS.k),
         check_flag(exact, "exact"),
         check_optional_count(dim, "dim", 1, full),
         check_flag(explain, "explain"),
+        wanted,
     )
 
 

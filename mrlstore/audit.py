@@ -12,13 +12,16 @@ import random
 import threading
 import time
 from collections import deque
-from typing import Final
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final, NamedTuple
 
 import numpy as np
 
 from mrlstore import intervals
+from mrlstore.group import Queries
 from mrlstore.log import tell
-from mrlstore.search import Answer, Request, search
+from mrlstore.search import Answer, Request, Search
 from mrlstore.segment import Fetch
 from mrlstore.snapshot import Snapshot, SnapshotMoved
 from mrlstore.types import Audited
@@ -26,7 +29,13 @@ from mrlstore.types import Audited
 QUEUE: Final = 16
 TIE: Final = 2e-6  # scores this close are one
 WARN_EVERY_S: Final = 60.0
-_Waiting = tuple[Snapshot, Request, Answer, Fetch]
+
+
+class _Waiting(NamedTuple):
+    exact: Callable[[], Search]
+    query: Queries
+    k: int
+    answer: Answer
 
 
 class Audit:
@@ -44,15 +53,26 @@ class Audit:
         self._busy = False
         self._warned_at = -WARN_EVERY_S
 
-    def offer(self, snapshot: Snapshot, request: Request, found: Answer, fetch: Fetch) -> None:
-        """Maybe take this query and its answer."""
-        if self.rate < 1 and random.random() >= self.rate:
-            return
+    def offer(
+        self,
+        snapshot: Snapshot,
+        request: Request,
+        queries: Queries,
+        answers: Sequence[Answer],
+        fetch: Fetch,
+    ) -> None:
+        """Maybe take some of these queries and their answers."""
+        for i, found in enumerate(answers):
+            if self.rate >= 1 or random.random() < self.rate:
+                again = partial(Search, snapshot, request._replace(exact=True), fetch)
+                self._take(_Waiting(again, queries.part(i, i + 1), request.k, found))
+
+    def _take(self, item: _Waiting) -> None:
         with self._work:
             if len(self._queue) >= QUEUE or self._stopped.is_set():
                 self._let_go += 1
                 return
-            self._queue.append((snapshot, request, found, fetch))
+            self._queue.append(item)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="mrlstore-audit", daemon=True)
                 self._thread.start()
@@ -101,7 +121,7 @@ class Audit:
                 self._busy = True
             started = time.perf_counter()
             try:
-                self._check(*item)
+                self._check(item)
             except SnapshotMoved:
                 pass  # its filter needs metadata of a generation that is gone
             except Exception as error:
@@ -112,15 +132,15 @@ class Audit:
                 self._work.notify_all()
             self._stopped.wait((time.perf_counter() - started) * (1 / self.cost - 1))
 
-    def _check(self, snapshot: Snapshot, request: Request, answer: Answer, fetch: Fetch) -> None:
-        exact = search(snapshot, request._replace(exact=True, watch=None), fetch).scores
+    def _check(self, item: _Waiting) -> None:
+        exact = item.exact()(item.query)[0].scores
         if not len(exact):
             return
-        found = min(int(np.count_nonzero(answer.scores >= exact[-1] - TIE)), len(exact))
+        found = min(int(np.count_nonzero(item.answer.scores >= exact[-1] - TIE)), len(exact))
         with self._lock:
-            pairs = self._seen.setdefault(request.k, deque(maxlen=self.window))
+            pairs = self._seen.setdefault(item.k, deque(maxlen=self.window))
             pairs.append((found, len(exact)))
-            figure = self._figure(request.k, list(pairs), self._let_go)
+            figure = self._figure(item.k, list(pairs), self._let_go)
         now = time.monotonic()
         if figure.high < self.floor and now - self._warned_at >= WARN_EVERY_S:
             self._warned_at = now

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from mrlstore import graph, intervals, truth
 from mrlstore.curves import Level
-from mrlstore.group import Group, Query, passing_over, prepare
+from mrlstore.group import Group, Queries, passing_over, prepare
 from mrlstore.plan import MARGIN, Effort
-from mrlstore.search import Request, search_group
+from mrlstore.search import Request
 from mrlstore.snapshot import Snapshot
 
 _LADDER: Final = (  # slack, and the candidates that a walk may keep, at k = 10
@@ -204,7 +204,7 @@ def _try(
 def _places(
     snapshot: Snapshot,
     namespace: str,
-    query: Query,
+    query: Queries,
     k: int,
     own: int,
     wanted: NDArray[np.int64],
@@ -214,7 +214,7 @@ def _places(
     """Where the wanted keys stand in the shortlists of their groups."""
     nowhere = np.full(len(wanted), _NEVER, dtype=np.int64)
     seen = _Seen(nowhere, nowhere.copy())
-    request = Request(query, k, namespace, None, effort)
+    request = Request(k, namespace, None, effort)
     for group, live in _groups(snapshot, namespace):
         allowed = _allowed(group.keys, live, share)
         count = len(group.keys) if allowed is None else int(np.count_nonzero(allowed))
@@ -230,11 +230,12 @@ def _places(
 
         home = np.flatnonzero(group.keys == own)  # nowhere for queries of the caller's: own is -1
         with passing_over(group, int(home[0])) if len(home) else nullcontext():
-            (found,), _ = search_group(group, [request], allowed, count, keep)
-        seen.visited += found.visited
+            found = request.search(group, allowed, count)(query, keep)
+        ((hits, reranked, visited, *_),) = found.counts
+        seen.visited += visited
         if not listed or group.index is None:
-            seen.fixed += found.reranked
-            at = _find(wanted, group.keys[found.rows])
+            seen.fixed += reranked
+            at = _find(wanted, group.keys[found.rows[0, :hits]])
             seen.places[at >= 0] = seen.early[at >= 0] = 0
             continue
         keys = group.keys[listed[0]]
@@ -245,7 +246,7 @@ def _places(
         shift = (at > own_place[0]) if len(own_place) else np.zeros(len(at), dtype=np.bool_)
         place = np.where(always[at], 0, at - shift)
         fixed = int(np.count_nonzero(always))
-        stopped = found.reranked - fixed
+        stopped = reranked - fixed
         seen.places[here] = place[here]
         early = here & (always[at] | (at < stopped))
         seen.early[early] = place[early]

@@ -14,8 +14,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mrlstore.search import Answer, Request, Watched
-from mrlstore.types import Explanation, Hit, HitRanks
+from mrlstore.group import Queries
+from mrlstore.search import Answer, Watch, Watched
+from mrlstore.types import Explanation, HitRanks, Result
 
 SPREADS: Final = 2.5  # how far above the trend a row beyond the edge is taken to lie at best, in deviations
 _FEWEST: Final = 8  # rows without which no trend is fitted
@@ -31,14 +32,10 @@ class _Listed:
     full: NDArray[np.float32]  # [s] cosine of the whole
 
 
-def explain(
-    request: Request, found: Answer, hits: Sequence[Hit], started: float, searched: float
-) -> Explanation:
-    """What a watched search did; `started` and `searched` are its times by time.perf_counter()."""
-    answered = time.perf_counter()
-    watch = request.watch
-    assert watch is not None
-    lists = [_score(seen, request.query.vector) for seen in watch.groups]
+def explain(k: int, query: Queries, watch: Watch, found: Answer, result: Result) -> Explanation:
+    """What a watched search of one query for the best k did."""
+    answered, hits, plan = time.perf_counter(), result.hits, result.plan
+    lists = [_score(seen, query.vectors[0]) for seen in watch.groups]
     prefix = {
         key: score for some in lists for key, score in zip(some.keys.tolist(), some.prefix, strict=True)
     }
@@ -51,29 +48,29 @@ def explain(
         above = len(ordered) - int(np.searchsorted(ordered, score, side="right"))
         ranks.append(HitRanks(hit.id, place, hit.score, above + 1 if key in among else None, score))
     last = hits[-1].score if hits else None
-    hidden = _hidden(shortlisted, request)
+    hidden = _hidden(shortlisted, k)
     margin = None if last is None or hidden is None else last - hidden
     absent = [seen.absent for seen in watch.groups if seen.listed is not None]
     known = [pages for pages in absent if pages is not None]
     return Explanation(
         hits=tuple(ranks),
-        from_beyond_k=sum(one.prefix_rank is not None and one.prefix_rank > request.k for one in ranks),
+        from_beyond_k=sum(one.prefix_rank is not None and one.prefix_rank > k for one in ranks),
         kth_score=last,
         hidden_score=hidden,
         margin=margin,
-        warnings=tuple(_warnings(ranks, shortlisted, margin, request)),
-        visited=sum(part.visited for part in found.searched),
-        reranked=sum(part.reranked for part in found.searched),
+        warnings=tuple(_warnings(ranks, shortlisted, margin, k, query.prefix_norms[0] ** 2)),
+        visited=plan.visited,
+        reranked=plan.reranked,
         absent_pages=sum(known) if len(known) == len(absent) else None,
-        microseconds=_times(watch.groups, watch.filter_s, started, searched, answered),
-        matching=found.matching,
-        ways=tuple(part.way for part in found.searched),
+        microseconds=_times(watch, filtered=plan.matching is not None, answered=answered),
+        matching=plan.matching,
+        ways=tuple(part.way for part in plan.segments),
     )
 
 
 def _score(seen: Watched, query: NDArray[np.float32]) -> _Listed:
     assert seen.found is not None
-    rows = seen.found.rows if seen.listed is None else seen.listed
+    rows = seen.found.rows[0, : seen.found.counts[0][0]] if seen.listed is None else seen.listed
     group = seen.group
     width = group.index.prefix_dim if group.index is not None else len(query)
     wide = group.vectors[rows].astype(np.float32)
@@ -83,14 +80,14 @@ def _score(seen: Watched, query: NDArray[np.float32]) -> _Listed:
     return _Listed(seen, group.keys[rows], prefix.astype(np.float32), full.astype(np.float32))
 
 
-def _hidden(lists: Sequence[_Listed], request: Request) -> float | None:
+def _hidden(lists: Sequence[_Listed], k: int) -> float | None:
     """Estimate the best score that a row just beyond the edge of a shortlist could have.
 
     The trend of whole against prefix cosine over the shortlisted rows, at the edge, some deviations above.
     """
     guesses = []
     for some in lists:
-        if len(some.prefix) < max(_FEWEST, request.k) or len(some.prefix) >= some.seen.allowed:
+        if len(some.prefix) < max(_FEWEST, k) or len(some.prefix) >= some.seen.allowed:
             continue
         spread = float(np.var(some.prefix))
         slope = 0.0 if spread < 1e-12 else float(np.cov(some.prefix, some.full, bias=True)[0, 1]) / spread
@@ -101,7 +98,11 @@ def _hidden(lists: Sequence[_Listed], request: Request) -> float | None:
 
 
 def _warnings(
-    ranks: Sequence[HitRanks], lists: Sequence[_Listed], margin: float | None, request: Request
+    ranks: Sequence[HitRanks],
+    lists: Sequence[_Listed],
+    margin: float | None,
+    k: int,
+    prefix_energy: float,
 ) -> list[str]:
     told = []
     length = sum(len(some.prefix) for some in lists)
@@ -111,21 +112,21 @@ def _warnings(
             f"the shortlist looks too short: a row beyond its edge could score {-margin:.4f} more than the "
             "last hit (an estimate)"
         )
-    if late and margin is not None and length > 1.5 * request.k:
+    if late and margin is not None and length > 1.5 * k:
         told.append(
             f"the shortlist looks too short: {len(late)} of {len(ranks)} hits came from its last fifth"
         )
-    if request.query.prefix_norm < 0.1:
-        told.append(f"the query's prefix holds {request.query.prefix_norm**2:.1%} of its energy")
+    if prefix_energy < 0.01:
+        told.append(f"the query's prefix holds {prefix_energy:.1%} of its energy")
     return told
 
 
-def _times(
-    groups: Sequence[Watched], filter_s: float, started: float, searched: float, answered: float
-) -> dict[str, float]:
+def _times(watch: Watch, *, filtered: bool, answered: float) -> dict[str, float]:
+    groups, filter_s = watch.groups, watch.ready - watch.started if filtered else 0.0
     first = sum((seen.listed_at if seen.listed is not None else seen.done) - seen.started for seen in groups)
     second = sum(seen.done - seen.reranking_at for seen in groups if seen.listed is not None)
     watching = sum(seen.reranking_at - seen.listed_at for seen in groups if seen.listed is not None)
-    stages = {"filter": filter_s, "first stage": first, "re-rank": second, "hydrate": answered - searched}
-    stages["other"] = searched - started - filter_s - first - second - watching
+    after = answered - watch.searched
+    stages = {"filter": filter_s, "first stage": first, "re-rank": second, "hydrate": after}
+    stages["other"] = watch.searched - watch.started - filter_s - first - second - watching
     return {name: 1e6 * seconds for name, seconds in stages.items()}

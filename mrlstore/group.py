@@ -1,8 +1,9 @@
 """Search one group: one namespace's rows inside one segment, or in the tail.
 
 A group is plain arrays, mapped or in memory. Three ways to search it: a walk of its graph, a scan of its
-codes (both followed by exact re-ranking of a shortlist on the full rows), and an exact scan. Which way, and
-with how much effort, is the plan's business; several groups are put together by search.py.
+codes (both followed by exact re-ranking of a shortlist on the full rows), and an exact scan. Each is made
+ready once and then asked for many queries. Which way, and with how much effort, is the plan's business;
+several groups are put together by search.py.
 """
 
 from __future__ import annotations
@@ -10,11 +11,11 @@ from __future__ import annotations
 import functools
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,121 +68,152 @@ class Group:
         return len(self.keys), len(index.unprefixed), numbers, 4 * max(width, 16) + 64
 
 
-class Query(NamedTuple):
-    """A query made ready once, for all groups."""
+class Queries(NamedTuple):
+    """Query vectors made ready once, for all groups."""
 
-    vector: NDArray[np.float32]  # [dim], unit length
-    prefix_norm: float  # length of its prefix, as a part of the whole
+    vectors: NDArray[np.float32]  # [m, dim], unit rows
+    prefix_norms: list[float]  # [m], length of each one's prefix, as a part of the whole
+
+    def part(self, start: int, stop: int) -> Queries:
+        """Those in [start, stop)."""
+        return Queries(self.vectors[start:stop], self.prefix_norms[start:stop])
 
 
 class Found(NamedTuple):
-    """What one group gives: rows of the group, best first."""
+    """What one group gives: for each of m queries rows of the group, best first, filled from the left."""
 
-    rows: NDArray[np.int64]  # [<= k]
-    scores: NDArray[np.float32]  # [<= k]
-    visited: int  # codes scored
-    reranked: int  # full rows scored
+    rows: NDArray[np.int64]  # [m, k]
+    scores: NDArray[np.float32]  # [m, k]
+    counts: list[list[int]]  # [m][5]: rows found, full rows scored, codes scored; the rest is the walk's own
 
 
-def prepare(vector: NDArray[np.float32], prefix_dim: int) -> Query:
-    """Normalise a query: float32 [dim], left as it is. ValueError if it is zero, too long, or not finite."""
-    unit = np.array(vector, np.float32)  # of our own: a caller's may be read-only or unaligned
-    norm = _kernels().normalise(unit, prefix_dim)
-    if norm < 0:
+class Search(Protocol):
+    """A way to search one group, made ready for any number of queries; safe to use from many threads."""
+
+    def __call__(self, queries: Queries, advise: Advise | None = None) -> Found:
+        """The best rows for each query; `advise` is told a shortlist before a range is read."""
+
+
+def prepare(vectors: NDArray[np.float32], prefix_dim: int) -> Queries:
+    """Normalise queries: float32 [m, dim] or [dim], left as they are.
+
+    ValueError if one is zero, too long, or not finite.
+    """
+    units = np.array(vectors, np.float32, ndmin=2, order="C")  # of our own: a caller's may be read-only
+    norms = np.empty(len(units))
+    if not _kernels().normalise(units, prefix_dim, norms):
         raise ValueError("a vector without a direction")
-    return Query(unit, norm)
+    return Queries(units, norms.tolist())
 
 
-def search_graph(
-    group: Group,
-    queries: Sequence[Query],
-    k: int,
-    ef: int,
-    shortlist: int,
-    allowed: NDArray[np.bool_] | None = None,
-    *,
-    slack: float = 0.0,
-    margin: float = 0.0,
-    advise: Advise | None = None,
-) -> list[Found]:
-    """For each query walk the graph, re-rank the best `shortlist` rows exactly, give the best k.
+class Walk:
+    """Walks the graph, re-ranks the best `shortlist` rows exactly, and gives the best k.
 
     `allowed` is bool [n]: other rows are passed through but never kept. If k allowed rows exist, k come back.
     With a `slack` above 0 the walk ends where the next candidate is more than 1 + slack times as far as the
     k-th best (the tenth, for a smaller k), and `ef` is only the most candidates that it keeps.
     With a `margin` above 0 the re-rank ends when the code scores of the rest lie so many standard deviations
-    below what the best k ask for. `advise` is called with a shortlist's rows, int64, before a range is read.
-    All queries are one call of the kernel, but for those whose prefix says nothing.
+    below what the best k ask for. All queries are one call of the kernel, but for those whose prefix says
+    nothing.
     """
-    index, options = group.index, {"margin": margin, "advise": advise}
-    if _one_by_one(queries, advise):
-        return [
-            search_graph(group, [one], k, ef, shortlist, allowed, slack=slack, **options)[0]  # type: ignore[arg-type]
-            for one in queries
-        ]
-    if index is None or index.neighbours is None or queries[0].prefix_norm < SHORT_PREFIX:
-        return search_scan(group, queries, k, shortlist, allowed, **options)  # type: ignore[arg-type]
-    n = len(group.keys)
-    shortlist = min(max(shortlist, k), n)
-    ef = min(max(ef, shortlist), n)
-    out, work = _Out(len(queries), 0 if advise else k), _reserve(group, ef, shortlist)
-    _kernels().search_walk(
-        group.table, _stacked(queries), work.table, _address(allowed, group), ef, shortlist, k, slack, margin,
-        out.rows, out.scores, out.counts,
-    )  # fmt: skip
-    answers = [_rerank(group, queries[0], k, out, margin, advise)] if advise else out.found()
-    for i, (kept, died) in enumerate(out.counts[:, 3:].tolist()):
-        if (died or kept < k) and kept < _walkable(index, allowed):
-            answers[i : i + 1] = search_scan(group, queries[i : i + 1], k, shortlist, allowed, **options)  # type: ignore[arg-type]
-    return answers
+
+    def __init__(
+        self,
+        group: Group,
+        k: int,
+        ef: int,
+        shortlist: int,
+        allowed: NDArray[np.bool_] | None = None,
+        *,
+        slack: float = 0.0,
+        margin: float = 0.0,
+    ) -> None:
+        n, self.group, self.allowed = len(group.keys), group, allowed
+        self.k, self.shortlist = k, min(max(shortlist, k), n)
+        self.ef, self.slack, self.margin = min(max(ef, self.shortlist), n), slack, margin
+        self.address = _address(allowed, group)
+        self.scan = Scan(group, k, shortlist, allowed, margin=margin)
+
+    def __call__(self, queries: Queries, advise: Advise | None = None) -> Found:
+        """See Search."""
+        m, k, group = len(queries.prefix_norms), self.k, self.group
+        if _needs_turns(queries, advise):
+            return _in_turn(self, queries, advise)
+        index = group.index
+        if index is None or index.neighbours is None or queries.prefix_norms[0] < SHORT_PREFIX:
+            return self.scan(queries, advise)
+        out, work = _out(m, 0 if advise else k), _reserve(group, self.ef, self.shortlist)
+        _kernels().search_walk(
+            group.table, queries.vectors, work.table, self.address, self.ef, self.shortlist, k,
+            self.slack, self.margin, *out,
+        )  # fmt: skip
+        rows, scores, counts = out[0], out[1], out[2].tolist()
+        if advise is not None:
+            rows, scores, counts = _rerank(group, queries, k, counts[0], self.margin, advise)
+        for i, (_, _, _, kept, died) in enumerate(counts):
+            if (died or kept < k) and kept < _walkable(index, self.allowed):
+                found = self.scan(queries.part(i, i + 1), advise)
+                width = found.rows.shape[1]
+                rows[i, :width], scores[i, :width] = found.rows[0], found.scores[0]
+                counts[i] = found.counts[0]
+        return Found(rows, scores, counts)
 
 
-def search_scan(
-    group: Group,
-    queries: Sequence[Query],
-    k: int,
-    shortlist: int,
-    allowed: NDArray[np.bool_] | None = None,
-    *,
-    margin: float = 0.0,
-    advise: Advise | None = None,
-) -> list[Found]:
-    """For each query score the codes of all allowed rows, re-rank the best `shortlist`, give the best k."""
-    if _one_by_one(queries, advise):
-        return [
-            search_scan(group, [one], k, shortlist, allowed, margin=margin, advise=advise)[0]
-            for one in queries
-        ]
-    if group.index is None or queries[0].prefix_norm < SHORT_PREFIX:
-        return search_exact(group, queries, k, allowed)
-    n = len(group.keys)
-    shortlist = min(max(shortlist, k), n)
-    out, work = _Out(len(queries), 0 if advise else min(k, n)), _reserve(group, 0, shortlist)
-    _kernels().search_scan(
-        group.table, _stacked(queries), work.table, _address(allowed, group), shortlist, out.k, margin,
-        out.rows, out.scores, out.counts,
-    )  # fmt: skip
-    return [_rerank(group, queries[0], k, out, margin, advise)] if advise else out.found()
+class Scan:
+    """Scores the codes of all allowed rows, re-ranks the best `shortlist` exactly, and gives the best k."""
 
+    def __init__(
+        self,
+        group: Group,
+        k: int,
+        shortlist: int,
+        allowed: NDArray[np.bool_] | None = None,
+        *,
+        margin: float = 0.0,
+    ) -> None:
+        n, self.group, self.margin = len(group.keys), group, margin
+        self.k, self.shortlist = min(k, n), min(max(shortlist, k), n)
+        self.address = _address(allowed, group)
+        self.exact = Exact(group, k, allowed)
 
-def search_exact(
-    group: Group,
-    queries: Sequence[Query],
-    k: int,
-    allowed: NDArray[np.bool_] | None = None,
-    dim: int | None = None,
-) -> list[Found]:
-    """For each query score every allowed row in full; with `dim`, by the cosine of the first `dim` dims."""
-    width, k = group.vectors.shape[1], min(k, len(group.keys))
-    out, address = _Out(len(queries), k), _address(allowed, group)
-    for i, (vector, _) in enumerate(queries):
-        if dim is not None and dim < width:
-            vector = np.array(vector[:dim])
-            vector /= max(np.sqrt(np.dot(vector, vector)), np.float32(1e-30))
-        out.counts[i, :2] = _kernels().exact(
-            group.table, vector, len(vector), address, k, out.rows[i], out.scores[i]
+    def __call__(self, queries: Queries, advise: Advise | None = None) -> Found:
+        """See Search."""
+        k, group = 0 if advise else self.k, self.group
+        if _needs_turns(queries, advise):
+            return _in_turn(self, queries, advise)
+        if group.index is None or queries.prefix_norms[0] < SHORT_PREFIX:
+            return self.exact(queries)
+        out, work = _out(len(queries.prefix_norms), k), _reserve(group, 0, self.shortlist)
+        _kernels().search_scan(
+            group.table, queries.vectors, work.table, self.address, self.shortlist, k, self.margin, *out
         )
-    return out.found()
+        rows, scores, counts = out[0], out[1], out[2].tolist()
+        if advise is not None:
+            return _rerank(group, queries, self.k, counts[0], self.margin, advise)
+        return Found(rows, scores, counts)
+
+
+class Exact:
+    """Scores every allowed row in full; with `dim`, by the cosine of the first `dim` dims."""
+
+    def __init__(
+        self, group: Group, k: int, allowed: NDArray[np.bool_] | None = None, dim: int | None = None
+    ) -> None:
+        self.group, self.k, self.dim = group, min(k, len(group.keys)), dim
+        self.allowed, self.address = allowed, _address(allowed, group)
+
+    def __call__(self, queries: Queries, advise: Advise | None = None) -> Found:
+        """See Search; no row is announced."""
+        group, k, dim, width = self.group, self.k, self.dim, self.group.vectors.shape[1]
+        rows, scores, counts = _out(len(queries.vectors), k)
+        for i, vector in enumerate(queries.vectors):
+            if dim is not None and dim < width:
+                vector = np.array(vector[:dim])
+                vector /= max(np.sqrt(np.dot(vector, vector)), np.float32(1e-30))
+            counts[i, :2] = _kernels().exact(
+                group.table, vector, len(vector), self.address, k, rows[i], scores[i]
+            )
+        return Found(rows, scores, counts.tolist())
 
 
 def warm() -> None:
@@ -210,54 +242,54 @@ def passing_over(group: Group, row: int) -> Iterator[None]:
         work.marks[row] = 0
 
 
-class _Out:
-    """What kernels write their answers to."""
-
-    def __init__(self, queries: int, k: int) -> None:
-        self.k = k
-        self.rows, self.scores = np.empty((queries, k), np.int64), np.empty((queries, k), np.float32)
-        # rows found, full rows scored, codes scored; of walks also: rows kept, whether it ended early
-        self.counts = np.zeros((queries, 5), np.int64)
-
-    def found(self) -> list[Found]:
-        """One answer for each query."""
-        rows, scores = self.rows, self.scores
-        return [
-            Found(rows[i, :found], scores[i, :found], visited, reranked)
-            for i, (found, reranked, visited, _, _) in enumerate(self.counts.tolist())
-        ]
+_Out = tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]
 
 
-def _one_by_one(queries: Sequence[Query], advise: Advise | None) -> bool:
+def _out(queries: int, k: int) -> _Out:
+    """What kernels write their answers to.
+
+    Rows and scores [m, k], and counts [m, 5]: rows found, full rows scored, codes scored; of walks also: rows
+    kept, whether it ended early.
+    """
+    rows, scores = np.empty((queries, k), np.int64), np.empty((queries, k), np.float32)
+    return rows, scores, np.zeros((queries, 5), np.int64)
+
+
+def _needs_turns(queries: Queries, advise: Advise | None) -> bool:
     """Whether one call of a kernel can't serve all: some prefix says nothing, or stages are apart."""
-    if len(queries) == 1:
-        return False
-    return advise is not None or min(query.prefix_norm for query in queries) < SHORT_PREFIX
+    m = len(queries.prefix_norms)
+    return m > 1 and (advise is not None or min(queries.prefix_norms) < SHORT_PREFIX)
 
 
-def _stacked(queries: Sequence[Query]) -> NDArray[np.float32]:
-    """Their vectors [m, dim]."""
-    return queries[0].vector[None] if len(queries) == 1 else np.stack([query.vector for query in queries])
+def _in_turn(search: Search, queries: Queries, advise: Advise | None) -> Found:
+    """The queries one after the other."""
+    parts = [search(queries.part(i, i + 1), advise) for i in range(len(queries.vectors))]
+    rows, scores, counts = zip(*parts, strict=True)
+    return Found(np.concatenate(rows), np.concatenate(scores), [one for (one,) in counts])
 
 
-def _rerank(group: Group, query: Query, k: int, listed: _Out, margin: float, advise: Advise) -> Found:
+def _rerank(
+    group: Group, query: Queries, k: int, counts: list[int], margin: float, advise: Advise
+) -> Found:
     """The second stage apart, its rows announced: what half of the queries score, then half as many more.
 
     Rows are scored in the order of the list, so what ended within the first ones is the answer; to score
     them again costs a twentieth of reading one more.
     """
-    work, (count, coded, visited, _, _) = _scratch(), listed.counts[0].tolist()
-    rows, scores = np.empty(k, np.int64), np.empty(k, np.float32)
+    work, (count, coded, *rest) = _scratch(), counts
+    rows, scores, _ = _out(1, k)
     told, reach = 0, max(_FIRST_TOLD, 2 * k) if margin > 0 and coded == count else count
     while True:
         reach = min(reach, count)
         advise(work.listed[:count], told, reach)
         found, scored = _kernels().rerank(
-            group.table, query.vector, work.table, min(coded, reach), reach, k, margin, rows, scores
+            group.table, query.vectors[0], work.table, min(coded, reach), reach, k, margin, rows[0], scores[0]
         )
         if scored < reach or reach == count:
-            return Found(rows[:found], scores[:found], visited, scored)
+            return Found(rows, scores, [[found, scored, *rest]])
         told, reach = reach, reach + reach // 2
+
+
 
 
 def _reserve(group: Group, beam: int, shortlist: int) -> Any:

@@ -11,24 +11,27 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mrlstore.arguments import check_count, check_number
+from mrlstore.batch import check_namespace
 from mrlstore.catalogue import keywords, rows, settings
 from mrlstore.catalogue.connection import Connection
 from mrlstore.core import Core
 from mrlstore.errors import CorruptStore, InvalidInput
-from mrlstore.explain import explain
+from mrlstore.group import Queries
 from mrlstore.keywords import Term, any_of, parse_keywords
-from mrlstore.query import Wanted, describe, fetch_metadata, parse_metadata, vectors_of
+from mrlstore.query import explained, fetch_metadata, find, parse_metadata, vectors_of
 from mrlstore.records import matching_keys
-from mrlstore.search import Answer, Request, search
+from mrlstore.segment import Fetch
 from mrlstore.snapshot import Snapshot, SnapshotMoved
 from mrlstore.types import LIMITS, FusedRank, Hit, KeywordPlan, Plan, Result, Where
-from mrlstore.where import parse
+from mrlstore.wanted import Asked, Wanted
+from mrlstore.where import Node, parse
 
 RANK_CONSTANT: Final = 60
 LEAST_DEPTH: Final = 100  # of both lists
@@ -83,7 +86,8 @@ def check_question(
             "min_score: is a cosine similarity, which scores with keywords are not; leave it out"
         )
     count = check_count(k, "k", 1, LIMITS.k)
-    return Question(parse_keywords(keywords), count, namespace, where, _check_weights(weights))
+    terms = parse_keywords(keywords)
+    return Question(terms, count, check_namespace(namespace), where, _check_weights(weights))
 
 
 def check_words_alone(question: Question, *efforts: object) -> None:
@@ -104,13 +108,13 @@ def _check_weights(weights: object) -> tuple[float, float] | None:
     return numbers[0], numbers[1]
 
 
-def answer(core: Core, question: Question, request: Request | None, wanted: Wanted) -> Result:
-    """The best k rows by keywords, or with a request for `question.depth` rows by vector too, by both."""
+def answer(core: Core, question: Question, asked: tuple[Asked, Queries] | None, wanted: Wanted) -> Result:
+    """The best k rows by keywords, or, asked for `question.depth` rows by vector too, by both."""
     while True:
         try:
             with core.catalogue.read() as connection:
                 snapshot = core.snapshots.at(connection)
-                return _run(core, connection, snapshot, question, request, wanted)
+                return _run(core, connection, snapshot, question, asked, wanted)
         except SnapshotMoved:  # another thread knows a newer generation than this transaction: begin again
             continue
 
@@ -120,7 +124,7 @@ def _run(
     connection: Connection,
     snapshot: Snapshot,
     question: Question,
-    request: Request | None,
+    asked: tuple[Asked, Queries] | None,
     wanted: Wanted,
 ) -> Result:
     def fetch(keys: NDArray[np.int64]) -> list[dict[str, Any] | None]:
@@ -131,44 +135,48 @@ def _run(
             f'{core.path} has no keyword index yet; open it once with mode="a", which makes it'
         )
     times = [time.perf_counter()]
-    found, by_vector = None, Ranked()
-    best: list[Placed]
-    if request is not None:
-        if request.watch is not None:
-            request.watch.clear()
-        found = search(snapshot, request, fetch)
-        by_vector = list(zip(found.keys.tolist(), found.scores.tolist(), strict=True))
+    by_vector, best, plan = Ranked(), list[Placed](), Plan(snapshot.generation, "keywords", ())
+    if asked is not None:
+        by_vector, plan = _by_vector(snapshot, *asked, parse(question.where), fetch)
     times.append(time.perf_counter())
-    depth = question.k if request is None else question.depth
+    depth = question.k if asked is None else question.depth
     weights = question.weights or (1.0, 1.0)
     words = _by_words(connection, snapshot, question, depth)
     times.append(time.perf_counter())
-    if request is None:
+    if asked is None:
         best = [Placed(key, score, None, number) for number, (key, score) in enumerate(words.ranked)]
+        plan = replace(plan, matching=words.matching)
     else:
         best = fuse(by_vector, words.ranked, weights)[: question.k]
     hits = _hits(connection, snapshot, best, wanted)
     times.append(time.perf_counter())
-    plan = _plan(snapshot, request, found, words)
-    if found is not None and request is not None and request.watch is not None:
-        listed = list(map(Hit, found.ids(), found.scores.tolist()))
-        plan = replace(plan, explanation=explain(request, found, listed, times[0], times[1]))
     told = KeywordPlan(
         searched=tuple(map(str, words.searched)),
         ignored=tuple(map(str, words.ignored)),
         listed=len(words.ranked),
         depth=depth,
-        weights=None if request is None else weights,
+        weights=None if asked is None else weights,
         hits=tuple(_told(hits, best, by_vector, words.ranked)),
     )
     stages = ("vectors", "keywords", "rows")
-    seconds = {name: times[i + 1] - times[i] for i, name in enumerate(stages) if i or request is not None}
+    seconds = {name: times[i + 1] - times[i] for i, name in enumerate(stages) if i or asked is not None}
     return Result(
         [hit.id for hit in hits],
         np.array([hit.score for hit in hits], dtype=np.float32),
         replace(plan, seconds=seconds, keywords=told),
         hits,
     )
+
+
+def _by_vector(
+    snapshot: Snapshot, asked: Asked, query: Queries, node: Node | None, fetch: Fetch
+) -> tuple[Ranked, Plan]:
+    """The vectors' list, and how it came about."""
+    outline, (found,), watch = find(snapshot, asked, node, query, fetch)
+    result = Result(found.ids(), found.scores, partial(outline.plan, found.counts()))
+    if watch is not None:
+        result = explained(result, asked, query, watch, found)
+    return list(zip(found.keys.tolist(), found.scores.tolist(), strict=True)), result.plan
 
 
 def fuse(by_vector: Ranked, by_words: Ranked, weights: tuple[float, float]) -> list[Placed]:
@@ -236,12 +244,6 @@ def _hits(connection: Connection, snapshot: Snapshot, best: Sequence[Placed], wa
         )
         for one in best
     ]
-
-
-def _plan(snapshot: Snapshot, request: Request | None, found: Answer | None, words: _Words) -> Plan:
-    if request is None or found is None:
-        return Plan(snapshot.generation, "keywords", (), words.matching)
-    return describe(snapshot.generation, request, found)()
 
 
 def _told(

@@ -6,58 +6,53 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mrlstore import plan
 from mrlstore.catalogue import rows, settings
 from mrlstore.catalogue.connection import Connection
 from mrlstore.core import Core
 from mrlstore.errors import CorruptStore
 from mrlstore.explain import explain
-from mrlstore.plan import Effort
-from mrlstore.search import Answer, Request, Searched, search_many
+from mrlstore.group import Queries
+from mrlstore.search import Answer, Outline, Request, Search, Watch
+from mrlstore.segment import Fetch
 from mrlstore.snapshot import Snapshot, SnapshotMoved
-from mrlstore.types import Hit, Plan, Result, SegmentPlan
+from mrlstore.types import Hit, Result
+from mrlstore.wanted import Asked, Wanted
+from mrlstore.where import Node
 
 _T = TypeVar("_T")
 _RUN = 64  # queries of a batch that a thread takes at a time
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """What a hit is to carry, and the least score it needs."""
-
-    metadata: bool = False
-    document: bool = False
-    vector: bool = False
-    min_score: float | None = None
-
-
-def answer(core: Core, latest: Snapshot, request: Request, wanted: Wanted) -> Result:
+def answer(core: Core, latest: Snapshot, asked: Asked, node: Node | None, query: Queries) -> Result:
     """Answer one query from one generation: `latest`, if it has not moved."""
     try:
-        return _run(core, latest, (request,), wanted, None)[0]
+        return _run(core, latest, asked, node, query, None)[0]
     except SnapshotMoved:
-        return _consistently(core, lambda snapshot, own: _run(core, snapshot, (request,), wanted, own)[0])
+        return _consistently(core, lambda snapshot, own: _run(core, snapshot, asked, node, query, own)[0])
 
 
-def answer_many(core: Core, latest: Snapshot, requests: Sequence[Request], wanted: Wanted) -> list[Result]:
+def answer_many(
+    core: Core, latest: Snapshot, asked: Asked, node: Node | None, queries: Queries
+) -> list[Result]:
     """Answer queries in the order given, all from one generation, on the store's threads.
 
     Threads take them in runs, each a few calls of the kernels: Python's lock is held between these alone.
     """
-    size = max(1, min(_RUN, -(-len(requests) // core.threads)))
-    if requests and requests[0].watch is not None:  # each is told about by itself
-        size = 1
-    runs = [requests[i : i + size] for i in range(0, len(requests), size)]
+    count = len(queries.vectors)
+    size = 1 if asked.explain else max(1, min(_RUN, -(-count // core.threads)))
+    runs = [queries.part(i, i + size) for i in range(0, count, size)]
 
     def run(snapshot: Snapshot, connection: Connection | None) -> list[Result]:
-        def one(some: Sequence[Request]) -> list[Result]:
-            return _run(core, snapshot, some, wanted, connection)
+        def one(some: Queries) -> list[Result]:
+            return _run(core, snapshot, asked, node, some, connection)
 
         if core.threads == 1 or connection is not None or len(runs) < 2:
             return [result for some in runs for result in one(some)]
@@ -124,40 +119,79 @@ def parse_metadata(text: str | None) -> dict[str, Any] | None:
     return rows.metadata_of(text)
 
 
+def find(
+    snapshot: Snapshot, asked: Asked, node: Node | None, queries: Queries, fetch: Fetch
+) -> tuple[Outline, list[Answer], Watch | None]:
+    """The best rows of a snapshot, which remembers searches without a filter."""
+    watch = Watch() if asked.explain else None
+    search: Search | None = snapshot.ready.get(asked) if node is None else None
+    if search is None:
+        search = Search(snapshot, _request(snapshot, asked, node), fetch)
+        if node is None:
+            snapshot.remember(asked, search)
+    if watch is None:
+        return search.outline, search(queries), None
+    watch.ready = time.perf_counter()
+    answers = search(queries, watch)
+    watch.searched = time.perf_counter()
+    return search.outline, answers, watch
+
+
+def explained(result: Result, asked: Asked, query: Queries, watch: Watch, found: Answer) -> Result:
+    """The same, with an explanation in its plan."""
+    told = explain(asked.k, query, watch, found, result)
+    return Result(result.ids, result.scores, replace(result.plan, explanation=told), result.hits)
+
+
+def _request(snapshot: Snapshot, asked: Asked, node: Node | None) -> Request:
+    """What is looked for in a snapshot, with the effort that its calibration chooses."""
+    if asked.ef is None and asked.shortlist is None:
+        effort = snapshot.calibration.effort(asked.k, asked.target_recall)
+    else:
+        effort = plan.effort(asked.k, asked.ef, asked.shortlist)
+    return Request(asked.k, asked.namespace, node, effort, asked.exact, asked.dim)
+
+
 def _run(
     core: Core,
     snapshot: Snapshot,
-    requests: Sequence[Request],
-    wanted: Wanted,
+    asked: Asked,
+    node: Node | None,
+    queries: Queries,
     connection: Connection | None,
 ) -> list[Result]:
-    """Answer requests that differ in their query alone."""
+    """Answer queries from one snapshot."""
 
     def fetch(keys: NDArray[np.int64]) -> list[dict[str, Any] | None]:
         with _reading(core, connection) as own:
             return fetch_metadata(own, keys, snapshot.generation)
 
-    first, started = requests[0], 0.0
-    if first.watch is not None:
-        first.watch.clear()  # of a try that came to nothing
-        started = time.perf_counter()
-    answers = search_many(snapshot, requests, fetch)
-    if core.audit is not None and not (first.exact or first.dim is not None):
-        for request, found in zip(requests, answers, strict=True):
-            core.audit.offer(snapshot, request, found, fetch)
-    searched = time.perf_counter() if first.watch is not None else 0.0
+    outline, answers, watch = find(snapshot, asked, node, queries, fetch)
+    if core.audit is not None and outline.effort is not None:
+        core.audit.offer(snapshot, _request(snapshot, asked, node), queries, answers, fetch)
+    results = _results(core, snapshot, asked.wanted, outline, answers, connection)
+    if watch is None:
+        return results
+    return [explained(results[0], asked, queries, watch, answers[0])]
+
+
+def _results(
+    core: Core,
+    snapshot: Snapshot,
+    wanted: Wanted,
+    outline: Outline,
+    answers: Sequence[Answer],
+    connection: Connection | None,
+) -> list[Result]:
+    plans = [partial(outline.plan, found.counts()) for found in answers]
     scores, names = [found.scores for found in answers], [found.ids() for found in answers]
     if wanted.min_score is not None:
         scores = [some[: int(np.count_nonzero(some >= wanted.min_score))] for some in scores]
         names = [ids[: len(some)] for ids, some in zip(names, scores, strict=True)]
-    plans = [describe(snapshot.generation, first, found) for found in answers]
+    if not (wanted.metadata or wanted.document or wanted.vector):
+        return list(map(Result, names, scores, plans))
     hits = _hits(core, snapshot, answers, scores, names, wanted, connection)
-    results = list(map(Result, names, scores, plans, hits))
-    if first.watch is not None:
-        (result,), (found,) = results, answers
-        explained = explain(first, found, result.hits, started, searched)
-        return [Result(result.ids, result.scores, replace(result.plan, explanation=explained), hits[0])]
-    return results
+    return list(map(Result, names, scores, plans, hits))
 
 
 @contextmanager
@@ -170,31 +204,6 @@ def _reading(core: Core, connection: Connection | None) -> Iterator[Connection]:
             yield own
 
 
-def describe(generation: int, request: Request, found: Answer) -> Callable[[], Plan]:
-    """What was done, and the recall that calibration lets expect; made when it is asked for.
-
-    What it keeps until then is small, and holds no segment open.
-    """
-    if request.exact or request.dim is not None:
-        return partial(_plan, generation, None, found.searched, found.matching)
-    effort = request.effort
-    if found.matching:
-        effort = request.effort_for(found.matching, sum(part.rows for part in found.searched))
-    return partial(_plan, generation, effort, found.searched, found.matching)
-
-
-def _plan(
-    generation: int, effort: Effort | None, searched: tuple[Searched, ...], matching: int | None
-) -> Plan:
-    segments = tuple(SegmentPlan(*part) for part in searched)
-    if effort is None:
-        return Plan(generation, "exact", segments, matching)
-    return Plan(
-        generation, effort.name, segments, matching,
-        target=effort.target, expected=effort.expected, remark=effort.remark,
-    )  # fmt: skip
-
-
 def _hits(
     core: Core,
     snapshot: Snapshot,
@@ -203,10 +212,8 @@ def _hits(
     names: Sequence[list[str]],
     wanted: Wanted,
     connection: Connection | None,
-) -> list[list[Hit]] | list[None]:
-    """The hits of each answer with what is wanted; None where that is nothing."""
-    if not (wanted.metadata or wanted.document or wanted.vector):
-        return [None] * len(answers)
+) -> list[list[Hit]]:
+    """The hits of each answer with what is wanted."""
     keys = [found.keys[: len(some)].tolist() for found, some in zip(answers, scores, strict=True)]
     stored: dict[int, rows.Row] = {}
     if wanted.metadata or wanted.document:

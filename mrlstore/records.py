@@ -16,10 +16,11 @@ from mrlstore.catalogue.connection import Connection
 from mrlstore.catalogue.rows import Row
 from mrlstore.core import Core
 from mrlstore.errors import InvalidInput
-from mrlstore.query import Wanted, fetch_metadata, parse_metadata, vectors_of
+from mrlstore.query import fetch_metadata, parse_metadata, vectors_of
 from mrlstore.segment import Segment
 from mrlstore.snapshot import Snapshot, SnapshotMoved
 from mrlstore.types import Record
+from mrlstore.wanted import Wanted
 from mrlstore.where import Node
 
 Place = tuple[int, str, str]  # key, namespace, id

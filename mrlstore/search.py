@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
@@ -11,17 +11,19 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mrlstore import group as groups
 from mrlstore import plan
-from mrlstore.errors import CorruptStore
-from mrlstore.group import Advise, Found, Group, Query, search_exact, search_graph, search_scan
+from mrlstore.group import Found, Group, Queries
 from mrlstore.plan import Effort
 from mrlstore.residency import absent_pages
-from mrlstore.segment import Fetch, Segment, Span
-from mrlstore.snapshot import LiveSegment, Snapshot
+from mrlstore.segment import Fetch, Segment
+from mrlstore.snapshot import Snapshot, Stretch
 from mrlstore.tail import Tail
+from mrlstore.types import Plan, SegmentPlan
 from mrlstore.where import Node
 
 Place = tuple["Segment | Tail", int]  # where a hit lies: segment or tail, and row
+_WARM_S = 0.5e-3  # what took longer may have waited for the disk
 
 
 @dataclass
@@ -37,77 +39,124 @@ class Watched:
     absent: int | None = None  # pages of the shortlist's rows that were not in memory
     reranking_at: float = 0.0
     done: float = 0.0
-    way: plan.Way = "exact"
     found: Found | None = None
 
 
 @dataclass
 class Watch:
-    """What explain=True sees of a search."""
+    """What explain=True sees of a search, and its times."""
 
     groups: list[Watched] = field(default_factory=list)
-    filter_s: float = 0.0
-
-    def clear(self) -> None:
-        """Forget everything."""
-        self.groups.clear()
-        self.filter_s = 0.0
+    started: float = field(default_factory=time.perf_counter)
+    ready: float = 0.0  # filters are evaluated
+    searched: float = 0.0
 
 
 class Request(NamedTuple):
-    """What is looked for; checked, and the same for every group."""
+    """What is looked for, but for the queries; checked, and the same for every group."""
 
-    query: Query
     k: int
     namespace: str
     node: Node | None
     effort: Effort
     exact: bool = False
     dim: int | None = None
-    watch: Watch | None = None  # for explain=True
 
-    def effort_for(self, allowed: int, rows: int) -> Effort:
-        """The effort in a group of `rows` rows, of which a filter lets `allowed` through."""
-        return self.effort if self.node is None else self.effort.at(allowed / rows)
+    def way(self, group: Group, allowed: int) -> tuple[plan.Way, Effort]:
+        """How to search a group of which `allowed` rows may be answers, and with how much effort."""
+        effort = self.effort if self.node is None else self.effort.at(allowed / len(group.keys))
+        exact = self.exact or self.dim is not None
+        return "exact" if exact else plan.way(group, allowed, effort), effort
+
+    def search(self, group: Group, allowed: NDArray[np.bool_] | None, count: int) -> groups.Search:
+        """The search of a group of which `count` rows are allowed."""
+        way, effort = self.way(group, count)
+        if way == "exact":
+            return groups.Exact(group, self.k, allowed, self.dim)
+        if way == "scan":
+            return groups.Scan(group, self.k, effort.shortlist, allowed, margin=effort.margin)
+        return groups.Walk(
+            group, self.k, effort.ef, effort.shortlist, allowed, slack=effort.slack, margin=effort.margin
+        )
 
 
-class Searched(NamedTuple):
-    """How one segment, or the tail, was searched: the fields of a SegmentPlan, which take longer to make."""
-
-    segment: str
-    rows: int
-    way: plan.Way
-    ef: int
-    shortlist: int
-    visited: int
-    reranked: int
-    code_bytes: int
+_Told = tuple[str, int, plan.Way, int, int, int]  # as a SegmentPlan begins, and bytes per code
 
 
-class _Share(NamedTuple):
-    """What one segment or the tail contributes to an answer."""
+class Outline(NamedTuple):
+    """What was done but for what was counted. It holds no segment open."""
 
-    part: Segment | Tail
-    start: int  # where its group begins
-    group: Group
-    found: Found
+    generation: int
+    effort: Effort | None  # None: exact
+    parts: tuple[_Told, ...]
+    matching: int | None  # rows that pass the filter, where there is one
+
+    def plan(self, counts: Sequence[Sequence[int]]) -> Plan:
+        """The plan of one query, with the recall that calibration lets expect."""
+        segments = tuple(
+            SegmentPlan(name, rows, way, ef, shortlist, visited, reranked, code_bytes)
+            for (name, rows, way, ef, shortlist, code_bytes), (_, reranked, visited, *_) in zip(
+                self.parts, counts, strict=True
+            )
+        )
+        effort = self.effort
+        if effort is None:
+            return Plan(self.generation, "exact", segments, self.matching)
+        return Plan(
+            self.generation, effort.name, segments, self.matching,
+            target=effort.target, expected=effort.expected, remark=effort.remark,
+        )  # fmt: skip
+
+
+class _Step(NamedTuple):
+    stretch: Stretch
+    segment: Segment | None  # whose shortlists may have to come from the disk
+    search: groups.Search
+
+
+class Search:
+    """A request made ready for one snapshot: ask it for any number of queries, from any thread."""
+
+    __slots__ = ("_k", "_steps", "outline")
+
+    def __init__(self, snapshot: Snapshot, request: Request, fetch: Fetch) -> None:
+        """Filters are evaluated here; `fetch` gives metadata that columns don't hold."""
+        stretches, effort, matching = snapshot.stretches(request.namespace), request.effort, None
+        if request.node is not None:
+            passing = [one.matching(request.namespace, request.node, fetch) for one in stretches]
+            stretches = tuple(one for one in passing if one.size)
+            matching = sum(one.size for one in stretches)
+            if matching:
+                effort = effort.at(matching / sum(len(one.group.keys) for one in stretches))
+        parts = [_prepared(one, request) for one in stretches]
+        self._k, self._steps = request.k, [step for step, _ in parts]
+        whole = request.exact or request.dim is not None
+        told = tuple(part for _, part in parts)
+        self.outline = Outline(snapshot.generation, None if whole else effort, told, matching)
+
+    def __call__(self, queries: Queries, watch: Watch | None = None) -> list[Answer]:
+        """The best k for each query, or for the one that is watched."""
+        shares = [
+            (step.stretch, _search(step, queries) if watch is None else _watched(step, queries, watch))
+            for step in self._steps
+        ]
+        return [Answer(shares, i, self._k) for i in range(len(queries.prefix_norms))]
 
 
 class Answer:
     """The best k of a snapshot, best first; equal scores go by row key. Only what is asked for is made."""
 
-    __slots__ = ("_best", "_shares", "matching", "scores", "searched")
+    __slots__ = ("_best", "_number", "_shares", "scores")
 
-    def __init__(
-        self, shares: list[_Share], k: int, searched: tuple[Searched, ...], matching: int | None
-    ) -> None:
-        self._shares, self.searched = shares, searched
-        self.matching = matching  # rows that pass the filter, where there is one
+    def __init__(self, shares: Sequence[tuple[Stretch, Found]], number: int, k: int) -> None:
+        self._shares, self._number = shares, number  # which query's it is
         self._best: NDArray[np.int64] | None = None  # among the rows of all shares
         if len(shares) == 1:  # nearly always: sorted already
-            self.scores = shares[0].found.scores  # float32 [<= k]
+            found = shares[0][1]
+            self.scores = found.scores[number, : found.counts[number][0]]  # float32 [<= k]
             return
-        joined = np.concatenate([share.found.scores for share in shares] or [np.empty(0, np.float32)])
+        scores = [found.scores[number, : found.counts[number][0]] for _, found in shares]
+        joined = np.concatenate(scores or [np.empty(0, np.float32)])
         self._best = np.lexsort((self._keys(), -joined))[:k]
         self.scores = joined[self._best]
 
@@ -118,150 +167,73 @@ class Answer:
 
     def places(self) -> list[Place]:
         """Where the hits lie."""
-        everywhere = [(s.part, s.start + row) for s in self._shares for row in s.found.rows.tolist()]
+        everywhere = [(one.part, row) for one, found in self._shares for row in self._rows(one, found)]
         return everywhere if self._best is None else [everywhere[i] for i in self._best]
 
     def ids(self) -> list[str]:
         """The hits' ids."""
         if self._best is not None:
             return [part.ids((row,))[0] for part, row in self.places()]
-        part, start, _, found = self._shares[0]
-        return part.ids([start + row for row in found.rows.tolist()])
+        ((one, found),) = self._shares
+        return one.part.ids(self._rows(one, found))
+
+    def counts(self) -> list[list[int]]:
+        """What was counted in each part; see group.Found."""
+        return [found.counts[self._number] for _, found in self._shares]
+
+    def _rows(self, one: Stretch, found: Found) -> list[int]:
+        rows: list[int] = found.rows[self._number, : found.counts[self._number][0]].tolist()
+        return [one.start + row for row in rows] if one.start else rows
 
     def _keys(self) -> NDArray[np.int64]:
-        found = [share.group.keys[share.found.rows] for share in self._shares]
-        return np.concatenate(found or [np.empty(0, np.int64)])
+        number = self._number
+        keys = [one.group.keys[found.rows[number, : found.counts[number][0]]] for one, found in self._shares]
+        return np.concatenate(keys or [np.empty(0, np.int64)])
 
 
-def search(snapshot: Snapshot, request: Request, fetch: Fetch) -> Answer:
-    """Search every segment and the tail; `fetch` gives metadata that columns don't hold."""
-    return search_many(snapshot, [request], fetch)[0]
+def _prepared(stretch: Stretch, request: Request) -> tuple[_Step, _Told]:
+    """A stretch and its search, and what the plan tells of it."""
+    group, allowed, count = stretch.group, stretch.allowed, stretch.size
+    rows, index = len(group.keys), group.index
+    way, effort = request.way(group, count)
+    segment = stretch.part if isinstance(stretch.part, Segment) and way != "exact" else None
+    step = _Step(stretch, segment, request.search(group, allowed, count))
+    if way == "exact" or index is None:
+        return step, (stretch.name, rows, way, 0, 0, 0)
+    ef = 0 if way == "scan" else effort.ef
+    return step, (stretch.name, rows, way, ef, effort.shortlist, index.codes.shape[1])
 
 
-def search_many(snapshot: Snapshot, requests: Sequence[Request], fetch: Fetch) -> list[Answer]:
-    """The same for several requests that differ in their query alone; filters are evaluated once."""
-    request = requests[0]
-    shares: list[list[_Share]] = [[] for _ in requests]
-    searched: list[list[Searched]] = [[] for _ in requests]
-    matching = 0
-    for name, part, start, group, allowed in _groups(snapshot, request, fetch):
-        count = len(group.keys) if allowed is None else int(np.count_nonzero(allowed))
-        matching += count
-        if count:
-            found, how = _search_part(part, start, group, requests, allowed, count)
-            for i, one in enumerate(found):
-                shares[i].append(_Share(part, start, group, one))
-                searched[i].append(_describe(name, group, request, how, one, count))
-    passing = matching if request.node is not None else None
-    return [Answer(own, request.k, tuple(told), passing) for own, told in zip(shares, searched, strict=True)]
-
-
-def _groups(
-    snapshot: Snapshot, request: Request, fetch: Fetch
-) -> Iterator[tuple[str, Segment | Tail, int, Group, NDArray[np.bool_] | None]]:
-    """Each segment's rows of the namespace, and the tail's: (name, part, first row, group, allowed rows)."""
-    for live in snapshot.segments:
-        segment = live.segment
-        if segment.row.base.damaged and segment.concerns(request.namespace):
-            raise CorruptStore(segment.base.path, "its vectors are damaged: run repair()")
-        span = segment.span(request.namespace)
-        if span is None:
-            continue
-        started = time.perf_counter() if request.watch is not None else 0.0
-        allowed = _allowed(live, span, request, fetch)
-        if request.watch is not None:
-            request.watch.filter_s += time.perf_counter() - started
-        yield segment.row.base.name, segment, span.start, span.group, allowed
-    tail = snapshot.tail
-    if tail is not None and tail.length:
-        yield "tail", tail, 0, tail.group(), tail.mask(request.namespace, request.node)
-
-
-def _allowed(part: LiveSegment, span: Span, request: Request, fetch: Fetch) -> NDArray[np.bool_] | None:
-    live = None if part.live is None else part.live[span.start : span.stop]
-    if request.node is None:
-        return live
-    mask = part.segment.mask(request.node, span.start, span.stop, fetch)
-    return mask if live is None else mask & live
-
-
-def _search_part(
-    part: Segment | Tail,
-    start: int,
-    group: Group,
-    requests: Sequence[Request],
-    allowed: NDArray[np.bool_] | None,
-    count: int,
-) -> tuple[list[Found], plan.Way]:
-    """Search a part's group; where its rows have to be read from the disk, announce them first."""
-    segment = part if isinstance(part, Segment) else None
-    advise = partial(segment.announce, start) if segment is not None and segment.heat.cold else None
-    if requests[0].watch is not None:
-        return _search_watched(group, start, requests[0], allowed, count, requests[0].watch, advise)
+def _search(step: _Step, queries: Queries) -> Found:
+    """Search a stretch; where its rows have to be read from the disk, announce them first."""
+    stretch, segment, search = step
+    if segment is None:
+        return search(queries)
+    if segment.heat.cold:
+        return search(queries, partial(segment.announce, stretch.start))
     started = time.perf_counter()
-    found, how = search_group(group, requests, allowed, count, advise)
-    if segment is not None and advise is None and how != "exact":
-        segment.heat.learn(time.perf_counter() - started, found)
-    return found, how
+    found = search(queries)
+    elapsed_s = time.perf_counter() - started
+    if elapsed_s > _WARM_S:
+        segment.heat.learn(elapsed_s, found)
+    return found
 
 
-def search_group(
-    group: Group,
-    requests: Sequence[Request],
-    allowed: NDArray[np.bool_] | None,
-    count: int,
-    advise: Advise | None = None,
-) -> tuple[list[Found], plan.Way]:
-    """Search one group as the plan says; `count` rows are allowed."""
-    request, queries = requests[0], [one.query for one in requests]
-    k, effort = request.k, request.effort_for(count, len(group.keys))
-    if request.exact or request.dim is not None:
-        return search_exact(group, queries, k, allowed, request.dim), "exact"
-    how = plan.way(group, count, effort)
-    if how == "exact":
-        return search_exact(group, queries, k, allowed), how
-    if how == "scan":
-        return search_scan(
-            group, queries, k, effort.shortlist, allowed, margin=effort.margin, advise=advise
-        ), how
-    return search_graph(
-        group, queries, k, effort.ef, effort.shortlist, allowed,
-        slack=effort.slack, margin=effort.margin, advise=advise,
-    ), how  # fmt: skip
-
-
-def _search_watched(
-    group: Group,
-    start: int,
-    request: Request,
-    allowed: NDArray[np.bool_] | None,
-    count: int,
-    watch: Watch,
-    advise: Advise | None = None,
-) -> tuple[list[Found], plan.Way]:
+def _watched(step: _Step, query: Queries, watch: Watch) -> Found:
     """The same search of one query, its two stages apart and timed."""
-    seen = Watched(group, start, count, time.perf_counter())
+    stretch, segment = step.stretch, step.segment
+    group = stretch.group
+    seen = Watched(group, stretch.start, stretch.size, time.perf_counter())
 
     def between(rows: NDArray[np.int64], told: int, reach: int) -> None:
         if told == 0:
             seen.listed_at = time.perf_counter()
             seen.listed, seen.absent = rows.copy(), absent_pages(group.vectors, rows)
             seen.reranking_at = time.perf_counter()
-        if advise is not None:
-            advise(rows, told, reach)
+        if segment is not None and segment.heat.cold:
+            segment.announce(stretch.start, rows, told, reach)
 
-    found, how = search_group(group, [request], allowed, count, between)
-    seen.done, seen.found, seen.way = time.perf_counter(), found[0], how
+    found = step.search(query, between)
+    seen.done, seen.found = time.perf_counter(), found
     watch.groups.append(seen)
-    return found, how
-
-
-def _describe(name: str, group: Group, request: Request, how: plan.Way, found: Found, count: int) -> Searched:
-    rows, index = len(group.keys), group.index
-    effort = request.effort_for(count, rows)
-    ef = effort.ef if how in ("walk", "filtered walk") else 0
-    if how == "exact" or index is None:
-        return Searched(name, rows, how, ef, 0, found.visited, found.reranked, 0)
-    return Searched(
-        name, rows, how, ef, effort.shortlist, found.visited, found.reranked, index.codes.shape[1]
-    )
+    return found

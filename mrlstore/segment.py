@@ -90,11 +90,11 @@ class Heat:
     def __init__(self) -> None:
         self.cold = True
 
-    def learn(self, elapsed_s: float, found: Sequence[Found]) -> None:
+    def learn(self, elapsed_s: float, found: Found) -> None:
         """Call it cold when searches without announcing took several times what warm memory takes."""
-        warm_s = 0.5e-3 * len(found)
-        for one in found:
-            warm_s += 0.3e-6 * one.visited + 10e-6 * one.reranked
+        warm_s = 0.5e-3 * len(found.counts)
+        for _, reranked, visited, *_ in found.counts:
+            warm_s += 0.3e-6 * visited + 10e-6 * reranked
         self.cold = elapsed_s > warm_s
 
     def learn_announced(self, elapsed_s: float, rows: int) -> None:
@@ -248,18 +248,14 @@ class Segment:
         """Texts of a pair of arrays; through memoryviews, for numpy's scalars would cost most of it."""
         views = self._views.get(name)
         if views is None:
-            arrays = self.base.arrays
-            views = self._views[name] = (arrays[f"{name}.offsets"].data, arrays[f"{name}.bytes"].data)
+            # unsigned, so that damage can't become a negative slice
+            ends = self.base.arrays[f"{name}.offsets"].view(np.uint64)
+            views = self._views[name] = (ends.data, self.base.arrays[f"{name}.bytes"].data)
         offsets, text = views
-        found = []
         try:
-            for row in rows:
-                start, stop = offsets[row], offsets[row + 1]
-                # damage must not become a negative slice
-                found.append(str(text[start:stop], "utf-8") if 0 <= start <= stop else "")
+            return [str(text[offsets[row] : offsets[row + 1]], "utf-8") for row in rows]
         except UnicodeDecodeError as error:
             raise CorruptStore(self.base.path / f"{name}.bytes.npy", f"not UTF-8 ({error})") from error
-        return found
 
     def _remember(self, key: tuple[str, int], mask: NDArray[np.bool_]) -> None:
         self._masks[key] = mask

@@ -10,8 +10,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +23,13 @@ from mrlstore.catalogue.segments import SegmentRow
 from mrlstore.curves import Calibration, parse
 from mrlstore.errors import CorruptStore
 from mrlstore.files import Files
-from mrlstore.segment import Segment, open_segment
+from mrlstore.group import Group
+from mrlstore.segment import Fetch, Segment, open_segment
 from mrlstore.tail import Tail
+from mrlstore.wanted import Asked
+from mrlstore.where import Node
+
+_REMEMBERED: Final = 200  # searches
 
 
 class SnapshotMoved(Exception):
@@ -49,6 +55,27 @@ class LiveSegment:
         return LiveSegment(self.segment, live, len(live) - int(np.count_nonzero(live)))
 
 
+class Stretch(NamedTuple):
+    """Rows of one namespace that are searched together: those of one segment, or of the tail."""
+
+    name: str
+    part: Segment | Tail
+    start: int  # where the group begins in its part
+    group: Group
+    allowed: NDArray[np.bool_] | None  # rows that may be answers; None: all
+    size: int  # how many that are
+
+    def matching(self, namespace: str, node: Node, fetch: Fetch) -> Stretch:
+        """The same where a filter lets pass only some; `fetch` gives metadata that columns don't hold."""
+        if isinstance(self.part, Tail):
+            mask = self.part.mask(namespace, node)
+        else:
+            mask = self.part.mask(node, self.start, self.start + len(self.group.keys), fetch)
+            if self.allowed is not None:
+                mask = mask & self.allowed
+        return self._replace(allowed=mask, size=int(np.count_nonzero(mask)))
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """Everything that has a vector, at one generation. Immutable; maps stay valid while it is referenced."""
@@ -59,6 +86,31 @@ class Snapshot:
     segments: tuple[LiveSegment, ...]
     tail: Tail | None  # None until the store knows its dimension
     calibration: Calibration = Calibration()
+    ready: dict[Asked, Any] = field(default_factory=dict, compare=False, repr=False)  # searches made ready
+
+    def remember(self, asked: Asked, search: Any) -> None:
+        """Keep a search for the next query that asks the same."""
+        if len(self.ready) >= _REMEMBERED:  # namespaces and targets may come from users
+            self.ready.clear()
+        self.ready[asked] = search
+
+    def stretches(self, namespace: str) -> tuple[Stretch, ...]:
+        """What a search of a namespace goes through; CorruptStore where vectors that it needs are damaged."""
+        return tuple(one for one in self._stretch(namespace) if one.size)
+
+    def _stretch(self, namespace: str) -> Iterator[Stretch]:
+        for part in self.segments:
+            segment = part.segment
+            if segment.row.base.damaged and segment.concerns(namespace):
+                raise CorruptStore(segment.base.path, "its vectors are damaged: run repair()")
+            span = segment.span(namespace)
+            if span is not None:
+                live = None if part.live is None else part.live[span.start : span.stop]
+                count = span.stop - span.start if live is None else int(np.count_nonzero(live))
+                yield Stretch(segment.row.base.name, segment, span.start, span.group, live, count)
+        if self.tail is not None and self.tail.length:
+            mask = self.tail.mask(namespace, None)
+            yield Stretch("tail", self.tail, 0, self.tail.group(), mask, int(np.count_nonzero(mask)))
 
     def rows(self) -> int:
         """Rows with a vector."""

@@ -13,7 +13,6 @@ from mrlstore import (
     hybrid,
     ingest,
     maintain,
-    plan,
     query,
     records,
     repair,
@@ -31,12 +30,8 @@ from mrlstore.files import Files
 from mrlstore.group import prepare
 from mrlstore.hybrid import Question
 from mrlstore.ingest import Split
-from mrlstore.plan import Effort
-from mrlstore.query import Wanted
 from mrlstore.recall import RecallTools
 from mrlstore.records import Selection, decode_cursor
-from mrlstore.search import Request, Watch
-from mrlstore.snapshot import Snapshot
 from mrlstore.types import (
     BatchResult,
     Conflict,
@@ -50,6 +45,7 @@ from mrlstore.types import (
     Stats,
     Where,
 )
+from mrlstore.wanted import Wanted
 from mrlstore.where import Node, parse
 
 ProgressCallback = Callable[[Progress], None]
@@ -342,24 +338,25 @@ class Store(RecallTools, AsyncTwins):
             InvalidInput, LimitExceeded: an argument is wrong, or the id has no vector.
             CorruptStore: damage was met that cannot be worked around.
         """
-        core, wanted = self._core, arguments.check_wanted(include, min_score)
-        if namespace != "":
-            check_namespace(namespace)
-        efforts = (target_recall, shortlist, ef, exact, dim, explain)
+        core = self._core
         if keywords is not None or weights is not None:
-            asked = hybrid.check_question(keywords, weights, k, namespace, where, min_score)
-            return self._query_by_words(asked, wanted, vector, id, text, content, efforts)
+            wanted = arguments.check_wanted(include, min_score)
+            question = hybrid.check_question(keywords, weights, k, namespace, where, min_score)
+            efforts = (target_recall, shortlist, ef, exact, dim, explain)
+            return self._query_by_words(question, wanted, vector, id, text, content, efforts)
         if (vector is not None) + (id is not None) + (text is not None) + (content is not None) != 1:
             raise InvalidInput("query: give exactly one of vector, id, text and content")
         if vector is None:
             vector = self._vector_of(core, namespace, id, text, content)
         stored = core.snapshots.latest()
+        asked = arguments.check_asked(
+            k, namespace, target_recall, shortlist, ef, exact, dim, explain, include, min_score, stored.dim
+        )
         ready = arguments.check_query(vector, stored.dim, stored.prefix_dim)
-        request = Request(ready, *_asked(stored, k, where, namespace, efforts), Watch() if explain else None)
-        return query.answer(core, stored, request, wanted)
+        return query.answer(core, stored, asked, None if where is None else parse(where), ready)
 
     def _query_by_words(
-        self, asked: Question, wanted: Wanted, vector: Any, id: Any, text: Any, content: Any, efforts: Any
+        self, question: Question, wanted: Wanted, vector: Any, id: Any, text: Any, content: Any, efforts: Any
     ) -> Result:
         """Answer a query with keywords, and with at most one of vector, id, text and content."""
         core = self._core
@@ -367,16 +364,15 @@ class Store(RecallTools, AsyncTwins):
         if sum(given) > 1:
             raise InvalidInput("query: beside keywords give at most one of vector, id, text and content")
         if not any(given):
-            hybrid.check_words_alone(asked, *efforts)
-            return hybrid.answer(core, asked, None, wanted)
+            hybrid.check_words_alone(question, *efforts)
+            return hybrid.answer(core, question, None, wanted)
         if vector is None:
-            vector = self._vector_of(core, asked.namespace, id, text, content)
+            vector = self._vector_of(core, question.namespace, id, text, content)
         stored = core.snapshots.latest()
+        rest = (*efforts, (), None, stored.dim)
+        asked = arguments.check_asked(question.depth, question.namespace, *rest)
         ready = arguments.check_query(vector, stored.dim, stored.prefix_dim)
-        watch = Watch() if efforts[-1] else None
-        rest = _asked(stored, asked.depth, asked.where, asked.namespace, efforts)
-        request = Request(ready, *rest, watch)
-        return hybrid.answer(core, asked, request, wanted)
+        return hybrid.answer(core, question, (asked, ready), wanted)
 
     def _vector_of(self, core: Core, namespace: str, id: str | None, text: str | None, content: Any) -> Any:
         """The vector of a stored row, or of what the embedder makes of words or contents."""
@@ -409,17 +405,15 @@ class Store(RecallTools, AsyncTwins):
 
         The work is spread over the store's threads; kernels do not hold the GIL.
         """
-        core, wanted = self._core, arguments.check_wanted(include, min_score)
-        check_namespace(namespace)
+        core = self._core
         stored = core.snapshots.latest()
         units = arguments.check_query_vectors(vectors, stored.dim, "vectors")
-        efforts = (target_recall, shortlist, ef, exact, dim, explain)
-        rest = _asked(stored, k, where, namespace, efforts)
-        requests = [
-            Request(prepare(unit, stored.prefix_dim or len(unit)), *rest, Watch() if explain else None)
-            for unit in units
-        ]
-        return BatchResult(query.answer_many(core, stored, requests, wanted), k)
+        asked = arguments.check_asked(
+            k, namespace, target_recall, shortlist, ef, exact, dim, explain, include, min_score, stored.dim
+        )
+        node = None if where is None else parse(where)
+        queries = prepare(units, stored.prefix_dim or units.shape[1])
+        return BatchResult(query.answer_many(core, stored, asked, node, queries), k)
 
     def stats(self) -> Stats:
         """The state of the store: rows, segments, bytes."""
@@ -483,23 +477,6 @@ class Store(RecallTools, AsyncTwins):
         if self._embedder is None:
             raise InvalidInput("no embedder: open the store with mrlstore.open(path, embedder=...)")
         return self._embedder
-
-
-def _asked(
-    stored: Snapshot,
-    k: int,
-    where: Where | None,
-    namespace: str,
-    efforts: tuple[float | None, int | None, int | None, bool, int | None, bool],
-) -> tuple[int, str, Node | None, Effort, bool, int | None]:
-    """A request without its query, checked; `efforts`: target_recall, shortlist, ef, exact, dim, explain."""
-    asked = arguments.check_asked(k, *efforts, stored.dim)
-    if asked.ef is None and asked.shortlist is None:
-        effort = stored.calibration.effort(asked.k, asked.target_recall)
-    else:
-        effort = plan.effort(asked.k, asked.ef, asked.shortlist)
-    node = None if where is None else parse(where)
-    return asked.k, namespace, node, effort, asked.exact, asked.dim
 
 
 def _wait(timeout_s: float | None) -> float:

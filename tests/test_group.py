@@ -14,7 +14,7 @@ from mrlstore import codes, graph, group
 from mrlstore.group import Group, prepare
 from tests.kernels import oracle
 from tests.nested import nested
-from tests.one_query import search_exact, search_graph, search_scan
+from tests.one_query import answers, search_exact, search_graph, search_scan
 
 
 def make(vectors, prefix_dim, *, m=8, keys=None, index=True, groups=None):
@@ -109,16 +109,16 @@ def test_many_queries_are_answered_as_each_alone(large, queries):
     nowhere = np.zeros(384, np.float32)
     nowhere[200] = 1  # its prefix says nothing: such a one is answered by itself
     searches = (
-        (group.search_graph, (10, 80, 60), {"slack": 0.2, "margin": 3.5}),
-        (group.search_scan, (10, 60), {"margin": 3.5}),
-        (group.search_exact, (10,), {}),
+        (group.Walk, (10, 80, 60), {"slack": 0.2, "margin": 3.5}),
+        (group.Scan, (10, 60), {"margin": 3.5}),
+        (group.Exact, (10,), {}),
     )
     for vectors in (queries[:7], [*queries[:3], nowhere, queries[3]]):
-        prepared = [prepare(vector, 96) for vector in vectors]
+        prepared = prepare(np.stack(vectors), 96)
         for search, effort, options in searches:
-            together = search(large, prepared, *effort, **options)
-            for query, found in zip(prepared, together, strict=True):
-                (expected,) = search(large, [query], *effort, **options)
+            together = answers(search(large, *effort, **options)(prepared))
+            for vector, found in zip(vectors, together, strict=True):
+                (expected,) = answers(search(large, *effort, **options)(prepare(vector, 96)))
                 np.testing.assert_array_equal(found.rows, expected.rows)
                 np.testing.assert_array_equal(found.scores, expected.scores)
                 assert (found.visited, found.reranked) == (expected.visited, expected.reranked)
@@ -182,8 +182,8 @@ def test_a_query_may_be_read_only_strided_or_unaligned(queries):
     fixed.setflags(write=False)
     for vector in (held, strided, fixed):
         found = prepare(vector, 96)
-        np.testing.assert_array_equal(found.vector, expected.vector)
-        assert found.prefix_norm == expected.prefix_norm
+        np.testing.assert_array_equal(found.vectors, expected.vectors)
+        assert found.prefix_norms == expected.prefix_norms
     np.testing.assert_array_equal(fixed, queries[0])
 
 
@@ -362,7 +362,7 @@ def test_masks_of_the_wrong_kind_are_refused(large, queries, allowed):
 DAMAGE = """
 import sys, numpy as np
 from mrlstore.group import Group, GroupIndex, prepare
-from tests.one_query import search_exact, search_graph, search_scan
+from tests.one_query import answers, search_exact, search_graph, search_scan
 import dataclasses, pickle
 group = pickle.load(open(sys.argv[1], "rb"))
 rng = np.random.default_rng(int(sys.argv[2]))

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "mrlstore"
 # From low to high. A module may import from its own layer and from those above it in this list.
 LAYERS = [
     {"mrlstore.version", "mrlstore.errors", "mrlstore.cpus", "mrlstore.intervals", "mrlstore.table"},
-    {"mrlstore.types", "mrlstore.residency", "mrlstore.log"},
+    {"mrlstore.types", "mrlstore.residency", "mrlstore.log", "mrlstore.wanted"},
     {"mrlstore.embedders"},
     {"mrlstore.files", "mrlstore.where", "mrlstore.keywords", "mrlstore.kernels", "mrlstore.vectors"},
     {"mrlstore.parts", "mrlstore.columns", "mrlstore.group", "mrlstore.batch"},

@@ -132,18 +132,22 @@ def exact(table: Any, query: Any, dim: Any, allowed: Any, k: Any, rows: Any, sco
     return size, scored
 
 
-@kernel("float64(float32[::1], int64)")
-def normalise(vector: Any, prefix_dim: Any) -> Any:
-    """Bring the vector to unit length in place; gives the length of its prefix as a part of the whole.
+@kernel("boolean(float32[:, ::1], int64, float64[::1])")
+def normalise(vectors: Any, prefix_dim: Any, norms: Any) -> Any:
+    """Bring rows [m, dim] to unit length in place; norms [m]: the length of each prefix, as a part.
 
-    -1, and the vector as it was, where its length is zero, not finite, or beyond what float32 squares hold.
+    False, at the first row whose length is zero, not finite, or beyond what float32 squares hold.
     """
-    size, prefix_dim = vector.size, min(prefix_dim, vector.size)
-    prefix = sum_of_squares(vector.ctypes.data, prefix_dim)
-    whole = prefix + sum_of_squares(vector.ctypes.data + 4 * prefix_dim, size - prefix_dim)
-    if not SMALL < whole < LARGE:
-        return -1.0
-    factor = np.float32(1.0 / np.sqrt(np.float64(whole)))
-    for i in range(size):
-        vector[i] *= factor
-    return np.sqrt(np.float64(prefix) / np.float64(whole))
+    m, size = vectors.shape
+    prefix_dim = min(prefix_dim, size)
+    for row in range(m):
+        address = vectors[row].ctypes.data
+        prefix = sum_of_squares(address, prefix_dim)
+        whole = prefix + sum_of_squares(address + 4 * prefix_dim, size - prefix_dim)
+        if not SMALL < whole < LARGE:
+            return False
+        factor = np.float32(1.0 / np.sqrt(np.float64(whole)))
+        for i in range(size):
+            vectors[row, i] *= factor
+        norms[row] = np.sqrt(np.float64(prefix) / np.float64(whole))
+    return True

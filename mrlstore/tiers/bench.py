@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mrlstore import calibrate, graph, intervals, truth
 from mrlstore.catalogue import rows
 from mrlstore.core import Core
-from mrlstore.group import Found, Group, Query, prepare, search_exact, search_graph
+from mrlstore.group import Exact, Found, Group, Queries, Walk, prepare
 from mrlstore.intervals import Interval
 from mrlstore.snapshot import Snapshot
 from mrlstore.tiers.asked import Asked, rows_in, share_found, shares_found
@@ -59,13 +59,13 @@ class Bench:
     def measure(self, d: int, lists: Sequence[int], asked: Sequence[Asked]) -> list[Tier]:
         """Scan, graph and, below the full length, two stages at several shortlists."""
         blocks = iter([truth.Rows(self.vectors, self.keys, None)])
-        exact = truth.nearest(
+        nearest = truth.nearest(
             blocks, self.queries, self.k + 8, dims=(d, self.whole), own=self.own, threads=self.core.threads
         )
-        here, goal = exact[d, "all"], exact[self.whole, "all"]
+        here, goal = nearest[d, "all"], nearest[self.whole, "all"]
         alone = self._group(d)
         indexed = self._index(alone, d)
-        scanned = self._time(lambda query, k: search_exact(alone, [query], k)[0], d)
+        scanned = self._time(lambda query, k: Exact(alone, k)(query), d)
         ef, walked = self._enough(indexed, here, d)
         recall = intervals.of_shares(shares_found(asked, self.k, d, self.k, self.whole), self.k)
         index_bytes = _index_bytes(indexed)
@@ -80,8 +80,8 @@ class Bench:
             for s in lists:
                 wide = max(ef, s)
 
-                def ask(query: Query, k: int, wide: int = wide, s: int = s) -> Found:
-                    return search_graph(both, [query], k, wide, s)[0]
+                def ask(query: Queries, k: int, wide: int = wide, s: int = s) -> Found:
+                    return Walk(both, k, wide, s)(query)
 
                 timed = self._time(ask, self.whole)
                 tiers.append(
@@ -155,8 +155,8 @@ class Bench:
         for ef in (max(self.k, round(ef * (self.k / 10) ** 0.5)) for ef in _EFS):
             wide, s = min(ef, self.rows), min(5 * self.k, ef, self.rows)
 
-            def ask(query: Query, k: int, wide: int = wide, s: int = s) -> Found:
-                return search_graph(group, [query], k, wide, s)[0]
+            def ask(query: Queries, k: int, wide: int = wide, s: int = s) -> Found:
+                return Walk(group, k, wide, s)(query)
 
             found = self._answers(ask, d)
             if self._recall(Timing(np.zeros(1), 0, 0, found), here).mean >= GOAL or wide == self.rows:
@@ -173,7 +173,7 @@ class Bench:
         started = time.perf_counter()
         found = ask(prepare(self.queries[number, :d], min(d, self.prefix)), self.k + (own >= 0))
         elapsed = time.perf_counter() - started
-        keys = self.keys[found.rows]
+        keys = self.keys[found.rows[0, : found.counts[0][0]]]
         return keys[keys != own][: self.k], elapsed
 
     def _time(self, ask: Callable[[Any, int], Found], d: int) -> Timing:

@@ -14,9 +14,9 @@ from mrlstore.kernels import jit, rerank, scan, walk
 SMALL = """
 import numpy as np
 from mrlstore.kernels import rerank
-unit = np.array([3, 4], np.float32)
-assert abs(rerank.normalise(unit, 1) - 0.6) < 1e-6
-assert abs(unit[1] - 0.8) < 1e-6
+units, norms = np.array([[3, 4]], np.float32), np.empty(1)
+assert rerank.normalise(units, 1, norms)
+assert abs(norms[0] - 0.6) < 1e-6 and abs(units[0, 1] - 0.8) < 1e-6
 print("fine")
 """
 

@@ -157,11 +157,11 @@ def test_rule_03_a_query_that_was_overtaken_runs_again(
 
     other = opened()
     turns = {0: nested_vectors(50, DIM, seed=2)}
-    real = module.search_many
+    real = module.Search.__call__
     done: list[int] = []
 
-    def overtaken(*arguments: Any) -> Any:
-        found = real(*arguments)
+    def overtaken(self: Any, *arguments: Any) -> Any:
+        found = real(self, *arguments)
         if len(done) < times:
             turn = len(done) + 1
             done.append(turn)
@@ -169,7 +169,7 @@ def test_rule_03_a_query_that_was_overtaken_runs_again(
             other.upsert(ids(50, "tail"), turns[turn], [{"n": i, "turn": turn} for i in range(50)])
         return found
 
-    monkeypatch.setattr(module, "search_many", overtaken)
+    monkeypatch.setattr(module.Search, "__call__", overtaken)
     found = indexed.query(QUERY, k=ROWS + 50, exact=True, include=("metadata", "vector"))
     assert done, "nothing was injected: the test no longer tests"
     mine = [hit for hit in found if hit.id.startswith("tail")]
@@ -190,7 +190,7 @@ def test_rule_03_a_filter_read_from_another_generation_is_not_mixed_in(
     import mrlstore.query as module
 
     other = opened()
-    real, done = module.search_many, []
+    real, done = module.Search, []
 
     def overtaken(*arguments: Any) -> Any:
         if len(done) < 2:
@@ -198,7 +198,7 @@ def test_rule_03_a_filter_read_from_another_generation_is_not_mixed_in(
             other.update(metadatas={"turn": len(done)}, where={"n": {"$lt": 40}})
         return real(*arguments)
 
-    monkeypatch.setattr(module, "search_many", overtaken)
+    monkeypatch.setattr(module, "Search", overtaken)
     found = indexed.query(QUERY, k=200, where={"turn": 0, "n": {"$lt": 100}}, exact=True)
     assert done
     assert {hit.metadata["turn"] for hit in found} == {0}
