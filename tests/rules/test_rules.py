@@ -952,9 +952,10 @@ def test_rule_14_what_was_announced_for_nothing_is_warm() -> None:
     assert heat.cold, "who has just opened a segment knows nothing of it"
     heat.learn_announced(32 * 1e-6, 32)
     assert not heat.cold
-    heat.learn(0.3e-3, [Found(np.zeros(0, np.int64), np.zeros(0, np.float32), 2_000, 31)])
+    found = Found(np.zeros((1, 0), np.int64), np.zeros((1, 0), np.float32), [[0, 31, 2_000, 0, 0]])
+    heat.learn(0.3e-3, found)
     assert not heat.cold
-    heat.learn(5e-3, [Found(np.zeros(0, np.int64), np.zeros(0, np.float32), 2_000, 31)])
+    heat.learn(5e-3, found)
     assert heat.cold
     heat.learn_announced(32 * 8e-6, 32)
     assert heat.cold
