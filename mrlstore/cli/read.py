@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
@@ -120,7 +119,7 @@ def query(
 
 def _question(
     row_id: str | None, vector: str | None, text: str | None, keywords: str | None, embedder: str | None
-) -> NDArray[np.float32] | None:
+) -> NDArray[Any] | None:
     given = sum(question is not None for question in (row_id, vector, text))
     if given > 1 or not given and keywords is None:
         raise click.UsageError("give one of --id, --vector and --text, or --keywords, or both")

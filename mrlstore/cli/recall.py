@@ -22,7 +22,7 @@ _TARGETS = (0.9, 0.95, 0.99)
 
 @click.command()
 @store_argument
-@click.option("--queries", type=click.Path(path_type=Path, exists=True), metavar="FILE.npy",
+@click.option("--queries", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE.npy",
               help="Query vectors, [n, dim]; without, stored rows are taken as queries.")  # fmt: skip
 @click.option("-k", "ks", default=(10,), show_default=True, multiple=True, type=int, metavar="N",
               help="Results per query; may be given several times.")  # fmt: skip

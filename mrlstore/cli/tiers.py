@@ -21,7 +21,7 @@ _NARROW = (0, 1, 3, 4, 6)  # else these: tier, recall, p50, QPS, memory of a row
 
 @click.command()
 @store_argument
-@click.option("--queries", type=click.Path(path_type=Path, exists=True), metavar="FILE.npy",
+@click.option("--queries", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE.npy",
               help="Query vectors, [n, dim]; without, stored rows are taken as queries.")  # fmt: skip
 @click.option("-k", default=10, show_default=True, type=click.IntRange(1, 1000), help="Results per query.")
 @click.option("--dims", metavar="D,D,...", help=f"Prefixes; by default {','.join(map(str, DIMS))}.")

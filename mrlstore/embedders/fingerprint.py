@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from mrlstore.embedders.protocol import Embedder
@@ -12,8 +13,13 @@ from mrlstore.errors import InvalidInput
 def fingerprint_of(embedder: Embedder) -> str:
     """Return an embedder's fingerprint as canonical JSON: equal texts, comparable vectors."""
     given = embedder.fingerprint
+    if not isinstance(given, str | Mapping):
+        raise InvalidInput(f"fingerprint of the embedder: a str or a mapping, not {type(given).__name__}")
     plain: Any = given if isinstance(given, str) else dict(given)
-    return json.dumps(plain, sort_keys=True, ensure_ascii=False)
+    try:
+        return json.dumps(plain, sort_keys=True, ensure_ascii=False)
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(f"fingerprint of the embedder: cannot be written as JSON ({error})") from error
 
 
 def check_same(stored: str, embedder: Embedder) -> None:

@@ -11,12 +11,14 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from mrlstore.arguments import check_progress
 from mrlstore.batch import make_batch
 from mrlstore.embedders.content import Content
 from mrlstore.embedders.protocol import Embedder
 from mrlstore.errors import EmbedError, InvalidInput, LimitExceeded
 from mrlstore.ingest.rows import Metadata, Row, Split, Window, windows
 from mrlstore.types import Progress, Record
+from mrlstore.vectors import as_matrix
 
 _HALVINGS = 16
 
@@ -109,13 +111,28 @@ def ingest(
         IngestError: a document could not be embedded. In every case what was embedded before it, and what
             was under way, is stored: a second run goes on from there.
     """
-    given: dict[str, Any] = {"documents": documents, "ids": ids, "metadatas": metadatas}
-    sizes = {name: len(column) for name, column in given.items() if isinstance(column, Sized)}
-    if isinstance(documents, str) or len(set(sizes.values())) > 1:
-        raise InvalidInput(f"as many ids and metadatas as documents are needed, not {sizes}")
+    _check_columns({"documents": documents, "ids": ids, "metadatas": metadatas})
+    if split is not None and not isinstance(split, Split):
+        raise InvalidInput(f"split: expected a mrlstore.ingest.Split, got {type(split).__name__}")
+    check_progress(progress)
     work = Work(store, embedder, namespace, on_error, progress, documents)
     work.run(windows(documents, ids, metadatas, split))
     return work.done
+
+
+def _check_columns(given: Mapping[str, Any]) -> None:
+    """Refuse what is no list, or what differs in length as far as that is known before it is read."""
+    sizes = {}
+    for name, column in given.items():
+        if column is None and name != "documents":
+            continue
+        apart = isinstance(column, str | bytes | Mapping) or getattr(column, "ndim", 1) == 0
+        if apart or not isinstance(column, Iterable):
+            raise InvalidInput(f"{name}: expected a list, one for each document, got {type(column).__name__}")
+        if isinstance(column, Sized):
+            sizes[name] = len(column)
+    if len(set(sizes.values())) > 1:
+        raise InvalidInput(f"as many ids and metadatas as documents are needed, not {sizes}")
 
 
 @dataclass(frozen=True)
@@ -219,7 +236,7 @@ class Work:
         while todo:
             part = todo.pop()
             try:
-                vectors = self._embedder.embed_documents([row.content for row in part])
+                vectors = _one_each(self._embedder.embed_documents([row.content for row in part]), len(part))
             except Exception as error:
                 failures += 1
                 number, good = getattr(error, "item", None), getattr(error, "succeeded", None)
@@ -284,3 +301,11 @@ class Work:
             failure = IngestError(f"{text} (what was embedded is stored; run again to go on)", self.done)
         failure.__cause__ = error
         return failure
+
+
+def _one_each(vectors: Any, count: int) -> NDArray[Any]:
+    """What an embedder gave, if it is one vector for each content; else whose is whose is unknown."""
+    matrix = as_matrix(vectors, "embed_documents")
+    if len(matrix) != count:
+        raise InvalidInput(f"embed_documents: {len(matrix)} vectors came back for {count} contents")
+    return matrix

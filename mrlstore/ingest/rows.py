@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from mrlstore.batch import metadata_text
 from mrlstore.embedders.content import Content, Media
 from mrlstore.embedders.split import split_text
 from mrlstore.errors import InvalidInput
@@ -105,6 +106,7 @@ def windows(
     for content, id, metadata in _zipped(documents, ids, metadatas):
         _parts(content)
         name = digest_of(content)[:32] if id is None else id
+        metadata_text(metadata, name)  # what could not be stored is refused before it is compared
         rows = _rows(name, content, metadata, split)
         window.documents += 1
         window.ids += [row.id for row in rows]

@@ -125,6 +125,19 @@ def test_a_missing_vector_file_is_told(filled: Path, run: Run) -> None:
     assert "absent.npy" in done.err
 
 
+def test_vectors_that_are_no_numbers_are_refused(filled: Path, tmp_path: Path, run: Run) -> None:
+    np.save(tmp_path / "complex.npy", np.full(DIM, 1j))
+    np.save(tmp_path / "words.npy", np.array(["1"] * DIM))
+    np.savez(tmp_path / "several.npz", a=np.ones(DIM))
+    (tmp_path / "cut.npy").write_bytes(b"")
+    files = [tmp_path / name for name in ("complex.npy", "words.npy", "several.npz", "cut.npy")]
+    for given in (*files, tmp_path, '["1", "2", "3", "4", "5", "6", "7", "8"]', "[null]", "[" * 100_000):
+        done = run("query", filled, "--vector", given)
+        assert (done.code, done.out) == (2, ""), given
+        assert done.err.startswith("mrlstore: "), given
+        assert done.err.count("\n") == 1, given
+
+
 def test_get_shows_rows_in_the_order_asked(filled: Path, run: Run) -> None:
     rows = run("get", filled, "row-9", "row-2", "--json", "--vector").json["rows"]
     assert [row["id"] for row in rows] == ["row-9", "row-2"]

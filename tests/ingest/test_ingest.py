@@ -277,12 +277,73 @@ def test_what_is_under_way_when_the_source_fails_is_stored(target: Any, gemini: 
         {"documents": ["a"], "on_error": "ignore"},
         {"documents": ["a"], "metadatas": [{"x": float("nan")}]},
         {"documents": ["a", "b"], "ids": ["", "b"]},
+        {"documents": None},
+        {"documents": b"text"},
+        {"documents": {"a": "a text"}},
+        {"documents": np.array("a")},
+        {"documents": ["a"], "ids": "a"},
+        {"documents": ["a"], "ids": 5},
+        {"documents": ["a"], "metadatas": {"x": 1}},
+        {"documents": ["a"], "metadatas": [5]},
+        {"documents": ["a"], "metadatas": [{"x": np.zeros(2)}]},
+        {"documents": ["a"], "split": 100},
+        {"documents": ["a"], "split": Split(0)},
+        {"documents": ["a"], "progress": 5},
     ],
 )
 def test_wrong_arguments(target: Any, gemini: Any, google: Google, arguments: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput):
         ingest(target, gemini, **arguments)
     assert google.calls == [] and len(target) == 0
+
+
+def test_odd_metadata_of_a_stored_document(target: Any, gemini: Any) -> None:
+    ingest(target, gemini, ["a"], ["1"], [{"x": 1}])
+    with pytest.raises(InvalidInput, match="metadata of '1'"):
+        ingest(target, gemini, ["a"], ["1"], [{"x": np.zeros(2)}])
+    assert target.get(["1"])[0].metadata == {"x": 1}
+
+
+class Odd:
+    """An embedder that gives what it is told to."""
+
+    def __init__(self, given: Any, fingerprint: Any = "odd") -> None:
+        self.given, self.fingerprint = given, fingerprint
+
+    def embed_documents(self, contents: Any) -> Any:
+        return self.given
+
+    def embed_query(self, content: Any) -> Any:
+        return self.given
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        None,
+        "text",
+        [],
+        np.ones(3),
+        np.ones((1, 3)),
+        np.ones((3, 3)),
+        np.ones((2, 3), dtype=complex),
+        [[1.0], [1.0, 2.0]],
+    ],
+    ids=lambda value: f"{type(value).__name__} {getattr(value, 'shape', '')}",
+)
+def test_an_embedder_that_does_not_give_one_vector_for_each(opened: Callable[..., Any], given: Any) -> None:
+    store = opened(dim=3, embedder=Odd(given))
+    with pytest.raises(InvalidInput, match="embed_documents"):
+        store.add(["one", "two"])
+    assert len(store) == 0
+
+
+@pytest.mark.parametrize("fingerprint", [None, 5, object(), {"a": {1}}, {1: "a", "b": 2}])
+def test_a_fingerprint_that_is_none(opened: Callable[..., Any], fingerprint: Any) -> None:
+    store = opened(dim=3, embedder=Odd(np.ones((1, 3)), fingerprint))
+    with pytest.raises(InvalidInput, match="fingerprint of the embedder"):
+        store.add(["one"])
+    assert len(store) == 0
 
 
 def test_an_interrupt_leaves_at_once(target: Any, gemini: Any, google: Google) -> None:
