@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mrlstore.arguments import check_count
+from mrlstore.arguments import check_count, check_progress
 from mrlstore.batch import check_ids
 from mrlstore.errors import InvalidInput, LimitExceeded
 from mrlstore.exchange.exact import restorable
@@ -86,6 +86,7 @@ def import_rows(
         ImportError: the format needs a package that is not installed.
     """
     check_count(batch, "batch", 1, 100_000)
+    check_progress(progress)
     done = Imported()
     with ExitStack() as opened:
         found = open_source(source, format, vectors, Fields(names or {}, extra), opened)

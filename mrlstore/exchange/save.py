@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from io import TextIOBase
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal, Protocol
 
 import numpy as np
 
-from mrlstore.arguments import check_optional_count
+from mrlstore.arguments import check_optional_count, check_progress
 from mrlstore.batch import check_namespace
 from mrlstore.errors import InvalidInput, StoreExists
 from mrlstore.exchange import arrow
@@ -20,7 +22,7 @@ from mrlstore.exchange.exact import restorable, stored_rows
 from mrlstore.exchange.jsonl import JsonlWriter
 from mrlstore.exchange.npy import ArrayWriter
 from mrlstore.exchange.rows import Block
-from mrlstore.exchange.sources import format_of
+from mrlstore.exchange.sources import format_of, vectors_path
 from mrlstore.records import decode_cursor
 from mrlstore.store import Store
 from mrlstore.types import Progress, Record, Where
@@ -145,10 +147,14 @@ def export_rows(
     Raises:
         InvalidInput: an argument is wrong, or the target lies inside the store.
         StoreExists: the target exists.
+        FileNotFoundError: the folder of the target does not.
         ImportError: the format needs a package that is not installed.
     """
     path = Path(target) if isinstance(target, str | os.PathLike) else None
-    beside = None if vectors is None else Path(vectors)
+    if path is None and (isinstance(target, TextIOBase) or not hasattr(target, "write")):
+        raise InvalidInput(f"target: a path, or a file opened for bytes; got {type(target).__name__}")
+    check_progress(progress)
+    beside = vectors_path(vectors)
     kind = format_of(path, format)
     rows = _select(store, where, namespace, limit, after, dtype)
     if beside is not None and kind != "jsonl":
@@ -248,6 +254,8 @@ def _check_target(path: Path | None, store: Store, overwrite: bool) -> None:
         raise InvalidInput(f"{path} lies inside the store")
     if path.is_dir():
         raise StoreExists(f"{path} is a folder")
+    if not path.absolute().parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "no such folder", str(path.parent))
     if path.exists() and not overwrite:
         raise StoreExists(f"{path} exists; overwrite (--force) replaces it")
 

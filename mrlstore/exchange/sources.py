@@ -83,11 +83,19 @@ def open_source(
     return _of_table(source, fields)
 
 
+def vectors_path(vectors: object) -> Path | None:
+    """The path of a .npy file that goes with a JSONL file, or None."""
+    if vectors is not None and not isinstance(vectors, str | os.PathLike):
+        raise InvalidInput(f"vectors: the path of a .npy file, got {type(vectors).__name__}")
+    return None if vectors is None else Path(vectors)
+
+
 def _of_file(
     file: BinaryIO, name: str, format: Format, vectors: str | os.PathLike[str] | None, fields: Fields
 ) -> Source:
     if format == "jsonl":
-        array = None if vectors is None else open_vectors(Path(vectors))
+        beside = vectors_path(vectors)
+        array = None if beside is None else open_vectors(beside)
         size = os.fstat(file.fileno()).st_size if file.seekable() and _is_real(file) else None
         return Source(
             read_jsonl(file, name, array, fields), None if array is None else len(array), file, size

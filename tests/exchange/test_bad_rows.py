@@ -136,6 +136,11 @@ def test_targets_that_are_refused(full: mrlstore.Store, tmp_path: Path) -> None:
         export_rows(full, tmp_path / "x.jsonl", vectors=there)
     assert there.read_text() == "mine"
     assert not (tmp_path / "x.jsonl").exists()
+    for target in (None, 5, io.StringIO()):
+        with pytest.raises(InvalidInput, match="target"):
+            export_rows(full, target)  # type: ignore[arg-type]
+    with pytest.raises(FileNotFoundError, match=f"no such folder.*{tmp_path / 'none'}"):
+        export_rows(full, tmp_path / "none" / "x.jsonl")
 
 
 @pytest.mark.parametrize(
@@ -148,6 +153,8 @@ def test_targets_that_are_refused(full: mrlstore.Store, tmp_path: Path) -> None:
         {"limit": -1},
         {"where": {"$no": 1}},
         {"namespace": 3},
+        {"progress": 5},
+        {"vectors": 5},
     ],
 )
 def test_arguments_are_judged_before_a_file_is_made(
@@ -163,7 +170,14 @@ def test_sources_that_are_none(store: mrlstore.Store) -> None:
     for source in (None, 3, [{"id": "a"}]):
         with pytest.raises(InvalidInput, match="source"):
             import_rows(store, source)
-    for options in ({"batch": 0}, {"names": {"key": "id"}}, {"extra": "drop"}, {"format": "csv"}):
+    for options in (
+        {"batch": 0},
+        {"names": {"key": "id"}},
+        {"extra": "drop"},
+        {"format": "csv"},
+        {"vectors": 5},
+        {"progress": 5},
+    ):
         with pytest.raises(InvalidInput):
             import_rows(store, io.BytesIO(b""), **options)  # type: ignore[arg-type]
 
