@@ -105,7 +105,7 @@ def levels(
         "exact", 0, 0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, rows * share, cost_us(snapshot, 0, rows * share)
     )
     for slack, ef in _ladder(k, rows, _LADDER if share >= 1 else _LADDER[1::2]):
-        effort = Effort("calibration", ef, ef, slack=slack, margin=MARGIN)
+        effort = Effort("calibration", ef, ef, slack=slack, margin=MARGIN, walks=share < 1)
         tally = run(effort)
         if not tally.seen:
             return ()
@@ -145,7 +145,7 @@ def _read(snapshot: Snapshot, tally: _Tally, effort: Effort, k: int) -> list[Lev
                 error=intervals.standard_error(shares),
                 visited=visited,
                 reranked=reranked,
-                cost_us=cost_us(snapshot, visited if walked else visited / 2, reranked),
+                cost_us=cost_us(snapshot, visited if walked else visited / 4, reranked),
             )
         )
     return levels

@@ -25,9 +25,9 @@ UNMEASURED_SHORTLIST = 120
 SLACK: Final = 0.25  # share of the k-th best's distance by which candidates may be farther
 SPARE: Final = 4  # with slack a walk may keep so many times the candidates that it usually goes through
 MARGIN: Final = 3.5  # standard deviations, where the re-rank of a shortlist may end early
-# One step of a walk takes as long as so many scanned rows; under a filter it takes longer, the fewer pass: at
-# 100,000 rows, with 20, 10 and 5% of them, 1.6, 2.1 and 2.8 times as long as without one.
-_ROWS_PER_STEP, _LONGER = 10, -0.35
+# One step of a walk takes as long as so many scanned rows, and under a filter it takes more steps, the fewer
+# pass: at 100,000 rows, with 50, 20, 10 and 5% of them, 1.1, 1.4, 1.7 and 2.1 times the time without one.
+_ROWS_PER_STEP, _LONGER = 40, -0.3
 _WHOLE = 0.9  # from this share of allowed rows on a walk goes as if there were no filter
 SELECTIVITY: Final = {"all": _WHOLE, "half": 0.3, "tenth": 0.03}  # share of rows from which on a class holds
 FEW: Final = "few"
@@ -48,6 +48,7 @@ class Effort:
     slack: float = 0.0  # above 0 a walk ends where candidates are so much farther than the k-th, see group
     margin: float = 0.0  # above 0 a re-rank ends where the rest is so many deviations too low, see group
     filtered: Mapping[str, Effort] | None = None  # by selectivity class; None: the same under a filter
+    walks: bool = False  # where a scan would be cheaper, too: calibration measures walks
 
     @property
     def expected_steps(self) -> float:
@@ -84,9 +85,12 @@ def way(group: Group, allowed: int, effort: Effort) -> Way:
     rows = len(group.keys)
     if group.index is None or effort.least == "exact":
         return "exact"
-    if effort.least == "scan" or group.index.neighbours is None or allowed <= _SCAN_ROWS:
+    if effort.least == "scan" or group.index.neighbours is None:
         return "scan"
     share = allowed / rows
-    if share > _WHOLE:
-        return "walk"
-    return "scan" if allowed < _ROWS_PER_STEP * effort.expected_steps * share**_LONGER else "filtered walk"
+    few = allowed <= _SCAN_ROWS or (
+        share <= _WHOLE and allowed < _ROWS_PER_STEP * effort.expected_steps * share**_LONGER
+    )
+    if few and not effort.walks:
+        return "scan"
+    return "walk" if share > _WHOLE else "filtered walk"
