@@ -83,7 +83,7 @@ def start_walk(
 
 @device
 def sample_allowed(table: Any, allowed: Any, marks: Any, pending: Any) -> Any:
-    """The first allowed row of each of SAMPLE or more stretches of the group, into pending; gives how many."""
+    """The first allowed row of each of SAMPLE or more stretches of the group, into pending; their number."""
     n, stride, waiting = table[t.ROWS], table[t.STRIDE], 0
     step = max(n // SAMPLE, 1)
     for start in range(0, n, step):
