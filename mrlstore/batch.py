@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -125,9 +125,8 @@ def metadata_text(metadata: Mapping[str, Any] | None, name: str) -> str | None:
     what = f"metadata of {name!r}"
     if not isinstance(metadata, Mapping):
         raise InvalidInput(f"{what}: expected a dict, got {type(metadata).__name__}")
-    plain = metadata if _is_flat(metadata) else _plain(metadata, what, 1)
     try:
-        text = _encode(plain)
+        text = _encode_flat(metadata) if _is_flat(metadata) else _encode(_plain(metadata, what, 1))
     except (ValueError, RecursionError) as error:  # NaN, or an int of thousands of digits
         raise InvalidInput(f"{what}: cannot be written as JSON ({error})") from error
     if check_utf8(text, what) > LIMITS.metadata_bytes:
@@ -136,6 +135,18 @@ def metadata_text(metadata: Mapping[str, Any] | None, name: str) -> str | None:
 
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+
+def _flat_encoder() -> Callable[[Any], str]:
+    """The same for flat dicts: json's inner function by itself takes a third of the time."""
+    inner: Any = json.encoder
+    if inner.c_make_encoder is None:  # an interpreter without json's parts in C
+        return _encode
+    parts = inner.c_make_encoder(None, None, inner.encode_basestring, None, ":", ",", False, False, False)
+    return lambda flat: "".join(parts(flat, 0))
+
+
+_encode_flat = _flat_encoder()
 _STRING, _SCALARS = {str}, {str, int, float, bool, type(None)}
 
 

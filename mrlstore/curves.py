@@ -139,7 +139,7 @@ def _effort(name: str, curve: Curve, k: int, target: float) -> Effort:
     expected = Expected(level.recall, span.low, span.high, curve.queries, curve.source, curve.k)
     more = max(1.0, k / curve.k)
     remark = f"measured at k = {curve.k}, the effort raised in proportion" if k > curve.k else ""
-    if level.way == "scan" and curve.name == "all":  # under a filter that is nothing out of the ordinary
+    if level.way == "scan":
         walks = any(one.way == "walk" and one.recall - one.error >= target for one in curve.levels)
         remark = "; ".join(filter(None, (remark, _CHEAPER if walks else _SCANNED)))
     least = 2 * k if k > curve.k else k  # what was not measured is given some room

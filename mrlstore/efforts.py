@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from mrlstore import graph, intervals, truth
 from mrlstore.curves import Level
 from mrlstore.group import Group, Queries, passing_over, prepare
-from mrlstore.plan import MARGIN, Effort, upper_end
+from mrlstore.plan import MARGIN, Effort
 from mrlstore.search import Request
 from mrlstore.snapshot import Snapshot
 
@@ -27,9 +27,7 @@ _LADDER: Final = (  # slack, and the candidates that a walk may keep, at k = 10
     (0.01, 32), (0.02, 48), (0.03, 64), (0.04, 96), (0.06, 128), (0.08, 192), (0.1, 256), (0.13, 384),
     (0.16, 512), (0.2, 768), (0.25, 1024),
 )  # fmt: skip
-_FILTERED: Final = ((0.02, 48), (0.04, 96), (0.08, 192), (0.13, 384), (0.16, 512), (0.2, 768), (0.3, 1536))
 _LISTS: Final = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 13, 20, 30, 50, 100, 200, 400)  # times k
-_SCANNED: Final = 4  # codes that a scan reads in the time in which a walk reads one
 _ENOUGH: Final = 0.9995  # a recall at which no more effort is tried
 _LONGEST: Final = 4_096  # rows of the longest shortlist that is tried
 _NEVER: Final = 2**31
@@ -106,18 +104,18 @@ def levels(
     whole = Level(
         "exact", 0, 0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, rows * share, cost_us(snapshot, 0, rows * share)
     )
-    for slack, ef in _ladder(k, rows, _LADDER if share >= 1 else _FILTERED):
-        effort = Effort("calibration", ef, ef, slack=slack, margin=MARGIN, walks=share < 1)
+    for slack, ef in _ladder(k, rows, _LADDER if share >= 1 else _LADDER[1::2]):
+        effort = Effort("calibration", ef, ef, slack=slack, margin=MARGIN)
         tally = run(effort)
         if not tally.seen:
             return ()
-        tried += _read(snapshot, tally, effort, k, share)
+        tried += _read(snapshot, tally, effort, k)
         if tried[-1].recall >= _ENOUGH or tried[-1].cost_us > whole.cost_us:
             break
     if max(level.recall for level in tried) < _ENOUGH:
         longest = min(_LONGEST, rows)
         effort = Effort("calibration", longest, longest, "scan", margin=MARGIN)
-        tried += _read(snapshot, run(effort), effort, k, share)
+        tried += _read(snapshot, run(effort), effort, k)
     return (*_frontier([level for level in tried if level.cost_us < whole.cost_us]), whole)
 
 
@@ -126,15 +124,11 @@ def _ladder(k: int, rows: int, steps: Sequence[tuple[float, int]]) -> list[tuple
     return [(slack, min(max(k, round(ef * (k / 10) ** 0.5)), _LONGEST, rows)) for slack, ef in steps]
 
 
-def _read(snapshot: Snapshot, tally: _Tally, effort: Effort, k: int, share: float) -> list[Level]:
-    """One level for each length of the shortlist that this search can tell of.
-
-    A scan costs what it does where most rows of the class pass: it would be chosen for the whole class.
-    """
+def _read(snapshot: Snapshot, tally: _Tally, effort: Effort, k: int) -> list[Level]:
+    """One level for each length of the shortlist that this search can tell of."""
     visited = float(np.mean([one.visited for one in tally.seen]))
     lengths = sorted({min(effort.shortlist, round(k * times)) for times in _LISTS} | {effort.shortlist})
     walked = effort.least == "walk"
-    read = visited if walked else visited / _SCANNED * upper_end(share) / share
     levels = []
     for shortlist, stopping in itertools.product(lengths, (True, False)):
         shares = tally.shares(shortlist, stopping)
@@ -151,7 +145,7 @@ def _read(snapshot: Snapshot, tally: _Tally, effort: Effort, k: int, share: floa
                 error=intervals.standard_error(shares),
                 visited=visited,
                 reranked=reranked,
-                cost_us=cost_us(snapshot, read, reranked),
+                cost_us=cost_us(snapshot, visited if walked else visited / 2, reranked),
             )
         )
     return levels
@@ -231,15 +225,15 @@ def _places(
         def keep(
             rows: NDArray[np.int64], told: int, reach: int, into: list[NDArray[np.int64]] = listed
         ) -> None:
-            if told == 0:  # the last one counts: a walk that came to nothing is followed by a scan
-                into[:] = [rows.copy()]
+            if told == 0:
+                into.append(rows.copy())
 
         home = np.flatnonzero(group.keys == own)  # nowhere for queries of the caller's: own is -1
         with passing_over(group, int(home[0])) if len(home) else nullcontext():
             found = request.search(group, allowed, count)(query, keep)
         ((hits, reranked, visited, *_),) = found.counts
         seen.visited += visited
-        if group.index is None or not listed or not len(listed[0]):
+        if not listed or group.index is None:
             seen.fixed += reranked
             at = _find(wanted, group.keys[found.rows[0, :hits]])
             seen.places[at >= 0] = seen.early[at >= 0] = 0

@@ -24,7 +24,6 @@ from . import table as t
 
 Advise = Callable[[NDArray[np.int64], int, int], None]  # a shortlist, and the range of it that comes next
 _FIRST_TOLD = 32  # half of the queries for 10 rows score no more
-_WIDER = 2  # under a filter a walk keeps so many times the candidates: those that are not allowed count too
 SHORT_PREFIX = 1e-6  # a prefix shorter than this part of the whole says nothing about the row
 
 
@@ -131,8 +130,7 @@ class Walk:
     ) -> None:
         n, self.group, self.allowed = len(group.keys), group, allowed
         self.k, self.shortlist = k, min(max(shortlist, k), n)
-        wider = 1 if allowed is None else _WIDER
-        self.ef, self.slack, self.margin = min(wider * max(ef, self.shortlist), n), slack, margin
+        self.ef, self.slack, self.margin = min(max(ef, self.shortlist), n), slack, margin
         self.address = _address(allowed, group)
         self.scan = Scan(group, k, shortlist, allowed, margin=margin)
 

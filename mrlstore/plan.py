@@ -25,9 +25,9 @@ UNMEASURED_SHORTLIST = 120
 SLACK: Final = 0.25  # share of the k-th best's distance by which candidates may be farther
 SPARE: Final = 4  # with slack a walk may keep so many times the candidates that it usually goes through
 MARGIN: Final = 3.5  # standard deviations, where the re-rank of a shortlist may end early
-# Under a filter a walk is worth as many scanned rows: times the root of its expected steps, and of the rows
-# per row that passes, as it goes farther the fewer pass. Of 100,000 rows a tenth is scanned, a fifth is not.
-_ROWS_PER_STEP = 600
+# One step of a walk takes as long as so many scanned rows; under a filter it takes longer, the fewer pass: at
+# 100,000 rows, with 20, 10 and 5% of them, 1.6, 2.1 and 2.8 times as long as without one.
+_ROWS_PER_STEP, _LONGER = 10, -0.35
 _WHOLE = 0.9  # from this share of allowed rows on a walk goes as if there were no filter
 SELECTIVITY: Final = {"all": _WHOLE, "half": 0.3, "tenth": 0.03}  # share of rows from which on a class holds
 FEW: Final = "few"
@@ -48,7 +48,6 @@ class Effort:
     slack: float = 0.0  # above 0 a walk ends where candidates are so much farther than the k-th, see group
     margin: float = 0.0  # above 0 a re-rank ends where the rest is so many deviations too low, see group
     filtered: Mapping[str, Effort] | None = None  # by selectivity class; None: the same under a filter
-    walks: bool = False  # where a scan would be cheaper, too: calibration measures walks
 
     @property
     def expected_steps(self) -> float:
@@ -68,11 +67,6 @@ def selectivity(share: float) -> str:
     return FEW
 
 
-def upper_end(share: float) -> float:
-    """The share below which a filter is of the same class as one of this share."""
-    return min((floor for floor in SELECTIVITY.values() if floor > share), default=1.0)
-
-
 @functools.lru_cache(maxsize=1_000)
 def effort(k: int, ef: int | None, shortlist: int | None) -> Effort:
     """The effort for k results; an explicit ef or shortlist is taken as it is, but never below k."""
@@ -90,12 +84,9 @@ def way(group: Group, allowed: int, effort: Effort) -> Way:
     rows = len(group.keys)
     if group.index is None or effort.least == "exact":
         return "exact"
-    if effort.least == "scan" or group.index.neighbours is None:
+    if effort.least == "scan" or group.index.neighbours is None or allowed <= _SCAN_ROWS:
         return "scan"
     share = allowed / rows
-    few = allowed <= _SCAN_ROWS or (
-        share <= _WHOLE and allowed < _ROWS_PER_STEP * (effort.expected_steps / share) ** 0.5
-    )
-    if few and not effort.walks:
-        return "scan"
-    return "walk" if share > _WHOLE else "filtered walk"
+    if share > _WHOLE:
+        return "walk"
+    return "scan" if allowed < _ROWS_PER_STEP * effort.expected_steps * share**_LONGER else "filtered walk"

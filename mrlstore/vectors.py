@@ -68,25 +68,26 @@ def to_unit_rows(
     """
     n, dim = array.shape
     rows, norms = np.empty((n, dim), dtype=np.float16), np.empty(n, dtype=np.float32)
+    narrow = array.dtype.kind == "f" and array.dtype.itemsize <= 4
     for start in range(0, n, _BLOCK):
-        narrow = array.dtype.kind == "f" and array.dtype.itemsize <= 4
-        block = array[start : start + _BLOCK].astype(np.float32 if narrow else np.float64)
+        block = np.ascontiguousarray(
+            array[start : start + _BLOCK], dtype=np.float32 if narrow else np.float64
+        )
         lengths = check_lengths(block, what, names, start)
-        np.divide(block, lengths[:, None].astype(block.dtype), out=block)
-        _round(block, rows[start : start + _BLOCK])
         norms[start : start + _BLOCK] = lengths
+        _write(block, lengths.astype(block.dtype), rows[start : start + _BLOCK])
     return rows, norms
 
 
-def _round(block: NDArray[Any], rows: NDArray[np.float16]) -> None:
-    """Write a block as float16, both C-contiguous; a large one by a kernel, to the same bits."""
+def _write(block: NDArray[Any], lengths: NDArray[Any], rows: NDArray[np.float16]) -> None:
+    """Write block / lengths as float16, all C-contiguous; a large one by a kernel, to the same bits."""
     if len(block) >= _MANY and block.dtype == np.float32:
         from mrlstore.kernels import half  # numba takes a second to start, which few rows are not worth
 
         if half.KNOWN:
-            half.to_half(block.reshape(-1), rows.view(np.uint16).reshape(-1))
+            half.unit_halves(block.__array_interface__["data"][0], lengths, rows.view(np.uint16))
             return
-    rows[:] = block
+    rows[:] = block / lengths[:, None]
 
 
 def check_lengths(
@@ -106,8 +107,10 @@ def check_lengths(
 def _lengths(block: NDArray[Any]) -> NDArray[np.float64]:
     """Lengths of rows [n, dim] in float64, a few rows at once so that the wide copy stays in the cache."""
     lengths = np.empty(len(block), dtype=np.float64)
+    room = np.empty((_NARROW, block.shape[1]), dtype=np.float64)
     for start in range(0, len(block), _NARROW):
-        wide = block[start : start + _NARROW].astype(np.float64)
+        wide = room[: len(block) - start]
+        wide[:] = block[start : start + _NARROW]
         lengths[start : start + _NARROW] = np.sqrt((wide[:, None, :] @ wide[:, :, None])[:, 0, 0])
     return lengths
 

@@ -144,32 +144,38 @@ def _store(
     chosen = [row for row, name in enumerate(batch.ids) if name not in skipped]
     if not skipped:
         _remove(write, batch.namespace, batch.ids)
-    bare = batch.bare.tolist()
+    bare, numbered = batch.bare.tolist(), keys.tolist()
     rows.insert(
         connection,
         [
-            Row(int(keys[i]), batch.namespace, batch.ids[i], bare[i], batch.metadata[i], batch.documents[i])
+            Row(numbered[i], batch.namespace, batch.ids[i], bare[i], batch.metadata[i], batch.documents[i])
             for i in chosen
         ],
     )
-    numbers = np.cumsum(~batch.bare) - 1  # row of the batch -> row of its vectors
     for part in parts:
         segments.add(
             connection, write.generation, SegmentRow(0, write.generation - 1, len(batch.vectors), part.ref)
         )
-        unwanted = [int(keys[i]) for i, name in enumerate(batch.ids) if name in skipped and not bare[i]]
+        unwanted = [numbered[i] for i, name in enumerate(batch.ids) if name in skipped and not bare[i]]
         tail.remove(connection, write.generation, unwanted)
     if not parts:
-        tail.insert(
-            connection,
-            write.generation,
-            (
-                (int(keys[i]), batch.vectors[numbers[i]].tobytes(), float(batch.norms[numbers[i]]))
-                for i in chosen
-                if not bare[i]
-            ),
-        )
+        tail.insert(connection, write.generation, _tail_rows(batch, keys, chosen))
     return len(chosen)
+
+
+def _tail_rows(
+    batch: Batch, keys: NDArray[np.int64], chosen: list[int]
+) -> Iterator[tuple[int, memoryview, float]]:
+    """(key, float16 bytes, original length) of those chosen rows that have a vector; nothing is copied."""
+    there = np.flatnonzero(~batch.bare)
+    wanted = np.flatnonzero(np.isin(there, chosen))  # of the vectors
+    row_bytes = batch.vectors.itemsize * (batch.dim or 0)
+    raw = batch.vectors.reshape(-1).view(np.uint8).data
+    starts = (wanted * row_bytes).tolist()
+    for key, start, norm in zip(
+        keys[there[wanted]].tolist(), starts, batch.norms[wanted].tolist(), strict=True
+    ):
+        yield key, raw[start : start + row_bytes], norm
 
 
 def settle_dim(core: Core, connection: Connection, dim: int) -> None:

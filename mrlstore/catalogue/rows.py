@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import apsw
+
 from mrlstore.catalogue import keywords
 from mrlstore.catalogue.connection import Connection, matches
 from mrlstore.errors import CorruptStore
@@ -40,12 +42,18 @@ def metadata_of(text: str | None) -> dict[str, Any] | None:
 
 
 def _crc(row: Row) -> int:
-    texts = [
-        None if text is None else text.encode()
-        for text in (row.namespace, row.id, row.metadata, row.document)
-    ]
-    lengths = [-1 if text is None else len(text) for text in texts]
-    return zlib.crc32(b"".join([_HEAD.pack(row.key, row.bare, *lengths), *filter(None, texts)]))
+    namespace, id = row.namespace.encode(), row.id.encode()
+    metadata = None if row.metadata is None else row.metadata.encode()
+    document = None if row.document is None else row.document.encode()
+    head = _HEAD.pack(
+        row.key,
+        row.bare,
+        len(namespace),
+        len(id),
+        -1 if metadata is None else len(metadata),
+        -1 if document is None else len(document),
+    )
+    return zlib.crc32(b"".join((head, namespace, id, metadata or b"", document or b"")))
 
 
 def insert(connection: Connection, rows: Sequence[Row]) -> None:
@@ -62,10 +70,14 @@ def insert(connection: Connection, rows: Sequence[Row]) -> None:
 
 def remove(connection: Connection, namespace: str, ids: Iterable[str]) -> list[tuple[int, bool]]:
     """Take rows out by id and give (key, bare) of those that were there."""
-    gone: list[tuple[int, int, int]] = connection.executemany(
-        f"DELETE FROM rows WHERE namespace = ? AND id = ? RETURNING key, bare, {keywords.INDEXED}",
-        ((namespace, id) for id in ids),
-    ).fetchall()  # type: ignore[assignment]  # the schema is STRICT
+    names = tuple(id.encode() for id in ids)  # as blobs: carray takes no text with a zero character in it
+    if not names:
+        return []
+    gone: Any = connection.execute(
+        "DELETE FROM rows WHERE namespace = ? AND id IN (SELECT CAST(value AS TEXT) FROM carray(?))"
+        f" RETURNING key, bare, {keywords.INDEXED}",
+        (namespace, apsw.carray(names)),
+    ).fetchall()
     _count(connection, ((namespace, bool(bare)) for _, bare, _ in gone), -1)
     return _without_keywords(connection, gone)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from mrlstore.catalogue.connection import Connection, matches
 from mrlstore.errors import CorruptStore
+from mrlstore.files import Buffer
 
 _HEAD = struct.Struct("<qqd")
 _REMOVAL = struct.Struct("<qq")
@@ -27,7 +28,7 @@ class TailRow:
     norm: float
 
 
-def insert(connection: Connection, generation: int, rows: Iterable[tuple[int, bytes, float]]) -> None:
+def insert(connection: Connection, generation: int, rows: Iterable[tuple[int, Buffer, float]]) -> None:
     """Add (key, float16 bytes, original length) rows, stamped with the transaction's generation."""
     connection.executemany(
         "INSERT INTO tail(key, vector, norm, gen, crc) VALUES (?, ?, ?, ?, ?)",
@@ -105,5 +106,5 @@ def _removal_crc(generation: int, key: int) -> int:
     return zlib.crc32(_REMOVAL.pack(generation, key))
 
 
-def _crc(key: int, generation: int, norm: float, vector: bytes) -> int:
+def _crc(key: int, generation: int, norm: float, vector: Buffer) -> int:
     return zlib.crc32(vector, zlib.crc32(_HEAD.pack(key, generation, norm)))

@@ -325,26 +325,29 @@ def quantise(typingctx: Any, numbers: Any, length: Any, factor: Any, codes: Any)
 
 
 @intrinsic
-def round_to_half(typingctx: Any, numbers: Any, length: Any, halves: Any) -> Any:
-    """Write numbers: float32 [length] as float16, to the nearest, ties to even. Only where there is F16C."""
+def divide_to_half(typingctx: Any, numbers: Any, length: Any, divisor: Any, halves: Any) -> Any:
+    """Write numbers / divisor: float32 [length] as float16, to the nearest, ties to even. Only with F16C."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        numbers, length, halves = arguments
+        numbers, length, divisor, halves = arguments
+        divisors = FLOATS(ir.Undefined)
+        for lane in range(LANES):
+            divisors = builder.insert_element(divisors, divisor, INT(lane))
 
-        def step(offset: Any, kind: Any, shape: Any) -> None:
+        def step(offset: Any, by: Any, kind: Any, shape: Any) -> None:
             number = _load(builder, _at(builder, numbers, builder.shl(offset, LONG(2))), kind)
-            bits = builder.bitcast(builder.fptrunc(number, shape(HALF)), shape(SHORT))
+            half = builder.fptrunc(builder.fdiv(number, by), shape(HALF))
             target = _pointer(builder, _at(builder, halves, builder.shl(offset, LONG(1))), shape(SHORT))
-            builder.store(bits, target, align=1)
+            builder.store(builder.bitcast(half, shape(SHORT)), target, align=1)
 
         whole = builder.and_(length, LONG(-LANES))
         with cgutils.for_range_slice(builder, LONG(0), whole, LONG(LANES), LONG) as (start, _):
-            step(start, FLOATS, _vector)
+            step(start, divisors, FLOATS, _vector)
         with cgutils.for_range_slice(builder, whole, length, LONG(1), LONG) as (start, _):
-            step(start, FLOAT, _scalar)
+            step(start, divisor, FLOAT, _scalar)
         return context.get_dummy_value()
 
-    return types.void(*[types.int64] * 3), generate
+    return types.void(types.int64, types.int64, types.float32, types.int64), generate
 
 
 def _loader(kind: Any, result: Any) -> Any:

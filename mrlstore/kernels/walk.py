@@ -8,18 +8,19 @@ import numpy as np
 
 from .. import table as t
 from . import scratch as w
-from .dot import load_byte, load_row, nonzero_bytes, prefetch
-from .encode import NO_PREFIX, encode_query, score_four
+from .dot import load_byte, load_row, prefetch
+from .encode import NO_PREFIX, encode_query, score_code, score_four
 from .jit import device, kernel
 from .scan import finish, score_pending
 from .topk import insert, pack, packed_row, packed_score
 from .views import floats, ints, longs, unsigned_bytes
 
 SEEDS = 4  # entries that a walk starts from
-SAMPLE = 64  # allowed rows whose best SEEDS a filtered walk starts from besides
+SAMPLE = 64  # allowed rows that a filtered walk starts from besides
 TOGETHER = 2  # nodes that are expanded at a time
 BEST = 10  # with slack a walk measures by the k-th best, for k of at least this: the first alone leads astray
 NEAR = np.float32(0.2)  # the least distance that slack is a share of: codes err by more than a share of less
+ENOUGH = 8  # rows to score for one step of a filtered walk; neighbours of neighbours are asked for less
 
 
 @device
@@ -48,11 +49,37 @@ def gather(
 
 
 @device
-def start_walk(
-    table: Any, code: Any, scale: Any, bias: Any, limit: Any, beam: Any, marks: Any, seen: Any
+def gather_filtered(
+    table: Any, row: Any, allowed: Any, marks: Any, seen: Any, count: Any, pending: Any, waiting: Any
 ) -> Any:
-    """Put the best `limit` entries into the beam. Gives (beam size, codes scored)."""
-    n, stride, size = table[t.ROWS], table[t.STRIDE], 0
+    """The same for a filter: where neighbours are not allowed, their own neighbours stand in for them."""
+    n, width = np.uint64(table[t.ROWS]), table[t.WIDTH]
+    start = table[t.NEIGHBOURS] + row * width * 4
+    enough = min(waiting + ENOUGH, pending.size - width)
+    count, waiting = gather(table, row, allowed, marks, seen, count, pending, waiting)
+    for j in range(width):
+        if waiting >= enough:
+            break
+        other = np.int64(load_row(start + 4 * j))
+        if np.uint64(other) >= n or marks[other] != 0:
+            continue
+        marks[other] = 1
+        seen[count] = other
+        count += 1
+        count, waiting = gather(table, other, allowed, marks, seen, count, pending, waiting)
+    return count, waiting
+
+
+@device
+def start_walk(
+    table: Any, code: Any, scale: Any, bias: Any, allowed: Any, ef: Any, beam: Any, marks: Any, seen: Any
+) -> Any:
+    """Put the best entries, and under a filter the best of a sample of allowed rows, into the beam.
+
+    Gives (beam size, codes scored).
+    """
+    n, stride, size, visited = table[t.ROWS], table[t.STRIDE], 0, 0
+    limit = min(ef, SEEDS)
     last = table[t.ENTRY_COUNT] - 1
     for i in range(0, last + 1, 4):
         four = score_four(
@@ -70,6 +97,18 @@ def start_walk(
                 and insert(beam, size, limit, pack(four[j], row)) < limit
             ):
                 size = min(size + 1, limit)
+    visited += last + 1
+    if allowed != 0:
+        step = max(n // SAMPLE, 1)
+        for i in range(0, n, step):
+            at, stop = i, min(i + step, n)
+            while at < stop and load_byte(allowed + at) == 0:
+                at += 1
+            if at < stop:
+                score = score_code(table[t.CODES] + at * stride, stride, code, scale, bias)
+                visited += 1
+                if score > NO_PREFIX and insert(beam, size, limit, pack(score, at)) < limit:
+                    size = min(size + 1, limit)
     count = 0
     for i in range(size):
         row = packed_row(beam[i])
@@ -78,65 +117,12 @@ def start_walk(
             seen[count] = row
             beam[count] = beam[i]
             count += 1
-    return count, last + 1
-
-
-@device
-def sample_allowed(table: Any, allowed: Any, marks: Any, pending: Any) -> Any:
-    """The first allowed row of each of SAMPLE or more stretches of the group, into pending; their number."""
-    n, stride, waiting = table[t.ROWS], table[t.STRIDE], 0
-    step = max(n // SAMPLE, 1)
-    for start in range(0, n, step):
-        at, stop = start, min(start + step, n)
-        while at + 64 <= stop and nonzero_bytes(allowed + at) == 0:
-            at += 64
-        while at < stop and load_byte(allowed + at) == 0:
-            at += 1
-        if at < stop and marks[at] == 0:
-            pending[waiting] = at
-            waiting += 1
-            prefetch(table[t.CODES] + at * stride, stride)
-    return waiting
-
-
-@device
-def start_filtered(
-    table: Any, code: Any, scale: Any, bias: Any, allowed: Any, ef: Any, shortlist: Any,
-    beam: Any, found: Any, marks: Any, seen: Any, pending: Any, scores: Any,
-) -> Any:  # fmt: skip
-    """Put the best entries, and the best of a sample of allowed rows, into the beam; the allowed into found.
-
-    Far from the query, where nothing near an entry is allowed, the sample alone leads to what is. Gives (beam
-    size, found size, codes scored).
-    """
-    size, visited = start_walk(table, code, scale, bias, min(ef, SEEDS), beam, marks, seen)
-    waiting = sample_allowed(table, allowed, marks, pending)
-    score_pending(table, code, scale, bias, pending, waiting, scores)
-    kept, limit = 0, min(shortlist, SEEDS)
-    for j in range(waiting):
-        if scores[j] > NO_PREFIX and insert(found, kept, limit, pack(scores[j], pending[j])) < limit:
-            kept = min(kept + 1, limit)
-    sampled = kept
-    for i in range(sampled):
-        row = packed_row(found[i])
-        marks[row] = 1
-        seen[size + i] = row
-    entries = size
-    for i in range(entries):
-        pending[i] = beam[i]
-    for i in range(sampled):
-        if insert(beam, size, ef, found[i]) < ef:
-            size = min(size + 1, ef)
-    for i in range(entries):
-        entry = pending[i]
-        if load_byte(allowed + packed_row(entry)) != 0 and insert(found, kept, shortlist, entry) < shortlist:
-            kept = min(kept + 1, shortlist)
-    return size, kept, entries + sampled, visited + waiting
+    return count, visited
 
 
 @device
 def walk(
-    table: Any, code: Any, scale: Any, bias: Any, ef: Any, shortlist: Any, k: Any, slack: Any,
+    table: Any, code: Any, scale: Any, bias: Any, allowed: Any, ef: Any, shortlist: Any, k: Any, slack: Any,
     beam: Any, marks: Any, seen: Any, pending: Any, scores: Any, trace: Any,
 ) -> Any:  # fmt: skip
     """Fill the beam with the best rows that the walk finds.
@@ -146,17 +132,20 @@ def walk(
     neighbours' codes are on the way from memory while others are scored. With a slack above 0 it also ends at
     a node whose distance, 1 - score, is more than 1 + slack times that of the k-th (or tenth) best: adaptive
     beam search (Al-Jazzazi et al., 2025). The beam then holds the best `shortlist` rows, and what is nearer
-    than that. beam: int64 [>= ef + 1], the lowest bit of an entry says expanded. pending: int64
-    [>= TOGETHER x width]; scores: float32, as long. trace: int64, receives the entries that were expanded, as
-    far as it reaches.
+    than that. Under a filter the beam's seeds may be rows that are not allowed; all others are allowed. beam:
+    int64 [>= ef + 1], the lowest bit of an entry says expanded. pending: int64 [>= TOGETHER x width], under a
+    filter [>= 4 x width + 64]; scores: float32, as long. trace: int64, receives the entries that were
+    expanded, as far as it reaches.
     """
-    size, visited = start_walk(table, code, scale, bias, min(ef, SEEDS), beam, marks, seen)
+    list_bytes = table[t.WIDTH] * 4
+    size, visited = start_walk(table, code, scale, bias, allowed, ef, beam, marks, seen)
     count, cursor, steps = size, 0, 0
-    last = max(k, BEST) - 1
+    last = max(k, BEST) - 1 + (SEEDS if allowed != 0 else 0)
     while cursor < size:
         edge = np.float32(NO_PREFIX)
         if slack > 0 and size > last:
-            edge = edge_behind(beam[last], slack)
+            nearest = packed_score(beam[last])
+            edge = nearest - slack * max(np.float32(1) - nearest, NEAR)
             if packed_score(beam[cursor]) < edge:
                 break
         waiting = 0
@@ -166,104 +155,37 @@ def walk(
             if steps < trace.size:
                 trace[steps] = beam[cursor]
             steps += 1
-            count, waiting = gather(table, row, 0, marks, seen, count, pending, waiting)
+            if allowed == 0:
+                count, waiting = gather(table, row, allowed, marks, seen, count, pending, waiting)
+            else:
+                count, waiting = gather_filtered(table, row, allowed, marks, seen, count, pending, waiting)
             cursor = next_node(beam, cursor, size)
             if cursor == size:
                 break
-        prefetch_next(table, beam, cursor, size)
+        ahead = cursor
+        for _ in range(TOGETHER):
+            if ahead < size:
+                prefetch(table[t.NEIGHBOURS] + packed_row(beam[ahead]) * list_bytes, list_bytes)
+                ahead = next_node(beam, ahead, size)
         score_pending(table, code, scale, bias, pending, waiting, scores)
         for j in range(waiting):
             if not scores[j] > NO_PREFIX or (
                 scores[j] < edge and size >= shortlist and pack(scores[j], 0) < beam[shortlist - 1]
             ):
                 continue
-            size, cursor = keep(table, beam, size, ef, pack(scores[j], pending[j]), cursor)
+            other = pending[j]
+            place = insert(beam, size, ef, pack(scores[j], other))
+            if place < ef:
+                size = min(size + 1, ef)
+                if place <= cursor:
+                    cursor = place
+                    prefetch(table[t.NEIGHBOURS] + other * list_bytes, list_bytes)
         visited += waiting
         while cursor < size and beam[cursor] & 1:
             cursor += 1
     for i in range(count):
         marks[seen[i]] = 0
     return size, visited, steps, cursor >= size
-
-
-@device
-def walk_filtered(
-    table: Any, code: Any, scale: Any, bias: Any, allowed: Any, ef: Any, shortlist: Any, k: Any, slack: Any,
-    beam: Any, found: Any, marks: Any, seen: Any, pending: Any, scores: Any,
-) -> Any:  # fmt: skip
-    """Fill `found` with the best `shortlist` allowed rows that a walk finds.
-
-    Gives (found size, codes scored, whether it ran out of nodes). The walk is the same, but goes over rows
-    that are not allowed too, as bridges of one node: behind such a node only allowed rows are taken. So rows
-    that pass at random are found by way of those between them, and where whole regions do not pass, the walk
-    does not get lost there. It ends by the k-th best of the allowed rows. found: int64 [>= shortlist], packed
-    entries; pending: int64 [>= 2 x SAMPLE], too.
-    """
-    size, kept, count, visited = start_filtered(
-        table, code, scale, bias, allowed, ef, shortlist, beam, found, marks, seen, pending, scores
-    )
-    cursor, last = 0, max(k, BEST) - 1
-    while cursor < size:
-        edge = np.float32(NO_PREFIX)
-        if slack > 0 and kept > last:
-            edge = edge_behind(found[last], slack)
-            if packed_score(beam[cursor]) < edge:
-                break
-        waiting = 0
-        for _ in range(TOGETHER):
-            row = packed_row(beam[cursor])
-            beam[cursor] |= 1
-            only = 0 if load_byte(allowed + row) != 0 else allowed
-            count, waiting = gather(table, row, only, marks, seen, count, pending, waiting)
-            cursor = next_node(beam, cursor, size)
-            if cursor == size:
-                break
-        prefetch_next(table, beam, cursor, size)
-        score_pending(table, code, scale, bias, pending, waiting, scores)
-        for j in range(waiting):
-            if not scores[j] > NO_PREFIX:
-                continue
-            entry = pack(scores[j], pending[j])
-            if load_byte(allowed + pending[j]) != 0 and insert(found, kept, shortlist, entry) < shortlist:
-                kept = min(kept + 1, shortlist)
-            if scores[j] >= edge:
-                size, cursor = keep(table, beam, size, ef, entry, cursor)
-        visited += waiting
-        while cursor < size and beam[cursor] & 1:
-            cursor += 1
-    for i in range(count):
-        marks[seen[i]] = 0
-    return kept, visited, cursor >= size
-
-
-@device
-def edge_behind(entry: Any, slack: Any) -> Any:
-    """The score below which a walk ends whose k-th best is this entry."""
-    nearest = packed_score(entry)
-    return nearest - slack * max(np.float32(1) - nearest, NEAR)
-
-
-@device
-def keep(table: Any, beam: Any, size: Any, ef: Any, entry: Any, cursor: Any) -> Any:
-    """Put an entry into the beam of a walk; gives the beam's size and the next node to expand."""
-    place = insert(beam, size, ef, entry)
-    if place < ef:
-        size = min(size + 1, ef)
-        if place <= cursor:
-            cursor = place
-            list_bytes = table[t.WIDTH] * 4
-            prefetch(table[t.NEIGHBOURS] + packed_row(entry) * list_bytes, list_bytes)
-    return size, cursor
-
-
-@device
-def prefetch_next(table: Any, beam: Any, cursor: Any, size: Any) -> None:
-    """Ask for the neighbours of the nodes that are likely to be expanded next."""
-    list_bytes = table[t.WIDTH] * 4
-    for _ in range(TOGETHER):
-        if cursor < size:
-            prefetch(table[t.NEIGHBOURS] + packed_row(beam[cursor]) * list_bytes, list_bytes)
-            cursor = next_node(beam, cursor, size)
 
 
 @device
@@ -298,22 +220,20 @@ def search_walk(
     list_scores = floats(work[w.LIST_SCORES], work[w.SHORTLIST])
     for q in range(len(queries)):
         address, scale, bias = encode_query(table, queries[q], padded, code, rotated_code)
-        if allowed == 0:
-            size, visited, _, ended = walk(
-                table, address, scale, bias, ef, shortlist, k, slack,
-                beam, marks, seen, pending, pending_scores, beam[:0],
-            )  # fmt: skip
-            full, kept, count = shortlist if slack > 0 else ef, size, min(size, shortlist)
-            listed[:count] = beam[:count]
-        else:
-            kept, visited, ended = walk_filtered(
-                table, address, scale, bias, allowed, ef, shortlist, k, slack,
-                beam, listed, marks, seen, pending, pending_scores,
-            )  # fmt: skip
-            full, count = shortlist, kept
-        for i in range(count):
-            listed[i], list_scores[i] = packed_row(listed[i]), packed_score(listed[i])
+        size, visited, _, ended = walk(
+            table, address, scale, bias, allowed, ef, shortlist, k, slack,
+            beam, marks, seen, pending, pending_scores, beam[:0],
+        )  # fmt: skip
+        kept, count = 0, 0
+        for i in range(size):
+            row = packed_row(beam[i])
+            if allowed == 0 or load_byte(allowed + row) != 0:
+                kept += 1
+                if count < shortlist:
+                    listed[count], list_scores[count] = row, packed_score(beam[i])
+                    count += 1
         counts[q, 0], counts[q, 1] = finish(
             table, queries[q], work, allowed, count, rows.shape[1], margin, rows[q], scores[q]
         )
-        counts[q, 2], counts[q, 3], counts[q, 4] = visited, kept, np.int64(ended and kept < full)
+        full = shortlist if slack > 0 else ef
+        counts[q, 2], counts[q, 3], counts[q, 4] = visited, kept, np.int64(ended and size < full)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
 import pytest
 
 from mrlstore import IdExists, InvalidInput
+from mrlstore.batch import metadata_text
+from mrlstore.vectors import to_unit_rows
 from tests.oracle import Oracle, assert_same_rows, assert_same_vector, nested_vectors
 
 ALL = ("metadata", "document", "vector")
@@ -41,6 +44,27 @@ def test_types_of_metadata_survive(store: Any) -> None:
     assert {key: type(value) for key, value in found.items()} == {
         key: type(value) for key, value in metadata.items()
     }
+
+
+FLAT: list[dict[str, Any]] = [
+    {},
+    {"": ""},
+    {"a": 1, "b": -(2**70), "c": 0.1, "d": -0.0, "e": 1e300, "f": True, "g": None},
+    {'"\\/\b\n\x00\x7f\u2028': '"\\/\b\n\x00\x7f\u2028', "ü": "🦆", "true": "null"},
+]
+
+
+@pytest.mark.parametrize("metadata", FLAT)
+def test_flat_metadata_are_written_as_any_other(metadata: dict[str, Any]) -> None:
+    text = metadata_text(metadata, "a")
+    assert text == json.dumps(metadata, ensure_ascii=False, separators=(",", ":"))
+    assert f'{{"inner":{text}}}' == metadata_text({"inner": metadata}, "a")
+
+
+@pytest.mark.parametrize("value", [float("nan"), -float("inf"), 10**5_000, "\ud800"], ids="abcd")
+def test_flat_metadata_that_cannot_be_written_are_refused(value: Any) -> None:
+    with pytest.raises(InvalidInput, match="metadata of 'a'"):
+        metadata_text({"n": 1, "x": value}, "a")
 
 
 def test_metadata_given_is_not_kept_by_reference(store: Any) -> None:
@@ -237,6 +261,30 @@ def test_kinds_of_vectors(store: Any, kind: str) -> None:
     store.upsert(["a", "b", "c"], VECTOR_KINDS[kind](rows))
     for record, row in zip(store.get(["a", "b", "c"], include=("vector",)), rows, strict=True):
         assert_same_vector(record.vector, row)
+
+
+@pytest.mark.parametrize(
+    "kind", ["float32", "float16", "big-endian", "Fortran order", "strided", "unaligned"]
+)
+def test_large_batches_have_the_bits_of_small_ones(kind: str) -> None:
+    rows = nested_vectors(1_100, 37) * np.linspace(0.01, 100, 1_100, dtype=np.float32)[:, None]
+    given = VECTOR_KINDS[kind](rows)
+    before = np.array(given)
+    units, norms = to_unit_rows(given)
+    np.testing.assert_array_equal(given, before)
+    for start in range(0, 1_100, 100):
+        few, lengths = to_unit_rows(given[start : start + 100])
+        np.testing.assert_array_equal(units[start : start + 100].view(np.uint16), few.view(np.uint16))
+        np.testing.assert_array_equal(norms[start : start + 100], lengths)
+
+
+@pytest.mark.parametrize("row", [0, 511, 512, 1_099])
+@pytest.mark.parametrize("value", [np.nan, np.inf, 0.0])
+def test_a_bad_row_of_a_large_batch_is_named(row: int, value: float) -> None:
+    rows = nested_vectors(1_100, 37)
+    rows[row] = value
+    with pytest.raises(InvalidInput, match=rf"vectors: row {row} (has|is)"):
+        to_unit_rows(rows)
 
 
 @pytest.mark.parametrize("kind", [column, Series])
