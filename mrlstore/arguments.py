@@ -140,6 +140,8 @@ def check_progress(value: object) -> None:
 
 def check_query_vectors(vectors: Any, dim: int | None, what: str) -> NDArray[np.float32]:
     """Query vectors [n, dim] with a direction, float32; their lengths are left to the kernels."""
+    if isinstance(vectors, list | tuple) and not vectors:
+        return np.empty((0, dim or 0), dtype=np.float32)
     matrix = as_matrix(vectors, what)
     check_dim(matrix.shape[1], dim, what)
     if matrix.dtype == np.float32:

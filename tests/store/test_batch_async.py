@@ -41,9 +41,11 @@ def test_scores_are_padded_with_nan(store: Any) -> None:
     assert not np.isnan(batch.scores[:, 0]).any()
 
 
-def test_an_empty_batch(store: Any) -> None:
+@pytest.mark.parametrize("nothing", [np.empty((0, 8), dtype=np.float32), np.empty((0, 8)), [], ()])
+def test_an_empty_batch(store: Any, nothing: Any) -> None:
+    assert store.query_batch(nothing, k=5).ids == []
     store.upsert(["a"], np.ones((1, 8)))
-    batch = store.query_batch(np.empty((0, 8), dtype=np.float32), k=5)
+    batch = store.query_batch(nothing, k=5)
     assert len(batch) == 0
     assert batch.ids == []
     assert batch.scores.shape == (0, 5)
