@@ -27,7 +27,7 @@ from mrlstore.snapshot import Snapshot
 QUERIES: Final = 200  # of a calibration that runs by itself
 FEWEST: Final = 64
 DEFAULT_K: Final = 10
-SHARES: Final = {"all": 1.0, "half": 0.5, "tenth": 0.1, "few": 0.01}  # random filters that stand for a class
+SHARES: Final = {"all": 1.0, "half": 0.3, "tenth": 0.1, "few": 0.01}  # random filters that stand for a class
 REFRESH_SHARE: Final = 0.2  # of the rows: when more are new or gone, the curves are measured again
 STORED, GIVEN = "stored rows", "queries"
 

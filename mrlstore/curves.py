@@ -145,8 +145,9 @@ def _effort(name: str, curve: Curve, k: int, target: float) -> Effort:
     least = 2 * k if k > curve.k else k  # what was not measured is given some room
     shortlist = min(max(least, int(level.shortlist * more)), LIMITS.k)
     ef, slack = min(max(shortlist, int(level.ef * more)), LIMITS.k), level.slack
-    if curve.source == "stored rows" and target >= DEFAULT_TARGET:
-        # People's questions are often farther from the rows than rows are from each other.
+    if (curve.source == "stored rows" or curve.name != "all") and target >= DEFAULT_TARGET:
+        # People's questions are often farther from the rows than rows are from each other, and one random
+        # filter stands for all filters of its class.
         shortlist = max(shortlist, min(_LEAST_LIST * k, LIMITS.k))
         ef, slack = max(ef, min(_LEAST_EF * k, LIMITS.k)), max(slack, _LEAST_SLACK)
     way: Literal["walk", "scan"] = "scan" if level.way == "scan" else "walk"

@@ -29,7 +29,7 @@ MARGIN: Final = 3.5  # standard deviations, where the re-rank of a shortlist may
 # 100,000 rows, with 20, 10 and 5% of them, 1.6, 2.1 and 2.8 times as long as without one.
 _ROWS_PER_STEP, _LONGER = 10, -0.35
 _WHOLE = 0.9  # from this share of allowed rows on a walk goes as if there were no filter
-SELECTIVITY: Final = {"all": _WHOLE, "half": 0.3, "tenth": 0.03}  # share of rows from which on a class holds
+SELECTIVITY: Final = {"all": _WHOLE, "half": 0.15, "tenth": 0.03}  # share of rows from which on a class holds
 FEW: Final = "few"
 _SCAN_ROWS = 2_000  # a group of fewer rows has no graph, and a scan of as many costs no more than a walk
 
