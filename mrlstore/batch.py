@@ -125,8 +125,10 @@ def metadata_text(metadata: Mapping[str, Any] | None, name: str) -> str | None:
     what = f"metadata of {name!r}"
     if not isinstance(metadata, Mapping):
         raise InvalidInput(f"{what}: expected a dict, got {type(metadata).__name__}")
+    flat = _is_flat(metadata)
+    plain = metadata if flat else _plain(metadata, what, 1)
     try:
-        text = _encode_flat(metadata) if _is_flat(metadata) else _encode(_plain(metadata, what, 1))
+        text = _encode_flat(plain) if flat else _encode(plain)
     except (ValueError, RecursionError) as error:  # NaN, or an int of thousands of digits
         raise InvalidInput(f"{what}: cannot be written as JSON ({error})") from error
     if check_utf8(text, what) > LIMITS.metadata_bytes:

@@ -9,18 +9,16 @@ several groups are put together by search.py.
 from __future__ import annotations
 
 import functools
-import os
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import table as t
+from .loaded import kernels
 
 Advise = Callable[[NDArray[np.int64], int, int], None]  # a shortlist, and the range of it that comes next
 _FIRST_TOLD = 32  # half of the queries for 10 rows score no more
@@ -101,7 +99,7 @@ def prepare(vectors: NDArray[np.float32], prefix_dim: int) -> Queries:
     """
     units = np.array(vectors, np.float32, ndmin=2, order="C")  # of our own: a caller's may be read-only
     norms = np.empty(len(units))
-    if not _kernels().normalise(units, prefix_dim, norms):
+    if not kernels().normalise(units, prefix_dim, norms):
         raise ValueError("a vector without a direction")
     return Queries(units, norms.tolist())
 
@@ -143,7 +141,7 @@ class Walk:
         if index is None or index.neighbours is None or queries.prefix_norms[0] < SHORT_PREFIX:
             return self.scan(queries, advise)
         out, work = _out(m, 0 if advise else k), _reserve(group, self.ef, self.shortlist)
-        _kernels().search_walk(
+        kernels().search_walk(
             group.table, queries.vectors, work.table, self.address, self.ef, self.shortlist, k,
             self.slack, self.margin, *out,
         )  # fmt: skip
@@ -184,7 +182,7 @@ class Scan:
         if group.index is None or queries.prefix_norms[0] < SHORT_PREFIX:
             return self.exact(queries)
         out, work = _out(len(queries.prefix_norms), k), _reserve(group, 0, self.shortlist)
-        _kernels().search_scan(
+        kernels().search_scan(
             group.table, queries.vectors, work.table, self.address, self.shortlist, k, self.margin, *out
         )
         rows, scores, counts = out[0], out[1], out[2].tolist()
@@ -210,7 +208,7 @@ class Exact:
             if dim is not None and dim < width:
                 vector = np.array(vector[:dim])
                 vector /= max(np.sqrt(np.dot(vector, vector)), np.float32(1e-30))
-            counts[i, :2] = _kernels().exact(
+            counts[i, :2] = kernels().exact(
                 group.table, vector, len(vector), self.address, k, rows[i], scores[i]
             )
         return Found(rows, scores, counts.tolist())
@@ -218,7 +216,7 @@ class Exact:
 
 def warm() -> None:
     """Compile the kernels, or load them from the cache, so that the first search does not wait for it."""
-    _kernels()
+    kernels()
 
 
 def _walkable(index: GroupIndex, allowed: NDArray[np.bool_] | None) -> int:
@@ -282,7 +280,7 @@ def _rerank(
     while True:
         reach = min(reach, count)
         advise(work.listed[:count], told, reach)
-        found, scored = _kernels().rerank(
+        found, scored = kernels().rerank(
             group.table, query.vectors[0], work.table, min(coded, reach), reach, k, margin, rows[0], scores[0]
         )
         if scored < reach or reach == count:
@@ -362,32 +360,5 @@ def index_table(index: GroupIndex) -> NDArray[np.int64]:
     return table
 
 
-_loaded: list[SimpleNamespace] = []
-_loading = threading.Lock()
-# A child forked in the midst of an import would wait for ever for the thread that was importing.
-os.register_at_fork(
-    before=_loading.acquire, after_in_parent=_loading.release, after_in_child=_loading.release
-)
-
-
-def _kernels() -> SimpleNamespace:
-    """The compiled kernels; numba is imported here, at the first search."""
-    if not _loaded:
-        with _loading:
-            from .kernels import rerank, scan, scratch, walk
-
-            _loaded[:] = [
-                SimpleNamespace(
-                    search_walk=walk.search_walk.ready(),
-                    search_scan=scan.search_scan.ready(),
-                    rerank=rerank.rerank.ready(),
-                    exact=rerank.exact.ready(),
-                    normalise=rerank.normalise.ready(),
-                    scratch=scratch.scratch,
-                )
-            ]
-    return _loaded[0]
-
-
 def _scratch() -> Any:
-    return _kernels().scratch()
+    return kernels().scratch()

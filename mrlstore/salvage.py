@@ -23,7 +23,7 @@ from mrlstore.catalogue.segments import SegmentRow
 from mrlstore.core import Core
 from mrlstore.errors import CorruptStore, FormatTooNew
 from mrlstore.parts import FileEntry, npy_offset, read_entries
-from mrlstore.segment import unpack
+from mrlstore.texts import unpack
 from mrlstore.vectors import inverse_lengths, row_checksums
 
 Arrays = dict[str, NDArray[Any]]

@@ -29,6 +29,7 @@ from mrlstore.files import Files
 from mrlstore.group import Found, Group
 from mrlstore.log import tell
 from mrlstore.parts import NewPart, Part, PartRef, Stream, holds, open_part, write_part
+from mrlstore.texts import Texts, pack
 from mrlstore.vectors import inverse_lengths, row_checksums
 from mrlstore.where import Node
 
@@ -58,8 +59,8 @@ def write_base(
     `by_row` holds what `base_arrays` gives, or the same gathered from other base parts.
     """
     names, starts = _group_starts(namespaces)
-    name_bytes, name_offsets = _pack(names)
-    id_bytes, id_offsets = _pack(ids)
+    name_bytes, name_offsets = pack(names)
+    id_bytes, id_offsets = pack(ids)
     arrays: dict[str, NDArray[Any] | Stream] = {
         **by_row,
         "key_order": np.argsort(cast("NDArray[np.int64]", by_row["keys"]), kind="stable").astype(np.int64),
@@ -113,7 +114,7 @@ class Segment:
     column_part: Part | None
     heat: Heat = field(default_factory=Heat, compare=False, repr=False)
     _spans: dict[str, Span] = field(default_factory=dict, compare=False, repr=False)
-    _views: dict[str, tuple[memoryview, memoryview]] = field(default_factory=dict, compare=False, repr=False)
+    _texts: dict[str, Texts] = field(default_factory=dict, compare=False, repr=False)
     _masks: OrderedDict[tuple[str, int], NDArray[np.bool_]] = field(
         default_factory=OrderedDict, compare=False, repr=False
     )
@@ -152,11 +153,15 @@ class Segment:
 
     def ids(self, rows: Iterable[int]) -> list[str]:
         """The ids of these rows."""
-        return self._texts("ids", rows)
+        return self._read("ids").at(rows)
+
+    def ids_of_hits(self, rows: NDArray[np.int64]) -> list[str]:
+        """The same by a kernel, rows int64 [m]."""
+        return self._read("ids").gather(rows)
 
     def namespaces(self) -> list[str]:
         """The namespaces, in the order of their rows."""
-        return self._texts("namespaces", range(len(self.groups) - 1))
+        return self._read("namespaces").at(range(len(self.groups) - 1))
 
     def span(self, namespace: str) -> Span | None:
         """This namespace's rows, or None."""
@@ -244,18 +249,13 @@ class Segment:
             mapped.madvise(mmap.MADV_WILLNEED, page, first + row_bytes - page)
         self.heat.learn_announced(time.perf_counter() - started, reach - told)
 
-    def _texts(self, name: str, rows: Iterable[int]) -> list[str]:
-        """Texts of a pair of arrays; through memoryviews, for numpy's scalars would cost most of it."""
-        views = self._views.get(name)
-        if views is None:
-            # unsigned, so that damage can't become a negative slice
-            ends = self.base.arrays[f"{name}.offsets"].view(np.uint64)
-            views = self._views[name] = (ends.data, self.base.arrays[f"{name}.bytes"].data)
-        offsets, text = views
-        try:
-            return [str(text[offsets[row] : offsets[row + 1]], "utf-8") for row in rows]
-        except UnicodeDecodeError as error:
-            raise CorruptStore(self.base.path / f"{name}.bytes.npy", f"not UTF-8 ({error})") from error
+    def _read(self, name: str) -> Texts:
+        """The texts of a pair of arrays."""
+        texts = self._texts.get(name)
+        if texts is None:
+            arrays, source = self.base.arrays, self.base.path / f"{name}.bytes.npy"
+            texts = self._texts[name] = Texts(arrays[f"{name}.offsets"], arrays[f"{name}.bytes"], source)
+        return texts
 
     def _remember(self, key: tuple[str, int], mask: NDArray[np.bool_]) -> None:
         self._masks[key] = mask
@@ -386,16 +386,3 @@ def _group_starts(namespaces: Sequence[str]) -> tuple[list[str], list[int]]:
             names.append(name)
             starts.append(row)
     return names, starts
-
-
-def _pack(texts: Sequence[str]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    encoded = [text.encode() for text in texts]
-    offsets = np.zeros(len(encoded) + 1, dtype=np.int64)
-    np.cumsum([len(text) for text in encoded], out=offsets[1:])
-    return np.frombuffer(b"".join(encoded), dtype=np.uint8), offsets
-
-
-def unpack(offsets: NDArray[np.int64], text: NDArray[np.uint8]) -> list[bytes]:
-    """The texts of a pair of arrays that is known to be whole, as UTF-8."""
-    whole, ends = text.tobytes(), offsets.tolist()
-    return [whole[ends[i] : ends[i + 1]] for i in range(len(ends) - 1)]

@@ -25,7 +25,8 @@ from mrlstore.core import Core
 from mrlstore.errors import CorruptStore, FormatTooNew, MrlStoreError
 from mrlstore.log import tell
 from mrlstore.parts import Kind, Part, PartRef, check_part, open_part
-from mrlstore.segment import check_base, unpack
+from mrlstore.segment import check_base
+from mrlstore.texts import unpack
 from mrlstore.types import Problem, Progress, Report
 from mrlstore.vectors import row_checksums
 

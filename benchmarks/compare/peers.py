@@ -38,13 +38,14 @@ def unit_prefix(query: NDArray[np.float32]) -> NDArray[np.float32]:
 def reranker(rows: NDArray[np.float16]) -> Callable[[NDArray[np.float32], Any], Sequence[int]]:
     """Mrlstore's own numba re-rank on the mapped float16 rows, for peers that have none."""
     from mrlstore import group as searched
+    from mrlstore.loaded import kernels
 
     lengths = [
         np.linalg.norm(rows[i : i + 10_000].astype(np.float32), axis=1) for i in range(0, len(rows), 10_000)
     ]
     group = searched.Group(rows, (1 / np.concatenate(lengths)).astype(np.float32), np.arange(len(rows)))
     searched.warm()
-    kernel, table, work = searched._kernels().rerank, group.table, searched._scratch()
+    kernel, table, work = kernels().rerank, group.table, searched._scratch()
     work.reserve(0, 0, 1_024, 0, 0)
     best, scores = np.empty(K, np.int64), np.empty(K, np.float32)
 

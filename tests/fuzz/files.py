@@ -83,7 +83,7 @@ def exercise(segment: Segment) -> None:
         span = segment.span(name)
         if span is not None and span.group.index is not None:
             query = prepare(np.ones(DIM, dtype=np.float32), min(4, DIM))
-            assert len(query.vector) == DIM
+            assert query.vectors.shape == (1, DIM)
 
 
 def part_json(data: bytes) -> None:
