@@ -48,7 +48,7 @@ def python_share(store: mrlstore.Store, queries: NDArray[np.float32]) -> Iterato
 
         return run
 
-    names = ("search_walk", "search_scan", "normalise", "gather")
+    names = ("search_walk", "search_scan", "normalise")
     real = {name: getattr(kernels, name) for name in names}
     best = np.full((2, len(queries)), np.inf)
     try:

@@ -18,7 +18,7 @@ def kernels() -> SimpleNamespace:
     """All of them; the only place where searches import numba."""
     if not _loaded:
         with _loading:
-            from .kernels import gather, rerank, scan, scratch, walk
+            from .kernels import rerank, scan, scratch, walk
 
             _loaded[:] = [
                 SimpleNamespace(
@@ -26,7 +26,6 @@ def kernels() -> SimpleNamespace:
                     search_scan=scan.search_scan.ready(),
                     rerank=rerank.rerank.ready(),
                     exact=rerank.exact.ready(),
-                    gather=gather.gather.ready(),
                     normalise=rerank.normalise.ready(),
                     scratch=scratch.scratch,
                 )

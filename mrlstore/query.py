@@ -20,7 +20,7 @@ from mrlstore.core import Core
 from mrlstore.errors import CorruptStore
 from mrlstore.explain import explain
 from mrlstore.group import Queries
-from mrlstore.search import Answer, Outline, Request, Search, Watch, ids_of
+from mrlstore.search import Answer, Outline, Request, Search, Watch
 from mrlstore.segment import Fetch
 from mrlstore.snapshot import Snapshot, SnapshotMoved
 from mrlstore.types import Hit, Result
@@ -184,7 +184,7 @@ def _results(
     connection: Connection | None,
 ) -> list[Result]:
     plans = [partial(outline.plan, found.counts()) for found in answers]
-    scores, names = [found.scores for found in answers], ids_of(answers)
+    scores, names = [found.scores for found in answers], [found.ids() for found in answers]
     if wanted.min_score is not None:
         scores = [some[: int(np.count_nonzero(some >= wanted.min_score))] for some in scores]
         names = [ids[: len(some)] for ids, some in zip(names, scores, strict=True)]

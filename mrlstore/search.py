@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
@@ -147,10 +146,10 @@ class Search:
 class Answer:
     """The best k of a snapshot, best first; equal scores go by row key. Only what is asked for is made."""
 
-    __slots__ = ("_best", "_number", "scores", "shares")
+    __slots__ = ("_best", "_number", "_shares", "scores")
 
     def __init__(self, shares: Sequence[tuple[Stretch, Found]], number: int, k: int) -> None:
-        self.shares, self._number = shares, number  # which query's it is
+        self._shares, self._number = shares, number  # which query's it is
         self._best: NDArray[np.int64] | None = None  # among the rows of all shares
         if len(shares) == 1:  # nearly always: sorted already
             found = shares[0][1]
@@ -168,16 +167,19 @@ class Answer:
 
     def places(self) -> list[Place]:
         """Where the hits lie."""
-        everywhere = [(one.part, row) for one, found in self.shares for row in self._rows(one, found)]
+        everywhere = [(one.part, row) for one, found in self._shares for row in self._rows(one, found)]
         return everywhere if self._best is None else [everywhere[i] for i in self._best]
 
     def ids(self) -> list[str]:
         """The hits' ids."""
-        return [part.ids((row,))[0] for part, row in self.places()]
+        if self._best is not None:
+            return [part.ids((row,))[0] for part, row in self.places()]
+        ((one, found),) = self._shares
+        return one.part.ids(self._rows(one, found))
 
     def counts(self) -> list[list[int]]:
         """What was counted in each part; see group.Found."""
-        return [found.counts[self._number] for _, found in self.shares]
+        return [found.counts[self._number] for _, found in self._shares]
 
     def _rows(self, one: Stretch, found: Found) -> list[int]:
         rows: list[int] = found.rows[self._number, : found.counts[self._number][0]].tolist()
@@ -185,25 +187,8 @@ class Answer:
 
     def _keys(self) -> NDArray[np.int64]:
         number = self._number
-        keys = [one.group.keys[found.rows[number, : found.counts[number][0]]] for one, found in self.shares]
+        keys = [one.group.keys[found.rows[number, : found.counts[number][0]]] for one, found in self._shares]
         return np.concatenate(keys or [np.empty(0, np.int64)])
-
-
-def ids_of(answers: Sequence[Answer]) -> list[list[str]]:
-    """The ids of the hits of each query of one search; those of a single stretch all at once."""
-    shares = answers[0].shares if answers else ()
-    if len(shares) != 1:
-        return [answer.ids() for answer in answers]
-    ((one, found),) = shares
-    m, k = found.rows.shape
-    counts = [count for count, *_ in found.counts]
-    whole = sum(counts) == m * k
-    rows = found.rows.reshape(-1) if whole else found.rows[np.arange(k) < np.array(counts)[:, None]]
-    names = one.part.ids_of_hits(rows + one.start if one.start else rows)
-    if m == 1:
-        return [names]
-    ends = list(accumulate(counts))
-    return [names[start:stop] for start, stop in zip([0, *ends], ends, strict=False)]
 
 
 def _prepared(stretch: Stretch, request: Request) -> tuple[_Step, _Told]:

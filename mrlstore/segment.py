@@ -155,10 +155,6 @@ class Segment:
         """The ids of these rows."""
         return self._read("ids").at(rows)
 
-    def ids_of_hits(self, rows: NDArray[np.int64]) -> list[str]:
-        """The same by a kernel, rows int64 [m]."""
-        return self._read("ids").gather(rows)
-
     def namespaces(self) -> list[str]:
         """The namespaces, in the order of their rows."""
         return self._read("namespaces").at(range(len(self.groups) - 1))

@@ -88,10 +88,6 @@ class Tail:
         """The ids of these rows."""
         return [self.buffer.ids[row] for row in rows]
 
-    def ids_of_hits(self, rows: NDArray[np.int64]) -> list[str]:
-        """The same for rows int64 [m]."""
-        return self.ids(rows.tolist())
-
     def namespace_of(self, row: int) -> str:
         """The namespace of one row."""
         return list(self.buffer.numbers)[int(self.buffer.spaces[row])]
