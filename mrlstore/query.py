@@ -122,13 +122,12 @@ def parse_metadata(text: str | None) -> dict[str, Any] | None:
 def find(
     snapshot: Snapshot, asked: Asked, node: Node | None, queries: Queries, fetch: Fetch
 ) -> tuple[Outline, list[Answer], Watch | None]:
-    """The best rows of a snapshot, which remembers searches without a filter."""
+    """The best rows of a snapshot, which remembers how it was asked."""
     watch = Watch() if asked.explain else None
-    search: Search | None = snapshot.ready.get(asked) if node is None else None
+    search: Search | None = snapshot.ready.get(asked, node)
     if search is None:
         search = Search(snapshot, _request(snapshot, asked, node), fetch)
-        if node is None:
-            snapshot.remember(asked, search)
+        snapshot.ready.keep(asked, node, search, search.nbytes)
     if watch is None:
         return search.outline, search(queries), None
     watch.ready = time.perf_counter()

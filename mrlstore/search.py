@@ -117,7 +117,7 @@ class _Step(NamedTuple):
 class Search:
     """A request made ready for one snapshot: ask it for any number of queries, from any thread."""
 
-    __slots__ = ("_k", "_steps", "outline")
+    __slots__ = ("_k", "_steps", "nbytes", "outline")
 
     def __init__(self, snapshot: Snapshot, request: Request, fetch: Fetch) -> None:
         """Filters are evaluated here; `fetch` gives metadata that columns don't hold."""
@@ -130,6 +130,7 @@ class Search:
                 effort = effort.at(matching / sum(len(one.group.keys) for one in stretches))
         parts = [_prepared(one, request) for one in stretches]
         self._k, self._steps = request.k, [step for step, _ in parts]
+        self.nbytes = sum(one.allowed.nbytes for one in stretches if one.allowed is not None)
         whole = request.exact or request.dim is not None
         told = tuple(part for _, part in parts)
         self.outline = Outline(snapshot.generation, None if whole else effort, told, matching)

@@ -29,7 +29,8 @@ from mrlstore.tail import Tail
 from mrlstore.wanted import Asked
 from mrlstore.where import Node
 
-_REMEMBERED: Final = 200  # searches
+_READY: Final = 200  # searches that are remembered: namespaces, targets and filters may come from users
+_READY_BYTES: Final = 32 * 1024 * 1024  # of what their filters let pass
 
 
 class SnapshotMoved(Exception):
@@ -86,13 +87,7 @@ class Snapshot:
     segments: tuple[LiveSegment, ...]
     tail: Tail | None  # None until the store knows its dimension
     calibration: Calibration = Calibration()
-    ready: dict[Asked, Any] = field(default_factory=dict, compare=False, repr=False)  # searches made ready
-
-    def remember(self, asked: Asked, search: Any) -> None:
-        """Keep a search for the next query that asks the same."""
-        if len(self.ready) >= _REMEMBERED:  # namespaces and targets may come from users
-            self.ready.clear()
-        self.ready[asked] = search
+    ready: Ready = field(default_factory=lambda: Ready(), compare=False, repr=False)
 
     def stretches(self, namespace: str) -> tuple[Stretch, ...]:
         """What a search of a namespace goes through; CorruptStore where vectors that it needs are damaged."""
@@ -129,6 +124,26 @@ class Snapshot:
             rows = order[at]
             for position in np.flatnonzero(self.tail.keys[rows] == keys):
                 yield int(position), self.tail, int(rows[position])
+
+
+class Ready:
+    """Searches made ready for one snapshot, for the next query that asks the same; all go when it is full."""
+
+    def __init__(self) -> None:
+        self._searches: dict[tuple[Asked, str | None], Any] = {}
+        self._bytes = 0
+
+    def get(self, asked: Asked, node: Node | None) -> Any:
+        """The search for what is asked under a filter, or None."""
+        return self._searches.get((asked, None if node is None else node.key))
+
+    def keep(self, asked: Asked, node: Node | None, search: Any, size: int) -> None:
+        """Remember it; `size` is the bytes that it holds."""
+        if len(self._searches) >= _READY or self._bytes + size > _READY_BYTES:
+            self._searches, self._bytes = {}, 0
+        if size <= _READY_BYTES:
+            self._bytes += size
+            self._searches[asked, None if node is None else node.key] = search
 
 
 class Snapshots:

@@ -14,6 +14,7 @@ import pytest
 
 from mrlstore.errors import InvalidInput
 from mrlstore.where import MISSING, parse, resolve
+from mrlstore.where.parse import _known, _Parser
 
 ROW = {
     "year": 2024,
@@ -368,3 +369,43 @@ def test_every_operator_is_in_the_message_for_an_unknown_one() -> None:
     found = set(re.findall(r"\$\w+", str(caught.value)))
     assert found >= {"$eq", "$ne", "$in", "$nin", "$gt", "$gte", "$lt", "$lte", "$exists"}
     assert found >= {"$contains", "$not_contains", "$any", "$all", "$not"}
+
+
+def test_filters_that_are_remembered_are_told_apart() -> None:
+    alike = [
+        {"a": 1}, {"a": True}, {"a": 1.5}, {"a": "1"}, {"a": None}, {"b": 1}, {"a": [1]}, {"a": {"$in": [1]}},
+        {"a": {"$in": [1, "b"]}}, {"a": {"$in": [[1], "b"]}}, {"a": {"$in": ["1", "b"]}}, {"a": {"$eq": 1}},
+        {"a": 1, "b": 1}, {"$or": [{"a": 1}, {"b": 1}]}, {"$or": [{"a": 1, "b": 1}]}, {"$and": [{"a": 1}]},
+        {1: 1}, {"a": {1}}, {"a": (1,)}, {"a": np.int64(1)},
+    ]  # fmt: skip
+
+    def outcome(where: Any) -> Any:
+        try:
+            return _Parser().filter(where, "where", 1)
+        except InvalidInput as error:
+            return str(error)
+
+    for where in alike * 2:  # the second time they are known
+        try:
+            found: Any = parse(where)
+        except InvalidInput as error:
+            found = str(error)
+        assert found == outcome(where)
+
+
+def test_a_filter_may_be_changed_after_its_use() -> None:
+    where = {"year": {"$in": [2023]}}
+    assert parse(where) is parse({"year": {"$in": [2023]}})
+    where["year"]["$in"].append(2024)
+    node = parse(where)
+    assert node is not None
+    assert node.matches({"year": 2024})
+
+
+def test_only_short_filters_are_remembered() -> None:
+    for long in ({"a": {"$in": list(range(1_000))}}, {f"field{i}": i for i in range(300)}):
+        assert parse(long) == parse(long)
+        assert parse(long) is not parse(long)
+    for i in range(2_500):
+        parse({"i": i})
+    assert len(_known) <= 1_000

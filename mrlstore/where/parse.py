@@ -29,6 +29,10 @@ MAX_CLAUSES: Final = 1_000
 MAX_VALUES: Final = 100_000  # members of one $in, $nin or $any
 MAX_PATH: Final = 1_024  # characters of a field's path
 
+_REMEMBERED: Final = 1_000  # filters
+_TOKENS: Final = 200  # of a filter that is remembered
+_SCALARS: Final = {int, float, bool, type(None)}
+
 _ARRAYS = (list, tuple, set, frozenset, np.ndarray)
 
 
@@ -41,7 +45,43 @@ def parse(where: Mapping[str, Any] | None) -> Node | None:
     given: Any = where
     if given is None or (isinstance(given, Mapping) and not given):
         return None
-    return _Parser().filter(given, "where", 1)
+    tokens: list[Any] = []
+    if not _spell(given, tokens):
+        return _Parser().filter(given, "where", 1)
+    spelling = tuple(tokens)
+    node = _known.get(spelling)
+    if node is None:
+        node = _Parser().filter(given, "where", 1)
+        if len(_known) >= _REMEMBERED:
+            _known.clear()
+        _known[spelling] = node
+    return node
+
+
+_known: dict[tuple[Any, ...], Node] = {}  # services ask with the same filters again and again
+
+
+def _spell(where: Any, tokens: list[Any]) -> bool:
+    """Append what tells a filter from all others, to be hashed; False for long ones and unusual types."""
+    kind = type(where)
+    if kind is str:
+        tokens.append(where)
+        return True
+    if kind in _SCALARS:
+        tokens += kind, where  # with its type, or True were 1
+        return True
+    if kind is not dict and kind is not list:
+        return False
+    tokens += kind, len(where)
+    if kind is list:
+        return len(tokens) + len(where) < _TOKENS and all([_spell(value, tokens) for value in where])
+    for key, value in where.items():
+        if type(key) is not str or len(tokens) > _TOKENS:
+            return False
+        tokens.append(key)
+        if not _spell(value, tokens):
+            return False
+    return True
 
 
 class _Parser:
