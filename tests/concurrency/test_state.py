@@ -1,0 +1,103 @@
+"""Whether anybody has committed: by the header of the wal-index where it is mapped, by SQLite where not."""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import mrlstore
+from mrlstore.catalogue import wal_index
+
+ELSEWHERE = """
+import sys, numpy as np, mrlstore
+with mrlstore.open(sys.argv[1], auto_maintain=False) as store:
+    store.upsert([sys.argv[2]], np.ones((1, 4), np.float32))
+"""
+mapped = pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="no list of mappings here")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Any:
+    with mrlstore.open(tmp_path / "a store.mrl", dim=4, auto_maintain=False) as opened:
+        opened.upsert(["first"], np.ones((1, 4), np.float32))
+        yield opened
+
+
+def statements(store: Any) -> list[str]:
+    """What the watching connection is asked from now on."""
+    asked: list[str] = []
+    with store._core.catalogue.connections.watcher() as connection:
+        connection.set_exec_trace(lambda cursor, sql, bindings: asked.append(sql) or True)
+    return asked
+
+
+@mapped
+def test_sqlite_is_asked_only_after_a_commit(store: Any) -> None:
+    state = store._core.catalogue.state
+    before, asked = state(), statements(store)
+    for _ in range(50):
+        assert state() == before
+    assert not asked
+    store.upsert(["second"], np.ones((1, 4), np.float32))
+    assert state() != before
+    assert len(asked) == 1
+    assert state() == state()
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_commits_of_others_are_seen_at_once(
+    store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: bool
+) -> None:
+    if not known:
+        monkeypatch.setattr(wal_index, "_MAPS", tmp_path / "absent")
+    with mrlstore.open(store.path, mode="r") as reader:
+        assert (reader._core.catalogue.connections._headers is not None) <= known
+        for number in range(3):
+            subprocess.run([sys.executable, "-c", ELSEWHERE, str(store.path), str(number)], check=True)
+            assert str(number) in reader.query(np.ones(4), k=10).ids
+        store.delete(["0"])  # another handle in the same process
+        assert "0" not in reader.query(np.ones(4), k=10).ids
+        store.clear()
+        assert reader.query(np.ones(4), k=10).ids == []
+
+
+@mapped
+def test_a_rollback_is_no_commit(store: Any) -> None:
+    state, catalogue = store._core.catalogue.state, store._core.catalogue
+    before = state()
+    with pytest.raises(RuntimeError), catalogue.write() as write:
+        write.connection.execute("UPDATE rows SET metadata = NULL")
+        raise RuntimeError
+    assert state() == before
+
+
+@mapped
+def test_the_mapping_is_found_by_its_name_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = ctypes.create_string_buffer(b"x" * wal_index.HEADERS)
+    start = ctypes.addressof(content)
+    catalogue, maps = tmp_path / "with space" / "catalogue.db", tmp_path / "maps"
+    monkeypatch.setattr(wal_index, "_MAPS", maps)
+
+    def line(offset: str = "00000000", name: str = f"{catalogue}-shm", at: int = start) -> str:
+        return f"{at:x}-{at + 32768:x} rw-s {offset} fe:00 1234    {name}\n"
+
+    def found(*lines: str) -> bool:
+        maps.write_text("7f00-7f01 rw-p 00000000 00:00 0\n" + "".join(lines))
+        return wal_index.headers(catalogue) is not None
+
+    assert found(line())
+    assert bytes(wal_index.headers(catalogue)) == b"x" * wal_index.HEADERS
+    assert found(line("00008000", at=start + 32768), line())
+    assert not found()
+    assert not found(line("00008000"))
+    assert not found(line(name=f"{catalogue}-shm (deleted)"))
+    assert not found(line(), line(at=start + 65536))
+    maps.unlink()
+    assert wal_index.headers(catalogue) is None
