@@ -9,8 +9,10 @@ that a busy moment of the machine meets all of them alike.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -22,24 +24,40 @@ import numpy as np
 from benchmarks.compare.peers import PEERS, efforts
 from benchmarks.compare.report import write
 from benchmarks.data import Set, load
+from mrlstore.group import warm
 
 ROUNDS = 7
 
 
+def build(peer: str, data: Set, folder: Path) -> None:
+    """Build it, and tell what that took."""
+    made = PEERS[peer]
+    importlib.import_module(made.library)
+    warm()
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    began, cpu = time.perf_counter(), time.process_time()
+    made.build(data.rows, folder)
+    told = {"build_s": time.perf_counter() - began, "build_cpu_s": time.process_time() - cpu}
+    disk = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    told["disk"] = disk + (0 if made.keeps_rows else data.rows.nbytes)
+    print(json.dumps(told), flush=True)
+
+
 def serve(peer: str, data: Set, folder: Path) -> None:
-    """Build, say what it took, ask all queries once at every effort whose number comes in; then tell all.
+    """Open it, ask all queries once at every effort whose number comes in; then tell all.
 
     A query's time is the best of all rounds.
     """
     import psutil
 
-    me = psutil.Process()
-    np.asarray(data.rows).view(np.uint8).reshape(-1)[::4096].sum()  # in the page cache, mapped
-    before = me.memory_info().rss
-    began, cpu = time.perf_counter(), time.process_time()
-    at = PEERS[peer](data.rows, folder)
-    told: dict[str, Any] = {"peer": peer, "set": data.name, "build_s": time.perf_counter() - began}
-    told["build_cpu_s"] = time.process_time() - cpu
+    me, made = psutil.Process(), PEERS[peer]
+    importlib.import_module(made.library)
+    warm()
+    before, began = me.memory_info().rss, time.perf_counter()
+    at = made.open(data.rows, folder)
+    list(at(efforts(peer)[0])(data.queries[0]))
+    told: dict[str, Any] = {"peer": peer, "set": data.name, "open_s": time.perf_counter() - began}
     print(json.dumps(told), flush=True)
     times, recalls = {}, {}
     for line in sys.stdin:
@@ -70,16 +88,21 @@ def serve(peer: str, data: Set, folder: Path) -> None:
 
 
 class Running:
-    """One peer in its process."""
+    """One peer in its processes: one that builds, one that answers."""
 
     def __init__(self, peer: str, name: str, options: argparse.Namespace) -> None:
         self.peer = peer
-        command = [sys.executable, "-m", "benchmarks.compare", "--one", "--sets", name, "--peers", peer]
-        command += ["--rows", str(options.rows), "--work", str(options.work)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "2"}
-        pipe = subprocess.PIPE
-        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment)
-        self.built = self.hear() is not None
+        self.command = [sys.executable, "-m", "benchmarks.compare", "--sets", name, "--peers", peer]
+        self.command += ["--rows", str(options.rows), "--work", str(options.work)]
+        self.built = self._start("build").hear()
+        self.ready = self.built is not None and self._start("serve").hear() is not None
+
+    def _start(self, part: str) -> Running:
+        environment, pipe = {**os.environ, "OMP_NUM_THREADS": "2"}, subprocess.PIPE
+        self.process = subprocess.Popen(
+            [*self.command, "--part", part], stdin=pipe, stdout=pipe, text=True, env=environment
+        )
+        return self
 
     def hear(self) -> Any:
         """The next line that it says; None once it has ended."""
@@ -99,12 +122,12 @@ class Running:
         """What it measured."""
         assert self.process.stdin is not None
         self.process.stdin.close()
-        return self.hear()
+        return {**(self.built or {}), **self.hear()}
 
 
 def compare(name: str, peers: list[str], options: argparse.Namespace) -> list[Any]:
     """The results of all peers on one set."""
-    running = [one for one in (Running(peer, name, options) for peer in peers) if one.built]
+    running = [one for one in (Running(peer, name, options) for peer in peers) if one.ready]
     for _ in range(options.rounds):
         for number in range(max(len(efforts(one.peer)) for one in running)):
             for one in running:
@@ -121,11 +144,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--work", type=Path, default=Path("build/bench"))
     parser.add_argument("--docs", type=Path, default=Path("docs"))
-    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--part", choices=("build", "serve"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     sets, peers = options.sets.split(","), options.peers.split(",")
-    if options.one:
-        serve(peers[0], load(sets[0], options.rows, options.work), options.work)
+    if options.part:
+        part, data = build if options.part == "build" else serve, load(sets[0], options.rows, options.work)
+        part(peers[0], data, options.work / f"{sets[0]}-{options.rows}-{peers[0].split()[0].lower()}")
         return
     results = options.work / f"results-{options.rows}.jsonl"
     for name in sets:

@@ -1,11 +1,10 @@
-"""mrlstore and its peers behind one shape: build once, then answer a query with a given effort."""
+"""mrlstore and its peers behind one shape: build a folder, open it, answer a query with a given effort."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,15 +12,27 @@ from numpy.typing import NDArray
 PREFIX, K, THREADS = 768, 10, 2
 Answer = Callable[[NDArray[np.float32]], Iterable[int]]
 Effort = tuple[int, int]  # ef, shortlist
-Build = Callable[[NDArray[np.float16], Path], Callable[[Any], Answer]]
+At = Callable[[Any], Answer]
+Rows = NDArray[np.float16]
 EFFORTS: list[Effort] = [
     (20, 20), (32, 24), (48, 32), (64, 48), (96, 64), (128, 64), (128, 100), (200, 100), (400, 100),
     (800, 200),
 ]  # fmt: skip
-TARGETS = [0.8, 0.9, 0.95, 0.97, 0.98, 0.985, 0.99, 0.995, 0.997, 0.998, 0.999]  # mrlstore's one knob
+TARGETS: list[Any] = [  # mrlstore's one knob, and efforts beyond it
+    0.8, 0.9, 0.95, 0.97, 0.98, 0.985, 0.99, 0.995, 0.997, 0.998, 0.999, (400, 200), (800, 400),
+]  # fmt: skip
 
 
-def unit_prefixes(rows: NDArray[np.float16]) -> NDArray[np.float32]:
+class Peer(NamedTuple):
+    """One of those compared. Nothing of `library` is loaded on the clock of `open`."""
+
+    library: str
+    build: Callable[[Rows, Path], None]  # everything until it could be opened; the folder is empty
+    open: Callable[[Rows, Path], At]
+    keeps_rows: bool = False  # the full vectors too; others re-rank on the rows beside the folder
+
+
+def unit_prefixes(rows: Rows) -> NDArray[np.float32]:
     prefixes = rows[:, :PREFIX].astype(np.float32)
     return prefixes / np.linalg.norm(prefixes, axis=1, keepdims=True)
 
@@ -35,16 +46,23 @@ def unit_prefix(query: NDArray[np.float32]) -> NDArray[np.float32]:
     return prefix / np.sqrt(np.dot(prefix, prefix))
 
 
-def reranker(rows: NDArray[np.float16]) -> Callable[[NDArray[np.float32], Any], Sequence[int]]:
+def blocks(rows: Rows) -> Iterable[tuple[int, NDArray[np.float32]]]:
+    for start in range(0, len(rows), 10_000):
+        yield start, rows[start : start + 10_000].astype(np.float32)
+
+
+def save_lengths(rows: Rows, folder: Path) -> None:
+    """What the re-rank needs beside the rows."""
+    lengths = np.concatenate([np.linalg.norm(block, axis=1) for _, block in blocks(rows)])
+    np.save(folder / "inv_lengths.npy", (1 / lengths).astype(np.float32))
+
+
+def reranker(rows: Rows, folder: Path) -> Callable[[NDArray[np.float32], Any], Sequence[int]]:
     """Mrlstore's own numba re-rank on the mapped float16 rows, for peers that have none."""
     from mrlstore import group as searched
     from mrlstore.loaded import kernels
 
-    lengths = [
-        np.linalg.norm(rows[i : i + 10_000].astype(np.float32), axis=1) for i in range(0, len(rows), 10_000)
-    ]
-    group = searched.Group(rows, (1 / np.concatenate(lengths)).astype(np.float32), np.arange(len(rows)))
-    searched.warm()
+    group = searched.Group(rows, np.load(folder / "inv_lengths.npy"), np.arange(len(rows)))
     kernel, table, work = kernels().rerank, group.table, searched._scratch()
     work.reserve(0, 0, 1_024, 0, 0)
     best, scores = np.empty(K, np.int64), np.empty(K, np.float32)
@@ -58,32 +76,46 @@ def reranker(rows: NDArray[np.float16]) -> Callable[[NDArray[np.float32], Any], 
     return rerank
 
 
-def mrlstore(rows: NDArray[np.float16], folder: Path) -> Callable[[float], Answer]:
-    import mrlstore as library
+def build_mrlstore(rows: Rows, folder: Path) -> None:
+    import mrlstore
 
-    path = folder / "bench.mrl"
-    shutil.rmtree(path, ignore_errors=True)
-    with library.open(path, dim=rows.shape[1], auto_maintain=False, threads=THREADS) as store:
-        for start in range(0, len(rows), 10_000):
-            block = rows[start : start + 10_000].astype(np.float32)
+    with mrlstore.open(folder / "s.mrl", dim=rows.shape[1], auto_maintain=False, threads=THREADS) as store:
+        for start, block in blocks(rows):
             store.upsert([str(start + i) for i in range(len(block))], block)
         store.optimize()
-    opened = library.open(path, mode="r")
 
-    def at(target: float) -> Answer:
-        return lambda query: map(int, opened.query(query, K, include=(), target_recall=target).ids)
+
+def open_mrlstore(rows: Rows, folder: Path) -> At:
+    import mrlstore
+
+    store = mrlstore.open(folder / "s.mrl", mode="r")
+
+    def at(effort: Any) -> Answer:
+        if isinstance(effort, float):
+            return lambda query: map(int, store.query(query, K, include=(), target_recall=effort).ids)
+        ef, shortlist = effort
+        return lambda query: map(int, store.query(query, K, include=(), ef=ef, shortlist=shortlist).ids)
 
     return at
 
 
-def hnswlib(rows: NDArray[np.float16], folder: Path) -> Callable[[Effort], Answer]:
-    import hnswlib as library
+def build_hnswlib(rows: Rows, folder: Path) -> None:
+    import hnswlib
 
-    index = library.Index("ip", PREFIX)
+    index = hnswlib.Index("ip", PREFIX)
     index.init_index(len(rows), M=16, ef_construction=200)
     index.add_items(unit_prefixes(rows), num_threads=THREADS)
+    index.save_index(str(folder / "index"))
+    save_lengths(rows, folder)
+
+
+def open_hnswlib(rows: Rows, folder: Path) -> At:
+    import hnswlib
+
+    index = hnswlib.Index("ip", PREFIX)
+    index.load_index(str(folder / "index"))
     index.set_num_threads(1)
-    rerank = reranker(rows)
+    rerank = reranker(rows, folder)
 
     def at(effort: Effort) -> Answer:
         index.set_ef(max(effort))
@@ -92,17 +124,25 @@ def hnswlib(rows: NDArray[np.float16], folder: Path) -> Callable[[Effort], Answe
     return at
 
 
-def faiss(rows: NDArray[np.float16], folder: Path) -> Callable[[Effort], Answer]:
-    import faiss as library
+def build_faiss(rows: Rows, folder: Path) -> None:
+    import faiss
 
-    library.omp_set_num_threads(THREADS)
-    index = library.IndexHNSWSQ(PREFIX, library.ScalarQuantizer.QT_8bit, 16, library.METRIC_INNER_PRODUCT)
+    faiss.omp_set_num_threads(THREADS)
+    index = faiss.IndexHNSWSQ(PREFIX, faiss.ScalarQuantizer.QT_8bit, 16, faiss.METRIC_INNER_PRODUCT)
     index.hnsw.efConstruction = 200
     prefixes = unit_prefixes(rows)
     index.train(prefixes)
     index.add(prefixes)
-    library.omp_set_num_threads(1)
-    rerank = reranker(rows)
+    faiss.write_index(index, str(folder / "index"))
+    save_lengths(rows, folder)
+
+
+def open_faiss(rows: Rows, folder: Path) -> At:
+    import faiss
+
+    faiss.omp_set_num_threads(1)
+    index = faiss.read_index(str(folder / "index"))
+    rerank = reranker(rows, folder)
 
     def at(effort: Effort) -> Answer:
         index.hnsw.efSearch = max(effort)
@@ -111,12 +151,20 @@ def faiss(rows: NDArray[np.float16], folder: Path) -> Callable[[Effort], Answer]
     return at
 
 
-def usearch(rows: NDArray[np.float16], folder: Path) -> Callable[[Effort], Answer]:
+def build_usearch(rows: Rows, folder: Path) -> None:
     from usearch.index import Index
 
     index = Index(ndim=PREFIX, metric="cos", dtype="i8", connectivity=16, expansion_add=200)
     index.add(np.arange(len(rows)), unit_prefixes(rows), threads=THREADS)
-    rerank = reranker(rows)
+    index.save(str(folder / "index"))
+    save_lengths(rows, folder)
+
+
+def open_usearch(rows: Rows, folder: Path) -> At:
+    from usearch.index import Index
+
+    index = Index.restore(str(folder / "index"))
+    rerank = reranker(rows, folder)
 
     def at(effort: Effort) -> Answer:
         index.expansion_search = max(effort)
@@ -125,15 +173,25 @@ def usearch(rows: NDArray[np.float16], folder: Path) -> Callable[[Effort], Answe
     return at
 
 
-def svs(rows: NDArray[np.float16], folder: Path) -> Callable[[Effort], Answer]:
-    import svs as library
+def build_svs(rows: Rows, folder: Path) -> None:
+    import svs
 
-    parameters = library.VamanaBuildParameters(alpha=1.2, graph_max_degree=32, window_size=200)
-    index = library.Vamana.build(
-        parameters, int8(unit_prefixes(rows)), library.DistanceType.L2, num_threads=THREADS
-    )
-    index.num_threads = 1
-    rerank = reranker(rows)
+    parameters = svs.VamanaBuildParameters(alpha=1.2, graph_max_degree=32, window_size=200)
+    prefixes = int8(unit_prefixes(rows))
+    index = svs.Vamana.build(parameters, prefixes, svs.DistanceType.L2, num_threads=THREADS)
+    index.save(str(folder / "config"), str(folder / "graph"), str(folder / "data"))
+    save_lengths(rows, folder)
+
+
+def open_svs(rows: Rows, folder: Path) -> At:
+    import svs
+
+    data = svs.VectorDataLoader(str(folder / "data"), svs.DataType.int8, dims=PREFIX)
+    index = svs.Vamana(
+        str(folder / "config"), svs.GraphLoader(str(folder / "graph")), data, svs.DistanceType.L2,
+        query_type=svs.DataType.int8, num_threads=1,
+    )  # fmt: skip
+    rerank = reranker(rows, folder)
 
     def at(effort: Effort) -> Answer:
         index.search_window_size = max(effort)
@@ -142,12 +200,9 @@ def svs(rows: NDArray[np.float16], folder: Path) -> Callable[[Effort], Answer]:
     return at
 
 
-def qdrant(rows: NDArray[np.float16], folder: Path) -> Callable[[Effort], Answer]:
+def build_qdrant(rows: Rows, folder: Path) -> None:
     import qdrant_edge as q
 
-    path = folder / "qdrant"
-    shutil.rmtree(path, ignore_errors=True)
-    path.mkdir(parents=True)
     quantised = q.ScalarQuantizationConfig(type=q.ScalarType.Int8, always_ram=True)
     small = q.EdgeVectorParams(
         size=PREFIX, distance=q.Distance.Cosine, quantization_config=quantised, on_disk=True,
@@ -158,7 +213,7 @@ def qdrant(rows: NDArray[np.float16], folder: Path) -> Callable[[Effort], Answer
         datatype=q.VectorStorageDatatype.Float16,
         hnsw_config=q.HnswIndexConfig(m=0, ef_construct=4, full_scan_threshold=10),
     )  # fmt: skip
-    shard = q.EdgeShard.create(str(path), q.EdgeConfig(vectors={"small": small, "large": large}))
+    shard = q.EdgeShard.create(str(folder), q.EdgeConfig(vectors={"small": small, "large": large}))
     for start in range(0, len(rows), 1_000):
         block = rows[start : start + 1_000].astype(np.float32)
         points = [
@@ -167,6 +222,13 @@ def qdrant(rows: NDArray[np.float16], folder: Path) -> Callable[[Effort], Answer
         ]
         shard.update(q.UpdateOperation.upsert_points(points))
     shard.optimize()
+    shard.close()
+
+
+def open_qdrant(rows: Rows, folder: Path) -> At:
+    import qdrant_edge as q
+
+    shard = q.EdgeShard.load(str(folder))
 
     def at(effort: Effort) -> Answer:
         parameters = q.SearchParams(hnsw_ef=max(effort), exact=False)
@@ -187,23 +249,24 @@ def qdrant(rows: NDArray[np.float16], folder: Path) -> Callable[[Effort], Answer
     return at
 
 
-def lancedb(rows: NDArray[np.float16], folder: Path) -> Callable[[Effort], Answer]:
-    import lancedb as library
+def build_lancedb(rows: Rows, folder: Path) -> None:
+    import lancedb
     import pyarrow as pa
 
-    path = folder / "lance"
-    shutil.rmtree(path, ignore_errors=True)
-    prefixes = unit_prefixes(rows)
-
     def batches() -> Iterable[Any]:
-        for start in range(0, len(rows), 10_000):
-            block = prefixes[start : start + 10_000]
+        for start, block in blocks(unit_prefixes(rows)):
             flat = pa.FixedSizeListArray.from_arrays(pa.array(block.ravel()), PREFIX)
             yield pa.record_batch([pa.array(np.arange(start, start + len(block))), flat], ["id", "vector"])
 
-    table = library.connect(str(path)).create_table("t", pa.Table.from_batches(list(batches())))
+    table = lancedb.connect(str(folder)).create_table("t", pa.Table.from_batches(list(batches())))
     table.create_index(metric="cosine", index_type="IVF_HNSW_SQ", num_partitions=1, m=16, ef_construction=200)
-    rerank = reranker(rows)
+    save_lengths(rows, folder)
+
+
+def open_lancedb(rows: Rows, folder: Path) -> At:
+    import lancedb
+
+    table, rerank = lancedb.connect(str(folder)).open_table("t"), reranker(rows, folder)
 
     def at(effort: Effort) -> Answer:
         def answer(query: NDArray[np.float32]) -> Iterable[int]:
@@ -216,14 +279,14 @@ def lancedb(rows: NDArray[np.float16], folder: Path) -> Callable[[Effort], Answe
 
 
 OURS = "mrlstore"
-PEERS: dict[str, Build] = {
-    OURS: mrlstore,
-    "hnswlib + re-rank": hnswlib,
-    "FAISS HNSW-SQ8 + re-rank": faiss,
-    "usearch int8 + re-rank": usearch,
-    "SVS Vamana int8 + re-rank": svs,
-    "Qdrant Edge prefetch": qdrant,
-    "LanceDB HNSW-SQ + re-rank": lancedb,
+PEERS: dict[str, Peer] = {
+    OURS: Peer("mrlstore", build_mrlstore, open_mrlstore, keeps_rows=True),
+    "hnswlib + re-rank": Peer("hnswlib", build_hnswlib, open_hnswlib),
+    "FAISS HNSW-SQ8 + re-rank": Peer("faiss", build_faiss, open_faiss),
+    "usearch int8 + re-rank": Peer("usearch.index", build_usearch, open_usearch),
+    "SVS Vamana int8 + re-rank": Peer("svs", build_svs, open_svs),
+    "Qdrant Edge prefetch": Peer("qdrant_edge", build_qdrant, open_qdrant, keeps_rows=True),
+    "LanceDB HNSW-SQ + re-rank": Peer("lancedb", build_lancedb, open_lancedb),
 }
 
 

@@ -31,9 +31,9 @@ def write(results: Path, docs: Path, rows: int) -> None:
         text += [
             "| | "
             + " | ".join(f"QPS at {t}" for t in TARGETS)
-            + " | highest recall | p50 / p99 at 0.99 | build, s |"
+            + " | highest recall | p50 / p99 at 0.99 | build, s | open, ms | RAM / disk, MiB |"
         ]
-        text += ["|---" * (len(TARGETS) + 4) + "|"]
+        text += ["|---" * (len(TARGETS) + 6) + "|"]
         mine = [r for (s, _), r in newest.items() if s == name]
         for result in sorted(mine, key=lambda r: -(qps(r["points"], 0.99) or 0)):
             text.append(_row(result))
@@ -53,9 +53,9 @@ def _row(result: dict[str, Any]) -> str:
     best = min(good, key=lambda p: p["us"]) if good else None
     spread = f"{best['p50']:.0f} / {best['p99']:.0f} us" if best else "-"
     top = max(p["recall"] for p in points)
-    return (
-        f"| {result['peer']} | " + " | ".join(cells) + f" | {top:.4f} | {spread} | {result['build_s']:.0f} |"
-    )
+    cells += [f"{top:.4f}", spread, f"{result['build_s']:.0f}", f"{result['open_s'] * 1e3:,.0f}"]
+    cells.append(f"{result['rss'] / 2**20:,.0f} / {result['disk'] / 2**20:,.0f}")
+    return f"| {result['peer']} | " + " | ".join(cells) + " |"
 
 
 def _plot(newest: dict[tuple[str, str], dict[str, Any]], sets: list[str], path: Path) -> None:
