@@ -49,6 +49,9 @@ class Group:
     inv_norms: NDArray[np.float32]  # [n], 1 / length of the stored float16 row
     keys: NDArray[np.int64]  # [n], for ties: equal scores go by key ascending
     index: GroupIndex | None = None
+    # What is asked for next: searches fetch the hits' ids into the caches, but look at nothing.
+    id_starts: NDArray[np.int64] | None = None  # [n + 1], places in `id_text`
+    id_text: NDArray[np.uint8] | None = None
 
     @functools.cached_property
     def table(self) -> NDArray[np.int64]:
@@ -329,6 +332,9 @@ def _table(group: Group) -> NDArray[np.int64]:
     _put(table, t.INV_NORMS, group.inv_norms, 4, (n,))
     _put(table, t.KEYS, group.keys, 8, (n,))
     table[t.ROWS], table[t.DIM] = n, dim
+    if group.id_starts is not None and group.id_text is not None:
+        _put(table, t.ID_STARTS, group.id_starts, 8, (n + 1,))
+        _put(table, t.ID_TEXT, group.id_text, 1, (len(group.id_text),))
     return table
 
 

@@ -280,7 +280,10 @@ class Segment:
             raise CorruptStore(self.base.path / "groups.npy", f"group {number} is [{start}, {stop})")
         arrays = self.base.arrays
         vectors = self.base.random["vectors"][0] if self.base.random else arrays["vectors"]
-        flat = Group(vectors[start:stop], arrays["inv_norms"][start:stop], self.keys[start:stop])
+        flat = Group(
+            vectors[start:stop], arrays["inv_norms"][start:stop], self.keys[start:stop],
+            id_starts=arrays["ids.offsets"][start : stop + 1], id_text=arrays["ids.bytes"],
+        )  # fmt: skip
         return Span(number, start, stop, self._indexed(flat, number, start, stop))
 
     def _indexed(self, flat: Group, number: int, start: int, stop: int) -> Group:

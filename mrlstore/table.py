@@ -27,4 +27,6 @@ ROTATION: Final = 15  # uint8 [code dim, rotation stride], biased int8
 ROTATION_SCALES: Final = 16  # float32 [code dim]
 ROTATION_STRIDE: Final = 17  # the prefix, padded to a multiple of 64
 CODE_DIM: Final = 18
-FIELDS: Final = 19
+ID_STARTS: Final = 19  # int64 [n + 1], where in ID_TEXT each row's id begins
+ID_TEXT: Final = 20  # uint8 [...]
+FIELDS: Final = 21

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import mmap
 import os
 import subprocess
@@ -359,6 +360,18 @@ def test_masks_of_the_wrong_kind_are_refused(large, queries, allowed):
         search_exact(large, prepare(queries[0], 96), 10, allowed)
 
 
+def test_ids_are_fetched_by_row_and_change_nothing(large, queries):
+    starts, text = np.arange(5_001), np.zeros(5_000, np.uint8)
+    named = dataclasses.replace(large, id_starts=starts, id_text=text)
+    query = prepare(queries[0], 96)
+    found, expected = search_graph(named, query, 10, 40, 40), search_graph(large, query, 10, 40, 40)
+    np.testing.assert_array_equal(found.rows, expected.rows)
+    np.testing.assert_array_equal(found.scores, expected.scores)
+    for wrong in (starts[1:], starts.astype(np.int32), np.arange(10_002)[::2]):
+        with pytest.raises(ValueError, match="of a group"):
+            _ = dataclasses.replace(large, id_starts=wrong, id_text=text).table
+
+
 DAMAGE = """
 import sys, numpy as np
 from mrlstore.group import Group, GroupIndex, prepare
@@ -382,7 +395,8 @@ for round in range(40):
         changed[name] = np.frombuffer(bytes(bytes_), array.dtype).reshape(array.shape)
     vectors = group.vectors
     if round % 3 == 0: vectors = rng.integers(0, 2**16, vectors.shape).astype(np.uint16).view(np.float16)
-    damaged = Group(vectors, group.inv_norms, group.keys, dataclasses.replace(group.index, **changed))
+    index, starts = dataclasses.replace(group.index, **changed), rng.integers(-2**63, 2**63, len(vectors) + 1)
+    damaged = Group(vectors, group.inv_norms, group.keys, index, starts, np.zeros(1, np.uint8))
     for mask in (None, allowed):
         for found in (
             search_graph(damaged, query, 10, 60, 60, mask),
