@@ -211,7 +211,7 @@ def measure(
     prefix_dim = snapshot.prefix_dim or 0
     for k in ks:
         for name, share in shares.items():
-            asked = [group if share >= 1 else group.first(-(-len(group.vectors) // 4)) for group in groups]
+            asked = [group if share >= 1 else group.first(-(-len(group.vectors) // 2)) for group in groups]
             found = [some[snapshot.dim or 0, name] for some in exact]
             levels = efforts.levels(snapshot, asked, found, k, share, threads, should_stop)
             if levels:

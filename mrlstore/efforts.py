@@ -104,8 +104,8 @@ def levels(
     whole = Level(
         "exact", 0, 0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, rows * share, cost_us(snapshot, 0, rows * share)
     )
-    for slack, ef in _ladder(k, rows, _LADDER if share >= 1 else _LADDER[1::2]):
-        effort = Effort("calibration", ef, ef, slack=slack, margin=MARGIN)
+    for slack, ef in _ladder(k, rows, _LADDER if share >= 1 else _LADDER[2::2]):
+        effort = Effort("calibration", ef, ef, slack=slack, margin=MARGIN, firm=True)
         tally = run(effort)
         if not tally.seen:
             return ()

@@ -114,8 +114,10 @@ class Walk:
     With a `slack` above 0 the walk ends where the next candidate is more than 1 + slack times as far as the
     k-th best (the tenth, for a smaller k), and `ef` is only the most candidates that it keeps.
     With a `margin` above 0 the re-rank ends when the code scores of the rest lie so many standard deviations
-    below what the best k ask for. All queries are one call of the kernel, but for those whose prefix says
-    nothing.
+    below what the best k ask for.
+    Where less than a share of `around` of the graph's entries that are nearest to a query is allowed, the
+    rows are scanned instead: a walk would lose its way.
+    All queries are one call of the kernel, but for those that are scanned or whose prefix says nothing.
     """
 
     def __init__(
@@ -128,8 +130,9 @@ class Walk:
         *,
         slack: float = 0.0,
         margin: float = 0.0,
+        around: float = 0.0,
     ) -> None:
-        n, self.group, self.allowed = len(group.keys), group, allowed
+        n, self.group, self.allowed, self.around = len(group.keys), group, allowed, around
         self.k, self.shortlist = k, min(max(shortlist, k), n)
         self.ef, self.slack, self.margin = min(max(ef, self.shortlist), n), slack, margin
         self.address = _address(allowed, group)
@@ -146,7 +149,7 @@ class Walk:
         out, work = _out(m, 0 if advise else k), _reserve(group, self.ef, self.shortlist)
         kernels().search_walk(
             group.table, queries.vectors, work.table, self.address, self.ef, self.shortlist, k,
-            self.slack, self.margin, *out,
+            self.slack, self.around, self.margin, *out,
         )  # fmt: skip
         rows, scores, counts = out[0], out[1], out[2].tolist()
         if advise is not None:

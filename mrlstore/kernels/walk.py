@@ -17,9 +17,11 @@ from .views import floats, ints, longs, unsigned_bytes
 
 SEEDS = 4  # entries that a walk starts from
 SAMPLE = 64  # allowed rows that a filtered walk starts from besides
+NEAREST = 24  # entries, of a quarter of them at most, that tell what a filter lets through around a query
 TOGETHER = 2  # nodes that are expanded at a time
 BEST = 10  # with slack a walk measures by the k-th best, for k of at least this: the first alone leads astray
 NEAR = np.float32(0.2)  # the least distance that slack is a share of: codes err by more than a share of less
+AHEAD = 4  # lists of neighbours' neighbours that are on their way from memory while others are read
 ENOUGH = 8  # rows to score for one step of a filtered walk; neighbours of neighbours are asked for less
 
 
@@ -49,6 +51,13 @@ def gather(
 
 
 @device
+def fetch_neighbours(table: Any, row: Any, marks: Any) -> None:
+    """Have the neighbours of a row fetched, unless it was seen."""
+    if np.uint64(row) < np.uint64(table[t.ROWS]) and marks[row] == 0:
+        prefetch(table[t.NEIGHBOURS] + row * table[t.WIDTH] * 4, table[t.WIDTH] * 4)
+
+
+@device
 def gather_filtered(
     table: Any, row: Any, allowed: Any, marks: Any, seen: Any, count: Any, pending: Any, waiting: Any
 ) -> Any:
@@ -57,9 +66,15 @@ def gather_filtered(
     start = table[t.NEIGHBOURS] + row * width * 4
     enough = min(waiting + ENOUGH, pending.size - width)
     count, waiting = gather(table, row, allowed, marks, seen, count, pending, waiting)
+    if waiting >= enough:
+        return count, waiting
+    for j in range(min(AHEAD, width)):
+        fetch_neighbours(table, np.int64(load_row(start + 4 * j)), marks)
     for j in range(width):
         if waiting >= enough:
             break
+        if j + AHEAD < width:
+            fetch_neighbours(table, np.int64(load_row(start + 4 * (j + AHEAD))), marks)
         other = np.int64(load_row(start + 4 * j))
         if np.uint64(other) >= n or marks[other] != 0:
             continue
@@ -76,11 +91,11 @@ def start_walk(
 ) -> Any:
     """Put the best entries, and under a filter the best of a sample of allowed rows, into the beam.
 
-    Gives (beam size, codes scored).
+    Gives (beam size, codes scored, share of the nearest entries that are allowed).
     """
     n, stride, size, visited = table[t.ROWS], table[t.STRIDE], 0, 0
-    limit = min(ef, SEEDS)
     last = table[t.ENTRY_COUNT] - 1
+    limit = min(ef, max(SEEDS, min(NEAREST, last // 4)) if allowed != 0 else SEEDS)
     for i in range(0, last + 1, 4):
         four = score_four(
             table[t.ENTRY_CODES] + i * stride,
@@ -98,7 +113,14 @@ def start_walk(
             ):
                 size = min(size + 1, limit)
     visited += last + 1
+    passing = np.float32(1)
     if allowed != 0:
+        nearest, count = size, 0
+        for i in range(nearest):
+            count += load_byte(allowed + packed_row(beam[i])) != 0
+        passing = np.float32(count) / np.float32(max(nearest, 1))
+        limit = min(ef, SEEDS)
+        size = min(size, limit)
         step = max(n // SAMPLE, 1)
         for i in range(0, n, step):
             at, stop = i, min(i + step, n)
@@ -117,13 +139,13 @@ def start_walk(
             seen[count] = row
             beam[count] = beam[i]
             count += 1
-    return count, visited
+    return count, visited, passing
 
 
 @device
 def walk(
     table: Any, code: Any, scale: Any, bias: Any, allowed: Any, ef: Any, shortlist: Any, k: Any, slack: Any,
-    beam: Any, marks: Any, seen: Any, pending: Any, scores: Any, trace: Any,
+    around: Any, beam: Any, marks: Any, seen: Any, pending: Any, scores: Any, trace: Any,
 ) -> Any:  # fmt: skip
     """Fill the beam with the best rows that the walk finds.
 
@@ -132,14 +154,17 @@ def walk(
     neighbours' codes are on the way from memory while others are scored. With a slack above 0 it also ends at
     a node whose distance, 1 - score, is more than 1 + slack times that of the k-th (or tenth) best: adaptive
     beam search (Al-Jazzazi et al., 2025). The beam then holds the best `shortlist` rows, and what is nearer
-    than that. Under a filter the beam's seeds may be rows that are not allowed; all others are allowed. beam:
-    int64 [>= ef + 1], the lowest bit of an entry says expanded. pending: int64 [>= TOGETHER x width], under a
-    filter [>= 4 x width + 64]; scores: float32, as long. trace: int64, receives the entries that were
+    than that. Under a filter the beam's seeds may be rows that are not allowed; all others are allowed. Where
+    a share of less than `around` of the nearest entries is allowed no step is made, and the beam left empty.
+    beam: int64 [>= ef + 1], the lowest bit of an entry says expanded. pending: int64 [>= TOGETHER x width],
+    under a filter [>= 4 x width + 64]; scores: float32, as long. trace: int64, receives the entries that were
     expanded, as far as it reaches.
     """
     list_bytes = table[t.WIDTH] * 4
-    size, visited = start_walk(table, code, scale, bias, allowed, ef, beam, marks, seen)
+    size, visited, passing = start_walk(table, code, scale, bias, allowed, ef, beam, marks, seen)
     count, cursor, steps = size, 0, 0
+    if passing < around:
+        size = 0
     last = max(k, BEST) - 1 + (SEEDS if allowed != 0 else 0)
     while cursor < size:
         edge = np.float32(NO_PREFIX)
@@ -198,19 +223,19 @@ def next_node(beam: Any, cursor: Any, size: Any) -> Any:
 
 
 @kernel(
-    "void(int64[::1], float32[:, ::1], int64[::1], int64, int64, int64, int64, float32, float32,"
+    "void(int64[::1], float32[:, ::1], int64[::1], int64, int64, int64, int64, float32, float32, float32,"
     " int64[:, ::1], float32[:, ::1], int64[:, ::1])"
 )
 def search_walk(
     table: Any, queries: Any, work: Any, allowed: Any, ef: Any, shortlist: Any, k: Any, slack: Any,
-    margin: Any, rows: Any, scores: Any, counts: Any,
+    around: Any, margin: Any, rows: Any, scores: Any, counts: Any,
 ) -> None:  # fmt: skip
     """For each query walk, re-rank the best `shortlist`, write the best k rows and scores.
 
-    queries: unit vectors [m, dim]; work: the table of a scratch; allowed: address of uint8 [n], or 0. slack:
-    see walk; margin: see rerank_while; 0 re-ranks the whole shortlist. rows, scores: [m, k], filled from the
-    left; with [1, 0] the shortlist is left in `work`, see finish. counts: [m, 5]: rows written, full rows
-    scored, codes scored, rows kept, whether the walk ended before the beam was full.
+    queries: unit vectors [m, dim]; work: the table of a scratch; allowed: address of uint8 [n], or 0. slack,
+    around: see walk; margin: see rerank_while; 0 re-ranks the whole shortlist. rows, scores: [m, k], filled
+    from the left; with [1, 0] the shortlist is left in `work`, see finish. counts: [m, 5]: rows written, full
+    rows scored, codes scored, rows kept, whether the walk ended before the beam was full.
     """
     padded, code, rotated_code = floats(work[w.PADDED], work[w.NUMBERS]), work[w.CODE], work[w.ROTATED_CODE]
     beam, listed = longs(work[w.BEAM], work[w.BEAM_SIZE]), longs(work[w.LISTED], work[w.SHORTLIST])
@@ -221,7 +246,7 @@ def search_walk(
     for q in range(len(queries)):
         address, scale, bias = encode_query(table, queries[q], padded, code, rotated_code)
         size, visited, _, ended = walk(
-            table, address, scale, bias, allowed, ef, shortlist, k, slack,
+            table, address, scale, bias, allowed, ef, shortlist, k, slack, around,
             beam, marks, seen, pending, pending_scores, beam[:0],
         )  # fmt: skip
         kept, count = 0, 0

@@ -1,0 +1,49 @@
+"""The plan: which way a group is searched."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mrlstore import plan
+from mrlstore.group import Group, GroupIndex
+from mrlstore.plan import Effort
+
+ROWS = 100_000
+CALIBRATED = Effort("default", 770, 100, slack=0.2, margin=3.5)
+
+
+def group(rows: int = ROWS, *, graph: bool = True, index: bool = True) -> Group:
+    """A group of so many rows, of which nothing but the sizes is true."""
+    none = np.zeros((rows, 0), np.uint8)
+    links = np.zeros((rows, 0), np.uint32) if graph else None
+    entries = np.zeros(0, np.uint32)
+    held = GroupIndex(768, none, None, None, links, entries, none, entries) if index else None
+    return Group(none.view(np.float16), np.zeros(rows, np.float32), np.zeros(rows, np.int64), held)
+
+
+@pytest.mark.parametrize(
+    ("allowed", "way"),
+    [(10, "scan"), (ROWS // 10, "scan"), (ROWS // 5, "filtered walk"), (ROWS // 2, "filtered walk"),
+     (ROWS, "walk")],
+)  # fmt: skip
+def test_few_rows_are_scanned_and_many_walked(allowed: int, way: str) -> None:
+    assert plan.way(group(), allowed, CALIBRATED) == way
+
+
+def test_the_way_is_never_less_than_the_effort_asks_for_or_the_group_has() -> None:
+    assert plan.way(group(), ROWS, Effort("target", 10, 10, "scan")) == "scan"
+    assert plan.way(group(), ROWS, Effort("target", 10, 10, "exact")) == "exact"
+    assert plan.way(group(graph=False), ROWS, CALIBRATED) == "scan"
+    assert plan.way(group(index=False), ROWS, CALIBRATED) == "exact"
+
+
+def test_what_lies_around_a_query_counts_where_a_scan_would_be_worth_its_time() -> None:
+    assert plan.around(group(), ROWS // 5, CALIBRATED) == pytest.approx(0.1)
+    assert plan.around(group(1_000_000), 500_000, CALIBRATED) == 0
+
+
+def test_walks_are_measured_as_walks() -> None:
+    firm = Effort("calibration", 770, 100, slack=0.2, firm=True)
+    assert plan.way(group(), ROWS // 10, firm) == "filtered walk"
+    assert plan.around(group(), ROWS // 10, firm) == 0
