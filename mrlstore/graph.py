@@ -328,7 +328,7 @@ class _Room:
         self.marks = np.zeros(n, np.uint8)
         self.seen = np.empty(n, np.int32)
         self.pending = np.empty(n + width, np.int64)
-        self.beam = np.empty(ef + 1, np.int64)
+        self.beam = np.empty(ef + 16, np.int64)
         self.own = np.ones(2 * stride, np.int8)
         self.signed = np.ones(2 * stride, np.int8)
 

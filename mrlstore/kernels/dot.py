@@ -60,7 +60,7 @@ def _prefetch(builder: Any, address: Any) -> None:
 
 def _reduce(builder: Any, vector: Any, add: Any) -> Any:
     """Add the lanes of a vector as a tree of halves: a fixed order."""
-    lanes = LANES
+    lanes = vector.type.count
     while lanes > 1:
         lanes //= 2
         low = ir.Constant(ir.VectorType(INT, lanes), list(range(lanes)))
@@ -376,6 +376,29 @@ def nonzero_bytes(typingctx: Any, address: Any) -> Any:
         return builder.bitcast(bits, LONG)
 
     return types.int64(types.int64), generate
+
+
+@intrinsic
+def count_greater(typingctx: Any, numbers: Any, length: Any, least: Any) -> Any:
+    """How many of numbers: int64 [length, rounded up to a multiple of 16] are greater than `least`."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        numbers, length, least = arguments
+        kind = ir.VectorType(LONG, 8)
+        sums = [cgutils.alloca_once_value(builder, kind(None)) for _ in range(2)]
+        for slot in sums:
+            builder.store(kind(None), slot)
+        bounds = kind(ir.Undefined)
+        for lane in range(8):
+            bounds = builder.insert_element(bounds, least, INT(lane))
+        with cgutils.for_range_slice(builder, LONG(0), length, LONG(16), LONG) as (start, _):
+            for part, slot in enumerate(sums):
+                place = builder.shl(builder.add(start, LONG(8 * part)), LONG(3))
+                greater = builder.icmp_signed(">", _load(builder, _at(builder, numbers, place), kind), bounds)
+                builder.store(builder.sub(builder.load(slot), builder.sext(greater, kind)), slot)
+        return _reduce(builder, builder.add(*map(builder.load, sums)), builder.add)
+
+    return types.int64(*[types.int64] * 3), generate
 
 
 @intrinsic

@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-BEAM: Final = 0  # int64 [beam + 1]: packed entries
+BEAM: Final = 0  # int64 [beam + 16]: packed entries
 BEAM_SIZE: Final = 1
 MARKS: Final = 2  # uint8 [rows]: all zero between calls
 SEEN: Final = 3  # int32 [rows]
@@ -44,7 +44,7 @@ class Scratch:
             self.seen = self._note(np.empty(rows, np.int32), SEEN)
         if beam > self.beam:
             self.beam = beam
-            self.entries = self._note(np.empty(beam + 1, np.int64), BEAM, BEAM_SIZE)
+            self.entries = self._note(np.empty(beam + 16, np.int64), BEAM, BEAM_SIZE)
         if shortlist > self.shortlist:
             self.shortlist = shortlist
             self.listed = self._note(np.empty(shortlist, np.int64), LISTED, SHORTLIST)

@@ -9,10 +9,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from .dot import bits_float, float_bits, load_long, move
+from .dot import bits_float, count_greater, float_bits, load_long, move
 from .jit import device
 
 LAST_ROW: Final = 0x7FFFFFFF
+LOWEST: Final = -(2**63)  # of int64
 
 
 @device
@@ -92,17 +93,24 @@ def packed_score(entry: Any) -> Any:
 
 
 @device
+def clear(beam: Any, start: Any, stop: Any) -> None:
+    """Make places [start, stop) of a beam lower than any entry."""
+    for i in range(start, stop):
+        beam[i] = LOWEST
+
+
+@device
 def insert(beam: Any, size: Any, limit: Any, entry: Any) -> Any:
-    """Put an entry into a beam: int64, best first, at most `limit`; gives its place, `limit` if refused."""
+    """Put an entry into a beam: int64 [limit + 16], best first, at most `limit`; gives its place.
+
+    Gives `limit` if it is refused. Whoever makes a beam shorter has to clear what it leaves. An entry's place
+    is counted, not searched for: which way a search turns the processor can't foresee.
+    """
     if size >= limit and entry <= beam[size - 1]:
         return limit
-    low, high = 0, size
-    while low < high:
-        middle = (low + high) >> 1
-        if beam[middle] > entry:
-            low = middle + 1
-        else:
-            high = middle
+    if size % 16 == 0:
+        clear(beam, size, size + 16)
+    low = count_greater(beam.ctypes.data, size, entry)
     start = beam.ctypes.data + 8 * low
     move(start + 8, start, 8 * (min(size, limit - 1) - low))
     beam[low] = entry

@@ -12,7 +12,7 @@ from .dot import load_byte, load_row, prefetch
 from .encode import NO_PREFIX, encode_query, score_code, score_four
 from .jit import device, kernel
 from .scan import finish, score_pending
-from .topk import insert, pack, packed_row, packed_score
+from .topk import clear, insert, pack, packed_row, packed_score
 from .views import floats, ints, longs, unsigned_bytes
 
 SEEDS = 4  # entries that a walk starts from
@@ -121,6 +121,7 @@ def start_walk(
         passing = np.float32(count) / np.float32(max(nearest, 1))
         limit = min(ef, SEEDS)
         size = min(size, limit)
+        clear(beam, size, nearest)
         step = max(n // SAMPLE, 1)
         for i in range(0, n, step):
             at, stop = i, min(i + step, n)
@@ -139,6 +140,7 @@ def start_walk(
             seen[count] = row
             beam[count] = beam[i]
             count += 1
+    clear(beam, count, size)
     return count, visited, passing
 
 
@@ -156,7 +158,7 @@ def walk(
     beam search (Al-Jazzazi et al., 2025). The beam then holds the best `shortlist` rows, and what is nearer
     than that. Under a filter the beam's seeds may be rows that are not allowed; all others are allowed. Where
     a share of less than `around` of the nearest entries is allowed no step is made, and the beam left empty.
-    beam: int64 [>= ef + 1], the lowest bit of an entry says expanded. pending: int64 [>= TOGETHER x width],
+    beam: int64 [>= ef + 16], the lowest bit of an entry says expanded. pending: int64 [>= TOGETHER x width],
     under a filter [>= 4 x width + 64]; scores: float32, as long. trace: int64, receives the entries that were
     expanded, as far as it reaches.
     """

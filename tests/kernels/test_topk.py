@@ -46,7 +46,7 @@ def test_heap_keeps_the_best_with_ties_by_key(n, k, levels):
 def test_beam_keeps_the_best_in_order(limit):
     offers = np.random.default_rng(limit).integers(-30, 30, 300).astype(np.float32) / 7
     entries, rows, scores = (
-        np.zeros(limit + 1, np.int64),
+        np.zeros(limit + 16, np.int64),
         np.zeros(limit, np.int64),
         np.zeros(limit, np.float32),
     )
