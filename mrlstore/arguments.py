@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mrlstore.batch import check_namespace
 from mrlstore.errors import InvalidInput, LimitExceeded
-from mrlstore.group import Queries, prepare
+from mrlstore.group import NoDirection, Queries, prepare
 from mrlstore.types import LIMITS
 from mrlstore.vectors import as_array, as_matrix, check_dim, check_lengths
 from mrlstore.wanted import NOTHING, Asked, Wanted
@@ -140,10 +140,19 @@ def check_progress(value: object) -> None:
 
 def check_query_vectors(vectors: Any, dim: int | None, what: str) -> NDArray[np.float32]:
     """Query vectors [n, dim] with a direction, float32; their lengths are left to the kernels."""
+    return _with_directions(check_query_shape(vectors, dim, what), what)
+
+
+def check_query_shape(vectors: Any, dim: int | None, what: str) -> NDArray[np.float32]:
+    """The same, but that float32 vectors are not looked at: `prepare` does so, and raises NoDirection."""
     if isinstance(vectors, list | tuple) and not vectors:
         return np.empty((0, dim or 0), dtype=np.float32)
     matrix = as_matrix(vectors, what)
     check_dim(matrix.shape[1], dim, what)
+    return matrix if matrix.dtype == np.float32 else _with_directions(matrix, what)
+
+
+def _with_directions(matrix: NDArray[Any], what: str) -> NDArray[np.float32]:
     if matrix.dtype == np.float32:
         with np.errstate(over="ignore", invalid="ignore"):  # what is wrong is told below
             squares = np.vecdot(matrix, matrix)
@@ -158,7 +167,7 @@ def check_query(vector: Any, dim: int | None, prefix_dim: int | None) -> Queries
     if type(vector) is np.ndarray and vector.dtype == _FLOAT32 and vector.shape == (dim,):
         try:
             return prepare(vector, prefix_dim or len(vector))
-        except ValueError:
+        except NoDirection:
             pass  # what is wrong is told below
     elif isinstance(vector, str | bytes | Mapping):
         raise InvalidInput(f"vector: expected numbers of shape [dim], got {type(vector).__name__}")

@@ -9,7 +9,7 @@ several groups are put together by search.py.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -21,6 +21,8 @@ from . import table as t
 from .loaded import kernels
 
 Advise = Callable[[NDArray[np.int64], int, int], None]  # a shortlist, and the range of it that comes next
+SEPARATOR = "\0"  # behind each id that a kernel writes down; where an id holds one it writes none
+_MOST_TEXT = 65_536  # bytes of ids that a kernel writes down; what is longer is read one by one
 _FIRST_TOLD = 32  # half of the queries for 10 rows score no more
 SHORT_PREFIX = 1e-6  # a prefix shorter than this part of the whole says nothing about the row
 
@@ -49,7 +51,7 @@ class Group:
     inv_norms: NDArray[np.float32]  # [n], 1 / length of the stored float16 row
     keys: NDArray[np.int64]  # [n], for ties: equal scores go by key ascending
     index: GroupIndex | None = None
-    # What is asked for next: searches fetch the hits' ids into the caches, but look at nothing.
+    # What is asked for next: searches write it down on their way, where all is well with it.
     id_starts: NDArray[np.int64] | None = None  # [n + 1], places in `id_text`
     id_text: NDArray[np.uint8] | None = None
 
@@ -69,6 +71,10 @@ class Group:
         return len(self.keys), len(index.unprefixed), numbers, 4 * max(width, 16) + 64
 
 
+class NoDirection(ValueError):
+    """A query is zero, not finite, or longer or shorter than float32 squares hold."""
+
+
 class Queries(NamedTuple):
     """Query vectors made ready once, for all groups."""
 
@@ -80,12 +86,25 @@ class Queries(NamedTuple):
         return Queries(self.vectors[start:stop], self.prefix_norms[start:stop])
 
 
+class Names(NamedTuple):
+    """The ids of the hits of m queries, as a search has written them: UTF-8, SEPARATOR after each."""
+
+    text: bytes
+    stops: list[int]  # [m], where each query's ids end
+
+    def of(self, number: int) -> list[str]:
+        """Those of one query."""
+        start = self.stops[number - 1] if number else 0
+        return str(self.text[start : self.stops[number]], "utf-8").split(SEPARATOR)[:-1]
+
+
 class Found(NamedTuple):
     """What one group gives: for each of m queries rows of the group, best first, filled from the left."""
 
     rows: NDArray[np.int64]  # [m, k]
     scores: NDArray[np.float32]  # [m, k]
-    counts: list[list[int]]  # [m][5]: rows found, full rows scored, codes scored; the rest is the walk's own
+    counts: list[list[int]]  # [m][6]: rows found, full rows scored, codes scored; the rest is the walk's own
+    names: Names | None = None  # the hits' ids; None where they have to be read one by one
 
 
 class Search(Protocol):
@@ -98,12 +117,12 @@ class Search(Protocol):
 def prepare(vectors: NDArray[np.float32], prefix_dim: int) -> Queries:
     """Normalise queries: float32 [m, dim] or [dim], left as they are.
 
-    ValueError if one is zero, too long, or not finite.
+    NoDirection if one is zero, too long, or not finite.
     """
     units = np.array(vectors, np.float32, ndmin=2, order="C")  # of our own: a caller's may be read-only
     norms = np.empty(len(units))
     if not kernels().normalise(units, prefix_dim, norms):
-        raise ValueError("a vector without a direction")
+        raise NoDirection("a vector without a direction")
     return Queries(units, norms.tolist())
 
 
@@ -140,27 +159,53 @@ class Walk:
 
     def __call__(self, queries: Queries, advise: Advise | None = None) -> Found:
         """See Search."""
-        m, k, group = len(queries.prefix_norms), self.k, self.group
+        k, group = self.k, self.group
         if _needs_turns(queries, advise):
             return _in_turn(self, queries, advise)
-        index = group.index
-        if index is None or index.neighbours is None or queries.prefix_norms[0] < SHORT_PREFIX:
+        if not self.fits(queries):
             return self.scan(queries, advise)
-        out, work = _out(m, 0 if advise else k), _reserve(group, self.ef, self.shortlist)
-        kernels().search_walk(
-            group.table, queries.vectors, work.table, self.address, self.ef, self.shortlist, k,
-            self.slack, self.around, self.margin, *out,
-        )  # fmt: skip
-        rows, scores, counts = out[0], out[1], out[2].tolist()
+        out = outputs(len(queries.prefix_norms), 0 if advise else k)
+        work = self.launch(queries.vectors, out)
+        rows, scores, counts, names = out.rows, out.scores, out.counts.tolist(), None
         if advise is not None:
-            rows, scores, counts = _rerank(group, queries, k, counts[0], self.margin, advise)
-        for i, (_, _, _, kept, died) in enumerate(counts):
-            if (died or kept < k) and kept < _walkable(index, self.allowed):
+            rows, scores, counts, _ = _rerank(group, work, queries, k, counts[0], self.margin, advise)
+        else:
+            names = _names(out.ids, counts)
+        for i, count in enumerate(counts):
+            if self.astray(count):
+                names = None
                 found = self.scan(queries.part(i, i + 1), advise)
                 width = found.rows.shape[1]
                 rows[i, :width], scores[i, :width] = found.rows[0], found.scores[0]
                 counts[i] = found.counts[0]
-        return Found(rows, scores, counts)
+        return Found(rows, scores, counts, names)
+
+    def fits(self, queries: Queries) -> bool:
+        """Whether there is a graph, and a prefix of the first query to walk by."""
+        index = self.group.index
+        return index is not None and index.neighbours is not None and queries.prefix_norms[0] >= SHORT_PREFIX
+
+    def launch(self, vectors: NDArray[np.float32], out: Outputs) -> Any:
+        """Run the kernel for unit vectors [m, dim]; gives the scratch that it worked with."""
+        work = _reserve(self.group, self.ef, self.shortlist)
+        kernels().search_walk(
+            self.group.table, vectors, work.table, self.address, self.ef, self.shortlist, self.k,
+            self.slack, self.around, self.margin, *out,
+        )  # fmt: skip
+        return work
+
+    def astray(self, count: Sequence[int]) -> bool:
+        """Whether a walk ended too early by these counts, where there would have been more to find."""
+        _, _, _, kept, ended, _ = count
+        return bool(ended or kept < self.k) and kept < self._walkable
+
+    @functools.cached_property
+    def _walkable(self) -> int:
+        """How many rows a walk could find at most."""
+        index, allowed = self.group.index, self.allowed
+        assert index is not None
+        rows = len(index.codes) if allowed is None else int(np.count_nonzero(allowed))
+        return rows - len(index.unprefixed)
 
 
 class Scan:
@@ -182,19 +227,32 @@ class Scan:
 
     def __call__(self, queries: Queries, advise: Advise | None = None) -> Found:
         """See Search."""
-        k, group = 0 if advise else self.k, self.group
         if _needs_turns(queries, advise):
             return _in_turn(self, queries, advise)
-        if group.index is None or queries.prefix_norms[0] < SHORT_PREFIX:
+        if not self.fits(queries):
             return self.exact(queries)
-        out, work = _out(len(queries.prefix_norms), k), _reserve(group, 0, self.shortlist)
-        kernels().search_scan(
-            group.table, queries.vectors, work.table, self.address, self.shortlist, k, self.margin, *out
-        )
-        rows, scores, counts = out[0], out[1], out[2].tolist()
+        out = outputs(len(queries.prefix_norms), 0 if advise else self.k)
+        work = self.launch(queries.vectors, out)
+        counts = out.counts.tolist()
         if advise is not None:
-            return _rerank(group, queries, self.k, counts[0], self.margin, advise)
-        return Found(rows, scores, counts)
+            return _rerank(self.group, work, queries, self.k, counts[0], self.margin, advise)
+        return Found(out.rows, out.scores, counts, _names(out.ids, counts))
+
+    def fits(self, queries: Queries) -> bool:
+        """Whether there are codes, and a prefix of the first query to score them by."""
+        return self.group.index is not None and queries.prefix_norms[0] >= SHORT_PREFIX
+
+    def launch(self, vectors: NDArray[np.float32], out: Outputs) -> Any:
+        """Run the kernel for unit vectors [m, dim]; gives the scratch that it worked with."""
+        work = _reserve(self.group, 0, self.shortlist)
+        kernels().search_scan(
+            self.group.table, vectors, work.table, self.address, self.shortlist, self.margin, *out
+        )
+        return work
+
+    def astray(self, count: Sequence[int]) -> bool:
+        """A scan misses nothing."""
+        return False
 
 
 class Exact:
@@ -209,7 +267,8 @@ class Exact:
     def __call__(self, queries: Queries, advise: Advise | None = None) -> Found:
         """See Search; no row is announced."""
         group, k, dim, width = self.group, self.k, self.dim, self.group.vectors.shape[1]
-        rows, scores, counts = _out(len(queries.vectors), k)
+        rows, scores, counts, _ = outputs(len(queries.vectors), k)
+        counts[:] = 0
         for i, vector in enumerate(queries.vectors):
             if dim is not None and dim < width:
                 vector = np.array(vector[:dim])
@@ -223,12 +282,6 @@ class Exact:
 def warm() -> None:
     """Compile the kernels, or load them from the cache, so that the first search does not wait for it."""
     kernels()
-
-
-def _walkable(index: GroupIndex, allowed: NDArray[np.bool_] | None) -> int:
-    """How many rows a walk could find at most."""
-    rows = len(index.codes) if allowed is None else int(np.count_nonzero(allowed))
-    return rows - len(index.unprefixed)
 
 
 @contextmanager
@@ -246,17 +299,37 @@ def passing_over(group: Group, row: int) -> Iterator[None]:
         work.marks[row] = 0
 
 
-_Out = tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]
+class Outputs(NamedTuple):
+    """What kernels write answers to, made for each call: a signal handler may search in between."""
+
+    rows: NDArray[np.int64]  # [m, k]
+    scores: NDArray[np.float32]  # [m, k]
+    # rows found, full rows scored, codes scored, rows kept, whether a walk ended early, where the ids end
+    counts: NDArray[np.int64]  # [m, 6]
+    ids: NDArray[np.uint8]  # UTF-8, SEPARATOR after each
 
 
-def _out(queries: int, k: int) -> _Out:
-    """What kernels write their answers to.
+def outputs(queries: int, k: int) -> Outputs:
+    """Room for the answers to so many queries."""
+    return Outputs(
+        np.empty((queries, k), np.int64),
+        np.empty((queries, k), np.float32),
+        np.empty((queries, 6), np.int64),
+        np.empty(min(32 * queries * k, _MOST_TEXT), np.uint8),
+    )
 
-    Rows and scores [m, k], and counts [m, 5]: rows found, full rows scored, codes scored; of walks also: rows
-    kept, whether it ended early.
-    """
-    rows, scores = np.empty((queries, k), np.int64), np.empty((queries, k), np.float32)
-    return rows, scores, np.zeros((queries, 5), np.int64)
+
+def _names(ids: NDArray[np.uint8], counts: list[list[int]]) -> Names | None:
+    """The ids that a kernel has written; None if it could not, or if what it wrote is damaged."""
+    stops = [count[5] for count in counts]
+    if not stops or stops[-1] < 0:
+        return None
+    text = ids[: stops[-1]].tobytes()
+    try:
+        str(text, "utf-8")
+    except UnicodeDecodeError:
+        return None
+    return Names(text, stops)
 
 
 def _needs_turns(queries: Queries, advise: Advise | None) -> bool:
@@ -268,20 +341,20 @@ def _needs_turns(queries: Queries, advise: Advise | None) -> bool:
 def _in_turn(search: Search, queries: Queries, advise: Advise | None) -> Found:
     """The queries one after the other."""
     parts = [search(queries.part(i, i + 1), advise) for i in range(len(queries.vectors))]
-    rows, scores, counts = zip(*parts, strict=True)
+    rows, scores, counts, _ = zip(*parts, strict=True)
     return Found(np.concatenate(rows), np.concatenate(scores), [one for (one,) in counts])
 
 
 def _rerank(
-    group: Group, query: Queries, k: int, counts: list[int], margin: float, advise: Advise
+    group: Group, work: Any, query: Queries, k: int, counts: list[int], margin: float, advise: Advise
 ) -> Found:
     """The second stage apart, its rows announced: what half of the queries score, then half as many more.
 
     Rows are scored in the order of the list, so what ended within the first ones is the answer; to score
     them again costs a twentieth of reading one more.
     """
-    work, (count, coded, *rest) = _scratch(), counts
-    rows, scores, _ = _out(1, k)
+    count, coded, *rest = counts
+    rows, scores, _, _ = outputs(1, k)
     told, reach = 0, max(_FIRST_TOLD, 2 * k) if margin > 0 and coded == count else count
     while True:
         reach = min(reach, count)
@@ -292,8 +365,6 @@ def _rerank(
         if scored < reach or reach == count:
             return Found(rows, scores, [[found, scored, *rest]])
         told, reach = reach, reach + reach // 2
-
-
 
 
 def _reserve(group: Group, beam: int, shortlist: int) -> Any:
@@ -338,6 +409,7 @@ def _table(group: Group) -> NDArray[np.int64]:
     if group.id_starts is not None and group.id_text is not None:
         _put(table, t.ID_STARTS, group.id_starts, 8, (n + 1,))
         _put(table, t.ID_TEXT, group.id_text, 1, (len(group.id_text),))
+        table[t.ID_BYTES] = len(group.id_text)
     return table
 
 

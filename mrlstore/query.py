@@ -19,16 +19,26 @@ from mrlstore.catalogue.connection import Connection
 from mrlstore.core import Core
 from mrlstore.errors import CorruptStore
 from mrlstore.explain import explain
-from mrlstore.group import Queries
+from mrlstore.group import Queries, prepare
 from mrlstore.search import Answer, Outline, Request, Search, Watch
 from mrlstore.segment import Fetch
+from mrlstore.shortcut import shortcut
 from mrlstore.snapshot import Snapshot, SnapshotMoved
 from mrlstore.types import Hit, Result
-from mrlstore.wanted import Asked, Wanted
+from mrlstore.wanted import NOTHING, Asked, Wanted
 from mrlstore.where import Node
 
 _T = TypeVar("_T")
 _RUN = 64  # queries of a batch that a thread takes at a time
+
+
+def at_once(core: Core, latest: Snapshot, asked: Asked, node: Node | None, vector: Any) -> Result | None:
+    """Answer a query that is like one before, and usual in every way; None leaves it to `answer`."""
+    search: Search | None = latest.ready.get(asked, node)
+    if search is None or search.shortcut is None or core.audit is not None:
+        return None
+    result: Result | None = search.shortcut(vector)
+    return result
 
 
 def answer(core: Core, latest: Snapshot, asked: Asked, node: Node | None, query: Queries) -> Result:
@@ -40,19 +50,21 @@ def answer(core: Core, latest: Snapshot, asked: Asked, node: Node | None, query:
 
 
 def answer_many(
-    core: Core, latest: Snapshot, asked: Asked, node: Node | None, queries: Queries
+    core: Core, latest: Snapshot, asked: Asked, node: Node | None, vectors: NDArray[np.float32]
 ) -> list[Result]:
-    """Answer queries in the order given, all from one generation, on the store's threads.
+    """Answer queries [m, dim] in the order given, all from one generation, on the store's threads.
 
     Threads take them in runs, each a few calls of the kernels: Python's lock is held between these alone.
+    Raises NoDirection where `prepare` does.
     """
-    count = len(queries.vectors)
+    count = len(vectors)
     size = 1 if asked.explain else max(1, min(_RUN, -(-count // core.threads)))
-    runs = [queries.part(i, i + size) for i in range(0, count, size)]
+    runs = [vectors[i : i + size] for i in range(0, count, size)]
+    prefix_dim = latest.prefix_dim or vectors.shape[1]
 
     def run(snapshot: Snapshot, connection: Connection | None) -> list[Result]:
-        def one(some: Queries) -> list[Result]:
-            return _run(core, snapshot, asked, node, some, connection)
+        def one(some: NDArray[np.float32]) -> list[Result]:
+            return _run(core, snapshot, asked, node, prepare(some, prefix_dim), connection)
 
         if core.threads == 1 or connection is not None or len(runs) < 2:
             return [result for some in runs for result in one(some)]
@@ -127,6 +139,7 @@ def find(
     search: Search | None = snapshot.ready.get(asked, node)
     if search is None:
         search = Search(snapshot, _request(snapshot, asked, node), fetch)
+        search.shortcut = shortcut(asked, search)
         snapshot.ready.keep(asked, node, search, search.nbytes)
     if watch is None:
         return search.outline, search(queries), None
@@ -183,7 +196,13 @@ def _results(
     connection: Connection | None,
 ) -> list[Result]:
     plans = [partial(outline.plan, found.counts()) for found in answers]
-    scores, names = [found.scores for found in answers], [found.ids() for found in answers]
+    scores = [found.scores for found in answers]
+    if wanted is NOTHING:
+        return [
+            Result(found.names(), some, plan)
+            for found, some, plan in zip(answers, scores, plans, strict=True)
+        ]
+    names = [found.ids() for found in answers]
     if wanted.min_score is not None:
         scores = [some[: int(np.count_nonzero(some >= wanted.min_score))] for some in scores]
         names = [ids[: len(some)] for ids, some in zip(names, scores, strict=True)]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,14 +16,13 @@ from mrlstore import plan
 from mrlstore.group import Found, Group, Queries
 from mrlstore.plan import Effort
 from mrlstore.residency import absent_pages
-from mrlstore.segment import Fetch, Segment
+from mrlstore.segment import WARM_S, Fetch, Segment
 from mrlstore.snapshot import Snapshot, Stretch
 from mrlstore.tail import Tail
 from mrlstore.types import Plan, SegmentPlan
 from mrlstore.where import Node
 
 Place = tuple["Segment | Tail", int]  # where a hit lies: segment or tail, and row
-_WARM_S = 0.5e-3  # what took longer may have waited for the disk
 
 
 @dataclass
@@ -119,7 +118,7 @@ class _Step(NamedTuple):
 class Search:
     """A request made ready for one snapshot: ask it for any number of queries, from any thread."""
 
-    __slots__ = ("_k", "_steps", "nbytes", "outline")
+    __slots__ = ("_k", "nbytes", "outline", "shortcut", "steps")
 
     def __init__(self, snapshot: Snapshot, request: Request, fetch: Fetch) -> None:
         """Filters are evaluated here; `fetch` gives metadata that columns don't hold."""
@@ -131,7 +130,8 @@ class Search:
             if matching:
                 effort = effort.at(matching / sum(len(one.group.keys) for one in stretches))
         parts = [_prepared(one, request) for one in stretches]
-        self._k, self._steps = request.k, [step for step, _ in parts]
+        self._k, self.steps = request.k, [step for step, _ in parts]
+        self.shortcut: Any = None  # a Shortcut, where there is one: whoever keeps this search sees to it
         self.nbytes = sum(one.allowed.nbytes for one in stretches if one.allowed is not None)
         whole = request.exact or request.dim is not None
         told = tuple(part for _, part in parts)
@@ -141,7 +141,7 @@ class Search:
         """The best k for each query, or for the one that is watched."""
         shares = [
             (step.stretch, _search(step, queries) if watch is None else _watched(step, queries, watch))
-            for step in self._steps
+            for step in self.steps
         ]
         return [Answer(shares, i, self._k) for i in range(len(queries.prefix_norms))]
 
@@ -173,12 +173,19 @@ class Answer:
         everywhere = [(one.part, row) for one, found in self._shares for row in self._rows(one, found)]
         return everywhere if self._best is None else [everywhere[i] for i in self._best]
 
-    def ids(self) -> list[str]:
-        """The hits' ids."""
+    def names(self) -> list[str] | Callable[[], list[str]]:
+        """The hits' ids, or what gives them later and holds no segment open."""
         if self._best is not None:
             return [part.ids((row,))[0] for part, row in self.places()]
         ((one, found),) = self._shares
+        if found.names is not None:
+            return partial(found.names.of, self._number)
         return one.part.ids(self._rows(one, found))
+
+    def ids(self) -> list[str]:
+        """The hits' ids."""
+        names = self.names()
+        return names if isinstance(names, list) else names()
 
     def counts(self) -> list[list[int]]:
         """What was counted in each part; see group.Found."""
@@ -217,8 +224,8 @@ def _search(step: _Step, queries: Queries) -> Found:
     started = time.perf_counter()
     found = search(queries)
     elapsed_s = time.perf_counter() - started
-    if elapsed_s > _WARM_S:
-        segment.heat.learn(elapsed_s, found)
+    if elapsed_s > WARM_S:
+        segment.heat.learn(elapsed_s, found.counts)
     return found
 
 

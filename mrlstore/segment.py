@@ -16,7 +16,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ from mrlstore.catalogue.segments import SegmentRow
 from mrlstore.columns import Columns, InvalidColumns, open_columns
 from mrlstore.errors import CorruptStore, DamagedPartWarning
 from mrlstore.files import Files
-from mrlstore.group import Found, Group
+from mrlstore.group import Group
 from mrlstore.log import tell
 from mrlstore.parts import NewPart, Part, PartRef, Stream, holds, open_part, write_part
 from mrlstore.texts import Texts, pack
@@ -34,6 +34,7 @@ from mrlstore.vectors import inverse_lengths, row_checksums
 from mrlstore.where import Node
 
 Fetch = Callable[[NDArray[np.int64]], list[dict[str, Any] | None]]  # keys -> metadata
+WARM_S: Final = 0.5e-3  # a search that took longer may have waited for the disk
 _MASK_CACHE_BYTES = 32 * 1024 * 1024
 
 
@@ -91,10 +92,13 @@ class Heat:
     def __init__(self) -> None:
         self.cold = True
 
-    def learn(self, elapsed_s: float, found: Found) -> None:
-        """Call it cold when searches without announcing took several times what warm memory takes."""
-        warm_s = 0.5e-3 * len(found.counts)
-        for _, reranked, visited, *_ in found.counts:
+    def learn(self, elapsed_s: float, counts: Sequence[Sequence[int]]) -> None:
+        """Call it cold when searches without announcing took several times what warm memory takes.
+
+        counts: those of group.Found.
+        """
+        warm_s = WARM_S * len(counts)
+        for _, reranked, visited, *_ in counts:
             warm_s += 0.3e-6 * visited + 10e-6 * reranked
         self.cold = elapsed_s > warm_s
 

@@ -27,7 +27,7 @@ from mrlstore.create import Mode
 from mrlstore.embedders.protocol import Embedder
 from mrlstore.errors import InvalidInput, LimitExceeded
 from mrlstore.files import Files
-from mrlstore.group import prepare
+from mrlstore.group import NoDirection
 from mrlstore.hybrid import Question
 from mrlstore.ingest import Split
 from mrlstore.recall import RecallTools
@@ -352,8 +352,12 @@ class Store(RecallTools, AsyncTwins):
         asked = arguments.check_asked(
             k, namespace, target_recall, shortlist, ef, exact, dim, explain, include, min_score, stored.dim
         )
+        node = None if where is None else parse(where)
+        result = query.at_once(core, stored, asked, node, vector)
+        if result is not None:
+            return result
         ready = arguments.check_query(vector, stored.dim, stored.prefix_dim)
-        return query.answer(core, stored, asked, None if where is None else parse(where), ready)
+        return query.answer(core, stored, asked, node, ready)
 
     def _query_by_words(
         self, question: Question, wanted: Wanted, vector: Any, id: Any, text: Any, content: Any, efforts: Any
@@ -407,13 +411,16 @@ class Store(RecallTools, AsyncTwins):
         """
         core = self._core
         stored = core.snapshots.latest()
-        units = arguments.check_query_vectors(vectors, stored.dim, "vectors")
+        matrix = arguments.check_query_shape(vectors, stored.dim, "vectors")
         asked = arguments.check_asked(
             k, namespace, target_recall, shortlist, ef, exact, dim, explain, include, min_score, stored.dim
         )
         node = None if where is None else parse(where)
-        queries = prepare(units, stored.prefix_dim or units.shape[1])
-        return BatchResult(query.answer_many(core, stored, asked, node, queries), k)
+        try:
+            return BatchResult(query.answer_many(core, stored, asked, node, matrix), k)
+        except NoDirection:  # not in float32: told by its row, or brought to a length that is
+            units = arguments.check_query_vectors(matrix, stored.dim, "vectors")
+            return BatchResult(query.answer_many(core, stored, asked, node, units), k)
 
     def stats(self) -> Stats:
         """The state of the store: rows, segments, bytes."""

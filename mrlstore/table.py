@@ -29,4 +29,5 @@ ROTATION_STRIDE: Final = 17  # the prefix, padded to a multiple of 64
 CODE_DIM: Final = 18
 ID_STARTS: Final = 19  # int64 [n + 1], where in ID_TEXT each row's id begins
 ID_TEXT: Final = 20  # uint8 [...]
-FIELDS: Final = 21
+ID_BYTES: Final = 21  # length of ID_TEXT
+FIELDS: Final = 22

@@ -169,17 +169,23 @@ class Plan:
 class Result(Sequence[Hit]):
     """The answer to one query: hits, best first. What is not asked for is not made."""
 
-    __slots__ = ("_hits", "_plan", "_scores", "ids")
+    __slots__ = ("_hits", "_ids", "_plan", "_scores")
 
     def __init__(
         self,
-        ids: list[str],
+        ids: list[str] | Callable[[], list[str]],
         scores: NDArray[np.float32],
         plan: Plan | Callable[[], Plan],
         hits: list[Hit] | None = None,
     ) -> None:
-        self.ids = ids  # best first
-        self._scores, self._plan, self._hits = scores, plan, hits
+        self._ids, self._scores, self._plan, self._hits = ids, scores, plan, hits
+
+    @property
+    def ids(self) -> list[str]:
+        """The hits' ids, best first."""
+        if not isinstance(self._ids, list):
+            self._ids = self._ids()
+        return self._ids
 
     @property
     def hits(self) -> list[Hit]:
@@ -201,7 +207,7 @@ class Result(Sequence[Hit]):
         return self._scores
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self._scores)
 
     @overload
     def __getitem__(self, index: int) -> Hit: ...

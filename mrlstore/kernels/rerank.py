@@ -8,12 +8,21 @@ import numpy as np
 
 from .. import table as t
 from . import scratch as w
-from .dot import dot_half, dot_half_squares, load_byte, load_float, load_long, prefetch, sum_of_squares
+from .dot import (
+    dot_half,
+    dot_half_squares,
+    load_byte,
+    load_float,
+    load_long,
+    prefetch,
+    sum_of_squares,
+)
 from .jit import device, kernel
 from .topk import best_first, offer
 from .views import floats, longs
 
 LEAST = 12  # rows that are re-ranked before the rest of a shortlist may be left out
+SEPARATOR = 0  # behind each id; one that holds it is rare
 SMALL, LARGE = 1e-30, 1e37  # squared lengths that float32 holds without trouble
 
 
@@ -92,19 +101,38 @@ def rerank_list(
     address = query.ctypes.data
     size, scored = rerank_while(table, address, listed, codes, coded, scores, rows, k, margin)
     size = rerank_rows(table, address, listed[coded:count], count - coded, scores, rows, size, k)
-    if table[t.ID_STARTS] != 0:
-        prefetch_ids(table, rows, size)
     best_first(scores, rows, size, table[t.KEYS])
     return size, scored + count - coded
 
 
 @device
-def prefetch_ids(table: Any, rows: Any, size: Any) -> None:
-    """Have the ids of rows[:size] on their way from memory at once: who reads them waits for each in turn."""
+def write_ids(table: Any, rows: Any, size: Any, written: Any, place: Any) -> Any:
+    """Write the ids of rows[:size] to `written`: uint8, from `place` on, SEPARATOR after each.
+
+    Gives where they end; -1 where the group has no ids, where there is no room, where an id holds the
+    SEPARATOR, or where their places are damaged: the ids are then to be read one by one. All are on their way
+    from memory before the first is waited for.
+    """
+    starts, text = table[t.ID_STARTS], table[t.ID_TEXT]
+    if starts == 0 or place < 0 or size > rows.size:
+        return -1
     for i in range(size):
-        prefetch(table[t.ID_STARTS] + 8 * rows[i], 1)
+        prefetch(starts + 8 * rows[i], 16)
     for i in range(size):
-        prefetch(table[t.ID_TEXT] + load_long(table[t.ID_STARTS] + 8 * rows[i]), 1)
+        prefetch(text + load_long(starts + 8 * rows[i]), 1)
+    for i in range(size):
+        start, stop = load_long(starts + 8 * rows[i]), load_long(starts + 8 * rows[i] + 8)
+        if not 0 <= start <= stop <= table[t.ID_BYTES] or stop - start >= written.size - place:
+            return -1
+        for at in range(text + start, text + stop):
+            byte = load_byte(at)
+            if byte == SEPARATOR:
+                return -1
+            written[place] = byte
+            place += 1
+        written[place] = SEPARATOR
+        place += 1
+    return place
 
 
 @kernel(

@@ -11,7 +11,7 @@ from . import scratch as w
 from .dot import load_byte, load_row, lowest_bit, nonzero_bytes, prefetch
 from .encode import NO_PREFIX, encode_query, score_four
 from .jit import device, kernel
-from .rerank import rerank_list
+from .rerank import rerank_list, write_ids
 from .topk import best_first, offer
 from .views import floats, longs
 
@@ -117,16 +117,16 @@ def finish(
 
 
 @kernel(
-    "void(int64[::1], float32[:, ::1], int64[::1], int64, int64, int64, float32,"
-    " int64[:, ::1], float32[:, ::1], int64[:, ::1])"
+    "void(int64[::1], float32[:, ::1], int64[::1], int64, int64, float32,"
+    " int64[:, ::1], float32[:, ::1], int64[:, ::1], uint8[::1])"
 )
 def search_scan(
-    table: Any, queries: Any, work: Any, allowed: Any, shortlist: Any, k: Any, margin: Any,
-    rows: Any, scores: Any, counts: Any,
+    table: Any, queries: Any, work: Any, allowed: Any, shortlist: Any, margin: Any, rows: Any,
+    scores: Any, counts: Any, ids: Any,
 ) -> None:  # fmt: skip
     """For each query scan the codes, re-rank the best `shortlist`, write the best k rows and scores.
 
-    The arguments are those of search_walk. counts: [m, >= 3]: rows written, full rows scored, codes scored.
+    The arguments are those of search_walk. counts: [m, 6], the fifth zero.
     """
     padded, code, rotated_code = floats(work[w.PADDED], work[w.NUMBERS]), work[w.CODE], work[w.ROTATED_CODE]
     listed, list_scores = (
@@ -135,6 +135,7 @@ def search_scan(
     )
     pending = longs(work[w.PENDING], work[w.PENDING_SIZE])
     pending_scores = floats(work[w.PENDING_SCORES], work[w.PENDING_SIZE])
+    place = 0
     for q in range(len(queries)):
         address, scale, bias = encode_query(table, queries[q], padded, code, rotated_code)
         count, counts[q, 2] = scan_codes(
@@ -142,5 +143,7 @@ def search_scan(
         )
         best_first(list_scores, listed, count, table[t.KEYS])
         counts[q, 0], counts[q, 1] = finish(
-            table, queries[q], work, allowed, count, k, margin, rows[q], scores[q]
+            table, queries[q], work, allowed, count, rows.shape[1], margin, rows[q], scores[q]
         )
+        place = write_ids(table, rows[q], counts[q, 0], ids, place)
+        counts[q, 3], counts[q, 4], counts[q, 5] = count, 0, place

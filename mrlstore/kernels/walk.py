@@ -11,6 +11,7 @@ from . import scratch as w
 from .dot import load_byte, load_row, prefetch
 from .encode import NO_PREFIX, encode_query, score_code, score_four
 from .jit import device, kernel
+from .rerank import write_ids
 from .scan import finish, score_pending
 from .topk import clear, insert, pack, packed_row, packed_score
 from .views import floats, ints, longs, unsigned_bytes
@@ -226,18 +227,19 @@ def next_node(beam: Any, cursor: Any, size: Any) -> Any:
 
 @kernel(
     "void(int64[::1], float32[:, ::1], int64[::1], int64, int64, int64, int64, float32, float32, float32,"
-    " int64[:, ::1], float32[:, ::1], int64[:, ::1])"
+    " int64[:, ::1], float32[:, ::1], int64[:, ::1], uint8[::1])"
 )
 def search_walk(
     table: Any, queries: Any, work: Any, allowed: Any, ef: Any, shortlist: Any, k: Any, slack: Any,
-    around: Any, margin: Any, rows: Any, scores: Any, counts: Any,
+    around: Any, margin: Any, rows: Any, scores: Any, counts: Any, ids: Any,
 ) -> None:  # fmt: skip
     """For each query walk, re-rank the best `shortlist`, write the best k rows and scores.
 
     queries: unit vectors [m, dim]; work: the table of a scratch; allowed: address of uint8 [n], or 0. slack,
     around: see walk; margin: see rerank_while; 0 re-ranks the whole shortlist. rows, scores: [m, k], filled
-    from the left; with [1, 0] the shortlist is left in `work`, see finish. counts: [m, 5]: rows written, full
-    rows scored, codes scored, rows kept, whether the walk ended before the beam was full.
+    from the left; with [1, 0] the shortlist is left in `work`, see finish. counts: [m, 6]: rows written, full
+    rows scored, codes scored, rows kept, whether the walk ended before the beam was full, where the
+    answer's ids end in `ids`: uint8, see write_ids.
     """
     padded, code, rotated_code = floats(work[w.PADDED], work[w.NUMBERS]), work[w.CODE], work[w.ROTATED_CODE]
     beam, listed = longs(work[w.BEAM], work[w.BEAM_SIZE]), longs(work[w.LISTED], work[w.SHORTLIST])
@@ -245,6 +247,7 @@ def search_walk(
     pending = longs(work[w.PENDING], work[w.PENDING_SIZE])
     pending_scores = floats(work[w.PENDING_SCORES], work[w.PENDING_SIZE])
     list_scores = floats(work[w.LIST_SCORES], work[w.SHORTLIST])
+    place = 0
     for q in range(len(queries)):
         address, scale, bias = encode_query(table, queries[q], padded, code, rotated_code)
         size, visited, _, ended = walk(
@@ -264,3 +267,5 @@ def search_walk(
         )
         full = shortlist if slack > 0 else ef
         counts[q, 2], counts[q, 3], counts[q, 4] = visited, kept, np.int64(ended and size < full)
+        place = write_ids(table, rows[q], counts[q, 0], ids, place)
+        counts[q, 5] = place

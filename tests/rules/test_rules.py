@@ -16,7 +16,6 @@ import pytest
 
 import mrlstore
 from mrlstore import garbage, maintain
-from mrlstore.group import Found
 from mrlstore.opening import open_store
 from mrlstore.segment import Heat
 from tests.children import Child, children
@@ -957,10 +956,10 @@ def test_rule_14_what_was_announced_for_nothing_is_warm() -> None:
     assert heat.cold, "who has just opened a segment knows nothing of it"
     heat.learn_announced(32 * 1e-6, 32)
     assert not heat.cold
-    found = Found(np.zeros((1, 0), np.int64), np.zeros((1, 0), np.float32), [[0, 31, 2_000, 0, 0]])
-    heat.learn(0.3e-3, found)
+    counts = [[10, 31, 2_000, 0, 0, -1]]
+    heat.learn(0.3e-3, counts)
     assert not heat.cold
-    heat.learn(5e-3, found)
+    heat.learn(5e-3, counts)
     assert heat.cold
     heat.learn_announced(32 * 8e-6, 32)
     assert heat.cold

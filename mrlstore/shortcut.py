@@ -1,0 +1,72 @@
+"""The usual query without detours: one segment that is in memory, one float32 vector, ids and scores wanted.
+
+It runs the same kernel as every search, and does nothing else that could wait. Whatever is unusual about a
+query gives None: it is then answered, or refused, the long way. A third of a query's time was Python's
+(docs/decisions/0013-a-shortcut-for-the-usual-query.md).
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from mrlstore.group import SEPARATOR, SHORT_PREFIX, Scan, Walk, outputs
+from mrlstore.loaded import kernels
+from mrlstore.search import Search
+from mrlstore.segment import WARM_S, Segment
+from mrlstore.types import Result
+from mrlstore.wanted import NOTHING, Asked
+
+_FLOAT32 = np.dtype(np.float32)
+
+
+class Shortcut:
+    """Answers queries by a search that has been made ready; safe to use from many threads."""
+
+    __slots__ = ("_heat", "_k", "_normalise", "_plan", "_prefix_dim", "_search", "_shape")
+
+    def __init__(self, search: Search, segment: Segment, way: Walk | Scan) -> None:
+        index = way.group.index
+        assert index is not None
+        self._search, self._k, self._heat = way, way.k, segment.heat
+        self._normalise, self._plan = kernels().normalise, search.outline.plan
+        self._prefix_dim, self._shape = index.prefix_dim, (segment.dim,)
+
+    def __call__(self, vector: Any) -> Result | None:
+        """The best rows, or None where this is not the way."""
+        if self._heat.cold or type(vector) is not np.ndarray:
+            return None
+        if vector.dtype != _FLOAT32 or vector.shape != self._shape:
+            return None
+        unit, length = np.array(vector, ndmin=2, order="C"), np.empty(1)
+        if not self._normalise(unit, self._prefix_dim, length) or length[0] < SHORT_PREFIX:
+            return None
+        out, started = outputs(1, self._k), perf_counter()
+        self._search.launch(unit, out)
+        elapsed_s, counts = perf_counter() - started, out.counts.tolist()
+        if elapsed_s > WARM_S:
+            self._heat.learn(elapsed_s, counts)
+        (count,) = counts
+        if count[5] < 0 or self._search.astray(count):
+            return None
+        try:
+            ids = str(out.ids[: count[5]].tobytes(), "utf-8").split(SEPARATOR)
+        except UnicodeDecodeError:
+            return None
+        ids.pop()
+        return Result(ids, out.scores[0, : count[0]], partial(self._plan, counts))
+
+
+def shortcut(asked: Asked, search: Search) -> Shortcut | None:
+    """The shortcut for a search, if there is one."""
+    if asked.wanted is not NOTHING or asked.explain or len(search.steps) != 1:
+        return None
+    ((_, segment, way),) = search.steps
+    if segment is None or not isinstance(way, Walk | Scan) or way.group.index is None:
+        return None
+    if isinstance(way, Walk) and way.group.index.neighbours is None:
+        return None
+    return Shortcut(search, segment, way)

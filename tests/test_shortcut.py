@@ -1,0 +1,187 @@
+"""The short way of a query against the long one: the same answers, or it stands back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import mrlstore
+from mrlstore.segment import Heat
+from mrlstore.shortcut import Shortcut
+from tests.nested import nested
+
+DIM, ROWS = 96, 3_000
+QUERIES = nested(20, DIM, seed=2)
+Store = mrlstore.Store
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("shortcut") / "s.mrl"
+    names = [f"row {i}" for i in range(ROWS)]
+    names[1::3] = [f"ряд {i} ☃" for i in range(1, ROWS, 3)]
+    with mrlstore.open(path, dim=DIM, prefix_dim=32, auto_maintain=False) as store:
+        store.upsert(names, nested(ROWS, DIM), [{"n": i} for i in range(ROWS)])
+        store.optimize()
+    return path
+
+
+@pytest.fixture
+def taken(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """For each query that came to a shortcut, whether it answered."""
+    calls: list[bool] = []
+    plain = Shortcut.__call__
+
+    def watched(self: Shortcut, vector: Any) -> Any:
+        result = plain(self, vector)
+        calls.append(result is not None)
+        return result
+
+    monkeypatch.setattr(Shortcut, "__call__", watched)
+    return calls
+
+
+@pytest.fixture
+def store(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    """One whose rows count as warm, however long a search takes."""
+    monkeypatch.setattr(Heat, "learn", lambda *_: None)
+    with mrlstore.open(path, mode="r") as store:
+        store.query(QUERIES[0], include=())
+        store._core.snapshots.latest().segments[0].segment.heat.cold = False
+        yield store
+
+
+WAYS = [
+    {}, {"k": 3}, {"ef": 40}, {"target_recall": 0.9}, {"where": {"n": {"$lt": 2_500}}},
+    {"where": {"n": {"$lt": 50}}},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_both_ways_answer_alike(store: Store, taken: list[bool], way: dict[str, Any]) -> None:
+    for query in QUERIES:
+        long = store.query(query, include=("metadata",), **way)
+        first, short = store.query(query, include=(), **way), store.query(query, include=(), **way)
+        assert first.ids == short.ids == long.ids
+        assert short.scores.tobytes() == first.scores.tobytes() == long.scores.tobytes()
+        assert [(hit.id, hit.score) for hit in short] == [(hit.id, hit.score) for hit in long]
+        assert short.plan == long.plan
+    few = way.get("where", {}).get("n", {}).get("$lt") == 50
+    assert taken == [] if few else sum(taken) >= 2 * len(QUERIES) - 1, "so few rows are scored in full"
+
+
+@pytest.mark.parametrize(
+    "vector",
+    [
+        QUERIES[1].astype(np.float64), QUERIES[1].tolist(), QUERIES[1] * np.float32(1e-30),
+        QUERIES[1].astype(">f4"), QUERIES[1:2][0][::1].reshape(DIM).astype(np.float16).astype(np.float64),
+    ],
+)  # fmt: skip
+def test_unusual_vectors_are_left_to_the_long_way(store: Store, taken: list[bool], vector: Any) -> None:
+    expected = store.query(QUERIES[1], include=()).ids
+    taken.clear()
+    assert len(set(store.query(vector, include=()).ids) & set(expected)) >= 9
+    assert taken == [False]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 0.0])
+def test_what_has_no_direction_is_refused_as_ever(store: Store, taken: list[bool], value: float) -> None:
+    store.query(QUERIES[0], include=())
+    with pytest.raises(mrlstore.InvalidInput):
+        store.query(np.full(DIM, value, np.float32), include=())
+    with pytest.raises(mrlstore.InvalidInput, match="96"):
+        store.query(np.ones(DIM + 1, np.float32), include=())
+    assert taken[-2:] == [False, False]
+
+
+def test_strided_and_read_only_vectors_are_taken_and_left_as_they_are(
+    store: Store, taken: list[bool]
+) -> None:
+    wide = np.repeat(3 * QUERIES[2], 2)
+    frozen = wide.copy()
+    frozen.setflags(write=False)
+    expected = store.query(3 * QUERIES[2], include=())
+    found = store.query(frozen[::2], include=())
+    assert found.ids == expected.ids and found.scores.tobytes() == expected.scores.tobytes()
+    np.testing.assert_array_equal(frozen, wide)
+    assert taken[-1]
+
+
+def test_a_prefix_that_says_nothing_is_answered_exactly(store: Store, taken: list[bool]) -> None:
+    blind = np.zeros(DIM, np.float32)
+    blind[40] = 1
+    expected = store.query(blind, exact=True, include=()).ids
+    assert store.query(blind, include=()).ids == store.query(blind, include=()).ids == expected
+    assert not any(taken[-2:])
+
+
+def test_cold_rows_are_announced_the_long_way(store: Store, taken: list[bool]) -> None:
+    heat = store._core.snapshots.latest().segments[0].segment.heat
+    store.query(QUERIES[3], include=())
+    heat.cold = True
+    store.query(QUERIES[3], include=())
+    assert taken[-1] is False
+
+
+def test_a_search_that_took_long_tells_of_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mrlstore import shortcut
+
+    told: list[Any] = []
+    expected = store.query(QUERIES[3], include=())
+    times = iter([0.0, 10.0])
+    monkeypatch.setattr(shortcut, "perf_counter", lambda: next(times))
+    monkeypatch.setattr(Heat, "learn", lambda _, *what: told.append(what))
+    assert store.query(QUERIES[3], include=()).ids == expected.ids
+    ((elapsed_s, ((hits, reranked, visited, *_),)),) = told
+    assert (elapsed_s, hits) == (10.0, 10)
+    assert (reranked, visited) == (expected.plan.reranked, expected.plan.visited)
+
+
+def test_an_audit_sees_every_query(path: Path, taken: list[bool]) -> None:
+    with mrlstore.open(path, mode="r") as store:
+        store.audit(1.0)
+        for query in QUERIES[:5]:
+            store.query(query, include=())
+    assert not taken
+
+
+def test_writes_of_others_are_seen(tmp_path: Path, path: Path, taken: list[bool]) -> None:
+    import shutil
+
+    own = shutil.copytree(path, tmp_path / "own.mrl")
+    with mrlstore.open(own, auto_maintain=False) as writer, mrlstore.open(own, mode="r") as reader:
+        reader.query(QUERIES[0], include=())
+        reader._core.snapshots.latest().segments[0].segment.heat.cold = False
+        best = reader.query(QUERIES[0], include=()).ids[0]
+        assert taken == [True]
+        writer.delete([best])
+        assert best not in reader.query(QUERIES[0], include=()).ids
+        writer.upsert(["new"], QUERIES[:1])
+        assert reader.query(QUERIES[0], include=()).ids[0] == "new"
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\0", "x" * 1_000])
+def test_ids_that_a_kernel_does_not_write_down(tmp_path: Path, name: str) -> None:
+    with mrlstore.open(tmp_path / "s.mrl", dim=DIM, prefix_dim=32, auto_maintain=False) as store:
+        names = [f"{i}" for i in range(2_500)]
+        names[7] = name
+        rows = nested(2_500, DIM)
+        store.upsert(names, rows)
+        store.optimize()
+        for _ in range(4):
+            found = store.query(rows[7], include=())
+            assert found.ids[0] == name and len(found.ids) == 10
+        batch = store.query_batch(rows[:20], include=())
+        assert [result.ids[0] for result in batch] == names[:20]
+        assert store.query(rows[7], k=2_500, include=()).ids[0] == name
+
+
+def test_a_batch_keeps_no_segment_open(store: Store) -> None:
+    batch = store.query_batch(QUERIES, include=())
+    expected = [store.query(query, include=()).ids for query in QUERIES]
+    store.close()
+    assert batch.ids == expected
