@@ -9,7 +9,8 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +18,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 import mrlstore
+from mrlstore.group import Walk, outputs, prepare
 from mrlstore.loaded import kernels as loaded
 from tests.nested import blocks, nested
 
 K, ROUNDS = 10, 5
-SHARES = (50, 10, 1, 0.1)  # per cent of the rows
+SHARES = (50, 20, 10, 5, 1, 0.1)  # per cent of the rows
 
 
-def best_us(answer: Callable[[NDArray[np.float32]], Any], queries: NDArray[np.float32]) -> float:
-    """Mean over the queries of each one's best time, in microseconds."""
-    best = np.full(len(queries), np.inf)
+def best_us(
+    answers: Sequence[Callable[[NDArray[np.float32]], Any]], queries: NDArray[np.float32]
+) -> list[float]:
+    """For each way to answer: mean over the queries of each one's best time, in microseconds; in turn."""
+    best = np.full((len(answers), len(queries)), np.inf)
     for _ in range(ROUNDS):
-        for i, query in enumerate(queries):
-            start = time.perf_counter()
-            answer(query)
-            best[i] = min(best[i], time.perf_counter() - start)
-    return float(best.mean()) * 1e6
+        for way, answer in enumerate(answers):
+            for i, query in enumerate(queries):
+                start = time.perf_counter()
+                answer(query)
+                best[way, i] = min(best[way, i], time.perf_counter() - start)
+    return [float(mean) * 1e6 for mean in best.mean(axis=1)]
 
 
 def python_share(store: mrlstore.Store, queries: NDArray[np.float32]) -> Iterator[str]:
@@ -68,34 +73,65 @@ def python_share(store: mrlstore.Store, queries: NDArray[np.float32]) -> Iterato
 
 
 def batches(path: Path, queries: NDArray[np.float32]) -> Iterator[str]:
-    """query_batch on one thread and on two, in turn."""
+    """query_batch on one thread and on two, in turn, and the kernel alone: memory is shared by the cores."""
     many = np.tile(queries, (4, 1))
     with (
         mrlstore.open(path, mode="r", threads=1) as one,
         mrlstore.open(path, mode="r", threads=2) as two,
+        ThreadPoolExecutor(2) as pool,
     ):
-        times: dict[int, list[float]] = {1: [], 2: []}
-        for _ in range(ROUNDS):
-            for threads, store in ((1, one), (2, two)):
+        ways: dict[str, Callable[[], Any]] = {
+            "one": lambda: one.query_batch(many, K, include=()).ids,
+            "two": lambda: two.query_batch(many, K, include=()).ids,
+        }
+        one.query(many[0], include=())
+        snapshot = one._core.snapshots.latest()
+        effort, (stretch, *_) = snapshot.calibration.effort(K, None), snapshot.stretches("")
+        walk = Walk(
+            stretch.group, K, effort.ef, effort.shortlist, slack=effort.slack, margin=effort.margin
+        )
+        units = prepare(many, one.prefix_dim or 1).vectors
+
+        def run(part: NDArray[np.float32]) -> None:
+            for start in range(0, len(part), 64):
+                some = part[start : start + 64]
+                walk.launch(some, outputs(len(some), K))
+
+        ways["kernel on one"] = lambda: run(units)
+        ways["kernel on two"] = lambda: list(pool.map(run, np.array_split(units, 2)))
+        times: dict[str, list[float]] = {name: [] for name in ways}
+        for _ in range(3 * ROUNDS):
+            for name, way in ways.items():
                 start = time.perf_counter()
-                store.query_batch(many, K, include=())
-                times[threads].append(time.perf_counter() - start)
-    a, b = (len(many) / float(np.median(times[threads])) for threads in (1, 2))
-    yield f"query_batch: {a:,.0f} queries/s on one thread, {b:,.0f} on two: {b / a:.2f} times"
+                way()
+                times[name].append(time.perf_counter() - start)
+    rates = {name: len(many) / float(np.median(taken)) for name, taken in times.items()}
+    for what, a, b in (("query_batch with its ids", "one", "two"), ("kernel", "kernel on one", "kernel on two")):
+        yield (
+            f"{what}: {rates[a]:,.0f} queries/s on one thread, {rates[b]:,.0f} on two: "
+            f"{rates[b] / rates[a]:.2f} times"
+        )
 
 
 def filters(store: mrlstore.Store, queries: NDArray[np.float32]) -> Iterator[str]:
     """Time and recall under filters that let a share of the rows pass, beside no filter."""
-    free = best_us(lambda query: store.query(query, K, include=()), queries)
-    yield f"no filter: {free:.1f} us, recall {recall(store, queries, None):.4f}"
+
+    def plain(query: NDArray[np.float32]) -> mrlstore.Result:
+        return store.query(query, K, include=())
+
+    yield f"no filter: recall {recall(store, queries, None):.4f}"
     for share in SHARES:
         for name in ("random", "topic"):
             where = {name: {"$lt": share * 10}}
-            taken = best_us(
-                lambda query, where=where: store.query(query, K, where=where, include=()), queries
+            free, taken = best_us(
+                (plain, lambda query, where=where: store.query(query, K, where=where, include=())), queries
             )
             found = recall(store, queries, where)
-            yield f"{share} % pass ({name}): {taken:.1f} us, {taken / free:.2f} times, recall {found:.4f}"
+            way = store.query(queries[0], K, where=where, include=()).plan.segments[0].way
+            yield (
+                f"{share} % pass ({name}): {taken:.1f} us, no filter {free:.1f}: {taken / free:.2f} times,"
+                f" recall {found:.4f}, {way}"
+            )
 
 
 def recall(store: mrlstore.Store, queries: NDArray[np.float32], where: Any) -> float:

@@ -20,8 +20,9 @@ DEFAULT_TARGET: Final = 0.99  # the recall that a query is to have that asks for
 CLASSES: Final = (*plan.SELECTIVITY, plan.FEW)
 VERSION: Final = 4
 # For high targets the least ef and shortlist, in times k, and the least slack: where stored rows alone have
-# set them, and under filters, of which calibration measures one at random; others lead farther astray.
-_LEAST, _LEAST_FILTERED = (32, 5, 0.13), (77, 10, 0.2)
+# set them, and under filters, of which calibration measures one at random. Others lead farther astray, above
+# all where few rows pass.
+_LEAST, _LEAST_OF_FEW = (32, 5, 0.13), (77, 10, 0.2)
 _EXACT_ABOVE = 0.9995  # a target beyond this is met by an exact scan alone
 _SCANNED = "no walk reached the target: the codes of all rows are scanned"
 _CHEAPER = "a scan of all codes is cheaper here than a walk"
@@ -140,16 +141,15 @@ def _effort(name: str, curve: Curve, k: int, target: float) -> Effort:
     expected = Expected(level.recall, span.low, span.high, curve.queries, curve.source, curve.k)
     more = max(1.0, k / curve.k)
     remark = f"measured at k = {curve.k}, the effort raised in proportion" if k > curve.k else ""
-    if level.way == "scan":
+    if level.way == "scan" and curve.name == "all":  # under a filter that is nothing out of the ordinary
         walks = any(one.way == "walk" and one.recall - one.error >= target for one in curve.levels)
         remark = "; ".join(filter(None, (remark, _CHEAPER if walks else _SCANNED)))
     least = 2 * k if k > curve.k else k  # what was not measured is given some room
     shortlist = min(max(least, int(level.shortlist * more)), LIMITS.k)
     ef, slack = min(max(shortlist, int(level.ef * more)), LIMITS.k), level.slack
-    filtered = curve.name != "all"
-    if (curve.source == "stored rows" or filtered) and target >= DEFAULT_TARGET:
+    if (curve.source == "stored rows" or curve.name != "all") and target >= DEFAULT_TARGET:
         # People's questions are often farther from the rows than rows are from each other.
-        times_ef, times_list, least_slack = _LEAST_FILTERED if filtered else _LEAST
+        times_ef, times_list, least_slack = _LEAST if curve.name in ("all", "half") else _LEAST_OF_FEW
         shortlist = max(shortlist, min(times_list * k, LIMITS.k))
         ef, slack = max(ef, min(times_ef * k, LIMITS.k)), max(slack, least_slack)
     way: Literal["walk", "scan"] = "scan" if level.way == "scan" else "walk"

@@ -225,15 +225,15 @@ def _places(
         def keep(
             rows: NDArray[np.int64], told: int, reach: int, into: list[NDArray[np.int64]] = listed
         ) -> None:
-            if told == 0:
-                into.append(rows.copy())
+            if told == 0:  # the last one counts: a walk that came to nothing is followed by a scan
+                into[:] = [rows.copy()]
 
         home = np.flatnonzero(group.keys == own)  # nowhere for queries of the caller's: own is -1
         with passing_over(group, int(home[0])) if len(home) else nullcontext():
             found = request.search(group, allowed, count)(query, keep)
         ((hits, reranked, visited, *_),) = found.counts
         seen.visited += visited
-        if not listed or group.index is None:
+        if group.index is None or not listed or not len(listed[0]):
             seen.fixed += reranked
             at = _find(wanted, group.keys[found.rows[0, :hits]])
             seen.places[at >= 0] = seen.early[at >= 0] = 0

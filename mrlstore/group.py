@@ -23,6 +23,7 @@ from .loaded import kernels
 Advise = Callable[[NDArray[np.int64], int, int], None]  # a shortlist, and the range of it that comes next
 SEPARATOR = "\0"  # behind each id that a kernel writes down; where an id holds one it writes none
 _MOST_TEXT = 65_536  # bytes of ids that a kernel writes down; what is longer is read one by one
+_WIDER = 2  # under a filter a walk keeps so many times the candidates: those that are not allowed count too
 _FIRST_TOLD = 32  # half of the queries for 10 rows score no more
 SHORT_PREFIX = 1e-6  # a prefix shorter than this part of the whole says nothing about the row
 
@@ -134,9 +135,7 @@ class Walk:
     k-th best (the tenth, for a smaller k), and `ef` is only the most candidates that it keeps.
     With a `margin` above 0 the re-rank ends when the code scores of the rest lie so many standard deviations
     below what the best k ask for.
-    Where less than a share of `around` of the graph's entries that are nearest to a query is allowed, the
-    rows are scanned instead: a walk would lose its way.
-    All queries are one call of the kernel, but for those that are scanned or whose prefix says nothing.
+    All queries are one call of the kernel, but for those whose prefix says nothing.
     """
 
     def __init__(
@@ -149,11 +148,11 @@ class Walk:
         *,
         slack: float = 0.0,
         margin: float = 0.0,
-        around: float = 0.0,
     ) -> None:
-        n, self.group, self.allowed, self.around = len(group.keys), group, allowed, around
+        n, self.group, self.allowed = len(group.keys), group, allowed
         self.k, self.shortlist = k, min(max(shortlist, k), n)
-        self.ef, self.slack, self.margin = min(max(ef, self.shortlist), n), slack, margin
+        wider = 1 if allowed is None else _WIDER
+        self.ef, self.slack, self.margin = min(wider * max(ef, self.shortlist), n), slack, margin
         self.address = _address(allowed, group)
         self.scan = Scan(group, k, shortlist, allowed, margin=margin)
 
@@ -190,7 +189,7 @@ class Walk:
         work = _reserve(self.group, self.ef, self.shortlist)
         kernels().search_walk(
             self.group.table, vectors, work.table, self.address, self.ef, self.shortlist, self.k,
-            self.slack, self.around, self.margin, *out,
+            self.slack, self.margin, *out,
         )  # fmt: skip
         return work
 

@@ -25,13 +25,9 @@ UNMEASURED_SHORTLIST = 120
 SLACK: Final = 0.25  # share of the k-th best's distance by which candidates may be farther
 SPARE: Final = 4  # with slack a walk may keep so many times the candidates that it usually goes through
 MARGIN: Final = 3.5  # standard deviations, where the re-rank of a shortlist may end early
-# One step of a walk takes as long as so many scanned rows; under a filter it takes longer, the fewer pass: at
-# 100,000 rows, with 20, 10 and 5% of them, 1.6, 2.1 and 2.8 times as long as without one.
-_ROWS_PER_STEP, _LONGER = 25, -0.35
-# A filter that follows the topic may shut out all that lies around a query: the share of its nearest entries
-# that pass is then less than this part of the share of all rows. A scan of so many times the rows that it
-# scores in the time of a walk is worth its recall.
-_AROUND, _WORTH = 0.5, 5
+# Under a filter a walk is worth as many scanned rows: times the root of its expected steps, and of the rows
+# per row that passes, as it goes farther the fewer pass. Of 100,000 rows a tenth is scanned, a fifth is not.
+_ROWS_PER_STEP = 600
 _WHOLE = 0.9  # from this share of allowed rows on a walk goes as if there were no filter
 SELECTIVITY: Final = {"all": _WHOLE, "half": 0.15, "tenth": 0.03}  # share of rows from which on a class holds
 FEW: Final = "few"
@@ -51,7 +47,7 @@ class Effort:
     remark: str = ""
     slack: float = 0.0  # above 0 a walk ends where candidates are so much farther than the k-th, see group
     margin: float = 0.0  # above 0 a re-rank ends where the rest is so many deviations too low, see group
-    firm: bool = False  # walk even where a scan is expected to be cheaper or to find more: to measure walks
+    firm: bool = False  # walk even where a scan is expected to be cheaper: to measure walks
     filtered: Mapping[str, Effort] | None = None  # by selectivity class; None: the same under a filter
 
     @property
@@ -91,19 +87,8 @@ def way(group: Group, allowed: int, effort: Effort) -> Way:
         return "exact"
     if effort.least == "scan" or group.index.neighbours is None or allowed <= _SCAN_ROWS:
         return "scan"
-    if allowed > _WHOLE * rows:
+    share = allowed / rows
+    if share > _WHOLE:
         return "walk"
-    cheaper = not effort.firm and allowed < _scanned_meanwhile(allowed / rows, effort)
+    cheaper = not effort.firm and allowed < _ROWS_PER_STEP * (effort.expected_steps / share) ** 0.5
     return "scan" if cheaper else "filtered walk"
-
-
-def around(group: Group, allowed: int, effort: Effort) -> float:
-    """Which share of a query's nearest entries has to pass for a filtered walk; see group.Walk."""
-    share = allowed / len(group.keys)
-    worth = not effort.firm and allowed < _WORTH * _scanned_meanwhile(share, effort)
-    return _AROUND * share if worth else 0.0
-
-
-def _scanned_meanwhile(share: float, effort: Effort) -> float:
-    """How many rows a scan scores in the time of a walk under a filter that this share of the rows passes."""
-    return float(_ROWS_PER_STEP * effort.expected_steps * share**_LONGER)

@@ -74,10 +74,9 @@ class Request(NamedTuple):
             return groups.Exact(group, self.k, allowed, self.dim)
         if way == "scan":
             return groups.Scan(group, self.k, effort.shortlist, allowed, margin=effort.margin)
-        around = plan.around(group, count, effort) if way == "filtered walk" else 0.0
         return groups.Walk(
             group, self.k, effort.ef, effort.shortlist, allowed,
-            slack=effort.slack, margin=effort.margin, around=around,
+            slack=effort.slack, margin=effort.margin,
         )  # fmt: skip
 
 

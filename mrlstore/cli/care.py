@@ -12,7 +12,7 @@ from rich.console import Console
 
 import mrlstore
 from mrlstore.cli import failures, output
-from mrlstore.cli.options import json_option, open_existing, store_argument, threads_option
+from mrlstore.cli.options import json_option, open_existing, store_argument, threads_option, timeout_option
 from mrlstore.types import Report
 
 _SHOWN = 20  # ids that have lost their vector, where a person looks
@@ -20,7 +20,7 @@ _SHOWN = 20  # ids that have lost their vector, where a person looks
 
 @click.command()
 @store_argument
-@click.option("--timeout", "timeout_s", type=float, metavar="SECONDS", help="Give up after this long.")
+@timeout_option
 @threads_option
 @json_option
 def optimize(store: Path, timeout_s: float | None, threads: int | None, as_json: bool) -> None:
@@ -94,7 +94,7 @@ def verify(store: Path, as_json: bool) -> int:
 
 @click.command()
 @store_argument
-@click.option("--timeout", "timeout_s", type=float, metavar="SECONDS", help="Give up after this long.")
+@timeout_option
 @json_option
 def repair(store: Path, timeout_s: float | None, as_json: bool) -> int:
     """Rebuild what verify found damaged.

@@ -60,6 +60,17 @@ def threads_option(function: Decorated) -> Decorated:
     )(function)
 
 
+def timeout_option(function: Decorated) -> Decorated:
+    """--timeout, how long to wait for another process's turn."""
+    return click.option(
+        "--timeout",
+        "timeout_s",
+        type=float,
+        metavar="SECONDS",
+        help="How long to wait while another process indexes; by default an hour.",
+    )(function)
+
+
 def open_existing(path: Path, threads: int | None = None) -> mrlstore.Store:
     """Open a store for work on it; unlike mode "a", never creates one. No background work is started.
 

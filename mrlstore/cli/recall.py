@@ -13,7 +13,14 @@ from rich.table import Table
 from mrlstore import graph
 from mrlstore.calibrate import QUERIES, Calibrated
 from mrlstore.cli import output
-from mrlstore.cli.options import json_option, namespace_option, open_existing, store_argument, threads_option
+from mrlstore.cli.options import (
+    json_option,
+    namespace_option,
+    open_existing,
+    store_argument,
+    threads_option,
+    timeout_option,
+)
 from mrlstore.cli.question import read_vectors
 from mrlstore.curves import Curve
 
@@ -99,7 +106,7 @@ def _cells(curve: Curve, target: float) -> tuple[str, ...]:
 @click.command(name="set-prefix-dim")
 @store_argument
 @click.argument("prefix_dim", type=int, metavar="N")
-@click.option("--timeout", "timeout_s", type=float, metavar="SECONDS", help="Give up after this long.")
+@timeout_option
 @threads_option
 @json_option
 def set_prefix_dim(

@@ -182,7 +182,7 @@ def insert_rows(
         row = rows[i]
         bias, scale = load_query(codes, row, stride, own)
         size, _, steps, _ = walk(
-            table, own.ctypes.data, scale, bias, 0, ef, ef, 1, np.float32(0), np.float32(0),
+            table, own.ctypes.data, scale, bias, ef, ef, 1, np.float32(0),
             beam, marks, seen, pending, scores, trace,
         )  # fmt: skip
         count = 0

@@ -16,7 +16,7 @@ BEAM_SIZE: Final = 1
 MARKS: Final = 2  # uint8 [rows]: all zero between calls
 SEEN: Final = 3  # int32 [rows]
 ROW_COUNT: Final = 4
-LISTED: Final = 5  # int64 [shortlist]
+LISTED: Final = 5  # int64 [shortlist + 16]
 LIST_SCORES: Final = 6  # float32 [shortlist]
 SHORTLIST: Final = 7
 PADDED: Final = 8  # float32 [numbers]: the query's prefix
@@ -47,8 +47,8 @@ class Scratch:
             self.entries = self._note(np.empty(beam + 16, np.int64), BEAM, BEAM_SIZE)
         if shortlist > self.shortlist:
             self.shortlist = shortlist
-            self.listed = self._note(np.empty(shortlist, np.int64), LISTED, SHORTLIST)
-            self.list_scores = self._note(np.empty(shortlist, np.float32), LIST_SCORES)
+            self.listed = self._note(np.empty(shortlist + 16, np.int64), LISTED, SHORTLIST)
+            self.list_scores = self._note(np.empty(shortlist + 16, np.float32), LIST_SCORES)
         if numbers > self.numbers:
             self.numbers = numbers
             self.padded = self._note(np.zeros(numbers, np.float32), PADDED, NUMBERS)

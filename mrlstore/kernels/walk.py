@@ -8,8 +8,8 @@ import numpy as np
 
 from .. import table as t
 from . import scratch as w
-from .dot import load_byte, load_row, prefetch
-from .encode import NO_PREFIX, encode_query, score_code, score_four
+from .dot import load_byte, load_row, nonzero_bytes, prefetch
+from .encode import NO_PREFIX, encode_query, score_four
 from .jit import device, kernel
 from .rerank import write_ids
 from .scan import finish, score_pending
@@ -17,13 +17,10 @@ from .topk import clear, insert, pack, packed_row, packed_score
 from .views import floats, ints, longs, unsigned_bytes
 
 SEEDS = 4  # entries that a walk starts from
-SAMPLE = 64  # allowed rows that a filtered walk starts from besides
-NEAREST = 24  # entries, of a quarter of them at most, that tell what a filter lets through around a query
+SAMPLE = 64  # allowed rows whose best SEEDS a filtered walk starts from besides
 TOGETHER = 2  # nodes that are expanded at a time
 BEST = 10  # with slack a walk measures by the k-th best, for k of at least this: the first alone leads astray
 NEAR = np.float32(0.2)  # the least distance that slack is a share of: codes err by more than a share of less
-AHEAD = 4  # lists of neighbours' neighbours that are on their way from memory while others are read
-ENOUGH = 8  # rows to score for one step of a filtered walk; neighbours of neighbours are asked for less
 
 
 @device
@@ -52,51 +49,12 @@ def gather(
 
 
 @device
-def fetch_neighbours(table: Any, row: Any, marks: Any) -> None:
-    """Have the neighbours of a row fetched, unless it was seen."""
-    if np.uint64(row) < np.uint64(table[t.ROWS]) and marks[row] == 0:
-        prefetch(table[t.NEIGHBOURS] + row * table[t.WIDTH] * 4, table[t.WIDTH] * 4)
-
-
-@device
-def gather_filtered(
-    table: Any, row: Any, allowed: Any, marks: Any, seen: Any, count: Any, pending: Any, waiting: Any
-) -> Any:
-    """The same for a filter: where neighbours are not allowed, their own neighbours stand in for them."""
-    n, width = np.uint64(table[t.ROWS]), table[t.WIDTH]
-    start = table[t.NEIGHBOURS] + row * width * 4
-    enough = min(waiting + ENOUGH, pending.size - width)
-    count, waiting = gather(table, row, allowed, marks, seen, count, pending, waiting)
-    if waiting >= enough:
-        return count, waiting
-    for j in range(min(AHEAD, width)):
-        fetch_neighbours(table, np.int64(load_row(start + 4 * j)), marks)
-    for j in range(width):
-        if waiting >= enough:
-            break
-        if j + AHEAD < width:
-            fetch_neighbours(table, np.int64(load_row(start + 4 * (j + AHEAD))), marks)
-        other = np.int64(load_row(start + 4 * j))
-        if np.uint64(other) >= n or marks[other] != 0:
-            continue
-        marks[other] = 1
-        seen[count] = other
-        count += 1
-        count, waiting = gather(table, other, allowed, marks, seen, count, pending, waiting)
-    return count, waiting
-
-
-@device
 def start_walk(
-    table: Any, code: Any, scale: Any, bias: Any, allowed: Any, ef: Any, beam: Any, marks: Any, seen: Any
+    table: Any, code: Any, scale: Any, bias: Any, limit: Any, beam: Any, marks: Any, seen: Any
 ) -> Any:
-    """Put the best entries, and under a filter the best of a sample of allowed rows, into the beam.
-
-    Gives (beam size, codes scored, share of the nearest entries that are allowed).
-    """
-    n, stride, size, visited = table[t.ROWS], table[t.STRIDE], 0, 0
+    """Put the best `limit` entries into the beam. Gives (beam size, codes scored)."""
+    n, stride, size = table[t.ROWS], table[t.STRIDE], 0
     last = table[t.ENTRY_COUNT] - 1
-    limit = min(ef, max(SEEDS, min(NEAREST, last // 4)) if allowed != 0 else SEEDS)
     for i in range(0, last + 1, 4):
         four = score_four(
             table[t.ENTRY_CODES] + i * stride,
@@ -113,26 +71,6 @@ def start_walk(
                 and insert(beam, size, limit, pack(four[j], row)) < limit
             ):
                 size = min(size + 1, limit)
-    visited += last + 1
-    passing = np.float32(1)
-    if allowed != 0:
-        nearest, count = size, 0
-        for i in range(nearest):
-            count += load_byte(allowed + packed_row(beam[i])) != 0
-        passing = np.float32(count) / np.float32(max(nearest, 1))
-        limit = min(ef, SEEDS)
-        size = min(size, limit)
-        clear(beam, size, nearest)
-        step = max(n // SAMPLE, 1)
-        for i in range(0, n, step):
-            at, stop = i, min(i + step, n)
-            while at < stop and load_byte(allowed + at) == 0:
-                at += 1
-            if at < stop:
-                score = score_code(table[t.CODES] + at * stride, stride, code, scale, bias)
-                visited += 1
-                if score > NO_PREFIX and insert(beam, size, limit, pack(score, at)) < limit:
-                    size = min(size + 1, limit)
     count = 0
     for i in range(size):
         row = packed_row(beam[i])
@@ -142,13 +80,66 @@ def start_walk(
             beam[count] = beam[i]
             count += 1
     clear(beam, count, size)
-    return count, visited, passing
+    return count, last + 1
+
+
+@device
+def sample_allowed(table: Any, allowed: Any, marks: Any, pending: Any) -> Any:
+    """The first allowed row of each of SAMPLE or more stretches of the group, into pending; their number."""
+    n, stride, waiting = table[t.ROWS], table[t.STRIDE], 0
+    step = max(n // SAMPLE, 1)
+    for start in range(0, n, step):
+        at, stop = start, min(start + step, n)
+        while at + 64 <= stop and nonzero_bytes(allowed + at) == 0:
+            at += 64
+        while at < stop and load_byte(allowed + at) == 0:
+            at += 1
+        if at < stop and marks[at] == 0:
+            pending[waiting] = at
+            waiting += 1
+            prefetch(table[t.CODES] + at * stride, stride)
+    return waiting
+
+
+@device
+def start_filtered(
+    table: Any, code: Any, scale: Any, bias: Any, allowed: Any, ef: Any, shortlist: Any,
+    beam: Any, found: Any, marks: Any, seen: Any, pending: Any, scores: Any,
+) -> Any:  # fmt: skip
+    """Put the best entries, and the best of a sample of allowed rows, into the beam; the allowed into found.
+
+    Far from the query, where nothing near an entry is allowed, the sample alone leads to what is. Gives (beam
+    size, found size, codes scored).
+    """
+    size, visited = start_walk(table, code, scale, bias, min(ef, SEEDS), beam, marks, seen)
+    waiting = sample_allowed(table, allowed, marks, pending)
+    score_pending(table, code, scale, bias, pending, waiting, scores)
+    kept, limit = 0, min(shortlist, SEEDS)
+    for j in range(waiting):
+        if scores[j] > NO_PREFIX and insert(found, kept, limit, pack(scores[j], pending[j])) < limit:
+            kept = min(kept + 1, limit)
+    sampled = kept
+    for i in range(sampled):
+        row = packed_row(found[i])
+        marks[row] = 1
+        seen[size + i] = row
+    entries = size
+    for i in range(entries):
+        pending[i] = beam[i]
+    for i in range(sampled):
+        if insert(beam, size, ef, found[i]) < ef:
+            size = min(size + 1, ef)
+    for i in range(entries):
+        entry = pending[i]
+        if load_byte(allowed + packed_row(entry)) != 0 and insert(found, kept, shortlist, entry) < shortlist:
+            kept = min(kept + 1, shortlist)
+    return size, kept, entries + sampled, visited + waiting
 
 
 @device
 def walk(
-    table: Any, code: Any, scale: Any, bias: Any, allowed: Any, ef: Any, shortlist: Any, k: Any, slack: Any,
-    around: Any, beam: Any, marks: Any, seen: Any, pending: Any, scores: Any, trace: Any,
+    table: Any, code: Any, scale: Any, bias: Any, ef: Any, shortlist: Any, k: Any, slack: Any,
+    beam: Any, marks: Any, seen: Any, pending: Any, scores: Any, trace: Any,
 ) -> Any:  # fmt: skip
     """Fill the beam with the best rows that the walk finds.
 
@@ -157,23 +148,17 @@ def walk(
     neighbours' codes are on the way from memory while others are scored. With a slack above 0 it also ends at
     a node whose distance, 1 - score, is more than 1 + slack times that of the k-th (or tenth) best: adaptive
     beam search (Al-Jazzazi et al., 2025). The beam then holds the best `shortlist` rows, and what is nearer
-    than that. Under a filter the beam's seeds may be rows that are not allowed; all others are allowed. Where
-    a share of less than `around` of the nearest entries is allowed no step is made, and the beam left empty.
-    beam: int64 [>= ef + 16], the lowest bit of an entry says expanded. pending: int64 [>= TOGETHER x width],
-    under a filter [>= 4 x width + 64]; scores: float32, as long. trace: int64, receives the entries that were
-    expanded, as far as it reaches.
+    than that. beam: int64 [>= ef + 16], the lowest bit of an entry says expanded. pending: int64
+    [>= TOGETHER x width]; scores: float32, as long. trace: int64, receives the entries that were expanded, as
+    far as it reaches.
     """
-    list_bytes = table[t.WIDTH] * 4
-    size, visited, passing = start_walk(table, code, scale, bias, allowed, ef, beam, marks, seen)
+    size, visited = start_walk(table, code, scale, bias, min(ef, SEEDS), beam, marks, seen)
     count, cursor, steps = size, 0, 0
-    if passing < around:
-        size = 0
-    last = max(k, BEST) - 1 + (SEEDS if allowed != 0 else 0)
+    last = max(k, BEST) - 1
     while cursor < size:
         edge = np.float32(NO_PREFIX)
         if slack > 0 and size > last:
-            nearest = packed_score(beam[last])
-            edge = nearest - slack * max(np.float32(1) - nearest, NEAR)
+            edge = edge_behind(beam[last], slack)
             if packed_score(beam[cursor]) < edge:
                 break
         waiting = 0
@@ -183,37 +168,104 @@ def walk(
             if steps < trace.size:
                 trace[steps] = beam[cursor]
             steps += 1
-            if allowed == 0:
-                count, waiting = gather(table, row, allowed, marks, seen, count, pending, waiting)
-            else:
-                count, waiting = gather_filtered(table, row, allowed, marks, seen, count, pending, waiting)
+            count, waiting = gather(table, row, 0, marks, seen, count, pending, waiting)
             cursor = next_node(beam, cursor, size)
             if cursor == size:
                 break
-        ahead = cursor
-        for _ in range(TOGETHER):
-            if ahead < size:
-                prefetch(table[t.NEIGHBOURS] + packed_row(beam[ahead]) * list_bytes, list_bytes)
-                ahead = next_node(beam, ahead, size)
+        prefetch_next(table, beam, cursor, size)
         score_pending(table, code, scale, bias, pending, waiting, scores)
         for j in range(waiting):
             if not scores[j] > NO_PREFIX or (
                 scores[j] < edge and size >= shortlist and pack(scores[j], 0) < beam[shortlist - 1]
             ):
                 continue
-            other = pending[j]
-            place = insert(beam, size, ef, pack(scores[j], other))
-            if place < ef:
-                size = min(size + 1, ef)
-                if place <= cursor:
-                    cursor = place
-                    prefetch(table[t.NEIGHBOURS] + other * list_bytes, list_bytes)
+            size, cursor = keep(table, beam, size, ef, pack(scores[j], pending[j]), cursor)
         visited += waiting
         while cursor < size and beam[cursor] & 1:
             cursor += 1
     for i in range(count):
         marks[seen[i]] = 0
     return size, visited, steps, cursor >= size
+
+
+@device
+def walk_filtered(
+    table: Any, code: Any, scale: Any, bias: Any, allowed: Any, ef: Any, shortlist: Any, k: Any, slack: Any,
+    beam: Any, found: Any, marks: Any, seen: Any, pending: Any, scores: Any,
+) -> Any:  # fmt: skip
+    """Fill `found` with the best `shortlist` allowed rows that a walk finds.
+
+    Gives (found size, codes scored, whether it ran out of nodes). The walk is the same, but goes over rows
+    that are not allowed too, as bridges of one node: behind such a node only allowed rows are taken. So rows
+    that pass at random are found by way of those between them, and where whole regions do not pass, the walk
+    does not get lost there. It ends by the k-th best of the allowed rows. found: int64
+    [>= shortlist + 16], packed entries; pending: int64 [>= 2 x SAMPLE], too.
+    """
+    size, kept, count, visited = start_filtered(
+        table, code, scale, bias, allowed, ef, shortlist, beam, found, marks, seen, pending, scores
+    )
+    cursor, last = 0, max(k, BEST) - 1
+    while cursor < size:
+        edge = np.float32(NO_PREFIX)
+        if slack > 0 and kept > last:
+            edge = edge_behind(found[last], slack)
+            if packed_score(beam[cursor]) < edge:
+                break
+        waiting = 0
+        for _ in range(TOGETHER):
+            row = packed_row(beam[cursor])
+            beam[cursor] |= 1
+            only = 0 if load_byte(allowed + row) != 0 else allowed
+            count, waiting = gather(table, row, only, marks, seen, count, pending, waiting)
+            cursor = next_node(beam, cursor, size)
+            if cursor == size:
+                break
+        prefetch_next(table, beam, cursor, size)
+        score_pending(table, code, scale, bias, pending, waiting, scores)
+        for j in range(waiting):
+            if not scores[j] > NO_PREFIX:
+                continue
+            entry = pack(scores[j], pending[j])
+            if load_byte(allowed + pending[j]) != 0 and insert(found, kept, shortlist, entry) < shortlist:
+                kept = min(kept + 1, shortlist)
+            if scores[j] >= edge:
+                size, cursor = keep(table, beam, size, ef, entry, cursor)
+        visited += waiting
+        while cursor < size and beam[cursor] & 1:
+            cursor += 1
+    for i in range(count):
+        marks[seen[i]] = 0
+    return kept, visited, cursor >= size
+
+
+@device
+def edge_behind(entry: Any, slack: Any) -> Any:
+    """The score below which a walk ends whose k-th best is this entry."""
+    nearest = packed_score(entry)
+    return nearest - slack * max(np.float32(1) - nearest, NEAR)
+
+
+@device
+def keep(table: Any, beam: Any, size: Any, ef: Any, entry: Any, cursor: Any) -> Any:
+    """Put an entry into the beam of a walk; gives the beam's size and the next node to expand."""
+    place = insert(beam, size, ef, entry)
+    if place < ef:
+        size = min(size + 1, ef)
+        if place <= cursor:
+            cursor = place
+            list_bytes = table[t.WIDTH] * 4
+            prefetch(table[t.NEIGHBOURS] + packed_row(entry) * list_bytes, list_bytes)
+    return size, cursor
+
+
+@device
+def prefetch_next(table: Any, beam: Any, cursor: Any, size: Any) -> None:
+    """Ask for the neighbours of the nodes that are likely to be expanded next."""
+    list_bytes = table[t.WIDTH] * 4
+    for _ in range(TOGETHER):
+        if cursor < size:
+            prefetch(table[t.NEIGHBOURS] + packed_row(beam[cursor]) * list_bytes, list_bytes)
+            cursor = next_node(beam, cursor, size)
 
 
 @device
@@ -226,20 +278,20 @@ def next_node(beam: Any, cursor: Any, size: Any) -> Any:
 
 
 @kernel(
-    "void(int64[::1], float32[:, ::1], int64[::1], int64, int64, int64, int64, float32, float32, float32,"
+    "void(int64[::1], float32[:, ::1], int64[::1], int64, int64, int64, int64, float32, float32,"
     " int64[:, ::1], float32[:, ::1], int64[:, ::1], uint8[::1])"
 )
 def search_walk(
     table: Any, queries: Any, work: Any, allowed: Any, ef: Any, shortlist: Any, k: Any, slack: Any,
-    around: Any, margin: Any, rows: Any, scores: Any, counts: Any, ids: Any,
+    margin: Any, rows: Any, scores: Any, counts: Any, ids: Any,
 ) -> None:  # fmt: skip
     """For each query walk, re-rank the best `shortlist`, write the best k rows and scores.
 
-    queries: unit vectors [m, dim]; work: the table of a scratch; allowed: address of uint8 [n], or 0. slack,
-    around: see walk; margin: see rerank_while; 0 re-ranks the whole shortlist. rows, scores: [m, k], filled
-    from the left; with [1, 0] the shortlist is left in `work`, see finish. counts: [m, 6]: rows written, full
-    rows scored, codes scored, rows kept, whether the walk ended before the beam was full, where the
-    answer's ids end in `ids`: uint8, see write_ids.
+    queries: unit vectors [m, dim]; work: the table of a scratch; allowed: address of uint8 [n], or 0. slack:
+    see walk; margin: see rerank_while; 0 re-ranks the whole shortlist. rows, scores: [m, k], filled from the
+    left; with [1, 0] the shortlist is left in `work`, see finish. counts: [m, 6]: rows written, full rows
+    scored, codes scored, rows kept, whether the walk ended before the beam was full, where the answer's ids
+    end in `ids`: uint8, see write_ids.
     """
     padded, code, rotated_code = floats(work[w.PADDED], work[w.NUMBERS]), work[w.CODE], work[w.ROTATED_CODE]
     beam, listed = longs(work[w.BEAM], work[w.BEAM_SIZE]), longs(work[w.LISTED], work[w.SHORTLIST])
@@ -250,22 +302,24 @@ def search_walk(
     place = 0
     for q in range(len(queries)):
         address, scale, bias = encode_query(table, queries[q], padded, code, rotated_code)
-        size, visited, _, ended = walk(
-            table, address, scale, bias, allowed, ef, shortlist, k, slack, around,
-            beam, marks, seen, pending, pending_scores, beam[:0],
-        )  # fmt: skip
-        kept, count = 0, 0
-        for i in range(size):
-            row = packed_row(beam[i])
-            if allowed == 0 or load_byte(allowed + row) != 0:
-                kept += 1
-                if count < shortlist:
-                    listed[count], list_scores[count] = row, packed_score(beam[i])
-                    count += 1
+        if allowed == 0:
+            size, visited, _, ended = walk(
+                table, address, scale, bias, ef, shortlist, k, slack,
+                beam, marks, seen, pending, pending_scores, beam[:0],
+            )  # fmt: skip
+            full, kept, count = shortlist if slack > 0 else ef, size, min(size, shortlist)
+            listed[:count] = beam[:count]
+        else:
+            kept, visited, ended = walk_filtered(
+                table, address, scale, bias, allowed, ef, shortlist, k, slack,
+                beam, listed, marks, seen, pending, pending_scores,
+            )  # fmt: skip
+            full, count = shortlist, kept
+        for i in range(count):
+            listed[i], list_scores[i] = packed_row(listed[i]), packed_score(listed[i])
         counts[q, 0], counts[q, 1] = finish(
             table, queries[q], work, allowed, count, rows.shape[1], margin, rows[q], scores[q]
         )
-        full = shortlist if slack > 0 else ef
-        counts[q, 2], counts[q, 3], counts[q, 4] = visited, kept, np.int64(ended and size < full)
+        counts[q, 2], counts[q, 3], counts[q, 4] = visited, kept, np.int64(ended and kept < full)
         place = write_ids(table, rows[q], counts[q, 0], ids, place)
         counts[q, 5] = place
