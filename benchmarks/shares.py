@@ -87,9 +87,7 @@ def batches(path: Path, queries: NDArray[np.float32]) -> Iterator[str]:
         one.query(many[0], include=())
         snapshot = one._core.snapshots.latest()
         effort, (stretch, *_) = snapshot.calibration.effort(K, None), snapshot.stretches("")
-        walk = Walk(
-            stretch.group, K, effort.ef, effort.shortlist, slack=effort.slack, margin=effort.margin
-        )
+        walk = Walk(stretch.group, K, effort.ef, effort.shortlist, slack=effort.slack, margin=effort.margin)
         units = prepare(many, one.prefix_dim or 1).vectors
 
         def run(part: NDArray[np.float32]) -> None:
@@ -106,7 +104,8 @@ def batches(path: Path, queries: NDArray[np.float32]) -> Iterator[str]:
                 way()
                 times[name].append(time.perf_counter() - start)
     rates = {name: len(many) / float(np.median(taken)) for name, taken in times.items()}
-    for what, a, b in (("query_batch with its ids", "one", "two"), ("kernel", "kernel on one", "kernel on two")):
+    whole, kernel = ("one", "two"), ("kernel on one", "kernel on two")
+    for what, (a, b) in (("query_batch with its ids", whole), ("kernel", kernel)):
         yield (
             f"{what}: {rates[a]:,.0f} queries/s on one thread, {rates[b]:,.0f} on two: "
             f"{rates[b] / rates[a]:.2f} times"
