@@ -22,7 +22,7 @@ VERSION: Final = 4
 # For high targets the least ef and shortlist, in times k, and the least slack: where stored rows alone have
 # set them, and under filters, of which calibration measures one at random. Others lead farther astray, above
 # all where few rows pass.
-_LEAST, _LEAST_OF_FEW = (32, 5, 0.13), (77, 10, 0.2)
+_LEAST: Final = {"all": (32, 5, 0.1), "half": (32, 5, 0.13), "tenth": (77, 10, 0.2), "few": (77, 10, 0.2)}
 _EXACT_ABOVE = 0.9995  # a target beyond this is met by an exact scan alone
 _SCANNED = "no walk reached the target: the codes of all rows are scanned"
 _CHEAPER = "a scan of all codes is cheaper here than a walk"
@@ -149,7 +149,7 @@ def _effort(name: str, curve: Curve, k: int, target: float) -> Effort:
     ef, slack = min(max(shortlist, int(level.ef * more)), LIMITS.k), level.slack
     if (curve.source == "stored rows" or curve.name != "all") and target >= DEFAULT_TARGET:
         # People's questions are often farther from the rows than rows are from each other.
-        times_ef, times_list, least_slack = _LEAST if curve.name in ("all", "half") else _LEAST_OF_FEW
+        times_ef, times_list, least_slack = _LEAST[curve.name]
         shortlist = max(shortlist, min(times_list * k, LIMITS.k))
         ef, slack = max(ef, min(times_ef * k, LIMITS.k)), max(slack, least_slack)
     way: Literal["walk", "scan"] = "scan" if level.way == "scan" else "walk"

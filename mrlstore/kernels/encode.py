@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .. import table as t
-from .dot import dot_codes, dot_codes_of_four, largest, load_float, quantise, sum_of_squares
+from .dot import dot_codes_of_four, largest, load_float, quantise, sum_of_squares
 from .jit import device
 
 NO_PREFIX = np.float32(-4)
@@ -56,17 +56,12 @@ def encode_query(table: Any, query: Any, padded: Any, code: Any, rotated_code: A
 
 
 @device
-def score_code(address: Any, stride: Any, code: Any, scale: Any, bias: Any) -> Any:
-    """The approximate cosine of the prefixes: one stored code row against the query's code.
-
-    NO_PREFIX for rows whose prefix is too short for a code: their scale is zero.
-    """
-    return scaled(dot_codes(address, code, stride), address, stride, scale, bias)
-
-
-@device
 def score_four(a: Any, b: Any, c: Any, d: Any, stride: Any, code: Any, scale: Any, bias: Any) -> Any:
-    """The same of four rows at once, which takes less than four times as long."""
+    """The approximate cosine of the prefixes: four stored code rows against the query's code.
+
+    Four at once take less than four times as long as one. NO_PREFIX for rows whose prefix is too short for a
+    code: their scale is zero.
+    """
     dots = dot_codes_of_four(a, b, c, d, code, stride)
     return (
         scaled(dots[0], a, stride, scale, bias),

@@ -39,6 +39,7 @@ def exact_score(table: Any, query: Any, row: Any, following: Any) -> Any:
     """The score of one row; query: address of float32 [dim]; the row `following` is prefetched meanwhile."""
     dim = table[t.DIM]
     row_bytes = 2 * dim
+    prefetch(table[t.INV_NORMS] + 4 * following, 1)
     dot = dot_half(query, table[t.VECTORS] + row * row_bytes, dim, table[t.VECTORS] + following * row_bytes)
     return clipped(dot * load_float(table[t.INV_NORMS] + 4 * row))
 

@@ -36,6 +36,11 @@ def four_dots(a, b, c, d, query, length):
     return dot.dot_codes_of_four(a, b, c, d, query, length)
 
 
+@kernel("int64(int64, int64, int64)")
+def greater(numbers, length, least):
+    return dot.count_greater(numbers, length, least)
+
+
 @kernel("float32(int64, int64)")
 def squares(numbers, length):
     return dot.sum_of_squares(numbers, length)
@@ -111,6 +116,14 @@ def test_four_code_dots_are_those_of_each(length):
     rows = [address(codes) + i * length for i in (2, 0, 3, 3)]
     found = four_dots(*rows, address(query), length)
     assert list(found) == [bytes_dot(row, address(query), length) for row in rows]
+
+
+@pytest.mark.parametrize("length", [0, 1, 7, 8, 15, 16, 17, 33, 400])
+def test_counting_what_is_greater_equals_numpy(length):
+    numbers = np.full(-(-length // 16) * 16 + 16, -(2**63))
+    numbers[:length] = np.random.default_rng(length).integers(-(2**62), 2**62, length)
+    for least in (*numbers[:length:5].tolist(), -(2**63), 2**63 - 1, 0):
+        assert greater(address(numbers), length, least) == (numbers[:length] > least).sum()
 
 
 @pytest.mark.parametrize("length", [0, 1, 63, 64, 65, 768, 3072])
