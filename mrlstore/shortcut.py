@@ -12,6 +12,7 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mrlstore.group import SEPARATOR, SHORT_PREFIX, Scan, Walk, outputs
 from mrlstore.loaded import kernels
@@ -23,10 +24,20 @@ from mrlstore.wanted import NOTHING, Asked
 _FLOAT32 = np.dtype(np.float32)
 
 
+class _Room:
+    """What one query at a time is worked out in; memory that is used again is still in the caches."""
+
+    __slots__ = ("length", "out", "unit", "vector")
+
+    def __init__(self, dim: int, k: int) -> None:
+        self.unit, self.length, self.out = np.empty((1, dim), np.float32), np.empty(1), outputs(1, k)
+        self.vector = self.unit[0]
+
+
 class Shortcut:
     """Answers queries by a search that has been made ready; safe to use from many threads."""
 
-    __slots__ = ("_heat", "_k", "_normalise", "_plan", "_prefix_dim", "_search", "_shape")
+    __slots__ = ("_heat", "_k", "_normalise", "_plan", "_prefix_dim", "_rooms", "_search", "_shape")
 
     def __init__(self, search: Search, segment: Segment, way: Walk | Scan) -> None:
         index = way.group.index
@@ -34,6 +45,7 @@ class Shortcut:
         self._search, self._k, self._heat = way, way.k, segment.heat
         self._normalise, self._plan = kernels().normalise, search.outline.plan
         self._prefix_dim, self._shape = index.prefix_dim, (segment.dim,)
+        self._rooms: list[_Room] = []  # that nobody is in
 
     def __call__(self, vector: Any) -> Result | None:
         """The best rows, or None where this is not the way."""
@@ -41,11 +53,20 @@ class Shortcut:
             return None
         if vector.dtype != _FLOAT32 or vector.shape != self._shape:
             return None
-        unit, length = np.array(vector, ndmin=2, order="C"), np.empty(1)
-        if not self._normalise(unit, self._prefix_dim, length) or length[0] < SHORT_PREFIX:
+        try:
+            room = self._rooms.pop()  # a signal handler that asks meanwhile finds another
+        except IndexError:
+            room = _Room(len(vector), self._k)
+        result = self._answer(vector, room)
+        self._rooms.append(room)
+        return result
+
+    def _answer(self, vector: NDArray[np.float32], room: _Room) -> Result | None:
+        room.vector[:] = vector
+        if not self._normalise(room.unit, self._prefix_dim, room.length) or room.length[0] < SHORT_PREFIX:
             return None
-        out, started = outputs(1, self._k), perf_counter()
-        self._search.launch(unit, out)
+        out, started = room.out, perf_counter()
+        self._search.launch(room.unit, out)
         elapsed_s, counts = perf_counter() - started, out.counts.tolist()
         if elapsed_s > WARM_S:
             self._heat.learn(elapsed_s, counts)
@@ -57,7 +78,7 @@ class Shortcut:
         except UnicodeDecodeError:
             return None
         ids.pop()
-        return Result(ids, out.scores[0, : count[0]], partial(self._plan, counts))
+        return Result(ids, out.scores[0, : count[0]].copy(), partial(self._plan, counts))
 
 
 def shortcut(asked: Asked, search: Search) -> Shortcut | None:

@@ -26,6 +26,7 @@ PRAGMA wal_autocheckpoint = 0;
 PRAGMA trusted_schema = OFF;
 PRAGMA cell_size_check = ON;
 PRAGMA temp_store = MEMORY;
+PRAGMA cache_size = -8192;
 """
 
 
