@@ -22,7 +22,7 @@ VERSION: Final = 4
 # For high targets the least ef and shortlist, in times k, and the least slack: where stored rows alone have
 # set them, and under filters, of which calibration measures one at random. Others lead farther astray, above
 # all where few rows pass.
-_LEAST: Final = {"all": (32, 5, 0.1), "half": (32, 5, 0.13), "tenth": (77, 10, 0.2), "few": (77, 10, 0.2)}
+_LEAST: Final = {"all": (32, 5, 0.1), "half": (32, 5, 0.13), "tenth": (77, 6, 0.2), "few": (77, 6, 0.2)}
 _EXACT_ABOVE = 0.9995  # a target beyond this is met by an exact scan alone
 _SCANNED = "no walk reached the target: the codes of all rows are scanned"
 _CHEAPER = "a scan of all codes is cheaper here than a walk"
