@@ -22,7 +22,7 @@ from .loaded import kernels
 
 Advise = Callable[[NDArray[np.int64], int, int], None]  # a shortlist, and the range of it that comes next
 SEPARATOR = "\0"  # behind each id that a kernel writes down; where an id holds one it writes none
-_MOST_TEXT = 65_536  # bytes of ids that a kernel writes down; what is longer is read one by one
+_ID_BYTES, _MOST_TEXT = 64, 65_536  # for one id, for all: what is longer is read one by one
 _WIDER = 2  # under a filter a walk keeps so many times the candidates: those that are not allowed count too
 _FIRST_TOLD = 32  # half of the queries for 10 rows score no more
 SHORT_PREFIX = 1e-6  # a prefix shorter than this part of the whole says nothing about the row
@@ -314,7 +314,7 @@ def outputs(queries: int, k: int) -> Outputs:
         np.empty((queries, k), np.int64),
         np.empty((queries, k), np.float32),
         np.empty((queries, 6), np.int64),
-        np.empty(min(32 * queries * k, _MOST_TEXT), np.uint8),
+        np.empty(min(_ID_BYTES * queries * k, _MOST_TEXT), np.uint8),
     )
 
 

@@ -37,12 +37,15 @@ class _Room:
 class Shortcut:
     """Answers queries by a search that has been made ready; safe to use from many threads."""
 
-    __slots__ = ("_heat", "_k", "_normalise", "_plan", "_prefix_dim", "_rooms", "_search", "_shape")
+    __slots__ = (
+        "_heat", "_k", "_normalise", "_plan", "_prefix_dim", "_rooms", "_search", "_segment", "_shape", "_start",
+    )  # fmt: skip
 
-    def __init__(self, search: Search, segment: Segment, way: Walk | Scan) -> None:
+    def __init__(self, search: Search, segment: Segment, start: int, way: Walk | Scan) -> None:
         index = way.group.index
         assert index is not None
         self._search, self._k, self._heat = way, way.k, segment.heat
+        self._segment, self._start = segment, start  # where ids are that no kernel writes down
         self._normalise, self._plan = kernels().normalise, search.outline.plan
         self._prefix_dim, self._shape = index.prefix_dim, (segment.dim,)
         self._rooms: list[_Room] = []  # that nobody is in
@@ -71,13 +74,15 @@ class Shortcut:
         if elapsed_s > WARM_S:
             self._heat.learn(elapsed_s, counts)
         (count,) = counts
-        if count[5] < 0 or self._search.astray(count):
+        if self._search.astray(count):
             return None
         try:
-            ids = str(out.ids[: count[5]].tobytes(), "utf-8").split(SEPARATOR)
+            ids = str(out.ids[: max(count[5], 0)].tobytes(), "utf-8").split(SEPARATOR)
+            ids.pop()
         except UnicodeDecodeError:
-            return None
-        ids.pop()
+            ids = []
+        if len(ids) < count[0]:  # too long, or damaged: each by itself, which tells what is wrong
+            ids = self._segment.ids(self._start + row for row in out.rows[0, : count[0]].tolist())
         return Result(ids, out.scores[0, : count[0]].copy(), partial(self._plan, counts))
 
 
@@ -85,9 +90,9 @@ def shortcut(asked: Asked, search: Search) -> Shortcut | None:
     """The shortcut for a search, if there is one."""
     if asked.wanted is not NOTHING or asked.explain or len(search.steps) != 1:
         return None
-    ((_, segment, way),) = search.steps
+    ((stretch, segment, way),) = search.steps
     if segment is None or not isinstance(way, Walk | Scan) or way.group.index is None:
         return None
     if isinstance(way, Walk) and way.group.index.neighbours is None:
         return None
-    return Shortcut(search, segment, way)
+    return Shortcut(search, segment, stretch.start, way)

@@ -165,19 +165,25 @@ def test_writes_of_others_are_seen(tmp_path: Path, path: Path, taken: list[bool]
 
 
 @pytest.mark.parametrize("name", ["a\0b", "\0", "x" * 1_000])
-def test_ids_that_a_kernel_does_not_write_down(tmp_path: Path, name: str) -> None:
+def test_ids_that_a_kernel_does_not_write_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: list[bool], name: str
+) -> None:
+    monkeypatch.setattr(Heat, "learn", lambda *_: None)
     with mrlstore.open(tmp_path / "s.mrl", dim=DIM, prefix_dim=32, auto_maintain=False) as store:
         names = [f"{i}" for i in range(2_500)]
         names[7] = name
         rows = nested(2_500, DIM)
-        store.upsert(names, rows)
+        store.upsert(["another"], rows[:1], namespace="before")
+        store.upsert(names, rows, namespace="here")
         store.optimize()
         for _ in range(4):
-            found = store.query(rows[7], include=())
+            found = store.query(rows[7], include=(), namespace="here")
             assert found.ids[0] == name and len(found.ids) == 10
-        batch = store.query_batch(rows[:20], include=())
+            store._core.snapshots.latest().segments[0].segment.heat.cold = False
+        assert taken[-1], "it is not searched for twice"
+        batch = store.query_batch(rows[:20], include=(), namespace="here")
         assert [result.ids[0] for result in batch] == names[:20]
-        assert store.query(rows[7], k=2_500, include=()).ids[0] == name
+        assert store.query(rows[7], k=2_500, include=(), namespace="here").ids[0] == name
 
 
 def test_a_batch_keeps_no_segment_open(store: Store) -> None:

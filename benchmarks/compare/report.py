@@ -18,6 +18,15 @@ def qps(points: list[dict[str, Any]], target: float) -> float | None:
     return max(reached) if reached else None
 
 
+def frontier(points: list[dict[str, Any]]) -> list[tuple[float, float]]:
+    """(recall, queries per second) of the efforts that no cheaper one equals, by rising recall."""
+    kept: list[tuple[float, float]] = []
+    for recall, rate in sorted(((p["recall"], 1e6 / p["us"]) for p in points), reverse=True):
+        if not kept or rate > kept[-1][1]:
+            kept.append((recall, rate))
+    return kept[::-1]
+
+
 def write(results: Path, docs: Path, rows: int) -> None:
     """Put the newest result of each peer and set between the markers of performance.md, and draw the plot."""
     newest: dict[tuple[str, str], dict[str, Any]] = {}
@@ -69,7 +78,7 @@ def _plot(newest: dict[tuple[str, str], dict[str, Any]], sets: list[str], path: 
         for (of, peer), result in sorted(newest.items()):
             if of != name:
                 continue
-            points = sorted((p["recall"], 1e6 / p["us"]) for p in result["points"])
+            points = frontier(result["points"])
             misses = [max(1 - recall, 3e-4) for recall, _ in points]
             width = 2.5 if peer == "mrlstore" else 1.2
             axis.plot(misses, [q for _, q in points], marker=".", label=peer, linewidth=width)
@@ -78,6 +87,6 @@ def _plot(newest: dict[tuple[str, str], dict[str, Any]], sets: list[str], path: 
         ticks = np.array([0.2, 0.1, 0.05, 0.01, 0.005, 0.001])
         axis.set_xticks(ticks, [f"{1 - t:g}" for t in ticks])
         axis.grid(alpha=0.3)
-    axes[0][0].legend(fontsize=8)
+    axes[0][0].legend(fontsize=8, loc="lower left")
     figure.tight_layout()
     figure.savefig(path, dpi=110)
