@@ -38,7 +38,8 @@ class Shortcut:
     """Answers queries by a search that has been made ready; safe to use from many threads."""
 
     __slots__ = (
-        "_heat", "_k", "_normalise", "_plan", "_prefix_dim", "_rooms", "_search", "_segment", "_shape", "_start",
+        "_heat", "_k", "_normalise", "_plan", "_prefix_dim", "_rooms", "_search", "_segment", "_shape",
+        "_start",
     )  # fmt: skip
 
     def __init__(self, search: Search, segment: Segment, start: int, way: Walk | Scan) -> None:
