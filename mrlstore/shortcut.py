@@ -1,7 +1,7 @@
 """The usual query without detours: one segment that is in memory, one float32 vector, ids and scores wanted.
 
 It runs the same kernel as every search, and does nothing else that could wait. Whatever is unusual about a
-query gives None: it is then answered, or refused, the long way. A third of a query's time was Python's
+query gives None: it is then answered, or refused, the long way. A quarter of a query's time was Python's
 (docs/decisions/0013-a-shortcut-for-the-usual-query.md).
 """
 
