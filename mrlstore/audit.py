@@ -65,7 +65,8 @@ class Audit:
         for i, found in enumerate(answers):
             if self.rate >= 1 or random.random() < self.rate:
                 again = partial(Search, snapshot, request._replace(exact=True), fetch)
-                self._take(_Waiting(again, queries.part(i, i + 1), request.k, found))
+                vector, norm = queries.vectors[i : i + 1].copy(), queries.prefix_norms[i : i + 1]
+                self._take(_Waiting(again, Queries(vector, norm), request.k, found))
 
     def _take(self, item: _Waiting) -> None:
         with self._work:

@@ -115,12 +115,18 @@ class Search(Protocol):
         """The best rows for each query; `advise` is told a shortlist before a range is read."""
 
 
-def prepare(vectors: NDArray[np.float32], prefix_dim: int) -> Queries:
-    """Normalise queries: float32 [m, dim] or [dim], left as they are.
+def prepare(
+    vectors: NDArray[np.float32], prefix_dim: int, room: NDArray[np.float32] | None = None
+) -> Queries:
+    """Normalise queries: float32 [m, dim] or [dim], left as they are; in `room` [>= m, dim], or a new array.
 
     NoDirection if one is zero, too long, or not finite.
     """
-    units = np.array(vectors, np.float32, ndmin=2, order="C")  # of our own: a caller's may be read-only
+    if room is None:
+        units = np.array(vectors, np.float32, ndmin=2, order="C")  # of our own: a caller's may be read-only
+    else:
+        units = room[: len(vectors)]
+        units[:] = vectors
     norms = np.empty(len(units))
     if not kernels().normalise(units, prefix_dim, norms):
         raise NoDirection("a vector without a direction")

@@ -22,10 +22,11 @@ from mrlstore.batch import check_namespace
 from mrlstore.catalogue import keywords, rows, settings
 from mrlstore.catalogue.connection import Connection
 from mrlstore.core import Core
-from mrlstore.errors import CorruptStore, InvalidInput
+from mrlstore.errors import InvalidInput
 from mrlstore.group import Queries
+from mrlstore.hydrate import hits_of, metadata_of_keys, rows_of, vectors_of
 from mrlstore.keywords import Term, any_of, parse_keywords
-from mrlstore.query import explained, fetch_metadata, find, parse_metadata, vectors_of
+from mrlstore.query import explained, find
 from mrlstore.records import matching_keys
 from mrlstore.segment import Fetch
 from mrlstore.snapshot import Snapshot, SnapshotMoved
@@ -128,7 +129,7 @@ def _run(
     wanted: Wanted,
 ) -> Result:
     def fetch(keys: NDArray[np.int64]) -> list[dict[str, Any] | None]:
-        return fetch_metadata(connection, keys, snapshot.generation)
+        return metadata_of_keys(connection, keys, snapshot.generation)
 
     if settings.get_int(connection, "format_version") < settings.FIRST_WITH_KEYWORDS:
         raise InvalidInput(
@@ -225,25 +226,13 @@ def _telling(connection: Connection, terms: tuple[Term, ...]) -> tuple[tuple[Ter
 
 
 def _hits(connection: Connection, snapshot: Snapshot, best: Sequence[Placed], wanted: Wanted) -> list[Hit]:
-    stored = {row.key: row for row in rows.by_key(connection, (one.key for one in best))}
-    if len(stored) < len(best):
-        missing = next(one.key for one in best if one.key not in stored)
-        raise CorruptStore(
-            connection.filename, f"key {missing} has words or a vector, but no row: see verify()"
-        )
-    vectors = {}
+    stored = rows_of(connection, [one.key for one in best], snapshot.generation)
+    vectors = None
     if wanted.vector:
-        vectors = vectors_of(snapshot, [row.key for row in stored.values() if not row.bare])
-    return [
-        Hit(
-            stored[one.key].id,
-            one.score,
-            parse_metadata(stored[one.key].metadata) if wanted.metadata else None,
-            stored[one.key].document if wanted.document else None,
-            vectors.get(one.key),
-        )
-        for one in best
-    ]
+        found = vectors_of(snapshot, [row.key for row in stored if not row.bare])
+        vectors = [found.get(row.key) for row in stored]
+    ids, scores = (row.id for row in stored), (one.score for one in best)
+    return hits_of(ids, scores, stored, vectors, wanted)
 
 
 def _told(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
@@ -14,15 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrlstore import plan
-from mrlstore.catalogue import rows, settings
+from mrlstore.catalogue import rows
 from mrlstore.catalogue.connection import Connection
 from mrlstore.core import Core
 from mrlstore.errors import CorruptStore
 from mrlstore.explain import explain
 from mrlstore.group import Queries, prepare
+from mrlstore.hydrate import hits_of, metadata_of_keys, rows_of, vectors_of
 from mrlstore.search import Answer, Outline, Request, Search, Watch
 from mrlstore.segment import Fetch
-from mrlstore.shortcut import shortcut
+from mrlstore.shortcut import Best, shortcut
 from mrlstore.snapshot import Snapshot, SnapshotMoved
 from mrlstore.types import Hit, Result
 from mrlstore.wanted import NOTHING, Asked, Wanted
@@ -37,8 +39,17 @@ def at_once(core: Core, latest: Snapshot, asked: Asked, node: Node | None, vecto
     search: Search | None = latest.ready.get(asked, node)
     if search is None or search.shortcut is None or core.audit is not None:
         return None
-    result: Result | None = search.shortcut(vector)
-    return result
+    found: Best | None = search.shortcut(vector)
+    if found is None:
+        return None
+    if asked.wanted is NOTHING:
+        return Result(found.ids, found.scores, found.plan)
+    try:
+        with core.catalogue.connection() as connection:
+            hits = _hits(connection, latest.generation, found, found.ids, asked.wanted)
+    except SnapshotMoved:
+        return None
+    return Result(found.ids, found.scores, found.plan, hits)
 
 
 def answer(core: Core, latest: Snapshot, asked: Asked, node: Node | None, query: Queries) -> Result:
@@ -57,24 +68,47 @@ def answer_many(
     Threads take them in runs, each a few calls of the kernels: Python's lock is held between these alone.
     Raises NoDirection where `prepare` does.
     """
-    count = len(vectors)
+    count, dim = vectors.shape
     size = 1 if asked.explain else max(1, min(_RUN, -(-count // core.threads)))
-    runs = [vectors[i : i + size] for i in range(0, count, size)]
-    prefix_dim = latest.prefix_dim or vectors.shape[1]
+    prefix_dim = latest.prefix_dim or dim
 
     def run(snapshot: Snapshot, connection: Connection | None) -> list[Result]:
-        def one(some: NDArray[np.float32]) -> list[Result]:
-            return _run(core, snapshot, asked, node, prepare(some, prefix_dim), connection)
+        results: list[Any] = [None] * count
+        starts = range(0, count, size)
+        left = iter(starts)
 
-        if core.threads == 1 or connection is not None or len(runs) < 2:
-            return [result for some in runs for result in one(some)]
-        with ThreadPoolExecutor(min(core.threads, len(runs)), thread_name_prefix="mrlstore-query") as pool:
-            return [result for results in pool.map(one, runs) for result in results]
+        def work() -> None:
+            room = np.empty((size, dim), np.float32)  # for all runs of a thread: new pages are not free
+            for start in left:
+                queries = prepare(vectors[start : start + size], prefix_dim, room)
+                found = _run(core, snapshot, asked, node, queries, connection)
+                results[start : start + len(found)] = found
+
+        _together(1 if connection is not None else min(core.threads, len(starts)), work, left)
+        return results
 
     try:
         return run(latest, None)
     except SnapshotMoved:
         return _consistently(core, run)
+
+
+def _together(threads: int, work: Callable[[], None], left: Iterator[Any]) -> None:
+    """Work on this thread and on others, until nothing is left; where one fails the others stop."""
+
+    def share() -> None:
+        try:
+            work()
+        finally:
+            deque(left, maxlen=0)
+
+    if threads < 2:
+        return work()
+    with ThreadPoolExecutor(threads - 1, thread_name_prefix="mrlstore-query") as pool:
+        others = [pool.submit(share) for _ in range(threads - 1)]
+        share()
+        for other in others:
+            other.result()
 
 
 def _consistently(core: Core, run: Callable[[Snapshot, Connection | None], _T]) -> _T:
@@ -101,34 +135,6 @@ def stored_vector(core: Core, namespace: str, id: str) -> NDArray[np.float32] | 
                 return vectors_of(snapshot, [found.key])[found.key]
         except SnapshotMoved:
             continue
-
-
-def vectors_of(snapshot: Snapshot, keys: Sequence[int]) -> dict[int, NDArray[np.float32]]:
-    """Original vectors, float32 [dim], by key; every key must have one."""
-    vectors = {}
-    for position, part, row in snapshot.locate(np.array(keys, dtype=np.int64)):
-        vectors[keys[position]] = part.original(row)
-    missing = set(keys) - set(vectors)
-    if missing:
-        raise CorruptStore(
-            "catalogue.db", f"the vector of key {min(missing)} is in no segment and not in the tail"
-        )
-    return vectors
-
-
-def fetch_metadata(
-    connection: Connection, keys: NDArray[np.int64], generation: int
-) -> list[dict[str, Any] | None]:
-    """Metadata of rows by key, None where a row has none; SnapshotMoved if the generation is another."""
-    if settings.generation(connection) != generation:
-        raise SnapshotMoved
-    texts = {row.key: row.metadata for row in rows.by_key(connection, keys.tolist())}
-    return [parse_metadata(texts.get(key)) for key in keys.tolist()]
-
-
-def parse_metadata(text: str | None) -> dict[str, Any] | None:
-    """Metadata from its JSON text."""
-    return rows.metadata_of(text)
 
 
 def find(
@@ -176,7 +182,7 @@ def _run(
 
     def fetch(keys: NDArray[np.int64]) -> list[dict[str, Any] | None]:
         with _reading(core, connection) as own:
-            return fetch_metadata(own, keys, snapshot.generation)
+            return metadata_of_keys(own, keys, snapshot.generation)
 
     outline, answers, watch = find(snapshot, asked, node, queries, fetch)
     if core.audit is not None and outline.effort is not None:
@@ -208,59 +214,26 @@ def _results(
         names = [ids[: len(some)] for ids, some in zip(names, scores, strict=True)]
     if not (wanted.metadata or wanted.document or wanted.vector):
         return list(map(Result, names, scores, plans))
-    hits = _hits(core, snapshot, answers, scores, names, wanted, connection)
+    with _reading(core, connection) as own:
+        hits = [_hits(own, snapshot.generation, *found, wanted) for found in zip(answers, names, strict=True)]
     return list(map(Result, names, scores, plans, hits))
 
 
-@contextmanager
-def _reading(core: Core, connection: Connection | None) -> Iterator[Connection]:
-    """The transaction that is under way, or one of its own."""
-    if connection is not None:
-        yield connection
-    else:
-        with core.catalogue.read() as own:
-            yield own
+def _reading(core: Core, connection: Connection | None) -> AbstractContextManager[Connection]:
+    """The connection of the transaction that is under way, or one without any."""
+    return core.catalogue.connection() if connection is None else nullcontext(connection)
 
 
 def _hits(
-    core: Core,
-    snapshot: Snapshot,
-    answers: Sequence[Answer],
-    scores: Sequence[NDArray[np.float32]],
-    names: Sequence[list[str]],
-    wanted: Wanted,
-    connection: Connection | None,
-) -> list[list[Hit]]:
-    """The hits of each answer with what is wanted."""
-    keys = [found.keys[: len(some)].tolist() for found, some in zip(answers, scores, strict=True)]
-    stored: dict[int, rows.Row] = {}
+    connection: Connection, generation: int, found: Answer | Best, ids: list[str], wanted: Wanted
+) -> list[Hit]:
+    """The hits of an answer, as far as it has `ids`, with what is wanted."""
+    stored, vectors, count = None, None, len(ids)
     if wanted.metadata or wanted.document:
-        with _reading(core, connection) as own:
-            stored = _rows(own, keys, snapshot.generation)
-    return [
-        [
-            Hit(
-                name,
-                score,
-                parse_metadata(stored[key].metadata) if wanted.metadata else None,
-                stored[key].document if wanted.document else None,
-                part.original(row) if wanted.vector else None,
-            )
-            for name, score, key, (part, row) in zip(*hit, found.places(), strict=False)
-        ]
-        for found, *hit in zip(answers, names, map(np.ndarray.tolist, scores), keys, strict=True)
-    ]
-
-
-def _rows(connection: Connection, keys: list[list[int]], generation: int) -> dict[int, rows.Row]:
-    """The rows of all answers; no answer names a row twice, and all are there."""
-    if settings.generation(connection) != generation:
-        raise SnapshotMoved
-    if any(len(set(some)) < len(some) for some in keys):
-        raise CorruptStore(connection.filename, "two vectors have one key")
-    asked = {key for some in keys for key in some}
-    stored = {row.key: row for row in rows.by_key(connection, asked)}
-    if len(stored) < len(asked):
-        missing = asked - set(stored)
-        raise CorruptStore(connection.filename, f"the vector of key {min(missing)} has no row")
-    return stored
+        keys = found.keys.tolist()[:count]
+        if len(set(keys)) < count:
+            raise CorruptStore(connection.filename, "two vectors have one key")
+        stored = rows_of(connection, keys, generation)
+    if wanted.vector:
+        vectors = [part.original(row) for part, row in found.places()[:count]]
+    return hits_of(ids, found.scores.tolist(), stored, vectors, wanted)

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from mrlstore.catalogue import rows
 from mrlstore.catalogue.connection import Connection
-from mrlstore.catalogue.rows import Row
+from mrlstore.catalogue.rows import Row, metadata_of
 from mrlstore.core import Core
 from mrlstore.errors import InvalidInput
-from mrlstore.query import fetch_metadata, parse_metadata, vectors_of
+from mrlstore.hydrate import metadata_of_keys, vectors_of
 from mrlstore.segment import Segment
 from mrlstore.snapshot import Snapshot, SnapshotMoved
 from mrlstore.types import Record
@@ -91,7 +91,7 @@ def matching_keys(
     """
 
     def fetch(keys: NDArray[np.int64]) -> list[dict[str, Any] | None]:
-        return fetch_metadata(connection, keys, snapshot.generation)
+        return metadata_of_keys(connection, keys, snapshot.generation)
 
     if any(part.segment.row.base.damaged for part in snapshot.segments):  # its keys and names may be wrong
         return _by_catalogue(connection, namespace, node)
@@ -109,7 +109,7 @@ def matching_keys(
     bare = [key for key, _, _ in rows.in_order(connection, namespace, bare_only=True)]
     if node is not None:
         held = rows.by_key(connection, bare)
-        bare = [row.key for row in held if node.matches(parse_metadata(row.metadata))]
+        bare = [row.key for row in held if node.matches(metadata_of(row.metadata))]
     return np.concatenate([*found, np.array(bare, dtype=np.int64)])
 
 
@@ -118,7 +118,7 @@ def _by_catalogue(connection: Connection, namespace: str | None, node: Node | No
     keys = [key for key, _, _ in rows.in_order(connection, namespace)]
     if node is not None:
         held = rows.by_key(connection, keys)
-        keys = [row.key for row in held if node.matches(parse_metadata(row.metadata))]
+        keys = [row.key for row in held if node.matches(metadata_of(row.metadata))]
     return np.array(keys, dtype=np.int64)
 
 
@@ -183,7 +183,7 @@ def _page(core: Core, places: list[Place], node: Node | None, wanted: Wanted) ->
 def _successor(connection: Connection, namespace: str, id: str, node: Node | None) -> Row | None:
     """The row that has replaced one with this id, if there is one that matches."""
     row = next(rows.by_id(connection, namespace, [id]), None)
-    return row if row is not None and (node is None or node.matches(parse_metadata(row.metadata))) else None
+    return row if row is not None and (node is None or node.matches(metadata_of(row.metadata))) else None
 
 
 def _records(core: Core, connection: Connection, found: list[Row], wanted: Wanted) -> list[Record]:
@@ -195,7 +195,7 @@ def _records(core: Core, connection: Connection, found: list[Row], wanted: Wante
         Record(
             row.id,
             row.namespace,
-            parse_metadata(row.metadata) if wanted.metadata else None,
+            metadata_of(row.metadata) if wanted.metadata else None,
             row.document if wanted.document else None,
             vectors.get(row.key),
             encode_cursor(row.namespace, row.id),

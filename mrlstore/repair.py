@@ -150,7 +150,7 @@ def _make_bare(connection: Connection, lost: list[int]) -> list[tuple[str, str]]
     current = list(rows.by_key(connection, lost))
     for row in current:
         rows.remove(connection, row.namespace, [row.id])
-        rows.insert(connection, [replace(row, bare=True)])
+        rows.insert(connection, [row._replace(bare=True)])
     return [(row.namespace, row.id) for row in current]
 
 

@@ -1,4 +1,4 @@
-"""The usual query without detours: one segment that is in memory, one float32 vector, ids and scores wanted.
+"""The usual query without detours: one segment that is in memory, one float32 vector, no least score.
 
 It runs the same kernel as every search, and does nothing else that could wait. Whatever is unusual about a
 query gives None: it is then answered, or refused, the long way. A quarter of a query's time was Python's
@@ -7,21 +7,41 @@ query gives None: it is then answered, or refused, the long way. A quarter of a 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mrlstore.group import SEPARATOR, SHORT_PREFIX, Scan, Walk, outputs
 from mrlstore.loaded import kernels
-from mrlstore.search import Search
+from mrlstore.search import Place, Search
 from mrlstore.segment import WARM_S, Segment
-from mrlstore.types import Result
-from mrlstore.wanted import NOTHING, Asked
+from mrlstore.types import Plan
+from mrlstore.wanted import Asked
 
 _FLOAT32 = np.dtype(np.float32)
+
+
+class Best(NamedTuple):
+    """The best rows of a segment, best first."""
+
+    ids: list[str]
+    scores: NDArray[np.float32]
+    plan: Callable[[], Plan]
+    segment: Segment
+    rows: list[int]  # of the segment
+
+    @property
+    def keys(self) -> NDArray[np.int64]:
+        """Their row keys."""
+        return self.segment.keys[self.rows]
+
+    def places(self) -> list[Place]:
+        """Where they lie."""
+        return [(self.segment, row) for row in self.rows]
 
 
 class _Room:
@@ -46,12 +66,12 @@ class Shortcut:
         index = way.group.index
         assert index is not None
         self._search, self._k, self._heat = way, way.k, segment.heat
-        self._segment, self._start = segment, start  # where ids are that no kernel writes down
+        self._segment, self._start = segment, start
         self._normalise, self._plan = kernels().normalise, search.outline.plan
         self._prefix_dim, self._shape = index.prefix_dim, (segment.dim,)
         self._rooms: list[_Room] = []  # that nobody is in
 
-    def __call__(self, vector: Any) -> Result | None:
+    def __call__(self, vector: Any) -> Best | None:
         """The best rows, or None where this is not the way."""
         if self._heat.cold or type(vector) is not np.ndarray:
             return None
@@ -65,7 +85,7 @@ class Shortcut:
         self._rooms.append(room)
         return result
 
-    def _answer(self, vector: NDArray[np.float32], room: _Room) -> Result | None:
+    def _answer(self, vector: NDArray[np.float32], room: _Room) -> Best | None:
         room.vector[:] = vector
         if not self._normalise(room.unit, self._prefix_dim, room.length) or room.length[0] < SHORT_PREFIX:
             return None
@@ -77,19 +97,23 @@ class Shortcut:
         (count,) = counts
         if self._search.astray(count):
             return None
+        rows = out.rows[0, : count[0]].tolist()
+        if self._start:
+            rows = [self._start + row for row in rows]
         try:
             ids = str(out.ids[: max(count[5], 0)].tobytes(), "utf-8").split(SEPARATOR)
             ids.pop()
         except UnicodeDecodeError:
             ids = []
-        if len(ids) < count[0]:  # too long, or damaged: each by itself, which tells what is wrong
-            ids = self._segment.ids(self._start + row for row in out.rows[0, : count[0]].tolist())
-        return Result(ids, out.scores[0, : count[0]].copy(), partial(self._plan, counts))
+        if len(ids) < len(rows):  # too long, or damaged: each by itself, which tells what is wrong
+            ids = self._segment.ids(rows)
+        scores = out.scores[0, : len(rows)].copy()
+        return Best(ids, scores, partial(self._plan, counts), self._segment, rows)
 
 
 def shortcut(asked: Asked, search: Search) -> Shortcut | None:
     """The shortcut for a search, if there is one."""
-    if asked.wanted is not NOTHING or asked.explain or len(search.steps) != 1:
+    if asked.wanted.min_score is not None or asked.explain or len(search.steps) != 1:
         return None
     ((stretch, segment, way),) = search.steps
     if segment is None or not isinstance(way, Walk | Scan) or way.group.index is None:

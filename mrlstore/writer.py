@@ -12,14 +12,13 @@ from numpy.typing import NDArray
 from mrlstore.batch import Batch, metadata_text
 from mrlstore.catalogue import Write, rows, segments, settings, tail
 from mrlstore.catalogue.connection import Connection
-from mrlstore.catalogue.rows import Row
+from mrlstore.catalogue.rows import Row, metadata_of
 from mrlstore.catalogue.segments import SegmentRow
 from mrlstore.core import Core
 from mrlstore.embedders.fingerprint import check_same, fingerprint_of
 from mrlstore.embedders.protocol import Embedder
 from mrlstore.errors import CorruptStore, IdExists
 from mrlstore.parts import NewPart
-from mrlstore.query import parse_metadata
 from mrlstore.records import matching_keys
 from mrlstore.segment import base_arrays, write_base
 from mrlstore.types import Conflict
@@ -237,7 +236,7 @@ def _changed(
 
 def _merged(row: Row, change: Mapping[str, Any]) -> str | None:
     """Metadata with the change's keys; None removes one."""
-    kept = {key: value for key, value in (parse_metadata(row.metadata) or {}).items() if key not in change}
+    kept = {key: value for key, value in (metadata_of(row.metadata) or {}).items() if key not in change}
     return metadata_text(
         {**kept, **{key: value for key, value in change.items() if value is not None}}, row.id
     )

@@ -74,9 +74,15 @@ class Catalogue:
         return self.connections.data_version()
 
     @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """A connection outside of any transaction: each statement sees what is newest."""
+        with self.connections.reader() as connection, translated(self.path):
+            yield connection
+
+    @contextmanager
     def read(self) -> Iterator[Connection]:
         """A read transaction: everything in it belongs to one generation once the first row is read."""
-        with self.connections.reader() as connection, translated(self.path):
+        with self.connection() as connection:
             connection.execute("BEGIN")
             try:
                 yield connection

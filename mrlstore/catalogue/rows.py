@@ -6,26 +6,30 @@ import json
 import struct
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import apsw
+import numpy as np
 
 from mrlstore.catalogue import keywords
 from mrlstore.catalogue.connection import Connection, matches
 from mrlstore.errors import CorruptStore
 
 _HEAD = struct.Struct("<qqiiii")
+_COLUMNS = "key, namespace, id, bare, metadata, document, crc"
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One row as the catalogue keeps it: metadata is JSON text; `bare` rows have no vector."""
+class Row(NamedTuple):
+    """One row as the catalogue keeps it: metadata is JSON text; `bare` rows have no vector.
+
+    A key's row never changes, but that repair() may make it bare: what replaces it gets a new key, and no key
+    is used again.
+    """
 
     key: int
     namespace: str
     id: str
-    bare: bool
+    bare: bool  # read as 0 or 1
     metadata: str | None
     document: str | None
 
@@ -41,26 +45,33 @@ def metadata_of(text: str | None) -> dict[str, Any] | None:
     return found
 
 
+def metadatas_of(texts: Sequence[str | None]) -> list[dict[str, Any] | None]:
+    """The same for many, read as one JSON array: a third of the time."""
+    try:
+        found = json.loads(f"[{','.join('null' if text is None else text for text in texts)}]")
+    except (ValueError, RecursionError):
+        found = []
+    if len(found) == len(texts) and all(one is None or type(one) is dict for one in found):
+        return found  # type: ignore[no-any-return]
+    return [metadata_of(text) for text in texts]  # which tells what is wrong
+
+
 def _crc(row: Row) -> int:
-    namespace, id = row.namespace.encode(), row.id.encode()
-    metadata = None if row.metadata is None else row.metadata.encode()
-    document = None if row.document is None else row.document.encode()
-    head = _HEAD.pack(
-        row.key,
-        row.bare,
-        len(namespace),
-        len(id),
-        -1 if metadata is None else len(metadata),
-        -1 if document is None else len(document),
-    )
-    return zlib.crc32(b"".join((head, namespace, id, metadata or b"", document or b"")))
+    key, namespace, id, bare, metadata, document = row
+    space, name = namespace.encode(), id.encode()
+    data = b"" if metadata is None else metadata.encode()
+    text = b"" if document is None else document.encode()
+    data_length = -1 if metadata is None else len(data)
+    text_length = -1 if document is None else len(text)
+    head = _HEAD.pack(key, bare, len(space), len(name), data_length, text_length)
+    return zlib.crc32(b"".join((head, space, name, data, text)))
 
 
 def insert(connection: Connection, rows: Sequence[Row]) -> None:
     """Add rows whose ids are not there; counts and the keyword index follow."""
     connection.executemany(
-        "INSERT INTO rows(key, namespace, id, bare, metadata, document, crc) VALUES (?, ?, ?, ?, ?, ?, ?)",
-        ((row.key, row.namespace, row.id, row.bare, row.metadata, row.document, _crc(row)) for row in rows),
+        f"INSERT INTO rows({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        ((*row, _crc(row)) for row in rows),
     )
     documents = [(row.key, row.document) for row in rows if row.document]
     if documents:
@@ -111,17 +122,20 @@ def existing(connection: Connection, namespace: str, ids: Iterable[str]) -> list
 def by_id(connection: Connection, namespace: str, ids: Iterable[str]) -> Iterator[Row]:
     """Rows by id, in the order of `ids`; missing ones are skipped."""
     found = connection.executemany(
-        "SELECT key, namespace, id, bare, metadata, document, crc FROM rows WHERE namespace = ? AND id = ?",
+        f"SELECT {_COLUMNS} FROM rows WHERE namespace = ? AND id = ?",
         ((namespace, id) for id in ids),
     )
     return (_checked(connection, raw) for raw in found)
 
 
 def by_key(connection: Connection, keys: Iterable[int]) -> Iterator[Row]:
-    """Rows by key, in the order of `keys`; missing ones are skipped."""
-    found = connection.executemany(
-        "SELECT key, namespace, id, bare, metadata, document, crc FROM rows WHERE key = ?",
-        ((key,) for key in keys),
+    """Rows by key, in the order of `keys`, by one statement; missing ones are skipped."""
+    wanted = np.fromiter(keys, np.int64)
+    if not len(wanted):
+        return iter(())
+    found = connection.execute(
+        f"SELECT {_COLUMNS} FROM carray(?) CROSS JOIN rows ON key = value",
+        (apsw.carray(wanted, flags=apsw.SQLITE_CARRAY_INT64),),
     )
     return (_checked(connection, raw) for raw in found)
 
@@ -203,10 +217,10 @@ def _count_crc(name: str, rows: int, bare: int) -> int:
 
 
 def _checked(connection: Connection, raw: tuple[object, ...]) -> Row:
-    key, namespace, id, bare, metadata, document, crc = raw
-    row = Row(key, namespace, id, bool(bare), metadata, document)  # type: ignore[arg-type]
+    *values, crc = raw
+    row = Row(*values)  # type: ignore[arg-type]
     if not matches(crc, _crc, row):
-        raise CorruptStore(connection.filename, f"the row with key {key} does not match its crc")
+        raise CorruptStore(connection.filename, f"the row with key {row.key} does not match its crc")
     return row
 
 

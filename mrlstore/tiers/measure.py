@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from mrlstore import calibrate, intervals, statistics
 from mrlstore.catalogue import rows
+from mrlstore.catalogue.rows import metadata_of
 from mrlstore.core import Core
 from mrlstore.efforts import Probes
 from mrlstore.errors import InvalidInput
-from mrlstore.query import parse_metadata
 from mrlstore.snapshot import Snapshot
 from mrlstore.tiers.asked import Asked, ask, rows_in, shares_found
 from mrlstore.tiers.bench import Bench, Qrels
@@ -165,5 +165,5 @@ def _values(core: Core, asked: Asked, by: str, full: int) -> list[str]:
     own = asked.probes.own
     keys = np.where(own >= 0, own, asked.exact[full].keys[:, 0]).tolist()
     with core.catalogue.read() as connection:
-        found = {row.key: parse_metadata(row.metadata) or {} for row in rows.by_key(connection, set(keys))}
+        found = {row.key: metadata_of(row.metadata) or {} for row in rows.by_key(connection, set(keys))}
     return [str(found.get(key, {}).get(by, "(none)")) for key in keys]

@@ -186,7 +186,7 @@ def test_metadata_that_are_no_object(filled: Path, text: str) -> None:
     with mrlstore.open(filled, auto_maintain=False) as store:
         with store._core.catalogue.write() as write:
             (row,) = rows.by_id(write.connection, "", ["r7"])
-            crc = rows._crc(replace(row, metadata=text))
+            crc = rows._crc(row._replace(metadata=text))
             write.connection.execute("UPDATE rows SET metadata = ?, crc = ? WHERE id = 'r7'", (text, crc))
         with pytest.raises(mrlstore.CorruptStore, match="metadata"):
             store.get(["r7"])

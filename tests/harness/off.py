@@ -126,9 +126,7 @@ def hydration() -> None:
     from mrlstore import query
     from mrlstore.catalogue import rows
 
-    query._rows = lambda connection, keys, generation: {  # type: ignore[assignment]
-        row.key: row for row in rows.by_key(connection, keys)
-    }
+    query.rows_of = lambda connection, keys, generation: list(rows.by_key(connection, keys))
 
 
 def removals_of_the_tail() -> None:
