@@ -9,9 +9,10 @@ several groups are put together by search.py.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -97,6 +98,11 @@ class Names(NamedTuple):
         """Those of one query."""
         start = self.stops[number - 1] if number else 0
         return str(self.text[start : self.stops[number]], "utf-8").split(SEPARATOR)[:-1]
+
+    def lists(self, counts: Iterable[int]) -> list[list[str]]:
+        """Those of each query, which has so many."""
+        names = iter(str(self.text, "utf-8").split(SEPARATOR))
+        return [list(islice(names, count)) for count in counts]
 
 
 class Found(NamedTuple):

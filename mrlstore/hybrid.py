@@ -11,7 +11,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -173,8 +172,8 @@ def _by_vector(
     snapshot: Snapshot, asked: Asked, query: Queries, node: Node | None, fetch: Fetch
 ) -> tuple[Ranked, Plan]:
     """The vectors' list, and how it came about."""
-    outline, (found,), watch = find(snapshot, asked, node, query, fetch)
-    result = Result(found.ids(), found.scores, partial(outline.plan, found.counts()))
+    (found,), watch = find(snapshot, asked, node, query, fetch)
+    result = Result(found.ids, found.scores, found.plan)
     if watch is not None:
         result = explained(result, asked, query, watch, found)
     return list(zip(found.keys.tolist(), found.scores.tolist(), strict=True)), result.plan

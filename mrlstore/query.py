@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
-from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -22,16 +21,16 @@ from mrlstore.errors import CorruptStore
 from mrlstore.explain import explain
 from mrlstore.group import Queries, prepare
 from mrlstore.hydrate import hits_of, metadata_of_keys, rows_of, vectors_of
-from mrlstore.search import Answer, Outline, Request, Search, Watch
+from mrlstore.search import Answer, Answers, Request, Search, Watch
 from mrlstore.segment import Fetch
 from mrlstore.shortcut import Best, shortcut
 from mrlstore.snapshot import Snapshot, SnapshotMoved
-from mrlstore.types import Hit, Result
+from mrlstore.types import Answered, Made, Result
 from mrlstore.wanted import NOTHING, Asked, Wanted
 from mrlstore.where import Node
 
 _T = TypeVar("_T")
-_RUN = 64  # queries of a batch that a thread takes at a time
+_RUN = 64  # queries of a batch that a thread takes at a time, at most
 
 
 def at_once(core: Core, latest: Snapshot, asked: Asked, node: Node | None, vector: Any) -> Result | None:
@@ -46,46 +45,49 @@ def at_once(core: Core, latest: Snapshot, asked: Asked, node: Node | None, vecto
         return Result(found.ids, found.scores, found.plan)
     try:
         with core.catalogue.connection() as connection:
-            hits = _hits(connection, latest.generation, found, found.ids, asked.wanted)
+            return _result(connection, latest.generation, found, asked.wanted)
     except SnapshotMoved:
         return None
-    return Result(found.ids, found.scores, found.plan, hits)
 
 
 def answer(core: Core, latest: Snapshot, asked: Asked, node: Node | None, query: Queries) -> Result:
     """Answer one query from one generation: `latest`, if it has not moved."""
+
+    def run(snapshot: Snapshot, connection: Connection | None) -> Result:
+        (result,) = _run(core, snapshot, asked, node, query, connection).results()
+        return result
+
     try:
-        return _run(core, latest, asked, node, query, None)[0]
+        return run(latest, None)
     except SnapshotMoved:
-        return _consistently(core, lambda snapshot, own: _run(core, snapshot, asked, node, query, own)[0])
+        return _consistently(core, run)
 
 
 def answer_many(
     core: Core, latest: Snapshot, asked: Asked, node: Node | None, vectors: NDArray[np.float32]
-) -> list[Result]:
+) -> list[Answered]:
     """Answer queries [m, dim] in the order given, all from one generation, on the store's threads.
 
     Threads take them in runs, each a few calls of the kernels: Python's lock is held between these alone.
     Raises NoDirection where `prepare` does.
     """
     count, dim = vectors.shape
-    size = 1 if asked.explain else max(1, min(_RUN, -(-count // core.threads)))
+    rounds = max(1, -(-count // (core.threads * _RUN)))  # as many runs for each thread, if none is held up
+    size = 1 if asked.explain else max(1, -(-count // (core.threads * rounds)))
     prefix_dim = latest.prefix_dim or dim
 
-    def run(snapshot: Snapshot, connection: Connection | None) -> list[Result]:
-        results: list[Any] = [None] * count
+    def run(snapshot: Snapshot, connection: Connection | None) -> list[Answered]:
         starts = range(0, count, size)
-        left = iter(starts)
+        answered, left = dict[int, Answered](), iter(starts)
 
         def work() -> None:
             room = np.empty((size, dim), np.float32)  # for all runs of a thread: new pages are not free
             for start in left:
                 queries = prepare(vectors[start : start + size], prefix_dim, room)
-                found = _run(core, snapshot, asked, node, queries, connection)
-                results[start : start + len(found)] = found
+                answered[start] = _run(core, snapshot, asked, node, queries, connection)
 
         _together(1 if connection is not None else min(core.threads, len(starts)), work, left)
-        return results
+        return [answered[start] for start in starts]
 
     try:
         return run(latest, None)
@@ -139,7 +141,7 @@ def stored_vector(core: Core, namespace: str, id: str) -> NDArray[np.float32] | 
 
 def find(
     snapshot: Snapshot, asked: Asked, node: Node | None, queries: Queries, fetch: Fetch
-) -> tuple[Outline, list[Answer], Watch | None]:
+) -> tuple[Answers, Watch | None]:
     """The best rows of a snapshot, which remembers how it was asked."""
     watch = Watch() if asked.explain else None
     search: Search | None = snapshot.ready.get(asked, node)
@@ -148,11 +150,11 @@ def find(
         search.shortcut = shortcut(asked, search)
         snapshot.ready.keep(asked, node, search, search.nbytes)
     if watch is None:
-        return search.outline, search(queries), None
+        return search(queries), None
     watch.ready = time.perf_counter()
     answers = search(queries, watch)
     watch.searched = time.perf_counter()
-    return search.outline, answers, watch
+    return answers, watch
 
 
 def explained(result: Result, asked: Asked, query: Queries, watch: Watch, found: Answer) -> Result:
@@ -177,46 +179,24 @@ def _run(
     node: Node | None,
     queries: Queries,
     connection: Connection | None,
-) -> list[Result]:
+) -> Answered:
     """Answer queries from one snapshot."""
 
     def fetch(keys: NDArray[np.int64]) -> list[dict[str, Any] | None]:
         with _reading(core, connection) as own:
             return metadata_of_keys(own, keys, snapshot.generation)
 
-    outline, answers, watch = find(snapshot, asked, node, queries, fetch)
-    if core.audit is not None and outline.effort is not None:
+    answers, watch = find(snapshot, asked, node, queries, fetch)
+    if core.audit is not None and answers.outline.effort is not None:
         core.audit.offer(snapshot, _request(snapshot, asked, node), queries, answers, fetch)
-    results = _results(core, snapshot, asked.wanted, outline, answers, connection)
-    if watch is None:
-        return results
-    return [explained(results[0], asked, queries, watch, answers[0])]
-
-
-def _results(
-    core: Core,
-    snapshot: Snapshot,
-    wanted: Wanted,
-    outline: Outline,
-    answers: Sequence[Answer],
-    connection: Connection | None,
-) -> list[Result]:
-    plans = [partial(outline.plan, found.counts()) for found in answers]
-    scores = [found.scores for found in answers]
-    if wanted is NOTHING:
-        return [
-            Result(found.names(), some, plan)
-            for found, some, plan in zip(answers, scores, plans, strict=True)
-        ]
-    names = [found.ids() for found in answers]
-    if wanted.min_score is not None:
-        scores = [some[: int(np.count_nonzero(some >= wanted.min_score))] for some in scores]
-        names = [ids[: len(some)] for ids, some in zip(names, scores, strict=True)]
-    if not (wanted.metadata or wanted.document or wanted.vector):
-        return list(map(Result, names, scores, plans))
+    kept = answers.kept() if asked.wanted is NOTHING and watch is None else None
+    if kept is not None:
+        return kept
     with _reading(core, connection) as own:
-        hits = [_hits(own, snapshot.generation, *found, wanted) for found in zip(answers, names, strict=True)]
-    return list(map(Result, names, scores, plans, hits))
+        results = [_result(own, snapshot.generation, found, asked.wanted) for found in answers]
+    if watch is not None:
+        results = [explained(results[0], asked, queries, watch, answers[0])]
+    return Made(results)
 
 
 def _reading(core: Core, connection: Connection | None) -> AbstractContextManager[Connection]:
@@ -224,16 +204,19 @@ def _reading(core: Core, connection: Connection | None) -> AbstractContextManage
     return core.catalogue.connection() if connection is None else nullcontext(connection)
 
 
-def _hits(
-    connection: Connection, generation: int, found: Answer | Best, ids: list[str], wanted: Wanted
-) -> list[Hit]:
-    """The hits of an answer, as far as it has `ids`, with what is wanted."""
-    stored, vectors, count = None, None, len(ids)
+def _result(connection: Connection, generation: int, found: Answer | Best, wanted: Wanted) -> Result:
+    """An answer with what is wanted of its hits' rows and vectors."""
+    ids, scores, plan, stored, vectors = found.ids, found.scores, found.plan, None, None
+    if wanted.min_score is not None:
+        scores = scores[: int(np.count_nonzero(scores >= wanted.min_score))]
+        ids = ids[: len(scores)]
+    if not (wanted.metadata or wanted.document or wanted.vector):
+        return Result(ids, scores, plan)
     if wanted.metadata or wanted.document:
-        keys = found.keys.tolist()[:count]
-        if len(set(keys)) < count:
+        keys = found.keys.tolist()[: len(ids)]
+        if len(set(keys)) < len(keys):
             raise CorruptStore(connection.filename, "two vectors have one key")
         stored = rows_of(connection, keys, generation)
     if wanted.vector:
-        vectors = [part.original(row) for part, row in found.places()[:count]]
-    return hits_of(ids, found.scores.tolist(), stored, vectors, wanted)
+        vectors = [part.original(row) for part, row in found.places()[: len(ids)]]
+    return Result(ids, scores, plan, hits_of(ids, scores.tolist(), stored, vectors, wanted))

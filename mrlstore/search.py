@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from mrlstore import group as groups
 from mrlstore import plan
-from mrlstore.group import Found, Group, Queries
+from mrlstore.group import Found, Group, Names, Queries
 from mrlstore.plan import Effort
 from mrlstore.residency import absent_pages
 from mrlstore.segment import WARM_S, Fetch, Segment
 from mrlstore.snapshot import Snapshot, Stretch
 from mrlstore.tail import Tail
-from mrlstore.types import Plan, SegmentPlan
+from mrlstore.types import Plan, Result, SegmentPlan
 from mrlstore.where import Node
 
 Place = tuple["Segment | Tail", int]  # where a hit lies: segment or tail, and row
@@ -136,22 +136,67 @@ class Search:
         told = tuple(part for _, part in parts)
         self.outline = Outline(snapshot.generation, None if whole else effort, told, matching)
 
-    def __call__(self, queries: Queries, watch: Watch | None = None) -> list[Answer]:
+    def __call__(self, queries: Queries, watch: Watch | None = None) -> Answers:
         """The best k for each query, or for the one that is watched."""
         shares = [
             (step.stretch, _search(step, queries) if watch is None else _watched(step, queries, watch))
             for step in self.steps
         ]
-        return [Answer(shares, i, self._k) for i in range(len(queries.prefix_norms))]
+        return Answers(self.outline, shares, len(queries.prefix_norms), self._k)
+
+
+class Answers(Sequence["Answer"]):
+    """The best k for each of some queries."""
+
+    __slots__ = ("_count", "_k", "_shares", "outline")
+
+    def __init__(self, outline: Outline, shares: Sequence[tuple[Stretch, Found]], count: int, k: int) -> None:
+        self.outline, self._shares, self._count, self._k = outline, shares, count, k
+
+    def kept(self) -> Kept | None:
+        """The same as what results are made of when they are asked for; None if ids must be read at once."""
+        if len(self._shares) != 1:
+            return None
+        ((_, found),) = self._shares
+        return None if found.names is None else Kept(self.outline, found, found.names)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, number: Any) -> Any:
+        return Answer(self.outline, self._shares, range(self._count)[number], self._k)
+
+
+class Kept(NamedTuple):
+    """What was found in one group, for each of some queries. It holds no segment open."""
+
+    outline: Outline
+    found: Found
+    names: Names
+
+    def ids(self) -> list[list[str]]:
+        """For each query the hits' ids."""
+        return self.names.lists(count[0] for count in self.found.counts)
+
+    def scores(self) -> list[NDArray[np.float32]]:
+        """For each query the hits' scores."""
+        return [some[: count[0]] for some, count in zip(self.found.scores, self.found.counts, strict=True)]
+
+    def results(self) -> list[Result]:
+        """For each query all of it."""
+        plans = (partial(self.outline.plan, [count]) for count in self.found.counts)
+        return list(map(Result, self.ids(), self.scores(), plans))
 
 
 class Answer:
     """The best k of a snapshot, best first; equal scores go by row key. Only what is asked for is made."""
 
-    __slots__ = ("_best", "_number", "_shares", "scores")
+    __slots__ = ("_best", "_number", "_outline", "_shares", "scores")
 
-    def __init__(self, shares: Sequence[tuple[Stretch, Found]], number: int, k: int) -> None:
-        self._shares, self._number = shares, number  # which query's it is
+    def __init__(
+        self, outline: Outline, shares: Sequence[tuple[Stretch, Found]], number: int, k: int
+    ) -> None:
+        self._outline, self._shares, self._number = outline, shares, number  # which query's it is
         self._best: NDArray[np.int64] | None = None  # among the rows of all shares
         if len(shares) == 1:  # nearly always: sorted already
             found = shares[0][1]
@@ -167,28 +212,23 @@ class Answer:
         """The hits' row keys, [<= k]."""
         return self._keys() if self._best is None else self._keys()[self._best]
 
+    @property
+    def ids(self) -> list[str]:
+        """The hits' ids."""
+        if self._best is not None:
+            return [part.ids((row,))[0] for part, row in self.places()]
+        ((one, found),) = self._shares
+        return one.part.ids(self._rows(one, found)) if found.names is None else found.names.of(self._number)
+
+    @property
+    def plan(self) -> Callable[[], Plan]:
+        """What makes the plan. It holds no segment open."""
+        return partial(self._outline.plan, [found.counts[self._number] for _, found in self._shares])
+
     def places(self) -> list[Place]:
         """Where the hits lie."""
         everywhere = [(one.part, row) for one, found in self._shares for row in self._rows(one, found)]
         return everywhere if self._best is None else [everywhere[i] for i in self._best]
-
-    def names(self) -> list[str] | Callable[[], list[str]]:
-        """The hits' ids, or what gives them later and holds no segment open."""
-        if self._best is not None:
-            return [part.ids((row,))[0] for part, row in self.places()]
-        ((one, found),) = self._shares
-        if found.names is not None:
-            return partial(found.names.of, self._number)
-        return one.part.ids(self._rows(one, found))
-
-    def ids(self) -> list[str]:
-        """The hits' ids."""
-        names = self.names()
-        return names if isinstance(names, list) else names()
-
-    def counts(self) -> list[list[int]]:
-        """What was counted in each part; see group.Found."""
-        return [found.counts[self._number] for _, found in self._shares]
 
     def _rows(self, one: Stretch, found: Found) -> list[int]:
         rows: list[int] = found.rows[self._number, : found.counts[self._number][0]].tolist()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, NamedTuple, overload
+from typing import Any, Final, Literal, NamedTuple, Protocol, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -225,27 +225,69 @@ class Result(Sequence[Hit]):
         return f"Result({self.hits!r})"
 
 
+class Answered(Protocol):
+    """The answers to some of a batch's queries, in their order."""
+
+    def ids(self) -> list[list[str]]:
+        """For each query the hits' ids."""
+
+    def scores(self) -> list[NDArray[np.float32]]:
+        """For each query the hits' scores."""
+
+    def results(self) -> list[Result]:
+        """For each query all of it."""
+
+
+class Made(NamedTuple):
+    """Answers of which everything has been made."""
+
+    made: list[Result]
+
+    def ids(self) -> list[list[str]]:
+        """See Answered."""
+        return [result.ids for result in self.made]
+
+    def scores(self) -> list[NDArray[np.float32]]:
+        """See Answered."""
+        return [result.scores for result in self.made]
+
+    def results(self) -> list[Result]:
+        """See Answered."""
+        return self.made
+
+
 class BatchResult(Sequence[Result]):
-    """The answers to a batch of queries, in their order."""
+    """The answers to a batch of queries, in their order. What is not asked for is not made."""
 
-    __slots__ = ("k", "results")
+    __slots__ = ("_ids", "_results", "_runs", "k")
 
-    def __init__(self, results: list[Result], k: int) -> None:
-        self.results = results
-        self.k = k
+    def __init__(self, runs: Sequence[Answered], k: int) -> None:
+        self._runs, self.k = runs, k
+        self._ids: list[list[str]] | None = None
+        self._results: list[Result] | None = None
 
     @property
     def ids(self) -> list[list[str]]:
         """One list of ids for each query, best first."""
-        return [result.ids for result in self.results]
+        if self._ids is None:
+            self._ids = [ids for run in self._runs for ids in run.ids()]
+        return self._ids
 
     @property
     def scores(self) -> NDArray[np.float32]:
         """float32 [queries, k]; NaN where a query has fewer than k hits."""
-        scores = np.full((len(self.results), self.k), np.nan, dtype=np.float32)
-        for row, result in zip(scores, self.results, strict=True):
-            row[: len(result)] = result.scores
-        return scores
+        scores = [some for run in self._runs for some in run.scores()]
+        padded = np.full((len(scores), self.k), np.nan, dtype=np.float32)
+        for row, some in zip(padded, scores, strict=True):
+            row[: len(some)] = some
+        return padded
+
+    @property
+    def results(self) -> list[Result]:
+        """One result for each query."""
+        if self._results is None:
+            self._results = [result for run in self._runs for result in run.results()]
+        return self._results
 
     def __len__(self) -> int:
         return len(self.results)

@@ -25,7 +25,7 @@ LAYERS = [
     {"mrlstore.segment", "mrlstore.tail"},
     {"mrlstore.snapshot"},
     {"mrlstore.search", "mrlstore.core", "mrlstore.truth", "mrlstore.explain", "mrlstore.audit"},
-    {"mrlstore.efforts", "mrlstore.shortcut"},
+    {"mrlstore.efforts", "mrlstore.shortcut", "mrlstore.hydrate"},
     {"mrlstore.calibrate"},
     {"mrlstore.query", "mrlstore.records", "mrlstore.writer"},
     {"mrlstore.arguments", "mrlstore.hybrid", "mrlstore.statistics", "mrlstore.ingest"},

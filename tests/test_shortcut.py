@@ -15,6 +15,7 @@ from mrlstore.shortcut import Shortcut
 from tests.nested import nested
 
 DIM, ROWS = 96, 3_000
+ALL = ("metadata", "document", "vector")
 QUERIES = nested(20, DIM, seed=2)
 Store = mrlstore.Store
 
@@ -25,7 +26,8 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     names = [f"row {i}" for i in range(ROWS)]
     names[1::3] = [f"ряд {i} ☃" for i in range(1, ROWS, 3)]
     with mrlstore.open(path, dim=DIM, prefix_dim=32, auto_maintain=False) as store:
-        store.upsert(names, nested(ROWS, DIM), [{"n": i} for i in range(ROWS)])
+        documents = [f"text {i}" if i % 2 else None for i in range(ROWS)]
+        store.upsert(names, nested(ROWS, DIM), [{"n": i} for i in range(ROWS)], documents)
         store.optimize()
     return path
 
@@ -64,14 +66,16 @@ WAYS = [
 @pytest.mark.parametrize("way", WAYS)
 def test_both_ways_answer_alike(store: Store, taken: list[bool], way: dict[str, Any]) -> None:
     for query in QUERIES:
-        long = store.query(query, include=("metadata",), **way)
-        first, short = store.query(query, include=(), **way), store.query(query, include=(), **way)
-        assert first.ids == short.ids == long.ids
-        assert short.scores.tobytes() == first.scores.tobytes() == long.scores.tobytes()
+        long = store.query(query, include=ALL, min_score=-1.0, **way)
+        short, rich = store.query(query, include=(), **way), store.query(query, include=ALL, **way)
+        assert short.ids == rich.ids == long.ids
+        assert short.scores.tobytes() == rich.scores.tobytes() == long.scores.tobytes()
         assert [(hit.id, hit.score) for hit in short] == [(hit.id, hit.score) for hit in long]
-        assert short.plan == long.plan
+        assert [hit[:4] for hit in rich] == [hit[:4] for hit in long]
+        assert all((a.vector == b.vector).all() for a, b in zip(rich, long, strict=True))
+        assert short.plan == rich.plan == long.plan
     few = way.get("where", {}).get("n", {}).get("$lt") == 50
-    assert taken == [] if few else sum(taken) >= 2 * len(QUERIES) - 1, "so few rows are scored in full"
+    assert taken == [] if few else sum(taken) >= 2 * (len(QUERIES) - 1), "so few rows are scored in full"
 
 
 @pytest.mark.parametrize(
@@ -158,6 +162,7 @@ def test_writes_of_others_are_seen(tmp_path: Path, path: Path, taken: list[bool]
         reader._core.snapshots.latest().segments[0].segment.heat.cold = False
         best = reader.query(QUERIES[0], include=()).ids[0]
         assert taken == [True]
+        assert reader.query(QUERIES[0]).ids[0] == best
         writer.delete([best])
         assert best not in reader.query(QUERIES[0], include=()).ids
         writer.upsert(["new"], QUERIES[:1])
@@ -184,6 +189,36 @@ def test_ids_that_a_kernel_does_not_write_down(
         batch = store.query_batch(rows[:20], include=(), namespace="here")
         assert [result.ids[0] for result in batch] == names[:20]
         assert store.query(rows[7], k=2_500, include=(), namespace="here").ids[0] == name
+
+
+@pytest.mark.parametrize("event", ["removed", "added"])
+def test_rows_that_are_removed_behind_a_shortcut(
+    tmp_path: Path, path: Path, taken: list[bool], monkeypatch: pytest.MonkeyPatch, event: str
+) -> None:
+    """A hit that is gone before its metadata is read: the query begins again. Other writes do not matter."""
+    import shutil
+
+    own = shutil.copytree(path, tmp_path / "own.mrl")
+    watched = Shortcut.__call__
+    with mrlstore.open(own, auto_maintain=False) as writer, mrlstore.open(own, mode="r") as reader:
+        before = reader.query(QUERIES[0])
+        reader._core.snapshots.latest().segments[0].segment.heat.cold = False
+
+        def overtaken(self: Shortcut, vector: Any) -> Any:
+            found = watched(self, vector)
+            if event == "removed":
+                writer.delete([before.ids[0]])
+            else:
+                writer.upsert(["new"], QUERIES[:1])
+            return found
+
+        monkeypatch.setattr(Shortcut, "__call__", overtaken)
+        found = reader.query(QUERIES[0])
+        assert taken == [True]
+        if event == "removed":
+            assert found.ids[:9] == before.ids[1:] and found.plan.generation > before.plan.generation
+        else:
+            assert list(found) == list(before) and found.plan.generation == before.plan.generation
 
 
 def test_a_batch_keeps_no_segment_open(store: Store) -> None:

@@ -76,6 +76,42 @@ def test_threads_do_not_change_answers(opened: Any, threads: int) -> None:
     assert batch.ids == [store.query(query, k=5, exact=True).ids for query in asked]
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("first", ["ids", "scores", "results"])
+def test_a_batch_of_many_runs(opened: Any, threads: int, first: str) -> None:
+    """More queries than a thread takes at a time; whatever is asked for first, all of it fits together."""
+    store = opened(dim=16, threads=threads)
+    store.upsert([f"r{i}" for i in range(3000)], nested_vectors(3000, 16), [{"i": i} for i in range(3000)])
+    store.optimize()
+    asked = queries(301, 16)
+    expected = [store.query(query, k=5, include=()) for query in asked]
+    for include in ((), ("metadata",)):
+        batch = store.query_batch(asked, k=5, include=include)
+        getattr(batch, first)
+        assert batch.ids == [result.ids for result in expected] == [result.ids for result in batch]
+        assert batch.scores.tobytes() == np.stack([result.scores for result in expected]).tobytes()
+        assert [result.scores.tolist() for result in batch] == [one.scores.tolist() for one in expected]
+        assert [result.plan for result in batch[-3:]] == [result.plan for result in expected[-3:]]
+        if include:
+            assert all(hit.id == f"r{hit.metadata['i']}" for result in batch for hit in result)
+    assert asked.tobytes() == queries(301, 16).tobytes()
+
+
+@pytest.mark.parametrize("at", [0, 150, 300])
+def test_a_batch_ends_at_its_first_error(opened: Any, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
+    from mrlstore import query as module
+
+    store = opened(dim=16, threads=2)
+    store.upsert([f"r{i}" for i in range(100)], nested_vectors(100, 16))
+    asked, begun = queries(10_000, 16), []
+    asked[at] = 0
+    real = module.prepare
+    monkeypatch.setattr(module, "prepare", lambda *arguments: begun.append(1) or real(*arguments))
+    with pytest.raises(InvalidInput, match=str(at)):
+        store.query_batch(asked, k=5, include=())
+    assert len(begun) < 50, "the other thread went on"
+
+
 def test_async_twins_do_what_the_verbs_do(opened: Any) -> None:
     store = opened(dim=8)
     vectors = nested_vectors(3, 8)
