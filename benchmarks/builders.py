@@ -62,9 +62,10 @@ def main() -> None:
     for _ in range(2):
         arrays, info = timed("mrlstore", ours, rows)
         index = timed("hnswlib", theirs, prefixes)
-    inverse = (1 / np.linalg.norm(rows.astype(np.float32), axis=1)).astype(np.float32)
+    whole = rows.astype(np.float32)
+    inverse = (1 / np.linalg.norm(whole, axis=1)).astype(np.float32)
     mine = Group(rows, inverse, np.arange(len(rows)), graph.open_index(arrays, info, 0, 0, len(rows)))
-    truth = [set(np.argsort(-(rows.astype(np.float32) @ query * inverse))[:10].tolist()) for query in queries]
+    truth = [set(np.argsort(-(whole @ query * inverse))[:10].tolist()) for query in queries]
     for ef, shortlist in EFFORTS:
         found = [search_graph(mine, prepare(query, PREFIX), 10, ef, shortlist) for query in queries]
         index.set_ef(max(ef, shortlist))

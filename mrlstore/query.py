@@ -44,8 +44,7 @@ def at_once(core: Core, latest: Snapshot, asked: Asked, node: Node | None, vecto
     if asked.wanted is NOTHING:
         return Result(found.ids, found.scores, found.plan)
     try:
-        with core.catalogue.connection() as connection:
-            return _result(connection, latest.generation, found, asked.wanted)
+        return _result(core, None, latest.generation, found, asked.wanted)
     except SnapshotMoved:
         return None
 
@@ -192,8 +191,7 @@ def _run(
     kept = answers.kept() if asked.wanted is NOTHING and watch is None else None
     if kept is not None:
         return kept
-    with _reading(core, connection) as own:
-        results = [_result(own, snapshot.generation, found, asked.wanted) for found in answers]
+    results = [_result(core, connection, snapshot.generation, found, asked.wanted) for found in answers]
     if watch is not None:
         results = [explained(results[0], asked, queries, watch, answers[0])]
     return Made(results)
@@ -204,7 +202,9 @@ def _reading(core: Core, connection: Connection | None) -> AbstractContextManage
     return core.catalogue.connection() if connection is None else nullcontext(connection)
 
 
-def _result(connection: Connection, generation: int, found: Answer | Best, wanted: Wanted) -> Result:
+def _result(
+    core: Core, connection: Connection | None, generation: int, found: Answer | Best, wanted: Wanted
+) -> Result:
     """An answer with what is wanted of its hits' rows and vectors."""
     ids, scores, plan, stored, vectors = found.ids, found.scores, found.plan, None, None
     if wanted.min_score is not None:
@@ -215,8 +215,9 @@ def _result(connection: Connection, generation: int, found: Answer | Best, wante
     if wanted.metadata or wanted.document:
         keys = found.keys.tolist()[: len(ids)]
         if len(set(keys)) < len(keys):
-            raise CorruptStore(connection.filename, "two vectors have one key")
-        stored = rows_of(connection, keys, generation)
+            raise CorruptStore(core.catalogue.path, "two vectors have one key")
+        with _reading(core, connection) as own:
+            stored = rows_of(own, keys, generation)
     if wanted.vector:
         vectors = [part.original(row) for part, row in found.places()[: len(ids)]]
     return Result(ids, scores, plan, hits_of(ids, scores.tolist(), stored, vectors, wanted))
