@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from mrlstore import graph, group
-from mrlstore.group import Group, prepare
+from mrlstore import graph, ways
+from mrlstore.group import Group
+from mrlstore.ways import prepare
 from tests.nested import blocks
 from tests.one_query import search_graph
 
@@ -57,7 +58,7 @@ def main() -> None:
     queries = next(blocks(300, 3072, seed=2))
     prefixes = rows[:, :PREFIX].astype(np.float32)
     prefixes /= np.linalg.norm(prefixes, axis=1, keepdims=True)
-    group.warm()
+    ways.warm()
     ours(rows[:2_500])  # the kernels of the build are compiled
     for _ in range(2):
         arrays, info = timed("mrlstore", ours, rows)

@@ -88,9 +88,9 @@ def reopen(path: Path, rows: int, documented: bool) -> dict[str, float]:
 
 
 def _start_kernels() -> None:
-    from mrlstore import group
+    from mrlstore import ways
 
-    group.warm()
+    ways.warm()
 
 
 def _memory(path: Path) -> dict[str, int]:

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import mrlstore
-from mrlstore.group import Walk, outputs, prepare
 from mrlstore.loaded import kernels as loaded
+from mrlstore.ways import Walk, outputs, prepare
 from tests.nested import blocks, nested
 
 K, ROUNDS = 10, 5

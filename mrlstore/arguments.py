@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from mrlstore.batch import check_namespace
 from mrlstore.errors import InvalidInput, LimitExceeded
-from mrlstore.group import NoDirection, Queries, prepare
 from mrlstore.types import LIMITS
 from mrlstore.vectors import as_array, as_matrix, check_dim, check_lengths
 from mrlstore.wanted import NOTHING, Asked, Wanted
+from mrlstore.ways import NoDirection, Queries, prepare
 
 _SMALL, _LARGE = 1e-30, 1e37  # squared lengths that float32 holds without trouble
 _PATH_BYTES = 450  # of SQLite's 512; the rest is for ".tmp-..." while a store is made, and names within it

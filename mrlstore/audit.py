@@ -19,12 +19,12 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from mrlstore import intervals
-from mrlstore.group import Queries
 from mrlstore.log import tell
 from mrlstore.search import Answer, Request, Search
 from mrlstore.segment import Fetch
 from mrlstore.snapshot import Snapshot, SnapshotMoved
 from mrlstore.types import Audited
+from mrlstore.ways import Queries
 
 QUEUE: Final = 16
 TIE: Final = 2e-6  # scores this close are one

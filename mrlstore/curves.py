@@ -36,8 +36,8 @@ class Level:
     way: Literal["walk", "scan", "exact"]  # "scan": the codes of all rows; "exact": all rows in full
     ef: int
     shortlist: int
-    slack: float  # above 0 the walk may end early, see group.Walk
-    margin: float  # above 0 the re-rank may end early, see group.Walk
+    slack: float  # above 0 the walk may end early, see ways.Walk
+    margin: float  # above 0 the re-rank may end early, see ways.Walk
     recall: float
     trials: float  # independent trials that the recall is worth, for its interval
     error: float  # standard error of the recall

@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from mrlstore import graph, intervals, truth
 from mrlstore.curves import Level
-from mrlstore.group import Group, Queries, passing_over, prepare
+from mrlstore.group import Group
 from mrlstore.plan import MARGIN, Effort
 from mrlstore.search import Request
 from mrlstore.snapshot import Snapshot
+from mrlstore.ways import Queries, passing_over, prepare
 
 _LADDER: Final = (  # slack, and the candidates that a walk may keep, at k = 10
     (0.01, 32), (0.02, 48), (0.03, 64), (0.04, 96), (0.06, 128), (0.08, 192), (0.1, 256), (0.13, 384),

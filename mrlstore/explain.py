@@ -14,9 +14,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mrlstore.group import Queries
 from mrlstore.search import Answer, Watch, Watched
 from mrlstore.types import Explanation, HitRanks, Result
+from mrlstore.ways import Queries
 
 SPREADS: Final = 2.5  # how far above the trend a row beyond the edge is taken to lie at best, in deviations
 _FEWEST: Final = 8  # rows without which no trend is fitted

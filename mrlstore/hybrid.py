@@ -22,7 +22,6 @@ from mrlstore.catalogue import keywords, rows, settings
 from mrlstore.catalogue.connection import Connection
 from mrlstore.core import Core
 from mrlstore.errors import InvalidInput
-from mrlstore.group import Queries
 from mrlstore.hydrate import hits_of, metadata_of_keys, rows_of, vectors_of
 from mrlstore.keywords import Term, any_of, parse_keywords
 from mrlstore.query import explained, find
@@ -31,6 +30,7 @@ from mrlstore.segment import Fetch
 from mrlstore.snapshot import Snapshot, SnapshotMoved
 from mrlstore.types import LIMITS, FusedRank, Hit, KeywordPlan, Plan, Result, Where
 from mrlstore.wanted import Asked, Wanted
+from mrlstore.ways import Queries
 from mrlstore.where import Node, parse
 
 RANK_CONSTANT: Final = 60

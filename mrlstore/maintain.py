@@ -17,7 +17,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from mrlstore import calibrate, garbage, graph, group
+from mrlstore import calibrate, garbage, graph, ways
 from mrlstore.catalogue import keywords, rows, segments, settings, tail
 from mrlstore.catalogue.connection import Connection
 from mrlstore.catalogue.segments import SegmentRow
@@ -108,7 +108,7 @@ def warm(core: Core) -> None:
         for array in part.segment.index.arrays.values() if part.segment.index is not None else ():
             np.add.reduce(array.reshape(-1).view(np.uint8)[:: mmap.PAGESIZE], dtype=np.int64)
     if snapshot.dim is not None and snapshot.prefix_dim is not None:
-        group.warm()
+        ways.warm()
 
 
 def settle(core: Core, work: Work) -> None:

@@ -45,8 +45,8 @@ class Effort:
     target: float | None = None  # the recall that was asked for
     expected: Expected | None = None  # what calibration measured at this effort
     remark: str = ""
-    slack: float = 0.0  # above 0 a walk ends where candidates are so much farther than the k-th, see group
-    margin: float = 0.0  # above 0 a re-rank ends where the rest is so many deviations too low, see group
+    slack: float = 0.0  # above 0 a walk ends where candidates are so much farther than the k-th, see ways.py
+    margin: float = 0.0  # above 0 a re-rank ends where the rest is so many deviations too low, see ways.py
     firm: bool = False  # walk even where a scan is expected to be cheaper: to measure walks
     filtered: Mapping[str, Effort] | None = None  # by selectivity class; None: the same under a filter
 

@@ -19,7 +19,6 @@ from mrlstore.catalogue.connection import Connection
 from mrlstore.core import Core
 from mrlstore.errors import CorruptStore
 from mrlstore.explain import explain
-from mrlstore.group import Queries, prepare
 from mrlstore.hydrate import hits_of, metadata_of_keys, rows_of, vectors_of
 from mrlstore.search import Answer, Answers, Request, Search, Watch
 from mrlstore.segment import Fetch
@@ -27,6 +26,7 @@ from mrlstore.shortcut import Best, shortcut
 from mrlstore.snapshot import Snapshot, SnapshotMoved
 from mrlstore.types import Answered, Made, Result
 from mrlstore.wanted import NOTHING, Asked, Wanted
+from mrlstore.ways import Queries, prepare
 from mrlstore.where import Node
 
 _T = TypeVar("_T")

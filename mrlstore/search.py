@@ -11,15 +11,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mrlstore import group as groups
-from mrlstore import plan
-from mrlstore.group import Found, Group, Names, Queries
+from mrlstore import plan, ways
+from mrlstore.group import Group
 from mrlstore.plan import Effort
 from mrlstore.residency import absent_pages
 from mrlstore.segment import WARM_S, Fetch, Segment
 from mrlstore.snapshot import Snapshot, Stretch
 from mrlstore.tail import Tail
 from mrlstore.types import Plan, Result, SegmentPlan
+from mrlstore.ways import Found, Names, Queries
 from mrlstore.where import Node
 
 Place = tuple["Segment | Tail", int]  # where a hit lies: segment or tail, and row
@@ -67,14 +67,14 @@ class Request(NamedTuple):
         exact = self.exact or self.dim is not None
         return "exact" if exact else plan.way(group, allowed, effort), effort
 
-    def search(self, group: Group, allowed: NDArray[np.bool_] | None, count: int) -> groups.Search:
+    def search(self, group: Group, allowed: NDArray[np.bool_] | None, count: int) -> ways.Search:
         """The search of a group of which `count` rows are allowed."""
         way, effort = self.way(group, count)
         if way == "exact":
-            return groups.Exact(group, self.k, allowed, self.dim)
+            return ways.Exact(group, self.k, allowed, self.dim)
         if way == "scan":
-            return groups.Scan(group, self.k, effort.shortlist, allowed, margin=effort.margin)
-        return groups.Walk(
+            return ways.Scan(group, self.k, effort.shortlist, allowed, margin=effort.margin)
+        return ways.Walk(
             group, self.k, effort.ef, effort.shortlist, allowed,
             slack=effort.slack, margin=effort.margin,
         )  # fmt: skip
@@ -111,7 +111,7 @@ class Outline(NamedTuple):
 class _Step(NamedTuple):
     stretch: Stretch
     segment: Segment | None  # whose shortlists may have to come from the disk
-    search: groups.Search
+    search: ways.Search
 
 
 class Search:

@@ -95,7 +95,7 @@ class Heat:
     def learn(self, elapsed_s: float, counts: Sequence[Sequence[int]]) -> None:
         """Call it cold when searches without announcing took several times what warm memory takes.
 
-        counts: those of group.Found.
+        counts: those of ways.Found.
         """
         warm_s = WARM_S * len(counts)
         for _, reranked, visited, *_ in counts:

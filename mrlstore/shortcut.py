@@ -15,12 +15,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mrlstore.group import SEPARATOR, SHORT_PREFIX, Scan, Walk, outputs
+from mrlstore.group import SHORT_PREFIX
 from mrlstore.loaded import kernels
 from mrlstore.search import Place, Search
 from mrlstore.segment import WARM_S, Segment
 from mrlstore.types import Plan
 from mrlstore.wanted import Asked
+from mrlstore.ways import SEPARATOR, Scan, Walk, outputs
 
 _FLOAT32 = np.dtype(np.float32)
 

@@ -27,7 +27,6 @@ from mrlstore.create import Mode
 from mrlstore.embedders.protocol import Embedder
 from mrlstore.errors import InvalidInput, LimitExceeded
 from mrlstore.files import Files
-from mrlstore.group import NoDirection
 from mrlstore.hybrid import Question
 from mrlstore.ingest import Split
 from mrlstore.recall import RecallTools
@@ -46,6 +45,7 @@ from mrlstore.types import (
     Where,
 )
 from mrlstore.wanted import Wanted
+from mrlstore.ways import NoDirection
 from mrlstore.where import Node, parse
 
 ProgressCallback = Callable[[Progress], None]

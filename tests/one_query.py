@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mrlstore import group as searched
-from mrlstore.group import Advise, Found, Group, Queries, Search
+from mrlstore import ways as searched
+from mrlstore.group import Group
+from mrlstore.ways import Advise, Found, Queries, Search
 
 
 class One(NamedTuple):

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from mrlstore import codes, graph
-from mrlstore.group import Group, prepare
+from mrlstore.group import Group
+from mrlstore.ways import prepare
 from tests.kernels import oracle
 from tests.nested import nested
 from tests.one_query import search_exact, search_graph

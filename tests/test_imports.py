@@ -19,7 +19,7 @@ LAYERS = [
     {"mrlstore.files", "mrlstore.where", "mrlstore.keywords", "mrlstore.kernels", "mrlstore.vectors"},
     {"mrlstore.loaded"},
     {"mrlstore.parts", "mrlstore.columns", "mrlstore.group", "mrlstore.batch", "mrlstore.texts"},
-    {"mrlstore.codes"},
+    {"mrlstore.codes", "mrlstore.ways"},
     {"mrlstore.graph", "mrlstore.plan"},
     {"mrlstore.catalogue", "mrlstore.curves"},
     {"mrlstore.segment", "mrlstore.tail"},

@@ -60,7 +60,7 @@ def save_lengths(rows: Rows, folder: Path) -> None:
 
 def reranker(rows: Rows, folder: Path) -> Callable[[NDArray[np.float32], Any], Sequence[int]]:
     """Mrlstore's own numba re-rank on the mapped float16 rows, for peers that have none."""
-    from mrlstore import group as searched
+    from mrlstore import ways as searched
     from mrlstore.loaded import kernels
 
     group = searched.Group(rows, np.load(folder / "inv_lengths.npy"), np.arange(len(rows)))

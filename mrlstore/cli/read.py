@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 import mrlstore
-from mrlstore import group
+from mrlstore import ways
 from mrlstore.cli import failures, output
 from mrlstore.cli.embedders import embedder_options, open_embedder
 from mrlstore.cli.options import json_option, namespace_option, store_argument, where_option
@@ -90,7 +90,7 @@ def query(
         if row_id is not None and not opened.get([row_id], namespace=namespace, include=()):
             raise failures.NotThere(f"not there: {row_id}")
         if by_vector:
-            group.warm()  # so that the time told is the query's, without the one-off start of the kernels
+            ways.warm()  # so that the time told is the query's, without the one-off start of the kernels
         ready = time.perf_counter()
         result = opened.query(
             question,

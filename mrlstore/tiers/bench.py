@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from mrlstore import calibrate, graph, intervals, truth
 from mrlstore.catalogue import rows
 from mrlstore.core import Core
-from mrlstore.group import Exact, Found, Group, Queries, Walk, prepare
+from mrlstore.group import Group
 from mrlstore.intervals import Interval
 from mrlstore.snapshot import Snapshot
 from mrlstore.tiers.asked import Asked, rows_in, share_found, shares_found
 from mrlstore.tiers.report import GOAL, Kind, Tier
 from mrlstore.vectors import inverse_lengths
+from mrlstore.ways import Exact, Found, Queries, Walk, prepare
 
 _EFS: Final = (12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 1024)
 _TIMED: Final = 100  # queries that are timed

@@ -29,8 +29,8 @@ from mrlstore.exchange.load import import_rows
 from mrlstore.exchange.npy import open_vectors
 from mrlstore.exchange.rows import Fields, Refusal
 from mrlstore.files import Files
-from mrlstore.group import prepare
 from mrlstore.segment import Segment, open_segment
+from mrlstore.ways import prepare
 from mrlstore.where import parse
 
 KINDS = ("base", "index", "columns")

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from mrlstore import graph
-from mrlstore.group import Group, prepare
+from mrlstore.group import Group
+from mrlstore.ways import prepare
 from tests.nested import nested
 from tests.one_query import search_graph, search_scan
 

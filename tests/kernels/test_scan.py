@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from mrlstore import codes
-from mrlstore.group import Group, prepare
+from mrlstore.group import Group
 from mrlstore.kernels import dot
 from mrlstore.kernels.jit import kernel
+from mrlstore.ways import prepare
 from tests.nested import nested
 from tests.one_query import search_scan
 

@@ -11,8 +11,9 @@ import sys
 import numpy as np
 import pytest
 
-from mrlstore import codes, graph, group
-from mrlstore.group import Group, prepare
+from mrlstore import codes, graph, ways
+from mrlstore.group import Group
+from mrlstore.ways import prepare
 from tests.kernels import oracle
 from tests.nested import nested
 from tests.one_query import answers, search_exact, search_graph, search_scan
@@ -110,9 +111,9 @@ def test_many_queries_are_answered_as_each_alone(large, queries):
     nowhere = np.zeros(384, np.float32)
     nowhere[200] = 1  # its prefix says nothing: such a one is answered by itself
     searches = (
-        (group.Walk, (10, 80, 60), {"slack": 0.2, "margin": 3.5}),
-        (group.Scan, (10, 60), {"margin": 3.5}),
-        (group.Exact, (10,), {}),
+        (ways.Walk, (10, 80, 60), {"slack": 0.2, "margin": 3.5}),
+        (ways.Scan, (10, 60), {"margin": 3.5}),
+        (ways.Exact, (10,), {}),
     )
     for vectors in (queries[:7], [*queries[:3], nowhere, queries[3]]):
         prepared = prepare(np.stack(vectors), 96)
@@ -386,7 +387,8 @@ def test_ids_are_fetched_by_row_and_change_nothing(large, queries):
 
 DAMAGE = """
 import sys, numpy as np
-from mrlstore.group import Group, GroupIndex, prepare
+from mrlstore.group import Group, GroupIndex
+from mrlstore.ways import prepare
 from tests.one_query import answers, search_exact, search_graph, search_scan
 import dataclasses, pickle
 group = pickle.load(open(sys.argv[1], "rb"))
