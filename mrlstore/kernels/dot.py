@@ -52,10 +52,11 @@ def _at(builder: Any, address: Any, offset: Any) -> Any:
 
 
 def _prefetch(builder: Any, address: Any) -> None:
+    """Ask for a line to come into the second cache, to which more may be on their way than to the first."""
     pointer = _pointer(builder, address, BYTE)
     kind = ir.FunctionType(ir.VoidType(), [pointer.type, INT, INT, INT])
     function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-    builder.call(function, [pointer, INT(0), INT(3), INT(1)])
+    builder.call(function, [pointer, INT(0), INT(2), INT(1)])
 
 
 def _reduce(builder: Any, vector: Any, add: Any) -> Any:
