@@ -31,6 +31,7 @@ FLOAT, HALF = ir.FloatType(), ir.HalfType()
 LANES = 16
 FLOATS = ir.VectorType(FLOAT, LANES)
 INTS = ir.VectorType(INT, LANES)
+NEAR, FAR = 3, 2  # prefetches into the first cache; into the second, to which more may be on their way
 
 
 def features() -> frozenset[str]:
@@ -51,12 +52,11 @@ def _at(builder: Any, address: Any, offset: Any) -> Any:
     return builder.add(address, offset)
 
 
-def _prefetch(builder: Any, address: Any) -> None:
-    """Ask for a line to come into the second cache, to which more may be on their way than to the first."""
+def _prefetch(builder: Any, address: Any, nearness: int) -> None:
     pointer = _pointer(builder, address, BYTE)
     kind = ir.FunctionType(ir.VoidType(), [pointer.type, INT, INT, INT])
     function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-    builder.call(function, [pointer, INT(0), INT(2), INT(1)])
+    builder.call(function, [pointer, INT(0), INT(nearness), INT(1)])
 
 
 def _reduce(builder: Any, vector: Any, add: Any) -> Any:
@@ -127,8 +127,8 @@ def _halves(builder: Any, squares: bool, query: Any, row: Any, dim: Any, followi
     whole = builder.and_(dim, LONG(-64))
     with cgutils.for_range_slice(builder, LONG(0), whole, LONG(64), LONG) as (start, _):
         ahead = _at(builder, following, builder.shl(start, LONG(1)))
-        _prefetch(builder, ahead)
-        _prefetch(builder, _at(builder, ahead, LONG(64)))
+        _prefetch(builder, ahead, FAR)
+        _prefetch(builder, _at(builder, ahead, LONG(64)), FAR)
         for part in range(4):
             step(builder.add(start, LONG(16 * part)), [group[part] for group in vectors], FLOATS, _vector)
     sixteens = builder.and_(dim, LONG(-16))
@@ -263,17 +263,21 @@ def sign_codes(typingctx: Any, codes: Any, length: Any, signed: Any) -> Any:
     return types.void(*[types.int64] * 3), generate
 
 
-@intrinsic
-def prefetch(typingctx: Any, address: Any, length: Any) -> Any:
-    """Ask for `length` bytes from `address` on, line by line; the address need not be valid."""
+def _prefetcher(nearness: int) -> Any:
+    def prefetch(typingctx: Any, address: Any, length: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            address, length = arguments
+            with cgutils.for_range_slice(builder, LONG(0), length, LONG(64), LONG) as (start, _):
+                _prefetch(builder, _at(builder, address, start), nearness)
+            return context.get_dummy_value()
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        address, length = arguments
-        with cgutils.for_range_slice(builder, LONG(0), length, LONG(64), LONG) as (start, _):
-            _prefetch(builder, _at(builder, address, start))
-        return context.get_dummy_value()
+        return types.void(types.int64, types.int64), generate
 
-    return types.void(types.int64, types.int64), generate
+    return intrinsic(prefetch)
+
+
+# Ask for `length` bytes from `address` on, line by line; the address need not be valid.
+prefetch, prefetch_far = _prefetcher(NEAR), _prefetcher(FAR)
 
 
 @intrinsic

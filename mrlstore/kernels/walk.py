@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import table as t
 from . import scratch as w
-from .dot import load_byte, load_row, nonzero_bytes, prefetch
+from .dot import load_byte, load_row, nonzero_bytes, prefetch_far
 from .encode import NO_PREFIX, encode_query, score_four
 from .jit import device, kernel
 from .rerank import write_ids
@@ -44,7 +44,7 @@ def gather(
         count += 1
         pending[waiting] = other
         waiting += 1
-        prefetch(table[t.CODES] + other * stride, stride)
+        prefetch_far(table[t.CODES] + other * stride, stride)
     return count, waiting
 
 
@@ -97,7 +97,7 @@ def sample_allowed(table: Any, allowed: Any, marks: Any, pending: Any) -> Any:
         if at < stop and marks[at] == 0:
             pending[waiting] = at
             waiting += 1
-            prefetch(table[t.CODES] + at * stride, stride)
+            prefetch_far(table[t.CODES] + at * stride, stride)
     return waiting
 
 
@@ -254,7 +254,7 @@ def keep(table: Any, beam: Any, size: Any, ef: Any, entry: Any, cursor: Any) -> 
         if place <= cursor:
             cursor = place
             list_bytes = table[t.WIDTH] * 4
-            prefetch(table[t.NEIGHBOURS] + packed_row(entry) * list_bytes, list_bytes)
+            prefetch_far(table[t.NEIGHBOURS] + packed_row(entry) * list_bytes, list_bytes)
     return size, cursor
 
 
@@ -264,7 +264,7 @@ def prefetch_next(table: Any, beam: Any, cursor: Any, size: Any) -> None:
     list_bytes = table[t.WIDTH] * 4
     for _ in range(TOGETHER):
         if cursor < size:
-            prefetch(table[t.NEIGHBOURS] + packed_row(beam[cursor]) * list_bytes, list_bytes)
+            prefetch_far(table[t.NEIGHBOURS] + packed_row(beam[cursor]) * list_bytes, list_bytes)
             cursor = next_node(beam, cursor, size)
 
 
