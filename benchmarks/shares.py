@@ -89,14 +89,13 @@ def batches(path: Path, queries: NDArray[np.float32]) -> Iterator[str]:
         effort, (stretch, *_) = snapshot.calibration.effort(K, None), snapshot.stretches("")
         walk = Walk(stretch.group, K, effort.ef, effort.shortlist, slack=effort.slack, margin=effort.margin)
         units = prepare(many, one.prefix_dim or 1).vectors
+        runs = np.array_split(units, -(-len(units) // 64))
 
-        def run(part: NDArray[np.float32]) -> None:
-            for start in range(0, len(part), 64):
-                some = part[start : start + 64]
-                walk.launch(some, outputs(len(some), K))
+        def run(some: NDArray[np.float32]) -> None:
+            walk.launch(some, outputs(len(some), K))
 
-        ways["kernel on one"] = lambda: run(units)
-        ways["kernel on two"] = lambda: list(pool.map(run, np.array_split(units, 2)))
+        ways["kernel on one"] = lambda: list(map(run, runs))
+        ways["kernel on two"] = lambda: list(pool.map(run, runs))
         times: dict[str, list[float]] = {name: [] for name in ways}
         for _ in range(3 * ROUNDS):
             for name, way in ways.items():
