@@ -153,13 +153,18 @@ def check_query_shape(vectors: Any, dim: int | None, what: str) -> NDArray[np.fl
 
 
 def _with_directions(matrix: NDArray[Any], what: str) -> NDArray[np.float32]:
-    if matrix.dtype == np.float32:
-        with np.errstate(over="ignore", invalid="ignore"):  # what is wrong is told below
-            squares = np.vecdot(matrix, matrix)
-        if np.all((squares > _SMALL) & (squares < _LARGE)):
-            return np.ascontiguousarray(matrix)
-    wide = matrix.astype(np.float64)
-    return np.asarray(wide / check_lengths(wide, what)[:, None], dtype=np.float32)
+    if matrix.dtype != np.float32:
+        wide = matrix.astype(np.float64)
+        return np.asarray(wide / check_lengths(wide, what)[:, None], dtype=np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):  # what is wrong is told below
+        squares = np.vecdot(matrix, matrix)
+    odd = ~((squares > _SMALL) & (squares < _LARGE))
+    if not odd.any():
+        return np.ascontiguousarray(matrix)
+    lengths = check_lengths(matrix.astype(np.float64), what)
+    units = np.array(matrix)  # the others stay as they are: a row's scores do not depend on its company
+    units[odd] = matrix[odd] / lengths[odd, None]
+    return units
 
 
 def check_query(vector: Any, dim: int | None, prefix_dim: int | None) -> Queries:

@@ -106,7 +106,10 @@ def _together(threads: int, work: Callable[[], None], left: Iterator[Any]) -> No
     if threads < 2:
         return work()
     with ThreadPoolExecutor(threads - 1, thread_name_prefix="mrlstore-query") as pool:
-        others = [pool.submit(share) for _ in range(threads - 1)]
+        others = []
+        with suppress(RuntimeError):  # no more threads, at the interpreter's end for example
+            for _ in range(threads - 1):
+                others.append(pool.submit(share))
         share()
         for other in others:
             other.result()

@@ -312,7 +312,7 @@ class Store(RecallTools, AsyncTwins):
             id: a stored row of the namespace, whose vector is taken,
             text: words that the store's embedder embeds, or
             content: whatever else that embedder understands.
-            k: how many, 1 to 10,000. If k rows match, k come back.
+            k: how many, 1 to 10,000. If k rows with a vector match, k come back.
             where: a filter on metadata, see docs/filters.md.
             namespace: the one namespace that is searched.
             include: what hits carry: "metadata", "document", "vector". () is the fastest.

@@ -217,21 +217,21 @@ def test_rows_at_their_limits(path: Path) -> None:
 
 
 EXIT = """
-import sys, numpy, mrlstore
+import sys, time, numpy, mrlstore
 store = mrlstore.open(sys.argv[1])
 rows = numpy.random.default_rng(1).standard_normal((12000, 64)).astype("float32")
 for start in range(0, 12000, 3000):
     store.upsert([f"r{i}" for i in range(start, start + 3000)], rows[start:start + 3000])
 print("acknowledged", flush=True)
+time.sleep(float(sys.argv[2]))
 """
 
 
-@pytest.mark.parametrize("round", range(figure(10, 2)))
+@pytest.mark.parametrize("round", range(figure(10, 3)))
 def test_the_interpreter_ends_during_background_work(path: Path, round: int) -> None:
-    """The thread is sealing and indexing when the main thread runs out; nothing closes the store."""
-    done = subprocess.run(
-        [sys.executable, "-c", EXIT, str(path)], capture_output=True, text=True, timeout=300, cwd=ROOT
-    )
+    """The thread is sealing or indexing when the main thread runs out; nothing closes the store."""
+    command = [sys.executable, "-c", EXIT, str(path), str(0.3 * round)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT)
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "acknowledged", "")
     with mrlstore.open(path, auto_maintain=False) as store:
         assert len(store) == 12_000

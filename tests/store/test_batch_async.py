@@ -97,6 +97,33 @@ def test_a_batch_of_many_runs(opened: Any, threads: int, first: str) -> None:
     assert asked.tobytes() == queries(301, 16).tobytes()
 
 
+def test_scores_do_not_depend_on_the_company(opened: Any) -> None:
+    store = opened(dim=16, threads=2)
+    store.upsert([f"r{i}" for i in range(3000)], nested_vectors(3000, 16))
+    store.optimize()
+    asked = queries(200, 16)
+    alone = [store.query(query, k=5, include=()).scores.tobytes() for query in asked]
+    asked[[7, 150]] *= np.array([[1e30], [1e-30]], np.float32)
+    batch = store.query_batch(asked, k=5, include=())
+    assert [result.scores.tobytes() for result in batch[:7]] == alone[:7]
+    assert [result.scores.tobytes() for result in batch[8:150]] == alone[8:150]
+    assert batch.ids[7] == store.query(asked[7], k=5, include=()).ids
+    assert batch.ids[150] == store.query(asked[150], k=5, include=()).ids
+
+
+def test_a_batch_where_no_thread_can_be_started(opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    def refuse(*_: Any) -> None:
+        raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+
+    store = opened(dim=16, threads=4)
+    store.upsert([f"r{i}" for i in range(100)], nested_vectors(100, 16))
+    expected = store.query_batch(queries(300, 16), k=5).ids
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", refuse)
+    assert store.query_batch(queries(300, 16), k=5).ids == expected
+
+
 @pytest.mark.parametrize("at", [0, 150, 300])
 def test_a_batch_ends_at_its_first_error(opened: Any, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
     from mrlstore import query as module
