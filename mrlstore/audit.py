@@ -12,7 +12,7 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -58,7 +58,7 @@ class Audit:
         snapshot: Snapshot,
         request: Request,
         queries: Queries,
-        answers: Sequence[Answer],
+        answers: Iterable[Answer],
         fetch: Fetch,
     ) -> None:
         """Maybe take some of these queries and their answers."""

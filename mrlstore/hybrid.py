@@ -173,7 +173,7 @@ def _by_vector(
 ) -> tuple[Ranked, Plan]:
     """The vectors' list, and how it came about."""
     (found,), watch = find(snapshot, asked, node, query, fetch)
-    result = Result(found.ids, found.scores, found.plan)
+    result = Result(found.ids, found.scores, found.make_plan)
     if watch is not None:
         result = explained(result, asked, query, watch, found)
     return list(zip(found.keys.tolist(), found.scores.tolist(), strict=True)), result.plan

@@ -1,7 +1,7 @@
 """What hits and records carry beside ids and scores: rows of the catalogue and stored vectors, by key.
 
-A key stands for the same row as long as there is one, so rows need no transaction to be of a snapshot's
-generation: one that is missing was removed since, and whoever asks begins again.
+A key's row never changes (see rows.Row), so rows need no transaction to be of a snapshot's generation: one
+that is missing was removed since, and whoever asks begins again.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mrlstore.catalogue import rows, settings
 from mrlstore.catalogue.connection import Connection
-from mrlstore.catalogue.rows import Row, metadatas_of
+from mrlstore.catalogue.rows import Row, metadata_of
 from mrlstore.errors import CorruptStore
 from mrlstore.snapshot import Snapshot, SnapshotMoved
 from mrlstore.types import Hit
@@ -42,7 +42,7 @@ def metadata_of_keys(
     texts = {row.key: row.metadata for row in rows.by_key(connection, keys)}
     if len(texts) < len(keys) and settings.generation(connection) != generation:
         raise SnapshotMoved
-    return metadatas_of([texts.get(key) for key in keys.tolist()])
+    return [metadata_of(texts.get(key)) for key in keys.tolist()]
 
 
 def vectors_of(snapshot: Snapshot, keys: Sequence[int]) -> dict[int, NDArray[np.float32]]:
@@ -67,6 +67,6 @@ def hits_of(
 ) -> list[Hit]:
     """Hits with what is wanted of their rows and vectors, which are given in the same order."""
     nothing, found = repeat(None), stored or ()
-    metadata = metadatas_of([row.metadata for row in found]) if wanted.metadata else nothing
+    metadata = [metadata_of(row.metadata) for row in found] if wanted.metadata else nothing
     documents = [row.document for row in found] if wanted.document else nothing
     return list(map(Hit, ids, scores, metadata, documents, nothing if vectors is None else vectors))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
@@ -42,7 +42,7 @@ def at_once(core: Core, latest: Snapshot, asked: Asked, node: Node | None, vecto
     if found is None:
         return None
     if asked.wanted is NOTHING:
-        return Result(found.ids, found.scores, found.plan)
+        return Result(found.ids, found.scores, found.make_plan)
     try:
         return _result(core, None, latest.generation, found, asked.wanted)
     except SnapshotMoved:
@@ -65,9 +65,10 @@ def answer(core: Core, latest: Snapshot, asked: Asked, node: Node | None, query:
 def answer_many(
     core: Core, latest: Snapshot, asked: Asked, node: Node | None, vectors: NDArray[np.float32]
 ) -> list[Answered]:
-    """Answer queries [m, dim] in the order given, all from one generation, on the store's threads.
+    """Answer queries [m, dim] in the order given, all from one generation.
 
-    Threads take them in runs, each a few calls of the kernels: Python's lock is held between these alone.
+    This thread and up to `threads - 1` more take them in runs, each a few calls of the kernels: Python's lock
+    is held between these alone.
     Raises NoDirection where `prepare` does.
     """
     count, dim = vectors.shape
@@ -77,15 +78,15 @@ def answer_many(
 
     def run(snapshot: Snapshot, connection: Connection | None) -> list[Answered]:
         starts = range(0, count, size)
-        answered, left = dict[int, Answered](), iter(starts)
+        answered = dict[int, Answered]()
 
-        def work() -> None:
+        def work(left: Iterator[int]) -> None:
             room = np.empty((size, dim), np.float32)  # for all runs of a thread: new pages are not free
             for start in left:
                 queries = prepare(vectors[start : start + size], prefix_dim, room)
                 answered[start] = _run(core, snapshot, asked, node, queries, connection)
 
-        _together(1 if connection is not None else min(core.threads, len(starts)), work, left)
+        _together(1 if connection is not None else min(core.threads, len(starts)), work, starts)
         return [answered[start] for start in starts]
 
     try:
@@ -94,23 +95,28 @@ def answer_many(
         return _consistently(core, run)
 
 
-def _together(threads: int, work: Callable[[], None], left: Iterator[Any]) -> None:
-    """Work on this thread and on others, until nothing is left; where one fails the others stop."""
+def _together(threads: int, work: Callable[[Iterator[int]], None], starts: Iterable[int]) -> None:
+    """Work on this thread, and on others beside it, until no start is left; where one fails all stop."""
+    left = iter(starts)
+    if threads < 2:
+        work(left)
+        return
 
     def share() -> None:
         try:
-            work()
+            work(left)
         finally:
             deque(left, maxlen=0)
 
-    if threads < 2:
-        return work()
     with ThreadPoolExecutor(threads - 1, thread_name_prefix="mrlstore-query") as pool:
         others = []
-        with suppress(RuntimeError):  # no more threads, at the interpreter's end for example
-            for _ in range(threads - 1):
-                others.append(pool.submit(share))
-        share()
+        try:
+            with suppress(RuntimeError):  # no more threads, at the interpreter's end for example
+                for _ in range(threads - 1):
+                    others.append(pool.submit(share))
+            share()
+        finally:
+            deque(left, maxlen=0)  # an interrupt while threads start, too
         for other in others:
             other.result()
 
@@ -183,14 +189,10 @@ def _run(
     connection: Connection | None,
 ) -> Answered:
     """Answer queries from one snapshot."""
-
-    def fetch(keys: NDArray[np.int64]) -> list[dict[str, Any] | None]:
-        with _reading(core, connection) as own:
-            return metadata_of_keys(own, keys, snapshot.generation)
-
-    answers, watch = find(snapshot, asked, node, queries, fetch)
+    answers, watch = find(snapshot, asked, node, queries, _fetch(core, snapshot, connection))
     if core.audit is not None and answers.outline.effort is not None:
-        core.audit.offer(snapshot, _request(snapshot, asked, node), queries, answers, fetch)
+        later = _fetch(core, snapshot, None)  # a connection is ours for as long as we run
+        core.audit.offer(snapshot, _request(snapshot, asked, node), queries, answers, later)
     kept = answers.kept() if asked.wanted is NOTHING and watch is None else None
     if kept is not None:
         return kept
@@ -198,6 +200,16 @@ def _run(
     if watch is not None:
         results = [explained(results[0], asked, queries, watch, answers[0])]
     return Made(results)
+
+
+def _fetch(core: Core, snapshot: Snapshot, connection: Connection | None) -> Fetch:
+    """What reads the metadata of rows of a snapshot."""
+
+    def fetch(keys: NDArray[np.int64]) -> list[dict[str, Any] | None]:
+        with _reading(core, connection) as own:
+            return metadata_of_keys(own, keys, snapshot.generation)
+
+    return fetch
 
 
 def _reading(core: Core, connection: Connection | None) -> AbstractContextManager[Connection]:
@@ -209,12 +221,12 @@ def _result(
     core: Core, connection: Connection | None, generation: int, found: Answer | Best, wanted: Wanted
 ) -> Result:
     """An answer with what is wanted of its hits' rows and vectors."""
-    ids, scores, plan, stored, vectors = found.ids, found.scores, found.plan, None, None
+    ids, scores, stored, vectors = found.ids, found.scores, None, None
     if wanted.min_score is not None:
         scores = scores[: int(np.count_nonzero(scores >= wanted.min_score))]
         ids = ids[: len(scores)]
     if not (wanted.metadata or wanted.document or wanted.vector):
-        return Result(ids, scores, plan)
+        return Result(ids, scores, found.make_plan)
     if wanted.metadata or wanted.document:
         keys = found.keys.tolist()[: len(ids)]
         if len(set(keys)) < len(keys):
@@ -223,4 +235,4 @@ def _result(
             stored = rows_of(own, keys, generation)
     if wanted.vector:
         vectors = [part.original(row) for part, row in found.places()[: len(ids)]]
-    return Result(ids, scores, plan, hits_of(ids, scores.tolist(), stored, vectors, wanted))
+    return Result(ids, scores, found.make_plan, hits_of(ids, scores.tolist(), stored, vectors, wanted))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
@@ -145,7 +145,7 @@ class Search:
         return Answers(self.outline, shares, len(queries.prefix_norms), self._k)
 
 
-class Answers(Sequence["Answer"]):
+class Answers:
     """The best k for each of some queries."""
 
     __slots__ = ("_count", "_k", "_shares", "outline")
@@ -154,37 +154,38 @@ class Answers(Sequence["Answer"]):
         self.outline, self._shares, self._count, self._k = outline, shares, count, k
 
     def kept(self) -> Kept | None:
-        """The same as what results are made of when they are asked for; None if ids must be read at once."""
+        """What results can be made of later, without the snapshot; None where ids have to be read now."""
         if len(self._shares) != 1:
             return None
         ((_, found),) = self._shares
-        return None if found.names is None else Kept(self.outline, found, found.names)
+        return None if found.names is None else Kept(self.outline, found.scores, found.counts, found.names)
 
-    def __len__(self) -> int:
-        return self._count
+    def __getitem__(self, number: int) -> Answer:
+        return Answer(self.outline, self._shares, number, self._k)
 
-    def __getitem__(self, number: Any) -> Any:
-        return Answer(self.outline, self._shares, range(self._count)[number], self._k)
+    def __iter__(self) -> Iterator[Answer]:
+        return (self[number] for number in range(self._count))
 
 
 class Kept(NamedTuple):
     """What was found in one group, for each of some queries. It holds no segment open."""
 
     outline: Outline
-    found: Found
+    found: NDArray[np.float32]  # [m, k], scores
+    counts: list[list[int]]  # [m][6], see ways.Found
     names: Names
 
     def ids(self) -> list[list[str]]:
         """For each query the hits' ids."""
-        return self.names.lists(count[0] for count in self.found.counts)
+        return self.names.lists(count[0] for count in self.counts)
 
     def scores(self) -> list[NDArray[np.float32]]:
         """For each query the hits' scores."""
-        return [some[: count[0]] for some, count in zip(self.found.scores, self.found.counts, strict=True)]
+        return [some[: count[0]] for some, count in zip(self.found, self.counts, strict=True)]
 
     def results(self) -> list[Result]:
         """For each query all of it."""
-        plans = (partial(self.outline.plan, [count]) for count in self.found.counts)
+        plans = (partial(self.outline.plan, [count]) for count in self.counts)
         return list(map(Result, self.ids(), self.scores(), plans))
 
 
@@ -221,8 +222,8 @@ class Answer:
         return one.part.ids(self._rows(one, found)) if found.names is None else found.names.of(self._number)
 
     @property
-    def plan(self) -> Callable[[], Plan]:
-        """What makes the plan. It holds no segment open."""
+    def make_plan(self) -> Callable[[], Plan]:
+        """What makes the plan of a result. It holds no segment open."""
         return partial(self._outline.plan, [found.counts[self._number] for _, found in self._shares])
 
     def places(self) -> list[Place]:

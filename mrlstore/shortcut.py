@@ -31,7 +31,7 @@ class Best(NamedTuple):
 
     ids: list[str]
     scores: NDArray[np.float32]
-    plan: Callable[[], Plan]
+    make_plan: Callable[[], Plan]
     segment: Segment
     rows: list[int]  # of the segment
 

@@ -264,7 +264,7 @@ def passing_over(group: Group, row: int) -> Iterator[None]:
 
 
 class Outputs(NamedTuple):
-    """What kernels write answers to, made for each call: a signal handler may search in between."""
+    """What kernels write answers to; no two calls under way share one: a signal handler may search too."""
 
     rows: NDArray[np.int64]  # [m, k]
     scores: NDArray[np.float32]  # [m, k]

@@ -60,11 +60,11 @@ def save_lengths(rows: Rows, folder: Path) -> None:
 
 def reranker(rows: Rows, folder: Path) -> Callable[[NDArray[np.float32], Any], Sequence[int]]:
     """Mrlstore's own numba re-rank on the mapped float16 rows, for peers that have none."""
-    from mrlstore import ways as searched
+    from mrlstore.group import Group
     from mrlstore.loaded import kernels
 
-    group = searched.Group(rows, np.load(folder / "inv_lengths.npy"), np.arange(len(rows)))
-    kernel, table, work = kernels().rerank, group.table, searched._scratch()
+    group = Group(rows, np.load(folder / "inv_lengths.npy"), np.arange(len(rows)))
+    kernel, table, work = kernels().rerank, group.table, kernels().scratch()
     work.reserve(0, 0, 1_024, 0, 0)
     best, scores = np.empty(K, np.int64), np.empty(K, np.float32)
 

@@ -95,10 +95,11 @@ class Connections:
                 yield connection
             finally:
                 welcome = not self._closed and len(self._pool) < _POOL_SIZE and self._stamp == relied_on
-                if connection.get_autocommit() and welcome:
+                # A cursor that an exception has left half read keeps its transaction open.
+                if welcome and connection.txn_state() == apsw.SQLITE_TXN_NONE:
                     self._pool.append(connection)
                 else:
-                    connection.close()
+                    connection.close(True)
         finally:
             self._leave()
 

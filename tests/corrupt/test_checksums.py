@@ -105,3 +105,21 @@ def test_the_directory_of_columns_has_a_checksum() -> None:
     blob[8] ^= 1  # in the checksum itself, for much of what it covers is checked once more
     with pytest.raises(InvalidColumns):
         open_columns(blob)
+
+
+def test_an_error_that_is_kept_holds_no_transaction_open(path: Path) -> None:
+    """Its traceback holds a cursor that was read half: its connection may not serve others."""
+    vectors = nested_vectors(300, 16)
+    with mrlstore.open(path, auto_maintain=False) as store:
+        store.upsert([f"r{i}" for i in range(300)], vectors, [{"i": i} for i in range(300)])
+        change(path, "UPDATE rows SET crc = crc + 1 WHERE id = 'r7'")
+        kept = []
+        for ask in (lambda: store.query(vectors[7]), lambda: store.get([f"r{i}" for i in range(20)])):
+            with pytest.raises(mrlstore.CorruptStore) as caught:
+                ask()
+            kept.append(caught.value)
+        store.upsert(["new"], vectors[:1], [{}])
+        assert store.query(vectors[0], 2).ids == ["r0", "new"]
+        assert store.count() == 301
+        assert [record.id for record in store.get(["new"])] == ["new"]
+    assert len(kept) == 2

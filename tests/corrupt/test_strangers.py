@@ -178,7 +178,7 @@ def test_dims_beyond_the_limits_are_refused(filled: Path, name: str, value: int)
         mrlstore.open(filled)
 
 
-@pytest.mark.parametrize("text", ["no JSON", "[1]", "7", "[" * 100_000])
+@pytest.mark.parametrize("text", ["no JSON", "[1]", "7", "[" * 100_000, "{}{}", '{"a":1},{"b":2}', '{"a":[1'])
 def test_metadata_that_are_no_object(filled: Path, text: str) -> None:
     """The row's checksum fits: whoever may write to the store can forge it."""
     from mrlstore.catalogue import rows

@@ -124,6 +124,30 @@ def test_a_batch_where_no_thread_can_be_started(opened: Any, monkeypatch: pytest
     assert store.query_batch(queries(300, 16), k=5).ids == expected
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+def test_an_interrupt_while_threads_start_ends_a_batch(
+    opened: Any, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    from mrlstore import query as module
+
+    store = opened(dim=16, threads=3)
+    store.upsert([f"r{i}" for i in range(100)], nested_vectors(100, 16))
+    begun, started = [], []
+    real, start = module.prepare, threading.Thread.start
+
+    def first_alone(thread: threading.Thread) -> None:
+        started.append(thread)
+        if len(started) > 1:
+            raise error
+        start(thread)
+
+    monkeypatch.setattr(module, "prepare", lambda *arguments: begun.append(1) or real(*arguments))
+    monkeypatch.setattr(threading.Thread, "start", first_alone)
+    with pytest.raises(error):
+        store.query_batch(queries(20_000, 16), k=5, include=())
+    assert len(begun) < 50, "the thread that had started went on"
+
+
 @pytest.mark.parametrize("at", [0, 150, 300])
 def test_a_batch_ends_at_its_first_error(opened: Any, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
     from mrlstore import query as module
