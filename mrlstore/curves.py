@@ -126,7 +126,13 @@ class Calibration:
         whole = by_class.get("all")
         if whole is None:
             return _uncalibrated(k, target)
-        return replace(whole, filtered=by_class)
+        least = whole.shortlist  # the prefix says no more of rows that pass a filter
+        return replace(whole, filtered={kind: _listing(own, least) for kind, own in by_class.items()})
+
+
+def _listing(effort: Effort, least: int) -> Effort:
+    """The same with at least so long a shortlist."""
+    return replace(effort, ef=max(effort.ef, least), shortlist=max(effort.shortlist, least))
 
 
 def _effort(name: str, curve: Curve, k: int, target: float) -> Effort:

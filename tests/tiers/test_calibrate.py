@@ -11,6 +11,7 @@ import pytest
 
 import mrlstore
 from mrlstore import calibrate, graph, truth
+from mrlstore.curves import Calibration, Curve, Level
 from mrlstore.errors import InvalidInput
 from tests.nested import nested
 from tests.scale import figure
@@ -129,6 +130,19 @@ def test_curves_are_those_that_no_cheaper_effort_equals(generated: Indexed) -> N
         assert surest == sorted(surest)
         assert curve.levels[-1].way == "exact"
         assert curve.choose(1.0) is None
+
+
+def test_a_filter_does_not_make_the_shortlist_shorter() -> None:
+    """The prefix tells rows apart no better among those that pass."""
+
+    def curve(name: str, shortlist: int) -> Curve:
+        level = Level("walk", 384, shortlist, 0.13, 3.5, 0.999, 200, 0.001, 900, 60, 90)
+        return Curve(10, name, (level,), 200, "stored rows", 100_000, 100_001, 768)
+
+    found = Calibration((curve("all", 130), curve("half", 140), curve("tenth", 40))).effort(10, None)
+    assert found.shortlist == found.at(1.0).shortlist == 130
+    assert found.at(0.5).shortlist == 140
+    assert found.at(0.1).shortlist == 130 <= found.at(0.1).ef
 
 
 def gaussian(n: int, dim: int, seed: int) -> Any:
