@@ -1,6 +1,6 @@
 """Where the time of a query goes: kernels and Python, one thread and two, with filters and without.
 
-python -m benchmarks.shares --rows 100000
+python -m benchmarks.shares --rows 100000 [--set real]
 python -m benchmarks.shares --store STORE.mrl --queries QUERIES.npy
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 import mrlstore
+from benchmarks.data import load
 from mrlstore.loaded import kernels as loaded
 from mrlstore.ways import Walk, outputs, prepare
-from tests.nested import blocks, nested
+from tests.nested import BLOCK, blocks, nested
 
 K, ROUNDS = 10, 5
 SHARES = (50, 20, 10, 5, 1, 0.1)  # per cent of the rows
@@ -141,14 +142,17 @@ def recall(store: mrlstore.Store, queries: NDArray[np.float32], where: Any) -> f
     return float(np.mean(shares))
 
 
-def build(path: Path, rows: int, dim: int) -> None:
-    """Generated rows; `random` and `topic` are thousandths: by chance, and by nearness to one direction."""
+def build(path: Path, rows: Iterable[NDArray[Any]], some: NDArray[Any], towards: NDArray[np.float32]) -> None:
+    """Store blocks of rows; `random` and `topic` are thousandths: by chance, and by nearness to a direction.
+
+    `some`: a sample of the rows, by which nearness is ranked.
+    """
     rng, done = np.random.default_rng(3), 0
-    towards = nested(1, dim, seed=99)[0]
-    sample = nested(min(rows, 5_000), dim) @ towards
-    with mrlstore.open(path, dim=dim, auto_maintain=False) as store:
-        for block in blocks(rows, dim):
-            topic = 1_000 * (1 - np.searchsorted(np.sort(sample), block @ towards) / len(sample))
+    sample = np.sort(some.astype(np.float32) @ towards)
+    with mrlstore.open(path, dim=len(towards), auto_maintain=False) as store:
+        for raw in rows:
+            block = raw.astype(np.float32)
+            topic = 1_000 * (1 - np.searchsorted(sample, block @ towards) / len(sample))
             metadata = [
                 {"random": int(a), "topic": float(b)}
                 for a, b in zip(rng.integers(0, 1_000, len(block)), topic, strict=True)
@@ -163,16 +167,25 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--dim", type=int, default=3_072)
     parser.add_argument(
-        "--store", type=Path, help="an indexed store, instead of a generated one; no filters then"
+        "--set", choices=("real", "hard"), help="rows and queries of benchmarks/data.py, instead of others"
+    )
+    parser.add_argument(
+        "--store", type=Path, help="an indexed store, instead of one that is made; no filters then"
     )
     parser.add_argument("--queries", type=Path, help="its queries, .npy [n, dim]")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
-        path = options.store or Path(folder) / "shares.mrl"
-        if options.store is None:
-            build(path, options.rows, options.dim)
-        given = options.queries is not None
-        queries = np.load(options.queries).astype(np.float32) if given else nested(200, options.dim, seed=2)
+        path, rows, dim = options.store or Path(folder) / "shares.mrl", options.rows, options.dim
+        if options.set is not None:
+            data = load(options.set, rows, Path(folder))
+            queries = data.queries[:200].astype(np.float32)
+            parts = (data.rows[start : start + BLOCK] for start in range(0, rows, BLOCK))
+            build(path, parts, data.rows[:: max(rows // 5_000, 1)], queries[0])
+        else:
+            given = options.queries is not None
+            queries = np.load(options.queries).astype(np.float32) if given else nested(200, dim, seed=2)
+            if options.store is None:
+                build(path, blocks(rows, dim), nested(min(rows, 5_000), dim), nested(1, dim, seed=99)[0])
         with mrlstore.open(path, mode="r") as store:
             store.warm()
             print(*python_share(store, queries), sep="\n", flush=True)

@@ -114,9 +114,9 @@ def _together(threads: int, work: Callable[[Iterator[int]], None], starts: Itera
             with suppress(RuntimeError):  # no more threads, at the interpreter's end for example
                 for _ in range(threads - 1):
                     others.append(pool.submit(share))
-            share()
+            work(left)
         finally:
-            deque(left, maxlen=0)  # an interrupt while threads start, too
+            deque(left, maxlen=0)
         for other in others:
             other.result()
 
