@@ -13,10 +13,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from .group import SHORT_PREFIX, GroupIndex
+from .group import SCALE_BYTES, SHORT_PREFIX, GroupIndex
 
 LINE: Final = 64
-SCALE_BYTES: Final = 4
 SAMPLE_ROWS: Final = 8_192
 BLOCK: Final = 4_096
 TINY: Final = 1e-30
@@ -70,9 +69,10 @@ def encode(
     n, code_dim = numbers.shape
     codes = np.full((n, stride_of(code_dim)), 128, np.uint8)
     peaks = np.maximum(np.abs(numbers).max(axis=1), np.float32(TINY))
-    codes[:, :code_dim] = np.rint(numbers * (np.float32(127) / peaks)[:, None]).astype(np.int16) + 128
+    rounded = np.rint(numbers * (np.float32(127) / peaks)[:, None]).astype(np.int16)
+    codes[:, SCALE_BYTES : SCALE_BYTES + code_dim] = rounded + 128
     scales = np.where(usable, peaks / np.float32(127), np.float32(0)).astype(np.float32)
-    codes[:, -SCALE_BYTES:] = scales.view(np.uint8).reshape(n, SCALE_BYTES)
+    codes[:, :SCALE_BYTES] = scales.view(np.uint8).reshape(n, SCALE_BYTES)
     return codes
 
 

@@ -152,14 +152,15 @@ def _effort(name: str, curve: Curve, k: int, target: float) -> Effort:
         remark = "; ".join(filter(None, (remark, _CHEAPER if walks else _SCANNED)))
     least = 2 * k if k > curve.k else k  # what was not measured is given some room
     shortlist = min(max(least, int(level.shortlist * more)), LIMITS.k)
-    ef, slack = min(max(shortlist, int(level.ef * more)), LIMITS.k), level.slack
+    ef, slack, lift = min(max(shortlist, int(level.ef * more)), LIMITS.k), level.slack, 0.0
     if (curve.source == "stored rows" or curve.name != "all") and target >= DEFAULT_TARGET:
         # People's questions are often farther from the rows than rows are from each other.
         times_ef, times_list, least_slack = _LEAST[curve.name]
         shortlist = max(shortlist, min(times_list * k, LIMITS.k))
         ef, slack = max(ef, min(times_ef * k, LIMITS.k)), max(slack, least_slack)
+        lift = plan.LIFT if curve.name != "all" else 0.0
     way: Literal["walk", "scan"] = "scan" if level.way == "scan" else "walk"
-    return Effort(name, ef, shortlist, way, target, expected, remark, slack, level.margin)
+    return Effort(name, ef, shortlist, way, target, expected, remark, slack, level.margin, lift)
 
 
 def _uncalibrated(k: int, target: float | None) -> Effort:

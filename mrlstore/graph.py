@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import codes as coding
-from .group import GroupIndex, index_table
+from .group import SCALE_AT, SCALE_BYTES, GroupIndex, index_table
 
 Arrays = dict[str, NDArray[Any]]
 MIN_GRAPH_ROWS: Final = 2_000
@@ -106,6 +106,7 @@ def build_index(
     info = {
         "prefix_dim": prefix_dim,
         "code_dim": prefix_dim if rotation is None else len(rotation.scales),
+        "scale_at": SCALE_AT,
         "m": m,
         "ef_construction": ef_construction,
     }
@@ -127,6 +128,10 @@ def open_index(
         raise ValueError(f"neighbours of shape {neighbours.shape} for {len(codes)} rows")
     if not isinstance(prefix_dim, int) or not 0 < prefix_dim <= coding.MAX_PREFIX:
         raise ValueError(f"prefix_dim {prefix_dim!r}")
+    last = codes.shape[1] - SCALE_BYTES  # there it was before version 3
+    scale_at = info.get("scale_at", last)
+    if scale_at not in (SCALE_AT, last):
+        raise ValueError(f"scale_at {scale_at!r} in codes of {codes.shape[1]} bytes")
     e0, e1 = _range(arrays["entry_starts"], group, len(entries))
     u0, u1 = _range(arrays["unprefixed_starts"], group, len(arrays["unprefixed"]))
     if arrays["entry_codes"].shape != (len(entries), codes.shape[1]):
@@ -140,6 +145,7 @@ def open_index(
         entries=entries[e0:e1],
         entry_codes=arrays["entry_codes"][e0:e1],
         unprefixed=arrays["unprefixed"][u0:u1],
+        scale_at=scale_at,
     )
 
 
@@ -169,7 +175,7 @@ def verify_index(
 
 def _problems(index: GroupIndex) -> Iterator[str]:
     n = len(index.codes)
-    scales = _scales(index.codes)
+    scales = _scales(index)
     unprefixed = index.unprefixed.astype(np.int64)
     if not np.isfinite(scales).all() or (scales < 0).any():
         yield "scales that are no positive numbers"
@@ -191,8 +197,9 @@ def _problems(index: GroupIndex) -> Iterator[str]:
             yield f"{lost} rows cannot be reached"
 
 
-def _scales(codes: NDArray[np.uint8]) -> NDArray[np.float32]:
-    return np.ascontiguousarray(codes[:, -coding.SCALE_BYTES :]).view(np.float32)[:, 0]
+def _scales(index: GroupIndex) -> NDArray[np.float32]:
+    at = index.scale_at
+    return np.ascontiguousarray(index.codes[:, at : at + SCALE_BYTES]).view(np.float32)[:, 0]
 
 
 def _reached(lists: NDArray[np.uint32], start: int) -> NDArray[np.bool_]:
@@ -255,7 +262,7 @@ class _Build:
         self.entries = min(max(len(nodes) // ENTRY_EVERY, 16), MAX_ENTRIES)
         self.inserted = 0
         self.index = GroupIndex(
-            prefix_dim=codes.shape[1] - coding.SCALE_BYTES,
+            prefix_dim=codes.shape[1] - SCALE_BYTES,
             codes=codes,
             rotation=None,
             rotation_scales=None,

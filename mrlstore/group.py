@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from . import table as t
 
+SCALE_AT, SCALE_BYTES = 0, 4  # in a code row
 SHORT_PREFIX = 1e-6  # a prefix shorter than this part of the whole says nothing about the row
 
 
@@ -22,13 +23,14 @@ class GroupIndex:
     """The index part's slice for one group. Without `neighbours` only its codes are scanned."""
 
     prefix_dim: int
-    codes: NDArray[np.uint8]  # [n, stride]: biased int8, padded; in the last 4 bytes the scale, float32
+    codes: NDArray[np.uint8]  # [n, stride]: the scale, float32, and biased int8, padded
     rotation: NDArray[np.uint8] | None  # [c, padded prefix]: biased int8, None for native codes
     rotation_scales: NDArray[np.float32] | None  # [c]
     neighbours: NDArray[np.uint32] | None  # [n, width], rows of this group, padded with 0xFFFFFFFF
     entries: NDArray[np.uint32]  # [e] rows where a walk may start
     entry_codes: NDArray[np.uint8]  # [e, stride] their codes, side by side
     unprefixed: NDArray[np.uint32]  # [u] rows whose prefix is too short: no node, always re-ranked
+    scale_at: int = SCALE_AT  # in parts of older versions the scale stands behind the numbers
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,7 @@ def index_table(index: GroupIndex) -> NDArray[np.int64]:
     if stride % 64:
         raise ValueError(f"codes of {stride} bytes")
     table[t.ROWS], table[t.STRIDE], table[t.PREFIX_DIM] = n, stride, index.prefix_dim
+    table[t.SCALE], table[t.NUMBERS] = index.scale_at, 0 if index.scale_at else SCALE_BYTES
     _put(table, t.CODES, index.codes, 1, (n, stride))
     _put(table, t.ENTRIES, index.entries, 4, (entries,))
     _put(table, t.ENTRY_CODES, index.entry_codes, 1, (entries, stride))
@@ -108,11 +111,11 @@ def index_table(index: GroupIndex) -> NDArray[np.int64]:
         table[t.WIDTH] = index.neighbours.shape[1]
     if index.rotation is not None and index.rotation_scales is not None:
         code_dim, padded = index.rotation.shape
-        if padded % 64 or padded < index.prefix_dim or code_dim > stride - 4:
+        if padded % 64 or padded < index.prefix_dim or code_dim > stride - SCALE_BYTES:
             raise ValueError(f"rotation of shape {index.rotation.shape} for codes of {stride} bytes")
         _put(table, t.ROTATION, index.rotation, 1, (code_dim, padded))
         _put(table, t.ROTATION_SCALES, index.rotation_scales, 4, (code_dim,))
         table[t.ROTATION_STRIDE], table[t.CODE_DIM] = padded, code_dim
-    elif stride < index.prefix_dim + 4:
+    elif stride < index.prefix_dim + SCALE_BYTES:
         raise ValueError(f"codes of {stride} bytes for a prefix of {index.prefix_dim} dims")
     return table

@@ -25,6 +25,7 @@ from mrlstore.columns import build_columns
 from mrlstore.core import LOCK, Core
 from mrlstore.errors import StorageFull, StoreLocked
 from mrlstore.files import Lock
+from mrlstore.group import SCALE_AT
 from mrlstore.log import tell
 from mrlstore.merge import order_of, write_merged
 from mrlstore.parts import NewPart, Part, write_part
@@ -135,15 +136,17 @@ def complete_all(core: Core, work: Work) -> None:
 
 
 def lacks(part: LiveSegment, prefix_dim: int | None) -> bool:
-    """Whether a segment has no index or columns, or an index of another prefix."""
+    """Whether a segment has no index or columns, or an outdated index."""
     row = part.segment.row
     return row.index is None or row.columns is None or outdated(part, prefix_dim)
 
 
 def outdated(part: LiveSegment, prefix_dim: int | None) -> bool:
-    """Whether a segment's index is of another prefix than the store's: set_prefix_dim has changed that."""
+    """Whether a segment's index is of another prefix than the store's, or as older versions wrote it."""
     index = part.segment.index
-    return index is not None and index.info.get("prefix_dim") != prefix_dim
+    if index is None:
+        return False
+    return index.info.get("prefix_dim") != prefix_dim or index.info.get("scale_at") != SCALE_AT
 
 
 def set_prefix_dim(core: Core, prefix_dim: int, wait_s: float, progress: Report | None) -> None:

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from mrlstore.errors import CorruptStore, FormatTooNew
 from mrlstore.files import Files, Lock, remove_tree, storage_error, write_file
 
-FORMAT = 1
+FORMAT = 2  # from 2 on code rows begin with their scale
 Kind = Literal["base", "index", "columns"]
 Array = NDArray[Any]
 

@@ -24,6 +24,7 @@ DEFAULT_SHORTLIST = 60
 UNMEASURED_SHORTLIST = 120
 SLACK: Final = 0.25  # share of the k-th best's distance by which candidates may be farther
 SPARE: Final = 4  # with slack a walk may keep so many times the candidates that it usually goes through
+LIFT: Final = 40.0  # times as far out as by chance, by rank, where a filtered walk is not trusted
 MARGIN: Final = 3.5  # standard deviations, where the re-rank of a shortlist may end early
 # Under a filter a walk is worth as many scanned rows: times the root of its expected steps, and of the rows
 # per row that passes, as it goes farther the fewer pass. Of 100,000 rows a tenth is scanned, a fifth is not.
@@ -47,6 +48,7 @@ class Effort:
     remark: str = ""
     slack: float = 0.0  # above 0 a walk ends where candidates are so much farther than the k-th, see ways.py
     margin: float = 0.0  # above 0 a re-rank ends where the rest is so many deviations too low, see ways.py
+    lift: float = 0.0  # above 0 a filtered walk gives way to a scan where what passes lies far, see ways.py
     firm: bool = False  # walk even where a scan is expected to be cheaper: to measure walks
     filtered: Mapping[str, Effort] | None = None  # by selectivity class; None: the same under a filter
 
@@ -73,8 +75,9 @@ def effort(k: int, ef: int | None, shortlist: int | None) -> Effort:
     """The effort for k results; an explicit ef or shortlist is taken as it is, but never below k."""
     if ef is None and shortlist is None:
         return Effort(
-            "default", max(DEFAULT_EF, 2 * k), max(UNMEASURED_SHORTLIST, 2 * k), slack=SLACK, margin=MARGIN
-        )
+            "default", max(DEFAULT_EF, 2 * k), max(UNMEASURED_SHORTLIST, 2 * k),
+            slack=SLACK, margin=MARGIN, lift=LIFT,
+        )  # fmt: skip
     wanted = max(k, shortlist if shortlist is not None else min(ef or 0, max(DEFAULT_SHORTLIST, 2 * k)))
     breadth = max(ef if ef is not None else DEFAULT_EF, wanted)
     return Effort("explicit", breadth, wanted, slack=SLACK, margin=MARGIN)

@@ -76,7 +76,7 @@ class Request(NamedTuple):
             return ways.Scan(group, self.k, effort.shortlist, allowed, margin=effort.margin)
         return ways.Walk(
             group, self.k, effort.ef, effort.shortlist, allowed,
-            slack=effort.slack, margin=effort.margin,
+            slack=effort.slack, margin=effort.margin, lift=effort.lift,
         )  # fmt: skip
 
 
@@ -172,7 +172,7 @@ class Kept(NamedTuple):
 
     outline: Outline
     found: NDArray[np.float32]  # [m, k], scores
-    counts: list[list[int]]  # [m][6], see ways.Found
+    counts: list[list[int]]  # [m][4], see ways.Found
     names: Names
 
     def ids(self) -> list[list[str]]:

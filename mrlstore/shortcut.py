@@ -96,13 +96,11 @@ class Shortcut:
         if elapsed_s > WARM_S:
             self._heat.learn(elapsed_s, counts)
         (count,) = counts
-        if self._search.astray(count):
-            return None
         rows = out.rows[0, : count[0]].tolist()
         if self._start:
             rows = [self._start + row for row in rows]
         try:
-            ids = str(out.ids[: max(count[5], 0)].tobytes(), "utf-8").split(SEPARATOR)
+            ids = str(out.ids[: max(count[3], 0)].tobytes(), "utf-8").split(SEPARATOR)
             ids.pop()
         except UnicodeDecodeError:
             ids = []

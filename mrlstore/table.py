@@ -30,4 +30,6 @@ CODE_DIM: Final = 18
 ID_STARTS: Final = 19  # int64 [n + 1], where in ID_TEXT each row's id begins
 ID_TEXT: Final = 20  # uint8 [...]
 ID_BYTES: Final = 21  # length of ID_TEXT
-FIELDS: Final = 22
+SCALE: Final = 22  # where in a code row its scale stands, float32
+NUMBERS: Final = 23  # where in a code row its numbers begin
+FIELDS: Final = 24

@@ -7,8 +7,7 @@ put together by search.py.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any, NamedTuple, Protocol
@@ -23,6 +22,8 @@ Advise = Callable[[NDArray[np.int64], int, int], None]  # a shortlist, and the r
 SEPARATOR = "\0"  # behind each id that a kernel writes down; where an id holds one it writes none
 _ID_BYTES, _MOST_TEXT = 64, 65_536  # for one id, for all: what is longer is read one by one
 _WIDER = 2  # under a filter a walk keeps so many times the candidates: those that are not allowed count too
+_NEVER = 2**62
+_FEWEST_AHEAD = 3  # entries that tell whether a walk is lost
 _FIRST_TOLD = 32  # half of the queries for 10 rows score no more
 
 
@@ -63,7 +64,7 @@ class Found(NamedTuple):
 
     rows: NDArray[np.int64]  # [m, k]
     scores: NDArray[np.float32]  # [m, k]
-    counts: list[list[int]]  # [m][6]: rows found, full rows scored, codes scored; the rest is the walk's own
+    counts: list[list[int]]  # [m][4]: rows found, full rows scored, codes scored, where the ids end
     names: Names | None = None  # the hits' ids; None where they have to be read one by one
 
 
@@ -100,6 +101,9 @@ class Walk:
     k-th best (the tenth, for a smaller k), and `ef` is only the most candidates that it keeps.
     With a `margin` above 0 the re-rank ends when the code scores of the rest lie so many standard deviations
     below what the best k ask for.
+    With a `lift` above 0 the codes of all allowed rows are scanned where these lie far from a query, as walks
+    get lost there: where the rank of the k-th best (or tenth) among all rows, of which the entries are a
+    sample, is so many times what it were if rows were allowed at random.
     All queries are one call of the kernel, but for those whose prefix says nothing.
     """
 
@@ -113,6 +117,7 @@ class Walk:
         *,
         slack: float = 0.0,
         margin: float = 0.0,
+        lift: float = 0.0,
     ) -> None:
         n, self.group, self.allowed = len(group.keys), group, allowed
         self.k, self.shortlist = k, min(max(shortlist, k), n)
@@ -120,6 +125,12 @@ class Walk:
         self.ef, self.slack, self.margin = min(wider * max(ef, self.shortlist), n), slack, margin
         self.address = _address(allowed, group)
         self.scan = Scan(group, k, shortlist, allowed, margin=margin)
+        self.walkable, self.ahead, index = 0, _NEVER, group.index
+        if index is not None:
+            rows = n if allowed is None else int(np.count_nonzero(allowed))
+            self.walkable = rows - len(index.unprefixed)
+            if lift > 0:
+                self.ahead = max(_FEWEST_AHEAD, int(lift * max(k, 10) * len(index.entries) / max(rows, 1)))
 
     def __call__(self, queries: Queries, advise: Advise | None = None) -> Found:
         """See Search."""
@@ -135,13 +146,6 @@ class Walk:
             rows, scores, counts, _ = _rerank(group, work, queries, k, counts[0], self.margin, advise)
         else:
             names = _names(out.ids, counts)
-        for i, count in enumerate(counts):
-            if self.astray(count):
-                names = None
-                found = self.scan(queries.part(i, i + 1), advise)
-                width = found.rows.shape[1]
-                rows[i, :width], scores[i, :width] = found.rows[0], found.scores[0]
-                counts[i] = found.counts[0]
         return Found(rows, scores, counts, names)
 
     def fits(self, queries: Queries) -> bool:
@@ -154,22 +158,9 @@ class Walk:
         work = _reserve(self.group, self.ef, self.shortlist)
         kernels().search_walk(
             self.group.table, vectors, work.table, self.address, self.ef, self.shortlist, self.k,
-            self.slack, self.margin, *out,
+            self.slack, self.margin, self.walkable, self.ahead, *out,
         )  # fmt: skip
         return work
-
-    def astray(self, count: Sequence[int]) -> bool:
-        """Whether a walk ended too early by these counts, where there would have been more to find."""
-        _, _, _, kept, ended, _ = count
-        return bool(ended or kept < self.k) and kept < self._walkable
-
-    @functools.cached_property
-    def _walkable(self) -> int:
-        """How many rows a walk could find at most."""
-        index, allowed = self.group.index, self.allowed
-        assert index is not None
-        rows = len(index.codes) if allowed is None else int(np.count_nonzero(allowed))
-        return rows - len(index.unprefixed)
 
 
 class Scan:
@@ -213,10 +204,6 @@ class Scan:
             self.group.table, vectors, work.table, self.address, self.shortlist, self.margin, *out
         )
         return work
-
-    def astray(self, count: Sequence[int]) -> bool:
-        """A scan misses nothing."""
-        return False
 
 
 class Exact:
@@ -268,8 +255,7 @@ class Outputs(NamedTuple):
 
     rows: NDArray[np.int64]  # [m, k]
     scores: NDArray[np.float32]  # [m, k]
-    # rows found, full rows scored, codes scored, rows kept, whether a walk ended early, where the ids end
-    counts: NDArray[np.int64]  # [m, 6]
+    counts: NDArray[np.int64]  # [m, 4], as those of Found
     ids: NDArray[np.uint8]  # UTF-8, SEPARATOR after each
 
 
@@ -278,14 +264,14 @@ def outputs(queries: int, k: int) -> Outputs:
     return Outputs(
         np.empty((queries, k), np.int64),
         np.empty((queries, k), np.float32),
-        np.empty((queries, 6), np.int64),
+        np.empty((queries, 4), np.int64),
         np.empty(min(_ID_BYTES * queries * k, _MOST_TEXT), np.uint8),
     )
 
 
 def _names(ids: NDArray[np.uint8], counts: list[list[int]]) -> Names | None:
     """The ids that a kernel has written; None if it could not, or if what it wrote is damaged."""
-    stops = [count[5] for count in counts]
+    stops = [count[3] for count in counts]
     if not stops or stops[-1] < 0:
         return None
     text = ids[: stops[-1]].tobytes()

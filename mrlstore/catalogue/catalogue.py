@@ -174,12 +174,14 @@ class Catalogue:
             )
 
     def _upgrade(self) -> None:
-        """Bring a store of format 1 to format 2, which has the keyword index; all of it or nothing."""
+        """Bring an older store to today's format, which has a keyword index; all of it or nothing."""
         with self.write() as write:
             connection = write.connection
-            if settings.get_int(connection, "format_version") < schema.FORMAT_VERSION:
+            version = settings.get_int(connection, "format_version")
+            if version < settings.FIRST_WITH_KEYWORDS:
                 keywords.rebuild(connection, keywords.DEFAULT_TOKENIZER)
                 settings.put(connection, "tokenizer", keywords.DEFAULT_TOKENIZER)
+            if version < schema.FORMAT_VERSION:
                 settings.put(connection, "format_version", schema.FORMAT_VERSION)
                 connection.execute(f"PRAGMA user_version = {schema.FORMAT_VERSION}")
             self.settings = settings.load(connection, self.path)

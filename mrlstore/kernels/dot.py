@@ -384,6 +384,24 @@ def nonzero_bytes(typingctx: Any, address: Any) -> Any:
 
 
 @intrinsic
+def not_below(typingctx: Any, numbers: Any, least: Any) -> Any:
+    """Which of numbers: float32 [16] are not below `least`: one bit each, the lowest for the first, int64.
+
+    Where one of both is not a number it is not below.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        numbers, least = arguments
+        bounds = FLOATS(ir.Undefined)
+        for lane in range(LANES):
+            bounds = builder.insert_element(bounds, least, INT(lane))
+        bits = builder.fcmp_unordered(">=", _load(builder, numbers, FLOATS), bounds)
+        return builder.zext(builder.bitcast(bits, SHORT), LONG)
+
+    return types.int64(types.int64, types.float32), generate
+
+
+@intrinsic
 def count_greater(typingctx: Any, numbers: Any, length: Any, least: Any) -> Any:
     """How many of numbers: int64 [length, rounded up to a multiple of 16] are greater than `least`."""
 

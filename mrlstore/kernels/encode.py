@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .. import table as t
-from .dot import dot_codes_of_four, largest, load_float, quantise, sum_of_squares
+from .dot import dot_codes_of_four, largest, load_byte, load_float, quantise, sum_of_squares
 from .jit import device
 
 NO_PREFIX = np.float32(-4)
@@ -23,10 +23,9 @@ def encode_query(table: Any, query: Any, padded: Any, code: Any, rotated_code: A
     prefix, stride = table[t.PREFIX_DIM], table[t.STRIDE]
     rotated = table[t.ROTATION] != 0
     length = table[t.ROTATION_STRIDE] if rotated else stride
-    for i in range(prefix):
-        padded[i] = query[i]
-    for i in range(prefix, length):
-        padded[i] = np.float32(0)
+    first = 0 if rotated else table[t.NUMBERS]
+    padded[:length] = 0
+    padded[first : first + prefix] = query[:prefix]
     squares = sum_of_squares(padded.ctypes.data, length)
     if not squares > 0:
         squares = np.float32(1)
@@ -35,7 +34,8 @@ def encode_query(table: Any, query: Any, padded: Any, code: Any, rotated_code: A
     scale = peak / (np.float32(127) * np.sqrt(squares))
     if not rotated:
         return code, scale, 128 * np.int64(total)
-    last = table[t.CODE_DIM] - 1
+    last, first = table[t.CODE_DIM] - 1, table[t.NUMBERS]
+    padded[:stride] = 0
     for j in range(0, last + 1, 4):
         rows = (j, min(j + 1, last), min(j + 2, last), min(j + 3, last))
         a, b, c, d = (
@@ -47,34 +47,44 @@ def encode_query(table: Any, query: Any, padded: Any, code: Any, rotated_code: A
         products = dot_codes_of_four(a, b, c, d, code, length)
         for i in range(4):
             product = np.float32(products[i] - 128 * np.int64(total))
-            padded[rows[i]] = product * load_float(table[t.ROTATION_SCALES] + 4 * rows[i]) * scale
-    for j in range(table[t.CODE_DIM], stride):
-        padded[j] = np.float32(0)
+            padded[first + rows[i]] = product * load_float(table[t.ROTATION_SCALES] + 4 * rows[i]) * scale
     peak = max(largest(padded.ctypes.data, stride), np.float32(1e-30))
     total = quantise(padded.ctypes.data, stride, np.float32(127) / peak, rotated_code)
     return rotated_code, peak / np.float32(127), 128 * np.int64(total)
 
 
 @device
-def score_four(a: Any, b: Any, c: Any, d: Any, stride: Any, code: Any, scale: Any, bias: Any) -> Any:
+def bias_of(code: Any, length: Any) -> Any:
+    """What the 128 that are added to stored codes add to a dot product with the first `length` bytes."""
+    total = np.int64(0)
+    for i in range(length):
+        total += np.int64(np.int8(load_byte(code + i)))
+    return 128 * total
+
+
+@device
+def score_four(
+    table: Any, a: Any, b: Any, c: Any, d: Any, length: Any, code: Any, scale: Any, bias: Any
+) -> Any:
     """The approximate cosine of the prefixes: four stored code rows against the query's code.
 
-    Four at once take less than four times as long as one. NO_PREFIX for rows whose prefix is too short for a
-    code: their scale is zero.
+    Of the first `length` bytes alone, and with their bias, it is the part that these have in the sum. Four at
+    once take less than four times as long as one. NO_PREFIX for rows whose prefix is too short for a code:
+    their scale is zero.
     """
-    dots = dot_codes_of_four(a, b, c, d, code, stride)
+    dots, at = dot_codes_of_four(a, b, c, d, code, length), table[t.SCALE]
     return (
-        scaled(dots[0], a, stride, scale, bias),
-        scaled(dots[1], b, stride, scale, bias),
-        scaled(dots[2], c, stride, scale, bias),
-        scaled(dots[3], d, stride, scale, bias),
+        scaled(dots[0], a + at, scale, bias),
+        scaled(dots[1], b + at, scale, bias),
+        scaled(dots[2], c + at, scale, bias),
+        scaled(dots[3], d + at, scale, bias),
     )
 
 
 @device
-def scaled(dot: Any, address: Any, stride: Any, scale: Any, bias: Any) -> Any:
-    """The score that a dot product with the codes at `address` stands for."""
-    own = load_float(address + stride - 4)
+def scaled(dot: Any, at: Any, scale: Any, bias: Any) -> Any:
+    """The score that a dot product stands for with the codes whose scale is at this address."""
+    own = load_float(at)
     if own == np.float32(0):
         return NO_PREFIX
     return np.float32(dot - bias) * (own * scale)

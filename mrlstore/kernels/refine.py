@@ -28,12 +28,11 @@ def load_query(codes: Any, row: Any, stride: Any, signed: Any) -> Any:
     """
     start = codes + row * stride
     sign_codes(start, stride, signed.ctypes.data)
-    for i in range(stride - 4, stride):
-        signed[i] = np.int8(0)
+    signed[:4] = 0  # the scale
     raw = np.int64(dot_codes(start, signed.ctypes.data + stride, stride)) - 128 * (stride - 4)
-    for i in range(stride - 4, stride):
+    for i in range(4):
         raw -= np.int64(load_byte(start + i))
-    return 128 * raw, load_float(start + stride - 4)
+    return 128 * raw, load_float(start)
 
 
 @device
@@ -42,7 +41,7 @@ def distance(
 ) -> Any:
     """Squared distance of two rows, the first of which was loaded by load_query."""
     address = codes + other * stride
-    dot = np.float32(dot_codes(address, signed, stride) - bias) * (load_float(address + stride - 4) * scale)
+    dot = np.float32(dot_codes(address, signed, stride) - bias) * (load_float(address) * scale)
     return max(norms[row] + norms[other] - 2 * dot, np.float32(0))
 
 

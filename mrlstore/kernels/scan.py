@@ -1,4 +1,9 @@
-"""Scan the codes of a group: the way for small groups and for filters that let few rows through."""
+"""Scan the codes of a group: the way for small groups and for filters that let few rows through.
+
+Most of a scan is waiting for memory, and most rows lie far from the query, which the leads of their codes
+tell: the first bytes, that hold the numbers that vary most. The rest is read of the others alone
+(docs/decisions/0016-a-scan-reads-the-leads-of-most-codes.md).
+"""
 
 from __future__ import annotations
 
@@ -8,48 +13,101 @@ import numpy as np
 
 from .. import table as t
 from . import scratch as w
-from .dot import load_byte, load_row, lowest_bit, nonzero_bytes, prefetch
-from .encode import NO_PREFIX, encode_query, score_four
+from .dot import load_byte, load_row, lowest_bit, nonzero_bytes, not_below, prefetch
+from .encode import NO_PREFIX, bias_of, encode_query, score_four
 from .jit import device, kernel
 from .rerank import rerank_list, write_ids
 from .topk import best_first, offer
 from .views import floats, longs
 
 TILE = 64  # rows whose bytes in a mask are looked at together
+LEAD = 128  # bytes: a pair of cache lines, which the processor is quick to read together
+LEARNED = 64  # rows that are scored whole before one is judged by its lead
+PRIME = 2_147_483_647  # more than there are tiles, so that steps of as many come to each of them once
 
 
 @device
 def scan_codes(
-    table: Any, code: Any, scale: Any, bias: Any, allowed: Any, limit: Any, scores: Any, rows: Any,
-    pending: Any, pending_scores: Any,
+    table: Any, code: Any, scale: Any, bias: Any, allowed: Any, limit: Any, margin: Any, scores: Any,
+    rows: Any, pending: Any, pending_scores: Any, leads: Any,
 ) -> Any:  # fmt: skip
-    """Heap of the best `limit` allowed rows by code; gives (size, rows scored).
+    """Heap of the best `limit` allowed rows by code; gives (size, rows looked at).
+
+    How much the rest of a code adds to the score of its lead is learned on the way, as rerank_while learns
+    how far codes are off: a row whose lead is `margin` standard deviations too low to enter the heap is left
+    at that. With margin 0 all are scored whole. Tiles are taken from all over the group in turn, so that what
+    is learned first holds everywhere.
 
     Rows are collected first and scored then, so that many codes are on the way from memory at a time.
-    pending: int64 [>= TILE], for rows to be scored; pending_scores: float32, as long.
+    pending: int64 [>= TILE], for rows to be scored; pending_scores, leads: float32, as long.
     """
-    n, size, scored, waiting = table[t.ROWS], 0, 0, 0
-    for start in range(0, n, TILE):
-        waiting = collect(table, allowed, start, min(start + TILE, n), pending, waiting)
-        if waiting <= pending.size - TILE and start + TILE < n:
+    n, stride = table[t.ROWS], table[t.STRIDE]
+    tiles = (n + TILE - 1) // TILE
+    step, tile = PRIME % max(tiles, 1), 0
+    length = LEAD if margin > 0 and stride > LEAD and table[t.SCALE] < LEAD else stride
+    lead_bias = bias_of(code, length)
+    if length == stride:
+        pending_scores = leads
+    size, seen, waiting, whole = 0, 0, 0, 0
+    total, squared = np.float32(0), np.float32(0)
+    for i in range(tiles):
+        start = tile * TILE
+        waiting = collect(table, allowed, start, min(start + TILE, n), length, pending, waiting)
+        tile += step
+        if tile >= tiles:
+            tile -= tiles
+        if waiting <= pending.size - TILE and i + 1 < tiles:
             continue
-        score_pending(table, code, scale, bias, pending, waiting, pending_scores)
+        seen += waiting
+        score_pending(table, code, length, scale, lead_bias, pending, waiting, leads)
+        if size == limit and whole >= LEARNED:
+            mean = total / np.float32(whole)
+            spread = np.sqrt(max(squared / np.float32(whole) - mean * mean, np.float32(0)))
+            waiting = narrow(table, length, scores[0] - mean - margin * spread, pending, waiting, leads)
+        if length < stride:
+            score_pending(table, code, stride, scale, bias, pending, waiting, pending_scores)
         for j in range(waiting):
             score = pending_scores[j]
-            if score > NO_PREFIX and (size < limit or score >= scores[0]):
-                size = offer(scores, rows, size, limit, score, pending[j], table[t.KEYS])
-        scored += waiting
+            if score > NO_PREFIX:
+                if size < limit or score >= scores[0]:
+                    size = offer(scores, rows, size, limit, score, pending[j], table[t.KEYS])
+                rest = score - leads[j]
+                total += rest
+                squared += rest * rest
+                whole += 1
         waiting = 0
-    return size, scored
+    return size, seen
 
 
 @device
-def collect(table: Any, allowed: Any, start: Any, stop: Any, pending: Any, waiting: Any) -> Any:
-    """Append the allowed ones of the rows [start, stop), TILE at most, to pending; gives its length."""
+def narrow(table: Any, length: Any, least: Any, pending: Any, waiting: Any, leads: Any) -> Any:
+    """Keep the rows whose leads are not below `least`, and ask for the rest of their codes; their number."""
+    kept, stride, address = 0, table[t.STRIDE], leads.ctypes.data
+    for start in range(0, waiting, 16):
+        bits = not_below(address + 4 * start, least)
+        while bits != 0:
+            j = start + lowest_bit(bits)
+            bits &= bits - 1
+            if j >= waiting:
+                break
+            pending[kept], leads[kept] = pending[j], leads[j]
+            kept += 1
+            prefetch(table[t.CODES] + pending[j] * stride + length, stride - length)
+    return kept
+
+
+@device
+def collect(table: Any, allowed: Any, start: Any, stop: Any, length: Any, pending: Any, waiting: Any) -> Any:
+    """Append the allowed ones of the rows [start, stop), TILE at most, to pending; gives its length.
+
+    The first `length` bytes of their codes are asked for.
+    """
+    stride = table[t.STRIDE]
     if allowed == 0:
         for row in range(start, stop):
             pending[waiting] = row
             waiting += 1
+            prefetch(table[t.CODES] + row * stride, length)
         return waiting
     bits = np.int64(0)
     if stop - start == TILE:
@@ -57,30 +115,30 @@ def collect(table: Any, allowed: Any, start: Any, stop: Any, pending: Any, waiti
     else:
         for i in range(stop - start):
             bits |= np.int64(load_byte(allowed + start + i) != 0) << i
-    stride = table[t.STRIDE]
     while bits != 0:
         row = start + lowest_bit(bits)
         bits &= bits - 1
         pending[waiting] = row
         waiting += 1
-        prefetch(table[t.CODES] + row * stride, stride)
+        prefetch(table[t.CODES] + row * stride, length)
     return waiting
 
 
 @device
 def score_pending(
-    table: Any, code: Any, scale: Any, bias: Any, pending: Any, waiting: Any, scores: Any
+    table: Any, code: Any, length: Any, scale: Any, bias: Any, pending: Any, waiting: Any, scores: Any
 ) -> None:
-    """Scores of pending[:waiting], four at a time; scores: float32, as long as pending."""
+    """Scores of pending[:waiting], four at a time; scores: float32, as long as pending. See score_four."""
     codes, stride, last = table[t.CODES], table[t.STRIDE], waiting - 1
     for j in range(0, waiting, 4):
         b, c, d = min(j + 1, last), min(j + 2, last), min(j + 3, last)
         scores[j], scores[b], scores[c], scores[d] = score_four(
+            table,
             codes + pending[j] * stride,
             codes + pending[b] * stride,
             codes + pending[c] * stride,
             codes + pending[d] * stride,
-            stride, code, scale, bias,
+            length, code, scale, bias,
         )  # fmt: skip
 
 
@@ -116,6 +174,22 @@ def finish(
     return rerank_list(table, query, work, coded, count, k, margin, rows, scores)
 
 
+@device
+def list_by_scan(
+    table: Any, work: Any, code: Any, scale: Any, bias: Any, allowed: Any, shortlist: Any, margin: Any
+) -> Any:
+    """Leave the best `shortlist` allowed rows by code in `work`, best first: (their number, rows seen)."""
+    listed, scores = longs(work[w.LISTED], work[w.SHORTLIST]), floats(work[w.LIST_SCORES], work[w.SHORTLIST])
+    room = work[w.PENDING_SIZE]
+    pending, pending_scores = longs(work[w.PENDING], room), floats(work[w.PENDING_SCORES], room)
+    count, seen = scan_codes(
+        table, code, scale, bias, allowed, shortlist, margin, scores, listed,
+        pending, pending_scores, floats(work[w.LEADS], room),
+    )  # fmt: skip
+    best_first(scores, listed, count, table[t.KEYS])
+    return count, seen
+
+
 @kernel(
     "void(int64[::1], float32[:, ::1], int64[::1], int64, int64, float32,"
     " int64[:, ::1], float32[:, ::1], int64[:, ::1], uint8[::1])"
@@ -126,24 +200,14 @@ def search_scan(
 ) -> None:  # fmt: skip
     """For each query scan the codes, re-rank the best `shortlist`, write the best k rows and scores.
 
-    The arguments are those of search_walk. counts: [m, 6], the fifth zero.
+    The arguments are those of search_walk.
     """
     padded, code, rotated_code = floats(work[w.PADDED], work[w.NUMBERS]), work[w.CODE], work[w.ROTATED_CODE]
-    listed, list_scores = (
-        longs(work[w.LISTED], work[w.SHORTLIST]),
-        floats(work[w.LIST_SCORES], work[w.SHORTLIST]),
-    )
-    pending = longs(work[w.PENDING], work[w.PENDING_SIZE])
-    pending_scores = floats(work[w.PENDING_SCORES], work[w.PENDING_SIZE])
     place = 0
     for q in range(len(queries)):
         address, scale, bias = encode_query(table, queries[q], padded, code, rotated_code)
-        count, counts[q, 2] = scan_codes(
-            table, address, scale, bias, allowed, shortlist, list_scores, listed, pending, pending_scores
-        )
-        best_first(list_scores, listed, count, table[t.KEYS])
+        count, counts[q, 2] = list_by_scan(table, work, address, scale, bias, allowed, shortlist, margin)
         counts[q, 0], counts[q, 1] = finish(
             table, queries[q], work, allowed, count, rows.shape[1], margin, rows[q], scores[q]
         )
-        place = write_ids(table, rows[q], counts[q, 0], ids, place)
-        counts[q, 3], counts[q, 4], counts[q, 5] = count, 0, place
+        place = counts[q, 3] = write_ids(table, rows[q], counts[q, 0], ids, place)

@@ -26,7 +26,8 @@ NUMBERS: Final = 11
 PENDING: Final = 12  # int64 [pending]: rows to be scored
 PENDING_SCORES: Final = 13  # float32 [pending]
 PENDING_SIZE: Final = 14
-FIELDS: Final = 15
+LEADS: Final = 15  # float32 [pending]: scores of the first bytes of their codes
+FIELDS: Final = 16
 
 
 class Scratch:
@@ -58,6 +59,7 @@ class Scratch:
             self.pending_size = pending
             self.pending = self._note(np.empty(pending, np.int64), PENDING, PENDING_SIZE)
             self.pending_scores = self._note(np.empty(pending, np.float32), PENDING_SCORES)
+            self.leads = self._note(np.empty(pending, np.float32), LEADS)
 
     def _note(self, array: NDArray[Any], field: int, size: int | None = None) -> NDArray[Any]:
         self.table[field] = array.ctypes.data

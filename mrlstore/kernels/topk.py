@@ -30,9 +30,12 @@ def sift_down(scores: Any, rows: Any, size: Any, at: Any, keys: Any) -> None:
     score, row = scores[at], rows[at]
     child = 2 * at + 1
     while child < size:
-        right = child + 1
-        if right < size and worse(scores[right], rows[right], scores[child], rows[child], keys):
-            child = right
+        right = min(child + 1, size - 1)
+        if scores[right] == scores[child]:
+            if worse(scores[right], rows[right], scores[child], rows[child], keys):
+                child = right
+        else:  # without a branch: which way it would turn the processor can't foresee
+            child += np.int64(scores[right] < scores[child])
         if not worse(scores[child], rows[child], score, row, keys):
             break
         scores[at], rows[at] = scores[child], rows[child]

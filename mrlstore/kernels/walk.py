@@ -12,7 +12,7 @@ from .dot import load_byte, load_row, nonzero_bytes, prefetch_far
 from .encode import NO_PREFIX, encode_query, score_four
 from .jit import device, kernel
 from .rerank import write_ids
-from .scan import finish, score_pending
+from .scan import finish, list_by_scan, score_pending
 from .topk import clear, insert, pack, packed_row, packed_score
 from .views import floats, ints, longs, unsigned_bytes
 
@@ -53,16 +53,10 @@ def start_walk(
     table: Any, code: Any, scale: Any, bias: Any, limit: Any, beam: Any, marks: Any, seen: Any
 ) -> Any:
     """Put the best `limit` entries into the beam. Gives (beam size, codes scored)."""
-    n, stride, size = table[t.ROWS], table[t.STRIDE], 0
+    n, size = table[t.ROWS], 0
     last = table[t.ENTRY_COUNT] - 1
     for i in range(0, last + 1, 4):
-        four = score_four(
-            table[t.ENTRY_CODES] + i * stride,
-            table[t.ENTRY_CODES] + min(i + 1, last) * stride,
-            table[t.ENTRY_CODES] + min(i + 2, last) * stride,
-            table[t.ENTRY_CODES] + min(i + 3, last) * stride,
-            stride, code, scale, bias,
-        )  # fmt: skip
+        four = score_entries(table, code, scale, bias, i)
         for j in range(min(4, last + 1 - i)):
             row = np.int64(load_row(table[t.ENTRIES] + 4 * (i + j)))
             if (
@@ -109,11 +103,11 @@ def start_filtered(
     """Put the best entries, and the best of a sample of allowed rows, into the beam; the allowed into found.
 
     Far from the query, where nothing near an entry is allowed, the sample alone leads to what is. Gives (beam
-    size, found size, codes scored).
+    size, found size, rows marked, codes scored, score of the last of SEEDS entries).
     """
     size, visited = start_walk(table, code, scale, bias, min(ef, SEEDS), beam, marks, seen)
     waiting = sample_allowed(table, allowed, marks, pending)
-    score_pending(table, code, scale, bias, pending, waiting, scores)
+    score_pending(table, code, table[t.STRIDE], scale, bias, pending, waiting, scores)
     kept, limit = 0, min(shortlist, SEEDS)
     for j in range(waiting):
         if scores[j] > NO_PREFIX and insert(found, kept, limit, pack(scores[j], pending[j])) < limit:
@@ -126,6 +120,7 @@ def start_filtered(
     entries = size
     for i in range(entries):
         pending[i] = beam[i]
+    nearest = packed_score(beam[entries - 1]) if entries == SEEDS else NO_PREFIX
     for i in range(sampled):
         if insert(beam, size, ef, found[i]) < ef:
             size = min(size + 1, ef)
@@ -133,7 +128,7 @@ def start_filtered(
         entry = pending[i]
         if load_byte(allowed + packed_row(entry)) != 0 and insert(found, kept, shortlist, entry) < shortlist:
             kept = min(kept + 1, shortlist)
-    return size, kept, entries + sampled, visited + waiting
+    return size, kept, entries + sampled, visited + waiting, nearest
 
 
 @device
@@ -173,7 +168,7 @@ def walk(
             if cursor == size:
                 break
         prefetch_next(table, beam, cursor, size)
-        score_pending(table, code, scale, bias, pending, waiting, scores)
+        score_pending(table, code, table[t.STRIDE], scale, bias, pending, waiting, scores)
         for j in range(waiting):
             if not scores[j] > NO_PREFIX or (
                 scores[j] < edge and size >= shortlist and pack(scores[j], 0) < beam[shortlist - 1]
@@ -191,17 +186,19 @@ def walk(
 @device
 def walk_filtered(
     table: Any, code: Any, scale: Any, bias: Any, allowed: Any, ef: Any, shortlist: Any, k: Any, slack: Any,
-    beam: Any, found: Any, marks: Any, seen: Any, pending: Any, scores: Any,
+    ahead: Any, beam: Any, found: Any, marks: Any, seen: Any, pending: Any, scores: Any,
 ) -> Any:  # fmt: skip
     """Fill `found` with the best `shortlist` allowed rows that a walk finds.
 
-    Gives (found size, codes scored, whether it ran out of nodes). The walk is the same, but goes over rows
-    that are not allowed too, as bridges of one node: behind such a node only allowed rows are taken. So rows
-    that pass at random are found by way of those between them, and where whole regions do not pass, the walk
-    does not get lost there. It ends by the k-th best of the allowed rows. found: int64
+    Gives (found size, codes scored, whether it ran out of nodes, whether it may be lost). The walk is the
+    same, but goes over rows that are not allowed too, as bridges of one node: behind such a node only allowed
+    rows are taken. So rows that pass at random are found by way of those between them, and where whole
+    regions do not pass, the walk does not get lost there. It ends by the k-th best of the allowed rows. Where
+    all of these lie far from the query it may end among some that are farther still: it counts as lost if
+    more than `ahead` of the entries, a sample of all rows, are nearer than the k-th best. found: int64
     [>= shortlist + 16], packed entries; pending: int64 [>= 2 x SAMPLE], too.
     """
-    size, kept, count, visited = start_filtered(
+    size, kept, count, visited, nearest = start_filtered(
         table, code, scale, bias, allowed, ef, shortlist, beam, found, marks, seen, pending, scores
     )
     cursor, last = 0, max(k, BEST) - 1
@@ -221,7 +218,7 @@ def walk_filtered(
             if cursor == size:
                 break
         prefetch_next(table, beam, cursor, size)
-        score_pending(table, code, scale, bias, pending, waiting, scores)
+        score_pending(table, code, table[t.STRIDE], scale, bias, pending, waiting, scores)
         for j in range(waiting):
             if not scores[j] > NO_PREFIX:
                 continue
@@ -235,7 +232,35 @@ def walk_filtered(
             cursor += 1
     for i in range(count):
         marks[seen[i]] = 0
-    return kept, visited, cursor >= size
+    lost = False
+    if kept > last and nearest > packed_score(found[last]):
+        lost = entries_before(table, code, scale, bias, packed_score(found[last])) > ahead
+    return kept, visited, cursor >= size, lost
+
+
+@device
+def entries_before(table: Any, code: Any, scale: Any, bias: Any, score: Any) -> Any:
+    """How many entries score more."""
+    count, last = 0, table[t.ENTRY_COUNT] - 1
+    for i in range(0, last + 1, 4):
+        four = score_entries(table, code, scale, bias, i)
+        for j in range(min(4, last + 1 - i)):
+            count += 1 if four[j] > score else 0
+    return count
+
+
+@device
+def score_entries(table: Any, code: Any, scale: Any, bias: Any, i: Any) -> Any:
+    """Scores of four entries from the i-th on; behind the last that of the last."""
+    start, stride, last = table[t.ENTRY_CODES], table[t.STRIDE], table[t.ENTRY_COUNT] - 1
+    return score_four(
+        table,
+        start + i * stride,
+        start + min(i + 1, last) * stride,
+        start + min(i + 2, last) * stride,
+        start + min(i + 3, last) * stride,
+        stride, code, scale, bias,
+    )  # fmt: skip
 
 
 @device
@@ -278,20 +303,21 @@ def next_node(beam: Any, cursor: Any, size: Any) -> Any:
 
 
 @kernel(
-    "void(int64[::1], float32[:, ::1], int64[::1], int64, int64, int64, int64, float32, float32,"
-    " int64[:, ::1], float32[:, ::1], int64[:, ::1], uint8[::1])"
+    "void(int64[::1], float32[:, ::1], int64[::1], int64, int64, int64, int64, float32, float32, int64,"
+    " int64, int64[:, ::1], float32[:, ::1], int64[:, ::1], uint8[::1])"
 )
 def search_walk(
     table: Any, queries: Any, work: Any, allowed: Any, ef: Any, shortlist: Any, k: Any, slack: Any,
-    margin: Any, rows: Any, scores: Any, counts: Any, ids: Any,
+    margin: Any, walkable: Any, ahead: Any, rows: Any, scores: Any, counts: Any, ids: Any,
 ) -> None:  # fmt: skip
     """For each query walk, re-rank the best `shortlist`, write the best k rows and scores.
 
-    queries: unit vectors [m, dim]; work: the table of a scratch; allowed: address of uint8 [n], or 0. slack:
-    see walk; margin: see rerank_while; 0 re-ranks the whole shortlist. rows, scores: [m, k], filled from the
-    left; with [1, 0] the shortlist is left in `work`, see finish. counts: [m, 6]: rows written, full rows
-    scored, codes scored, rows kept, whether the walk ended before the beam was full, where the answer's ids
-    end in `ids`: uint8, see write_ids.
+    A walk that is lost, ends too early, or finds too little though there are `walkable` rows, is followed by
+    a scan. queries: unit vectors [m, dim]; work: the table of a scratch; allowed: address of uint8 [n], or 0.
+    slack: see walk; margin: see scan_codes and rerank_while; with 0 all is read; ahead: see walk_filtered.
+    rows, scores: [m, k], filled from the left; with [1, 0] the shortlist is left in `work`, see finish.
+    counts: [m, 4]: rows written, full rows scored, codes scored, where the answer's ids end in `ids`: uint8,
+    see write_ids.
     """
     padded, code, rotated_code = floats(work[w.PADDED], work[w.NUMBERS]), work[w.CODE], work[w.ROTATED_CODE]
     beam, listed = longs(work[w.BEAM], work[w.BEAM_SIZE]), longs(work[w.LISTED], work[w.SHORTLIST])
@@ -307,19 +333,21 @@ def search_walk(
                 table, address, scale, bias, ef, shortlist, k, slack,
                 beam, marks, seen, pending, pending_scores, beam[:0],
             )  # fmt: skip
-            full, kept, count = shortlist if slack > 0 else ef, size, min(size, shortlist)
+            lost, kept, count = ended and size < (shortlist if slack > 0 else ef), size, min(size, shortlist)
             listed[:count] = beam[:count]
         else:
-            kept, visited, ended = walk_filtered(
-                table, address, scale, bias, allowed, ef, shortlist, k, slack,
+            kept, visited, ended, lost = walk_filtered(
+                table, address, scale, bias, allowed, ef, shortlist, k, slack, ahead,
                 beam, listed, marks, seen, pending, pending_scores,
             )  # fmt: skip
-            full, count = shortlist, kept
+            lost, count = lost or (ended and kept < shortlist), kept
         for i in range(count):
             listed[i], list_scores[i] = packed_row(listed[i]), packed_score(listed[i])
+        if (lost or kept < k) and kept < walkable:
+            count, looked_at = list_by_scan(table, work, address, scale, bias, allowed, shortlist, margin)
+            visited += looked_at
         counts[q, 0], counts[q, 1] = finish(
             table, queries[q], work, allowed, count, rows.shape[1], margin, rows[q], scores[q]
         )
-        counts[q, 2], counts[q, 3], counts[q, 4] = visited, kept, np.int64(ended and kept < full)
-        place = write_ids(table, rows[q], counts[q, 0], ids, place)
-        counts[q, 5] = place
+        counts[q, 2] = visited
+        place = counts[q, 3] = write_ids(table, rows[q], counts[q, 0], ids, place)

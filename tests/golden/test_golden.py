@@ -56,6 +56,21 @@ def test_a_golden_store_answers_as_it_did(tmp_path: Path, version: str, mode: st
 
 
 @pytest.mark.parametrize("version", VERSIONS)
+def test_codes_of_an_older_layout_are_read_until_they_are_written_anew(tmp_path: Path, version: str) -> None:
+    def places(store: mrlstore.Store) -> set[Any]:
+        indexes = [part.segment.index for part in store._core.snapshots.latest().segments]
+        return {index.info.get("scale_at") for index in indexes if index is not None}
+
+    with mrlstore.open(unpack(version, tmp_path), auto_maintain=False) as store:
+        assert places(store) == {None if version in ("v1", "v2") else 0}
+        before = store.query(make.vectors(1, 9)[0], 12, shortlist=60)
+        assert before.plan.segments[0].way in ("walk", "filtered walk")
+        store.optimize()
+        assert places(store) == {0}
+        assert store.query(make.vectors(1, 9)[0], 12, shortlist=60).ids == before.ids
+
+
+@pytest.mark.parametrize("version", VERSIONS)
 def test_a_golden_store_can_be_written_to_and_optimized(tmp_path: Path, version: str) -> None:
     path = unpack(version, tmp_path)
     expected = json.loads((make.FOLDER / f"{version}.json").read_text(encoding="utf-8"))

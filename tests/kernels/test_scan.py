@@ -1,17 +1,19 @@
-"""Scans of codes under masks of every shape, and the bits that they are read by."""
+"""Scans of codes: under masks of every shape, by leads and whole, in both layouts; and the bits they read."""
 
 from __future__ import annotations
+
+import dataclasses
 
 import numpy as np
 import pytest
 
-from mrlstore import codes
+from mrlstore import codes, graph
 from mrlstore.group import Group
 from mrlstore.kernels import dot
 from mrlstore.kernels.jit import kernel
 from mrlstore.ways import prepare
 from tests.nested import nested
-from tests.one_query import search_scan
+from tests.one_query import search_graph, search_scan
 
 
 @kernel("int64(int64, int64[::1])")
@@ -34,15 +36,33 @@ def test_places_of_bytes_that_are_not_zero(share):
         np.testing.assert_array_equal(places[:count], np.flatnonzero(mask[start : start + 64]))
 
 
+@kernel("int64(int64, float32)")
+def kept(numbers, least):
+    return dot.not_below(numbers, least)
+
+
+def test_numbers_that_are_not_below():
+    numbers = np.random.default_rng(1).integers(-3, 4, 200).astype(np.float32)
+    numbers[[3, 77]] = np.nan
+    for start in range(184):
+        for least in (-4, -1, 0, 3, 4, np.nan):
+            bits = kept(numbers[start:].ctypes.data, np.float32(least))
+            expected = np.flatnonzero(~(numbers[start : start + 16] < least))
+            assert [place for place in range(64) if bits >> place & 1] == expected.tolist()
+
+
+def parts_of(rows):
+    """What a group is made of: float16 rows, and their inverse lengths."""
+    stored = rows.astype(np.float16)
+    return stored, (1 / np.linalg.norm(stored.astype(np.float64), axis=1)).astype(np.float32)
+
+
 def native(n):
     """A group without a graph; one row in 50 has no prefix."""
     rows = nested(n, 96, seed=n)
     rows[::50, :64] = 0
-    packed, unprefixed = codes.native(rows, 64)
-    stored = rows.astype(np.float16)
-    inverse = (1 / np.linalg.norm(stored.astype(np.float64), axis=1)).astype(np.float32)
     keys = np.random.default_rng(n).permutation(n)
-    return Group(stored, inverse, keys, codes.codes_only(64, packed, unprefixed))
+    return Group(*parts_of(rows), keys, codes.codes_only(64, *codes.native(rows, 64)))
 
 
 def shortlist(group, query, length, allowed=None):
@@ -76,3 +96,71 @@ def test_a_filter_leaves_the_order_of_the_codes_as_it_is(n):
             for length in (1, 10, n):
                 found = shortlist(group, query, length, allowed)
                 assert found == passing[:length] + rest
+
+
+def ordered(rows, how):
+    """The same rows in an order that could mislead what learns on the way."""
+    if how == "nearest last":
+        return rows[np.argsort(rows @ nested(1, rows.shape[1], seed=2)[0])]
+    if how == "equal first":
+        rows = rows.copy()
+        rows[: len(rows) // 10] = rows[0]
+    return rows
+
+
+@pytest.mark.parametrize("how", ["as they come", "nearest last", "equal first"])
+@pytest.mark.parametrize("share", [1, 0.3, 0.02])
+def test_leads_leave_out_what_would_not_be_kept(how, share):
+    rows = ordered(nested(6_000, 512, hard=True), how)
+    group = Group(*parts_of(rows), np.arange(len(rows)), codes.codes_only(256, *codes.native(rows, 256)))
+    allowed = np.random.default_rng(3).random(len(rows)) < share
+    shares = []
+    for vector in nested(40, 512, seed=2, hard=True):
+        query = prepare(vector, 256)
+        whole = search_scan(group, query, 10, 60, allowed)
+        found = search_scan(group, query, 10, 60, allowed, margin=3.5)
+        assert found.visited == whole.visited == np.count_nonzero(allowed[group.index.codes[:, :4].any(1)])
+        shares.append(len(set(found.rows) & set(whole.rows)) / 10)
+    assert np.mean(shares) >= 0.99
+
+
+def as_before(codes_now):
+    """Code rows in the layout of older versions: the scale in the last four bytes."""
+    return np.concatenate([codes_now[:, 4:], codes_now[:, :4]], axis=1)
+
+
+@pytest.mark.parametrize("rotated", [False, True])
+def test_codes_of_older_versions_give_the_same_scores(rotated):
+    rows, prefix = nested(3_000, 512), 512 if rotated else 120
+    stored, inverse = parts_of(rows)
+    arrays, info = graph.build_index(stored, np.array([0, len(rows)]), prefix_dim=prefix, m=8)
+    index = graph.open_index(arrays, info, 0, 0, len(rows))
+    group = Group(stored, inverse, np.arange(len(rows)), index)
+    assert (index.rotation is not None) == rotated
+    older = dataclasses.replace(
+        index,
+        codes=as_before(index.codes),
+        entry_codes=as_before(index.entry_codes),
+        scale_at=index.codes.shape[1] - 4,
+    )
+    before = dataclasses.replace(group, index=older)
+    allowed = np.random.default_rng(1).random(len(rows)) < 0.3
+    for vector in nested(20, 512, seed=2):
+        query = prepare(vector, index.prefix_dim)
+        assert shortlist(group, query, 80) == shortlist(before, query, 80)
+        for mask in (None, allowed):
+            one, other = (search_graph(some, query, 10, 64, 60, mask, slack=0.1) for some in (group, before))
+            assert one.rows.tolist() == other.rows.tolist() and one.visited == other.visited
+            np.testing.assert_array_equal(one.scores, other.scores)
+
+
+@pytest.mark.parametrize("scale", [np.inf, np.nan, -np.inf, 1e30])
+def test_a_damaged_scale_costs_no_other_row_its_place(scale):
+    rows = nested(3_000, 512)
+    packed, unprefixed = codes.native(rows, 256)
+    group = Group(*parts_of(rows), np.arange(len(rows)), codes.codes_only(256, packed, unprefixed))
+    query = prepare(nested(1, 512, seed=2)[0], 256)
+    before = search_scan(group, query, 10, 60, margin=3.5).rows.tolist()
+    wrong = next(row for row in range(len(rows)) if row not in before)
+    packed[wrong, :4] = np.frombuffer(np.float32(scale).tobytes(), np.uint8)
+    assert search_scan(group, query, 10, 60, margin=3.5).rows.tolist() == before

@@ -12,6 +12,7 @@ import pytest
 
 import mrlstore
 from mrlstore import hybrid
+from mrlstore.catalogue.schema import FORMAT_VERSION
 from tests.golden.test_golden import unpack
 from tests.keywords.corpus import documents, vectors
 
@@ -187,7 +188,7 @@ def test_an_old_store_gets_its_index_when_it_is_opened_for_writing(tmp_path: Pat
         with pytest.raises(mrlstore.InvalidInput, match="mode"):
             old.query(keywords="document")
         with mrlstore.open(path, auto_maintain=False) as new:
-            assert new.settings.format_version == 2 and new.settings.tokenizer == "unicode61"
+            assert new.settings.format_version == FORMAT_VERSION and new.settings.tokenizer == "unicode61"
             assert new.query(keywords="document").ids == ["late"]
             assert new.query(keywords="text", namespace="tenant ☃").ids == ["t1"]
             assert new.verify().ok
