@@ -18,7 +18,7 @@ from mrlstore.types import LIMITS, Expected
 
 DEFAULT_TARGET: Final = 0.99  # the recall that a query is to have that asks for nothing
 CLASSES: Final = (*plan.SELECTIVITY, plan.FEW)
-VERSION: Final = 4
+VERSION: Final = 5
 # For high targets the least ef and shortlist, in times k, and the least slack: where stored rows alone have
 # set them, and under filters, of which calibration measures one at random. Others lead farther astray, above
 # all where few rows pass.
@@ -173,5 +173,5 @@ def _uncalibrated(k: int, target: float | None) -> Effort:
     wide = min(4 * usual.ef, LIMITS.k), min(4 * usual.shortlist, LIMITS.k)
     return Effort(
         "target", *wide, target=target, remark=f"{_NOT_YET}; so the effort was a wide one",
-        slack=plan.SLACK, margin=plan.MARGIN,
+        slack=plan.SLACK, margin=plan.MARGIN, lift=plan.LIFT,
     )  # fmt: skip

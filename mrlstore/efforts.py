@@ -226,7 +226,7 @@ def _places(
         def keep(
             rows: NDArray[np.int64], told: int, reach: int, into: list[NDArray[np.int64]] = listed
         ) -> None:
-            if told == 0:  # the last one counts: a walk that came to nothing is followed by a scan
+            if told == 0:
                 into[:] = [rows.copy()]
 
         home = np.flatnonzero(group.keys == own)  # nowhere for queries of the caller's: own is -1

@@ -127,8 +127,10 @@ class Walk:
         self.scan = Scan(group, k, shortlist, allowed, margin=margin)
         self.walkable, self.ahead, index = 0, _NEVER, group.index
         if index is not None:
-            rows = n if allowed is None else int(np.count_nonzero(allowed))
-            self.walkable = rows - len(index.unprefixed)
+            rows, missing = n, index.unprefixed[index.unprefixed < n]
+            if allowed is not None:
+                rows, missing = int(np.count_nonzero(allowed)), missing[allowed[missing]]
+            self.walkable = rows - len(missing)
             if lift > 0:
                 self.ahead = max(_FEWEST_AHEAD, int(lift * max(k, 10) * len(index.entries) / max(rows, 1)))
 

@@ -414,7 +414,9 @@ for round in range(40):
     for mask in (None, allowed):
         for found in (
             search_graph(damaged, query, 10, 60, 60, mask),
+            search_graph(damaged, query, 10, 60, 60, mask, slack=0.2, margin=3.5, lift=40),
             search_scan(damaged, query, 10, 60, mask),
+            search_scan(damaged, query, 10, 60, mask, margin=3.5),
             search_exact(damaged, query, 10, mask),
         ):
             assert len(found.rows) == len(set(found.rows.tolist())) <= 10

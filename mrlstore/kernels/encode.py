@@ -54,12 +54,18 @@ def encode_query(table: Any, query: Any, padded: Any, code: Any, rotated_code: A
 
 
 @device
-def bias_of(code: Any, length: Any) -> Any:
-    """What the 128 that are added to stored codes add to a dot product with the first `length` bytes."""
-    total = np.int64(0)
-    for i in range(length):
-        total += np.int64(np.int8(load_byte(code + i)))
-    return 128 * total
+def lead_of(code: Any, length: Any, stride: Any) -> Any:
+    """Of the first `length` bytes of a query's code: 128 x their sum, and their share of its squares."""
+    total: Any = np.int64(0)
+    squares: Any = np.int64(0)
+    whole: Any = np.int64(0)
+    for i in range(stride):
+        number = np.int64(np.int8(load_byte(code + i)))
+        whole += number * number
+        if i < length:
+            total += number
+            squares += number * number
+    return 128 * total, squares / max(whole, 1)
 
 
 @device

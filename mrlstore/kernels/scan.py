@@ -14,7 +14,7 @@ import numpy as np
 from .. import table as t
 from . import scratch as w
 from .dot import load_byte, load_row, lowest_bit, nonzero_bytes, not_below, prefetch
-from .encode import NO_PREFIX, bias_of, encode_query, score_four
+from .encode import NO_PREFIX, encode_query, lead_of, score_four
 from .jit import device, kernel
 from .rerank import rerank_list, write_ids
 from .topk import best_first, offer
@@ -22,8 +22,9 @@ from .views import floats, longs
 
 TILE = 64  # rows whose bytes in a mask are looked at together
 LEAD = 128  # bytes: a pair of cache lines, which the processor is quick to read together
-LEARNED = 64  # rows that are scored whole before one is judged by its lead
-PRIME = 2_147_483_647  # more than there are tiles, so that steps of as many come to each of them once
+PLACES = 8  # of a group that tiles are taken from in turn
+LEARNED = 256  # rows that are scored whole before one is judged by its lead
+TINY = 1e-12
 
 
 @device
@@ -33,58 +34,85 @@ def scan_codes(
 ) -> Any:  # fmt: skip
     """Heap of the best `limit` allowed rows by code; gives (size, rows looked at).
 
-    How much the rest of a code adds to the score of its lead is learned on the way, as rerank_while learns
-    how far codes are off: a row whose lead is `margin` standard deviations too low to enter the heap is left
-    at that. With margin 0 all are scored whole. Tiles are taken from all over the group in turn, so that what
-    is learned first holds everywhere.
-
-    Rows are collected first and scored then, so that many codes are on the way from memory at a time.
-    pending: int64 [>= TILE], for rows to be scored; pending_scores, leads: float32, as long.
+    Rows are collected first and scored then, so that many codes are on the way from memory at a time. Of most
+    only the lead is scored: where it is too low for the row to enter the heap, by what the first rows and one
+    of each batch since have told (see lowest_lead), it is left at that. Tiles are taken from PLACES of the
+    group in turn, lest the first rows are all of a kind. With margin 0 all are scored whole. pending: int64
+    [>= TILE], for rows to be scored; pending_scores, leads: float32 [16 more].
     """
     n, stride = table[t.ROWS], table[t.STRIDE]
-    tiles = (n + TILE - 1) // TILE
-    step, tile = PRIME % max(tiles, 1), 0
     length = LEAD if margin > 0 and stride > LEAD and table[t.SCALE] < LEAD else stride
-    lead_bias = bias_of(code, length)
+    lead_bias, energy = lead_of(code, length, stride)
     if length == stride:
         pending_scores = leads
-    size, seen, waiting, whole = 0, 0, 0, 0
-    total, squared = np.float32(0), np.float32(0)
+    tiles = (n + TILE - 1) // TILE
+    step, first, tile = (tiles + PLACES - 1) // PLACES, 0, 0
+    size, seen, waiting, learned = 0, 0, 0, 0
+    sums = (0.0, 0.0, 0.0, 0.0, 0.0)
     for i in range(tiles):
         start = tile * TILE
         waiting = collect(table, allowed, start, min(start + TILE, n), length, pending, waiting)
         tile += step
         if tile >= tiles:
-            tile -= tiles
+            first += 1
+            tile = first
         if waiting <= pending.size - TILE and i + 1 < tiles:
             continue
         seen += waiting
         score_pending(table, code, length, scale, lead_bias, pending, waiting, leads)
-        if size == limit and whole >= LEARNED:
-            mean = total / np.float32(whole)
-            spread = np.sqrt(max(squared / np.float32(whole) - mean * mean, np.float32(0)))
-            waiting = narrow(table, length, scores[0] - mean - margin * spread, pending, waiting, leads)
+        judging = size == limit and (learned >= LEARNED or length == stride)
+        if judging:
+            least = scores[0]
+            if length < stride:
+                least = lowest_lead(sums, learned, energy, margin, least)
+            waiting = narrow(table, length, least, pending, waiting, leads)
         if length < stride:
             score_pending(table, code, stride, scale, bias, pending, waiting, pending_scores)
         for j in range(waiting):
             score = pending_scores[j]
-            if score > NO_PREFIX:
-                if size < limit or score >= scores[0]:
-                    size = offer(scores, rows, size, limit, score, pending[j], table[t.KEYS])
-                rest = score - leads[j]
-                total += rest
-                squared += rest * rest
-                whole += 1
+            if not score > NO_PREFIX:
+                continue
+            if size < limit or score >= scores[0]:
+                size = offer(scores, rows, size, limit, score, pending[j], table[t.KEYS])
+            if j == 0 or not judging:
+                sums = learn(sums, leads[j], score)
+                learned += 1
         waiting = 0
     return size, seen
 
 
 @device
+def learn(sums: Any, lead: Any, score: Any) -> Any:
+    """Add a row to the sums of leads, of scores, of their squares, and of their products; all float64."""
+    x, y = np.float64(lead), np.float64(score)
+    return sums[0] + x, sums[1] + y, sums[2] + x * x, sums[3] + y * y, sums[4] + x * y
+
+
+@device
+def lowest_lead(sums: Any, count: Any, energy: Any, margin: Any, score: Any) -> Any:
+    """The lowest lead that is expected of a row with this score, float32.
+
+    Such a row may be like others: then the line that leads and scores of the rows seen lie about tells its
+    lead. Or it lies around the query itself, and its lead has the share that the query's own has in its
+    squares, `energy`. The lower of both, less `margin` standard deviations from that line.
+    """
+    lead, middle = sums[0] / count, sums[1] / count
+    variance = max(sums[3] / count - middle * middle, TINY)
+    together = sums[4] / count - lead * middle
+    spread = np.sqrt(max(sums[2] / count - lead * lead - together * together / variance, 0.0))
+    beyond = score - middle
+    return np.float32(lead + min(together / variance * beyond, energy * beyond) - margin * spread)
+
+
+@device
 def narrow(table: Any, length: Any, least: Any, pending: Any, waiting: Any, leads: Any) -> Any:
-    """Keep the rows whose leads are not below `least`, and ask for the rest of their codes; their number."""
+    """Keep the first row, and those whose leads are not below `least`; gives their number.
+
+    The rest of their codes is asked for.
+    """
     kept, stride, address = 0, table[t.STRIDE], leads.ctypes.data
     for start in range(0, waiting, 16):
-        bits = not_below(address + 4 * start, least)
+        bits = not_below(address + 4 * start, least) | np.int64(start == 0)
         while bits != 0:
             j = start + lowest_bit(bits)
             bits &= bits - 1

@@ -98,30 +98,44 @@ def test_a_filter_leaves_the_order_of_the_codes_as_it_is(n):
                 assert found == passing[:length] + rest
 
 
-def ordered(rows, how):
-    """The same rows in an order that could mislead what learns on the way."""
+def misleading(rows, queries, how):
+    """Rows like these in an order, or with company, that could mislead what is learned on the way."""
+    rows = rows.copy()
     if how == "nearest last":
-        return rows[np.argsort(rows @ nested(1, rows.shape[1], seed=2)[0])]
+        return rows[np.argsort(rows @ queries[0])]
     if how == "equal first":
-        rows = rows.copy()
         rows[: len(rows) // 10] = rows[0]
+    if how == "half a lead":
+        rows[: len(rows) // 2, 124:256] = 0
+    if how == "near ones":  # as far from what others are like as it gets: each query has 100 around it
+        rng, unit = np.random.default_rng(1), queries / np.linalg.norm(queries, axis=1)[:, None]
+        near = np.repeat(unit, 100, axis=0)
+        noise = rng.standard_normal(near.shape).astype(np.float32) / np.sqrt(near.shape[1])
+        share = rng.uniform(0.5, 0.9, (len(near), 1)).astype(np.float32)
+        rows = rng.permutation(np.concatenate([rows, share * near + np.sqrt(1 - share**2) * noise]))
     return rows
 
 
-@pytest.mark.parametrize("how", ["as they come", "nearest last", "equal first"])
+@pytest.mark.parametrize("how", ["as they come", "nearest last", "equal first", "half a lead", "near ones"])
 @pytest.mark.parametrize("share", [1, 0.3, 0.02])
-def test_leads_leave_out_what_would_not_be_kept(how, share):
-    rows = ordered(nested(6_000, 512, hard=True), how)
-    group = Group(*parts_of(rows), np.arange(len(rows)), codes.codes_only(256, *codes.native(rows, 256)))
+@pytest.mark.parametrize("kind", ["nested", "alike in all dims"])
+def test_leads_leave_out_what_would_not_be_kept(how, share, kind):
+    queries = nested(40, 768, seed=2, hard=True)
+    others = nested(8_000, 768, hard=True)
+    if kind == "alike in all dims":
+        rng = np.random.default_rng(2)
+        queries, others = (rng.standard_normal((n, 768), np.float32) for n in (40, 8_000))
+    rows = misleading(others, queries, how)
+    group = Group(*parts_of(rows), np.arange(len(rows)), codes.codes_only(512, *codes.native(rows, 512)))
     allowed = np.random.default_rng(3).random(len(rows)) < share
     shares = []
-    for vector in nested(40, 512, seed=2, hard=True):
-        query = prepare(vector, 256)
+    for vector in queries:
+        query = prepare(vector, 512)
         whole = search_scan(group, query, 10, 60, allowed)
         found = search_scan(group, query, 10, 60, allowed, margin=3.5)
-        assert found.visited == whole.visited == np.count_nonzero(allowed[group.index.codes[:, :4].any(1)])
+        assert found.visited == whole.visited == np.count_nonzero(allowed)
         shares.append(len(set(found.rows) & set(whole.rows)) / 10)
-    assert np.mean(shares) >= 0.99
+    assert np.mean(shares) >= 0.985 and np.min(shares) >= 0.7
 
 
 def as_before(codes_now):
