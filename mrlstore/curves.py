@@ -167,7 +167,10 @@ def _uncalibrated(k: int, target: float | None) -> Effort:
     """Without measurements: the plan's own effort; for a target that was asked for, a wide one, or exact."""
     usual = plan.effort(k, None, None)
     if target is None:
-        return replace(usual, target=DEFAULT_TARGET, remark=_NOT_YET)
+        usual = replace(usual, target=DEFAULT_TARGET, remark=_NOT_YET)
+        least = {kind: min(times_ef * k, LIMITS.k) for kind, (times_ef, _, _) in _LEAST.items()}
+        filtered = {kind: replace(usual, ef=max(usual.ef, ef)) for kind, ef in least.items() if kind != "all"}
+        return replace(usual, filtered=filtered)
     if target > DEFAULT_TARGET:
         return Effort("target", k, k, "exact", target, None, f"{_NOT_YET}; so this was an exact scan")
     wide = min(4 * usual.ef, LIMITS.k), min(4 * usual.shortlist, LIMITS.k)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mrlstore import plan
+from mrlstore.curves import Calibration
 from mrlstore.group import Group, GroupIndex
 from mrlstore.plan import Effort
 
@@ -41,3 +42,11 @@ def test_the_way_is_never_less_than_the_effort_asks_for_or_the_group_has() -> No
 def test_walks_are_measured_as_walks() -> None:
     firm = Effort("calibration", 384, 60, slack=0.13, firm=True)
     assert plan.way(group(), ROWS // 10, firm) == "filtered walk"
+
+
+def test_where_nothing_was_measured_filters_take_more_effort_too() -> None:
+    effort = Calibration().effort(10, None)
+    half, tenth = effort.at(0.2), effort.at(0.1)
+    assert effort.ef < half.ef < tenth.ef and half.lift > 0
+    assert plan.way(group(), ROWS // 5, half) == "filtered walk"
+    assert plan.way(group(), ROWS // 10, tenth) == "scan"
