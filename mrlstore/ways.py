@@ -168,7 +168,7 @@ class Walk:
 class Scan:
     """Scores the codes of all allowed rows, re-ranks the best `shortlist` exactly, and gives the best k.
 
-    With a `margin` above 0 only the first bytes of most codes are read, and the re-rank ends as that of a walk.
+    With a `margin` above 0 only the first bytes of most codes are read, and the re-rank ends as in a walk.
     """
 
     def __init__(
