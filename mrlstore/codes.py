@@ -1,8 +1,8 @@
 """int8 codes of the renormalised prefix: what walks and scans read instead of the vectors.
 
 A code row is uint8 [stride]: a float32 scale, int8 numbers with 128 added, and 128 as padding, so that one
-row is one run of cache lines. The prefix may be rotated first, by the principal axes
-of a sample, and only the leading dims kept: cosines hardly change and rows shrink to a third.
+row is one run of cache lines. The prefix may be rotated first, by the principal axes of a sample, and only
+the leading dims kept: cosines hardly change and rows shrink to a third.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ class SegmentPlan:
     way: Literal["walk", "filtered walk", "scan", "exact"]
     ef: int
     shortlist: int
-    visited: int  # rows whose code was scored
+    visited: int  # rows whose code was looked at
     reranked: int  # rows scored on their full vector
     code_bytes: int = 0  # bytes of a row's code, which a walk or scan reads; 0 for an exact scan
 
@@ -107,7 +107,7 @@ class Explanation:
     hidden_score: float | None  # ESTIMATE of the best score a row beyond the shortlist's edge could have
     margin: float | None  # kth_score - hidden_score; below zero something may have been missed
     warnings: tuple[str, ...]
-    visited: int  # rows whose code was scored
+    visited: int  # rows whose code was looked at
     reranked: int  # rows scored in full
     absent_pages: int | None  # pages of shortlisted rows that were not in memory; None where unknown
     microseconds: Mapping[str, float]  # by stage: filter, first stage, re-rank, hydrate, other

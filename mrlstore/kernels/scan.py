@@ -38,7 +38,7 @@ def scan_codes(
     only the lead is scored: where it is too low for the row to enter the heap, by what the first rows and one
     of each batch since have told (see lowest_lead), it is left at that. Tiles are taken from PLACES of the
     group in turn, lest the first rows are all of a kind. With margin 0 all are scored whole. pending: int64
-    [>= TILE], for rows to be scored; pending_scores, leads: float32 [16 more].
+    [>= TILE], for rows to be scored; pending_scores: float32, as long; leads: float32, 16 more.
     """
     n, stride = table[t.ROWS], table[t.STRIDE]
     length = LEAD if margin > 0 and stride > LEAD and table[t.SCALE] < LEAD else stride

@@ -24,7 +24,7 @@ CODE: Final = 9  # int8 [numbers]
 ROTATED_CODE: Final = 10  # int8 [numbers]
 NUMBERS: Final = 11
 PENDING: Final = 12  # int64 [pending]: rows to be scored
-PENDING_SCORES: Final = 13  # float32 [pending + 16]
+PENDING_SCORES: Final = 13  # float32 [pending]
 PENDING_SIZE: Final = 14
 LEADS: Final = 15  # float32 [pending + 16]: scores of the first bytes of their codes
 FIELDS: Final = 16
@@ -58,7 +58,7 @@ class Scratch:
         if pending > self.pending_size:
             self.pending_size = pending
             self.pending = self._note(np.empty(pending, np.int64), PENDING, PENDING_SIZE)
-            self.pending_scores = self._note(np.empty(pending + 16, np.float32), PENDING_SCORES)
+            self.pending_scores = self._note(np.empty(pending, np.float32), PENDING_SCORES)
             self.leads = self._note(np.empty(pending + 16, np.float32), LEADS)
 
     def _note(self, array: NDArray[Any], field: int, size: int | None = None) -> NDArray[Any]:
