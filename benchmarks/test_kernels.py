@@ -7,6 +7,7 @@ import pytest
 
 from mrlstore import graph
 from mrlstore.group import Group
+from mrlstore.plan import MARGIN
 from mrlstore.ways import prepare
 from tests.nested import nested
 from tests.one_query import search_exact, search_graph, search_scan
@@ -47,7 +48,7 @@ def test_filtered_walk_64_queries(benchmark, group, queries, share):
 @pytest.mark.parametrize("share", [1.0, 0.1, 0.01])
 def test_scan_of_codes_64_queries(benchmark, group, queries, share):
     allowed = np.random.default_rng(0).random(ROWS) < share
-    found = benchmark(every(lambda q: search_scan(group, q, 10, 64, allowed), queries))
+    found = benchmark(every(lambda q: search_scan(group, q, 10, 64, allowed, margin=MARGIN), queries))
     assert all(len(f.rows) == 10 for f in found)
 
 
