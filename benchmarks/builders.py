@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from mrlstore import graph, ways
-from mrlstore.group import Group
-from mrlstore.ways import prepare
+from mrlstore.index import build as graph
+from mrlstore.index.group import Group
+from mrlstore.search import group_search as ways
+from mrlstore.search.group_search import prepare
 from tests.nested import blocks
 from tests.one_query import search_graph
 

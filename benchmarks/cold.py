@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 
 import mrlstore
-from mrlstore import plan
-from mrlstore.segment import Heat, Segment
+from mrlstore.planning import access_path as plan
+from mrlstore.storage.segment import Heat, Segment
 from tests.nested import nested
 
 QUERIES, SHORTLIST, ROUNDS = 300, 100, 3

@@ -88,7 +88,7 @@ def reopen(path: Path, rows: int, documented: bool) -> dict[str, float]:
 
 
 def _start_kernels() -> None:
-    from mrlstore import ways
+    from mrlstore.search import group_search as ways
 
     ways.warm()
 

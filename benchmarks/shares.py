@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 import mrlstore
 from benchmarks.data import load
-from mrlstore.loaded import kernels as loaded
-from mrlstore.ways import Walk, outputs, prepare
+from mrlstore.kernels.load import kernels as loaded
+from mrlstore.search.group_search import Walk, outputs, prepare
 from tests.nested import BLOCK, blocks, nested
 
 K, ROUNDS = 10, 5

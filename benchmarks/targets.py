@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import mrlstore
-from mrlstore import calibrate
+from mrlstore.recall import calibrate
 from tests.nested import blocks, nested
 
 TARGETS = (None, 0.90, 0.95, 0.99, 0.999)

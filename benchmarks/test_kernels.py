@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mrlstore import graph
-from mrlstore.group import Group
-from mrlstore.plan import MARGIN
-from mrlstore.ways import prepare
+from mrlstore.index import build as graph
+from mrlstore.index.group import Group
+from mrlstore.planning.access_path import MARGIN
+from mrlstore.search.group_search import prepare
 from tests.nested import nested
 from tests.one_query import search_exact, search_graph, search_scan
 

@@ -3,7 +3,8 @@
 `open` gives a `Store`; the rest are the plain data that its methods take and give, and its errors.
 """
 
-from mrlstore.calibrate import Calibrated
+from mrlstore.api.opening import open  # noqa: A004
+from mrlstore.api.store import Store
 from mrlstore.errors import (
     CorruptStore,
     DamagedPartWarning,
@@ -22,9 +23,8 @@ from mrlstore.errors import (
     StoreNotFound,
     StorePoisoned,
 )
-from mrlstore.opening import open  # noqa: A004
-from mrlstore.store import Store
-from mrlstore.tiers import Tier, TierReport
+from mrlstore.recall.calibrate import Calibrated
+from mrlstore.recall.tiers import Tier, TierReport
 from mrlstore.types import (
     LIMITS,
     Audited,

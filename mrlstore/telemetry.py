@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
-from mrlstore import maintain
-from mrlstore.graph import Interrupted
-from mrlstore.snapshot import SnapshotMoved
-from mrlstore.store import Store
+from mrlstore.api.store import Store
+from mrlstore.index.build import Interrupted
+from mrlstore.maintenance import steps as maintain
+from mrlstore.storage.snapshot import SnapshotMoved
 from mrlstore.types import BatchResult, Repaired, Report, Result
 from mrlstore.version import __version__
 
@@ -149,7 +149,11 @@ _METHODS: Final[dict[str, Tell]] = {
     "set_prefix_dim": _nothing,
     "tier_report": _nothing,
 }
-_STEPS: Final = {"seal": "seal", "merge": "merge", "complete": "index"}  # functions of mrlstore.maintain
+_STEPS: Final = {
+    "seal": "seal",
+    "merge": "merge",
+    "complete": "index",
+}  # functions of maintenance.steps
 
 _replaced: list[tuple[type | ModuleType, str, Any]] = []
 

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mrlstore import ways as searched
-from mrlstore.group import Group
-from mrlstore.ways import Advise, Found, Queries, Search
+from mrlstore.index.group import Group
+from mrlstore.search import group_search as searched
+from mrlstore.search.group_search import Advise, Found, Queries, Search
 
 
 class One(NamedTuple):

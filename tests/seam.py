@@ -15,7 +15,7 @@ from typing import Any
 
 import apsw
 
-from mrlstore.files import Files, Lock
+from mrlstore.system.files import Files, Lock
 
 VERBS = ("create", "write", "sync", "close", "sync_dir", "make_dir", "rename", "link", "unlink")
 VERBS += ("remove_dir", "list_dir", "size", "read", "map", "lock")
@@ -144,7 +144,7 @@ class FailingFiles(RecordingFiles):
         def check(path: Path) -> None:
             if not self.short and self.trip(f"{verb} {path.name}"):
                 if verb in ("sync", "sync_dir"):
-                    from mrlstore.files import SyncFailed
+                    from mrlstore.system.files import SyncFailed
 
                     raise SyncFailed("fsync failed (test)")
                 raise OSError(self.code, os.strerror(self.code), str(path))

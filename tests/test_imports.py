@@ -5,41 +5,42 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "mrlstore"
 
-# From low to high. A module may import from its own layer and from those above it in this list.
-LAYERS = [
-    {"mrlstore.version", "mrlstore.errors", "mrlstore.cpus", "mrlstore.intervals", "mrlstore.table"},
-    {"mrlstore.types", "mrlstore.residency", "mrlstore.log", "mrlstore.wanted"},
-    {"mrlstore.embedders"},
-    {"mrlstore.files", "mrlstore.where", "mrlstore.keywords", "mrlstore.kernels", "mrlstore.vectors"},
-    {"mrlstore.loaded"},
-    {"mrlstore.parts", "mrlstore.columns", "mrlstore.group", "mrlstore.batch", "mrlstore.texts"},
-    {"mrlstore.codes", "mrlstore.ways"},
-    {"mrlstore.graph", "mrlstore.plan"},
-    {"mrlstore.catalogue", "mrlstore.curves"},
-    {"mrlstore.segment", "mrlstore.tail"},
-    {"mrlstore.snapshot"},
-    {"mrlstore.search", "mrlstore.core", "mrlstore.truth", "mrlstore.explain", "mrlstore.audit"},
-    {"mrlstore.efforts", "mrlstore.shortcut", "mrlstore.hydrate"},
-    {"mrlstore.calibrate"},
-    {"mrlstore.query", "mrlstore.records", "mrlstore.writer"},
-    {"mrlstore.arguments", "mrlstore.hybrid", "mrlstore.statistics", "mrlstore.ingest"},
-    {"mrlstore.merge", "mrlstore.garbage", "mrlstore.salvage"},
-    {"mrlstore.maintain", "mrlstore.verify", "mrlstore.repair", "mrlstore.backup", "mrlstore.create"},
-    {"mrlstore.background", "mrlstore.tiers"},
-    {"mrlstore.handle"},
-    {"mrlstore.recall", "mrlstore.aio"},
-    {"mrlstore.store"},
-    {"mrlstore.opening"},
-    {"mrlstore"},  # the face
-    {"mrlstore.exchange", "mrlstore.telemetry"},
-    {"mrlstore.integrations"},
-    {"mrlstore.cli"},
+# The packages, from the outermost to the innermost. An arrow may run down this list and within a package; the
+# rooms of one package may not import each other in a circle.
+ORDER = [
+    "cli",
+    "server",
+    "cluster",
+    "integrations",
+    "exchange",
+    "telemetry",
+    "__init__",
+    "api",
+    "ingest",
+    "maintenance",
+    "recall",
+    "writing",
+    "search",
+    "storage",
+    "planning",
+    "index",
+    "columns",
+    "catalogue",
+    "where",
+    "embedders",
+    "kernels",
+    "system",
+    "checks",
+    "types",
+    "errors",
+    "version",
 ]
 
 # A third-party package, and the only modules that may import it.
@@ -47,14 +48,19 @@ HOMES = {
     "numba": {"mrlstore.kernels"},
     "llvmlite": {"mrlstore.kernels"},
     # The embedders keep answers that were paid for in a database of their own, never in the store's.
-    "apsw": {"mrlstore.catalogue", "mrlstore.files", "mrlstore.embedders.cache", "mrlstore.embedders.gemini"},
+    "apsw": {
+        "mrlstore.catalogue",
+        "mrlstore.system.files",
+        "mrlstore.embedders.cache",
+        "mrlstore.embedders.gemini",
+    },
     "sqlite3": set(),
     "click": {"mrlstore.cli"},
     "rich": {"mrlstore.cli"},
     "sklearn": {"mrlstore.embedders.local"},
     "scipy": {"mrlstore.embedders.local"},
     "google": {"mrlstore.embedders.gemini"},
-    "matplotlib": {"mrlstore.tiers.page"},
+    "matplotlib": {"mrlstore.recall.tiers.page"},
     "haystack": {"mrlstore.integrations.haystack"},
     "llama_index": {"mrlstore.integrations.llama_index"},
     "langchain_core": {"mrlstore.integrations.langchain"},
@@ -97,38 +103,46 @@ def absolute(node: ast.ImportFrom, path: Path) -> str:
 
 
 def imports_of(path: Path) -> set[str]:
-    """All modules that a file imports, inside functions too; those for type checking alone left out."""
+    """All modules that a file imports, inside functions and for type checking too."""
     found: set[str] = set()
-    unchecked: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
-    while unchecked:
-        node = unchecked.pop()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             source = absolute(node, path)
             names = [f"{source}.{alias.name}" for alias in node.names]
             found.update(name if name in MODULES else source for name in names)
-        for_types = isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
-        unchecked.extend(() if for_types else ast.iter_child_nodes(node))
     return found
+
+
+ARROWS = {module: (imports_of(path) & MODULES.keys()) - {module} for module, path in MODULES.items()}
 
 
 def within(module: str, package: str) -> bool:
     return module == package or module.startswith(package + ".")
 
 
-def layer_of(module: str) -> int:
-    """The number of the layer that names a module or a package around it."""
-    for number, layer in enumerate(LAYERS):
-        if module in layer or any(within(module, name) for name in layer if name != "mrlstore"):
-            return number
-    raise AssertionError(f"{module} stands in no layer: say in {__file__} where it belongs")
+def package_of(module: str) -> str:
+    """The package or top-level module that a module belongs to."""
+    return (module.split(".") + ["__init__"])[1]
+
+
+def test_every_package_has_a_place_in_the_order() -> None:
+    assert {package_of(module) for module in MODULES} <= set(ORDER), f"say in {__file__} where it belongs"
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_imports_nothing_above_it(module: str) -> None:
-    for imported in imports_of(MODULES[module]) & MODULES.keys():
-        assert layer_of(imported) <= layer_of(module), f"{module} imports {imported}, which is higher"
+    for imported in sorted(imports_of(MODULES[module]) & MODULES.keys()):
+        down = ORDER.index(package_of(imported)) >= ORDER.index(package_of(module))
+        assert down, f"{module} imports {imported}, which is higher"
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    try:
+        tuple(TopologicalSorter(ARROWS).static_order())
+    except CycleError as error:
+        pytest.fail("a circle of imports: " + " -> ".join(error.args[1]))
 
 
 @pytest.mark.parametrize("package", HOMES)

@@ -78,7 +78,7 @@ def test_damage_and_its_repair_are_warnings(
 def test_a_failure_in_the_background_is_told_with_its_store(
     path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mrlstore import maintain
+    from mrlstore.maintenance import steps as maintain
 
     def fail(*_: Any) -> bool:
         raise RuntimeError("no such luck")

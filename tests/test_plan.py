@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mrlstore import plan
-from mrlstore.curves import Calibration
-from mrlstore.group import Group, GroupIndex
-from mrlstore.plan import Effort
+from mrlstore.index.group import Group, GroupIndex
+from mrlstore.planning import access_path as plan
+from mrlstore.planning.access_path import Effort
+from mrlstore.planning.calibration_curves import Calibration
 
 ROWS = 100_000
 CALIBRATED = Effort("default", 384, 60, slack=0.13, margin=3.5)

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 import mrlstore
-from mrlstore.snapshot import Ready
-from mrlstore.wanted import Asked
+from mrlstore.search.params import Asked
+from mrlstore.storage.snapshot import Ready
 from mrlstore.where import parse
 
 MIB = 1024 * 1024

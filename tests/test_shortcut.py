@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import mrlstore
-from mrlstore.segment import Heat
-from mrlstore.shortcut import Shortcut
+from mrlstore.search.fast_path import Shortcut
+from mrlstore.storage.segment import Heat
 from tests.nested import nested
 
 DIM, ROWS = 96, 3_000
@@ -132,7 +132,7 @@ def test_cold_rows_are_announced_the_long_way(store: Store, taken: list[bool]) -
 
 
 def test_a_search_that_took_long_tells_of_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mrlstore import shortcut
+    from mrlstore.search import fast_path as shortcut
 
     told: list[Any] = []
     expected = store.query(QUERIES[3], include=())

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import mrlstore
-from mrlstore import maintain, telemetry
+from mrlstore import telemetry
+from mrlstore.maintenance import steps as maintain
 
 pytest.importorskip("opentelemetry.sdk", reason="needs opentelemetry-sdk")
 
@@ -161,7 +162,7 @@ def test_a_step_that_gives_way_is_no_error(seen: Seen, store: mrlstore.Store) ->
     store.upsert(ids(3000), ROWS)
     maintain.seal(store._core)
     (part,) = store._core.snapshots.latest().segments
-    from mrlstore.graph import Interrupted
+    from mrlstore.index.build import Interrupted
 
     with pytest.raises(Interrupted):
         maintain.complete(store._core, part, maintain.Work(should_stop=lambda: True))

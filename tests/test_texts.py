@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mrlstore import CorruptStore
-from mrlstore.texts import Texts, pack, unpack
+from mrlstore.storage.texts import Texts, pack, unpack
 
 SOURCE = Path("ids.bytes.npy")
 

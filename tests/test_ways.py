@@ -11,9 +11,11 @@ import sys
 import numpy as np
 import pytest
 
-from mrlstore import codes, graph, ways
-from mrlstore.group import Group
-from mrlstore.ways import prepare
+from mrlstore.index import build as graph
+from mrlstore.index import codes
+from mrlstore.index.group import Group
+from mrlstore.search import group_search as ways
+from mrlstore.search.group_search import prepare
 from tests.kernels import oracle
 from tests.nested import nested
 from tests.one_query import answers, search_exact, search_graph, search_scan

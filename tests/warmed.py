@@ -7,12 +7,12 @@ import os
 import apsw  # noqa: F401
 import numpy  # noqa: F401
 
+import mrlstore.api.store  # noqa: F401
 import mrlstore.kernels  # noqa: F401
-import mrlstore.store  # noqa: F401
-import mrlstore.ways
+import mrlstore.search.group_search
 import tests.oracle  # noqa: F401
 
 if os.environ.get("MRLSTORE_TEST_SWITCH"):
     import tests.harness.switches  # noqa: F401
 
-mrlstore.ways.warm()  # compiled or loaded here once, so that no child has to
+mrlstore.search.group_search.warm()  # compiled or loaded here once, so that no child has to

@@ -60,8 +60,8 @@ def save_lengths(rows: Rows, folder: Path) -> None:
 
 def reranker(rows: Rows, folder: Path) -> Callable[[NDArray[np.float32], Any], Sequence[int]]:
     """Mrlstore's own numba re-rank on the mapped float16 rows, for peers that have none."""
-    from mrlstore.group import Group
-    from mrlstore.loaded import kernels
+    from mrlstore.index.group import Group
+    from mrlstore.kernels.load import kernels
 
     group = Group(rows, np.load(folder / "inv_lengths.npy"), np.arange(len(rows)))
     kernel, table, work = kernels().rerank, group.table, kernels().scratch()

@@ -14,7 +14,7 @@ from mrlstore.catalogue import keywords, schema, settings
 from mrlstore.catalogue.connection import BUSY_TIMEOUT_MS, Connection, connect, translated, typed
 from mrlstore.catalogue.connections import Connections
 from mrlstore.errors import CorruptStore, FormatTooNew, StorageError, StorageFull, StoreLocked, StorePoisoned
-from mrlstore.files import Files
+from mrlstore.system.files import Files
 from mrlstore.types import Settings
 
 CHECKPOINT_BYTES = 16 * 1024 * 1024

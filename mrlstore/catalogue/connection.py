@@ -14,7 +14,7 @@ from urllib.parse import quote
 import apsw
 
 from mrlstore.errors import CorruptStore, MrlStoreError, StorageError, StorageFull, StoreLocked, StorePoisoned
-from mrlstore.files import FULL, Files
+from mrlstore.system.files import FULL, Files
 
 Connection = apsw.Connection
 

@@ -19,7 +19,7 @@ import apsw
 from mrlstore.catalogue import wal_index
 from mrlstore.catalogue.connection import Connection, connect, immutable, stamp, typed
 from mrlstore.errors import StorePoisoned
-from mrlstore.files import Files
+from mrlstore.system.files import Files
 
 _POOL_SIZE = 8
 _HALT_S = 5.0

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from mrlstore.catalogue.connection import Connection, matches
+from mrlstore.catalogue.part_ref import PartRef, is_name
 from mrlstore.errors import CorruptStore
-from mrlstore.parts import PartRef, is_name
 
 _FIELDS = (
     "id, gen, built_gen, rows, base, base_crc, base_damaged, idx, idx_crc, idx_damaged,"

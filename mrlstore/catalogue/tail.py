@@ -10,7 +10,7 @@ from typing import Any
 
 from mrlstore.catalogue.connection import Connection, matches
 from mrlstore.errors import CorruptStore
-from mrlstore.files import Buffer
+from mrlstore.system.files import Buffer
 
 _HEAD = struct.Struct("<qqd")
 _REMOVAL = struct.Struct("<qq")

@@ -49,7 +49,7 @@ def where_option(function: Decorated) -> Decorated:
         "--where",
         type=json_object,
         metavar="JSON",
-        help="Only rows whose metadata match this filter, such as '{\"year\": {\"$gte\": 2020}}'.",
+        help='Only rows whose metadata match this filter, such as \'{"year": {"$gte": 2020}}\'.',
     )(function)
 
 

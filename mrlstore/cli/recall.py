@@ -10,8 +10,6 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from mrlstore import graph
-from mrlstore.calibrate import QUERIES, Calibrated
 from mrlstore.cli import output
 from mrlstore.cli.options import (
     json_option,
@@ -22,7 +20,9 @@ from mrlstore.cli.options import (
     timeout_option,
 )
 from mrlstore.cli.question import read_vectors
-from mrlstore.curves import Curve
+from mrlstore.index import build as graph
+from mrlstore.planning.calibration_curves import Curve
+from mrlstore.recall.calibrate import QUERIES, Calibrated
 
 _TARGETS = (0.9, 0.95, 0.99)
 

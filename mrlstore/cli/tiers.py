@@ -12,8 +12,8 @@ import mrlstore
 from mrlstore.cli import output
 from mrlstore.cli.options import json_option, namespace_option, store_argument, threads_option
 from mrlstore.cli.question import read_vectors
-from mrlstore.tiers import DIMS, GOAL, PROJECTED, Tier, TierReport
-from mrlstore.tiers.page import size_text
+from mrlstore.recall.tiers import DIMS, GOAL, PROJECTED, Tier, TierReport
+from mrlstore.recall.tiers.page import size_text
 
 _ROOMY = 112  # columns of a terminal that hold the whole table
 _NARROW = (0, 1, 3, 4, 6)  # else these: tier, recall, p50, QPS, memory of a row

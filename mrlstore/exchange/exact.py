@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mrlstore.vectors import to_unit_rows
+from mrlstore.storage.vector_rows import to_unit_rows
 
 _SAME = 2.0**-22  # two float32 roundings, relative
 _MARGINS = (2.0**-6, 2.0**-9, 2.0**-11)  # of half a step, kept from the edge against float32's rounding

@@ -12,13 +12,12 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mrlstore.arguments import check_count, check_progress
-from mrlstore.batch import check_ids
+from mrlstore.api.store import Store
+from mrlstore.checks import check_count, check_ids, check_progress
 from mrlstore.errors import InvalidInput, LimitExceeded
 from mrlstore.exchange.exact import restorable
 from mrlstore.exchange.rows import Extra, Fields, Refusal, Row, refusal
 from mrlstore.exchange.sources import open_source
-from mrlstore.store import Store
 from mrlstore.types import LIMITS, Conflict, Progress
 
 TOLD: Final = 10_000  # refused rows that are told one by one

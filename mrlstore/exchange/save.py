@@ -14,8 +14,8 @@ from typing import Any, BinaryIO, Final, Literal, Protocol
 
 import numpy as np
 
-from mrlstore.arguments import check_optional_count, check_progress
-from mrlstore.batch import check_namespace
+from mrlstore.api.store import Store
+from mrlstore.checks import check_namespace, check_optional_count, check_progress
 from mrlstore.errors import InvalidInput, StoreExists
 from mrlstore.exchange import arrow
 from mrlstore.exchange.exact import restorable, stored_rows
@@ -23,8 +23,7 @@ from mrlstore.exchange.jsonl import JsonlWriter
 from mrlstore.exchange.npy import ArrayWriter
 from mrlstore.exchange.rows import Block
 from mrlstore.exchange.sources import format_of, vectors_path
-from mrlstore.records import decode_cursor
-from mrlstore.store import Store
+from mrlstore.search.records import decode_cursor
 from mrlstore.types import Progress, Record, Where
 from mrlstore.where import parse
 

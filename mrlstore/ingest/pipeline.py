@@ -11,14 +11,14 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mrlstore.arguments import check_progress
-from mrlstore.batch import make_batch
+from mrlstore.checks import check_progress
 from mrlstore.embedders.content import Content
 from mrlstore.embedders.protocol import Embedder
 from mrlstore.errors import EmbedError, InvalidInput, LimitExceeded
 from mrlstore.ingest.rows import Metadata, Row, Split, Window, windows
+from mrlstore.storage.vector_rows import as_matrix
 from mrlstore.types import Progress, Record
-from mrlstore.vectors import as_matrix
+from mrlstore.writing.batch import make_batch
 
 _HALVINGS = 16
 

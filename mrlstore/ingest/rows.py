@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from mrlstore.batch import metadata_text
 from mrlstore.embedders.content import Content, Media
 from mrlstore.embedders.split import split_text
 from mrlstore.errors import InvalidInput
 from mrlstore.types import Record
+from mrlstore.writing.batch import metadata_text
 
 DIGEST: Final = "_digest"  # metadata key of what is not plain text: SHA-256 of the content
 CHUNK: Final = (

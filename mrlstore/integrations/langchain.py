@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from mrlstore.api.store import Store
 from mrlstore.errors import InvalidInput
 from mrlstore.integrations.opening import OnStore
-from mrlstore.store import Store
 from mrlstore.types import Hit, Record, Where
 
 try:

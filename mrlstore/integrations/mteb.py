@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import mrlstore
+from mrlstore.api.store import Store
 from mrlstore.embedders.protocol import Embedder
 from mrlstore.errors import InvalidInput
-from mrlstore.store import Store
 
 try:
     from mteb.models.abs_encoder import AbsEncoder

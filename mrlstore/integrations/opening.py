@@ -6,8 +6,8 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import mrlstore
+from mrlstore.api.store import Store
 from mrlstore.errors import InvalidInput
-from mrlstore.store import Store
 
 
 class OnStore:

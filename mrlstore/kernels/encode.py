@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from .. import table as t
+from mrlstore.kernels import group_table as t
+
 from .dot import dot_codes_of_four, largest, load_byte, load_float, quantise, sum_of_squares
 from .jit import device
 

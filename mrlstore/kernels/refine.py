@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from .. import table as t
+from mrlstore.kernels import group_table as t
+
 from .dot import dot_codes, load_byte, load_float, load_long, prefetch, sign_codes
 from .jit import device, kernel
 from .topk import packed_row, packed_score

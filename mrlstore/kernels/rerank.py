@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from .. import table as t
+from mrlstore.kernels import group_table as t
+
 from . import scratch as w
 from .dot import (
     dot_half,

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from .. import table as t
+from mrlstore.kernels import group_table as t
+
 from . import scratch as w
 from .dot import load_byte, load_row, lowest_bit, nonzero_bytes, not_below, prefetch
 from .encode import NO_PREFIX, encode_query, lead_of, score_four

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mrlstore import verify
+from mrlstore.maintenance import verify
 from tests.oracle import nested_vectors
 
 DIM = 8

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 import mrlstore
-from mrlstore import maintain
+from mrlstore.maintenance import steps as maintain
 from tests.children import Pipe
 from tests.oracle import nested_vectors
 

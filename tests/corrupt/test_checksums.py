@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import mrlstore
-from mrlstore import segment
 from mrlstore.columns import InvalidColumns, build_columns, open_columns
-from mrlstore.vectors import row_checksums
+from mrlstore.storage import segment
+from mrlstore.storage.vector_rows import row_checksums
 from tests.oracle import nested_vectors
 
 CHANGES = {

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 import mrlstore
-from mrlstore import repair
-from mrlstore.opening import open_store
+from mrlstore.api.opening import open_store
+from mrlstore.maintenance import repair
 from tests.corrupt import damage
 from tests.corrupt.damage import Damage
 from tests.scale import figure, shares

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from mrlstore import graph, maintain, writer
 from mrlstore.catalogue import catalogue
+from mrlstore.index import build as graph
+from mrlstore.maintenance import steps as maintain
+from mrlstore.writing import writer
 
 THRESHOLDS = (
     (writer, "BIG_BATCH", 60),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import mrlstore
-from mrlstore.opening import open_store
+from mrlstore.api.opening import open_store
 from tests.crash.images import Disk
 from tests.crash.small import small_thresholds
 from tests.oracle import Oracle, assert_exact, nested_vectors

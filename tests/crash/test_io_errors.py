@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import mrlstore
-from mrlstore.opening import open_store
+from mrlstore.api.opening import open_store
 from tests.crash import states
 from tests.crash.small import small_thresholds
 from tests.oracle import Oracle

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mrlstore.exchange.exact import restorable, stored_rows
-from mrlstore.vectors import inverse_lengths, to_unit_rows
+from mrlstore.storage.vector_rows import inverse_lengths, to_unit_rows
 
 
 def given_by_a_store(dim: int, rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -28,9 +28,9 @@ from mrlstore.exchange.jsonl import read_jsonl
 from mrlstore.exchange.load import import_rows
 from mrlstore.exchange.npy import open_vectors
 from mrlstore.exchange.rows import Fields, Refusal
-from mrlstore.files import Files
-from mrlstore.segment import Segment, open_segment
-from mrlstore.ways import prepare
+from mrlstore.search.group_search import prepare
+from mrlstore.storage.segment import Segment, open_segment
+from mrlstore.system.files import Files
 from mrlstore.where import parse
 
 KINDS = ("base", "index", "columns")

@@ -110,7 +110,7 @@ def test_a_future_part_is_refused(tmp_path: Path) -> None:
     path = unpack(f"v{FORMAT_VERSION}", tmp_path)
     with mrlstore.open(path, auto_maintain=False) as store:
         from mrlstore.catalogue import segments
-        from mrlstore.parts import PartRef
+        from mrlstore.catalogue.part_ref import PartRef
 
         with store._core.catalogue.write() as write:
             (row, *_) = segments.load(write.connection)

@@ -9,7 +9,7 @@ from typing import Any
 
 
 def array_crcs() -> None:
-    from mrlstore import verify
+    from mrlstore.maintenance import verify
 
     verify.check_part = lambda *arguments, **options: []  # type: ignore[assignment]
 
@@ -34,7 +34,7 @@ class _Indifferent:
 
 
 def part_json_crc() -> None:
-    from mrlstore import parts
+    from mrlstore.storage import parts
 
     parts.zlib = _Indifferent()  # type: ignore[assignment]
 
@@ -61,7 +61,7 @@ def crc_of(module: str, function: str) -> Callable[[], None]:
 def row_crcs_of_parts() -> None:
     import numpy as np
 
-    from mrlstore import verify
+    from mrlstore.maintenance import verify
 
     verify.row_checks = lambda base: np.zeros(base.rows, dtype=np.bool_)
 
@@ -69,7 +69,7 @@ def row_crcs_of_parts() -> None:
 def row_crcs_in_repair() -> None:
     import numpy as np
 
-    from mrlstore import salvage
+    from mrlstore.maintenance import salvage
 
     salvage._whole = lambda arrays: np.ones(len(arrays["keys"]), dtype=np.bool_)
 
@@ -114,7 +114,7 @@ def watcher() -> None:
 
 
 def opened_by_others() -> None:
-    from mrlstore.files import Files
+    from mrlstore.system.files import Files
 
     def size(self: Any, path: Path) -> int:
         return len(path.read_bytes())
@@ -123,8 +123,8 @@ def opened_by_others() -> None:
 
 
 def hydration() -> None:
-    from mrlstore import query
     from mrlstore.catalogue import rows
+    from mrlstore.search import query
 
     query.rows_of = lambda connection, keys, generation: list(rows.by_key(connection, keys))
 
@@ -155,7 +155,7 @@ def floor() -> None:
 
 
 def carried_over() -> None:
-    from mrlstore import snapshot
+    from mrlstore.storage import snapshot
 
     snapshot.Snapshots._opened = lambda self, connection, row: snapshot.LiveSegment(  # type: ignore[method-assign]
         self._open(row, None)
@@ -163,7 +163,7 @@ def carried_over() -> None:
 
 
 def filters_inside() -> None:
-    from mrlstore import writer
+    from mrlstore.writing import writer
 
     real = writer._chosen
 
@@ -177,7 +177,7 @@ def filters_inside() -> None:
 
 
 def same_bytes() -> None:
-    from mrlstore.segment import Segment
+    from mrlstore.storage.segment import Segment
 
     real = Segment.stored
 
@@ -192,7 +192,7 @@ def same_bytes() -> None:
 
 
 def afresh() -> None:
-    from mrlstore import garbage
+    from mrlstore.maintenance import garbage
 
     real, known = garbage._named, {}
 
@@ -203,8 +203,8 @@ def afresh() -> None:
 
 
 def missing_folders() -> None:
-    from mrlstore import garbage
     from mrlstore.catalogue import segments
+    from mrlstore.maintenance import garbage
 
     def named(core: Any) -> set[str]:
         with core.catalogue.read() as connection:
@@ -216,7 +216,7 @@ def missing_folders() -> None:
 def mapped_at_once() -> None:
     from dataclasses import replace
 
-    from mrlstore import parts
+    from mrlstore.storage import parts
 
     real = parts._open_part
 
@@ -233,8 +233,8 @@ def mapped_at_once() -> None:
 
 
 def merged_away() -> None:
-    from mrlstore import snapshot
     from mrlstore.errors import CorruptStore
+    from mrlstore.storage import snapshot
 
     real = snapshot.Snapshots._read
 
@@ -248,7 +248,7 @@ def merged_away() -> None:
 
 
 def never_made_anew() -> None:
-    from mrlstore import create
+    from mrlstore.storage import create
 
     real = create._look
 
@@ -273,7 +273,7 @@ def made_in_place() -> None:
 
 
 def free_iterators() -> None:
-    from mrlstore import records
+    from mrlstore.search import records
 
     real = records.scan
 
@@ -294,7 +294,7 @@ def vacuum() -> None:
 def hard_links() -> None:
     import errno
 
-    from mrlstore.files import Files
+    from mrlstore.system.files import Files
 
     def link(self: Any, source: Path, target: Path) -> None:
         raise OSError(errno.EXDEV, "switched off", str(source))
@@ -316,7 +316,7 @@ def alone() -> None:
 
 
 def two_maps() -> None:
-    from mrlstore import segment
+    from mrlstore.storage import segment
 
     real = segment.open_part
     segment.open_part = lambda *arguments, **options: real(*arguments)
@@ -325,7 +325,7 @@ def two_maps() -> None:
 def names() -> None:
     import uuid
 
-    from mrlstore import parts
+    from mrlstore.storage import parts
 
     class Speaking:
         def __init__(self) -> None:
@@ -338,7 +338,7 @@ def names() -> None:
 
 
 def folder_locks() -> None:
-    from mrlstore.files import Files, Lock
+    from mrlstore.system.files import Files, Lock
 
     Files.lock = lambda self, path, *, wait_s=0.0: Lock(-1)  # type: ignore[method-assign, assignment]
 
@@ -351,8 +351,8 @@ def poison() -> None:
 
 
 def short_writes() -> None:
-    from mrlstore import parts
-    from mrlstore.files import Files
+    from mrlstore.storage import parts
+    from mrlstore.system.files import Files
 
     def write_file(files: Files, path: Any, pieces: Any) -> None:
         descriptor = files.create(path)
@@ -373,7 +373,7 @@ def checkpoints() -> None:
 
 
 def fork() -> None:
-    from mrlstore import handle
+    from mrlstore.api import handle
 
     class Nobody(set[Any]):
         def add(self, _: Any) -> None:
@@ -383,7 +383,8 @@ def fork() -> None:
 
 
 def vector_checks() -> None:
-    from mrlstore import batch, vectors
+    from mrlstore.storage import vector_rows as vectors
+    from mrlstore.writing import batch
 
     def unchecked(wide: Any, *arguments: Any, **options: Any) -> Any:
         import numpy as np

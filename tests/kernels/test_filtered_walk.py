@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mrlstore import graph
-from mrlstore.group import Group
-from mrlstore.ways import Walk, prepare
+from mrlstore.index import build as graph
+from mrlstore.index.group import Group
+from mrlstore.search.group_search import Walk, prepare
 from tests.nested import nested
 from tests.one_query import answers, search_graph, search_scan
 

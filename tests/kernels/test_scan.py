@@ -7,11 +7,12 @@ import dataclasses
 import numpy as np
 import pytest
 
-from mrlstore import codes, graph
-from mrlstore.group import Group
+from mrlstore.index import build as graph
+from mrlstore.index import codes
+from mrlstore.index.group import Group
 from mrlstore.kernels import dot
 from mrlstore.kernels.jit import kernel
-from mrlstore.ways import prepare
+from mrlstore.search.group_search import prepare
 from tests.nested import nested
 from tests.one_query import search_graph, search_scan
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import mrlstore
-from mrlstore import hybrid
 from mrlstore.catalogue.schema import FORMAT_VERSION
+from mrlstore.search import hybrid
 from tests.golden.test_golden import unpack
 from tests.keywords.corpus import documents, vectors
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 import mrlstore
-from mrlstore import writer
 from mrlstore.catalogue import keywords
+from mrlstore.writing import writer
 from tests.keywords.corpus import DIM, WORDS, bm25, documents, vectors
 
 

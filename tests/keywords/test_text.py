@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import mrlstore
-from mrlstore.keywords import parse_keywords
+from mrlstore.search.keyword_terms import parse_keywords
 from tests.keywords.corpus import vectors
 
 OPERATORS = [

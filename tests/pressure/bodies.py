@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 import mrlstore
-from mrlstore import ways
+from mrlstore.search import group_search as ways
 from tests.children import Pipe
 from tests.nested import nested
 

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 import mrlstore
-from mrlstore import snapshot, writer
+from mrlstore.storage import snapshot
+from mrlstore.writing import writer
 from tests.oracle import nested_vectors
 from tests.scale import figure
 

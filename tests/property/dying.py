@@ -6,7 +6,7 @@ import os
 import signal
 from typing import Any
 
-from mrlstore.opening import open_store
+from mrlstore.api.opening import open_store
 from tests.children import Pipe
 from tests.seam import FailingFiles, with_sqlite
 

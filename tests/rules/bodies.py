@@ -91,7 +91,7 @@ def _is_locked(path: Path) -> bool:
 
 def fork_beside_a_writer(pipe: Pipe, path: str, forks: int) -> None:
     """Fork while another thread is inside a write transaction, held open until the fork is over or waits."""
-    from mrlstore.opening import open_store
+    from mrlstore.api.opening import open_store
 
     files = with_sqlite(RecordingFiles())
     store = open_store(path, auto_maintain=False, files=files)
@@ -134,7 +134,7 @@ def fork_beside_a_writer(pipe: Pipe, path: str, forks: int) -> None:
 
 def write_and_wait(pipe: Pipe, path: str) -> None:
     """Write a large batch, stopping where its part is complete and not yet committed."""
-    from mrlstore.opening import open_store
+    from mrlstore.api.opening import open_store
 
     files = RecordingFiles()
     store = open_store(path, auto_maintain=False, files=files)

@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 
 import mrlstore
-from mrlstore import garbage, maintain
-from mrlstore.opening import open_store
-from mrlstore.segment import Heat
+from mrlstore.api.opening import open_store
+from mrlstore.maintenance import garbage
+from mrlstore.maintenance import steps as maintain
+from mrlstore.storage.segment import Heat
 from tests.children import Child, children
 from tests.oracle import Oracle, assert_exact, assert_same_rows, nested_vectors
 from tests.rules import bodies
@@ -152,7 +153,7 @@ def test_rule_03_a_query_that_was_overtaken_runs_again(
     indexed: Any, opened: Any, monkeypatch: pytest.MonkeyPatch, times: int
 ) -> None:
     """Another handle replaces everything between the search and the hydration, up to ten times over."""
-    import mrlstore.query as module
+    import mrlstore.search.query as module
 
     other = opened()
     turns = {0: nested_vectors(50, DIM, seed=2)}
@@ -186,7 +187,7 @@ def test_rule_03_a_query_that_was_overtaken_runs_again(
 def test_rule_03_a_filter_read_from_another_generation_is_not_mixed_in(
     indexed: Any, opened: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import mrlstore.query as module
+    import mrlstore.search.query as module
 
     other = opened()
     real, done = module.Search, []
@@ -648,7 +649,7 @@ def test_rule_09_a_failed_fsync_poisons_until_reopened(path: Path, size: int) ->
 
     def fail(name: Path) -> None:
         if armed:
-            from mrlstore.files import SyncFailed
+            from mrlstore.system.files import SyncFailed
 
             raise SyncFailed("fsync failed (test)")
 

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mrlstore.api.opening import open_store
 from mrlstore.catalogue import rows, segments, settings, tail
 from mrlstore.catalogue.segments import SegmentRow
-from mrlstore.files import Files
-from mrlstore.opening import open_store
-from mrlstore.parts import Stream
-from mrlstore.segment import write_base
+from mrlstore.storage.parts import Stream
+from mrlstore.storage.segment import write_base
+from mrlstore.system.files import Files
 from tests.oracle import nested_vectors, stored_row
 
 DIM = 8192

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from mrlstore import IdExists, InvalidInput
-from mrlstore.batch import metadata_text
-from mrlstore.vectors import to_unit_rows
+from mrlstore.storage.vector_rows import to_unit_rows
+from mrlstore.writing.batch import metadata_text
 from tests.oracle import Oracle, assert_same_rows, assert_same_vector, nested_vectors
 
 ALL = ("metadata", "document", "vector")

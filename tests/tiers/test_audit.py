@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mrlstore import intervals
-from mrlstore.audit import QUEUE
 from mrlstore.errors import InvalidInput
+from mrlstore.planning import confidence as intervals
+from mrlstore.recall.audit import QUEUE
 from tests.nested import nested
 from tests.scale import figure
 from tests.tiers.conftest import DIM, PREFIX, Indexed, fill

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 import mrlstore
-from mrlstore import calibrate, graph, truth
-from mrlstore.curves import Calibration, Curve, Level
 from mrlstore.errors import InvalidInput
+from mrlstore.index import build as graph
+from mrlstore.planning.calibration_curves import Calibration, Curve, Level
+from mrlstore.recall import calibrate
+from mrlstore.recall import ground_truth as truth
 from tests.nested import nested
 from tests.scale import figure
 from tests.tiers.conftest import DIM, Indexed, fill, recall

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from mrlstore import intervals
+from mrlstore.planning import confidence as intervals
 
 
 def binomial_tail(found: int, trials: int, share: float) -> float:

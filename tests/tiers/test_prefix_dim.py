@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import mrlstore
-from mrlstore import maintain
 from mrlstore.errors import InvalidInput
+from mrlstore.maintenance import steps as maintain
 from tests.nested import nested
 from tests.scale import figure
 from tests.tiers.conftest import DIM, fill, recall

@@ -14,8 +14,8 @@ import pytest
 import mrlstore
 from mrlstore.cli import main
 from mrlstore.errors import InvalidInput
-from mrlstore.tiers import TierReport
-from mrlstore.tiers.bench import ndcg
+from mrlstore.recall.tiers import TierReport
+from mrlstore.recall.tiers.bench import ndcg
 from tests.nested import nested
 from tests.tiers.conftest import DIM, PREFIX, Indexed
 

@@ -50,9 +50,7 @@ def compare(store: mrlstore.Store, questions: NDArray[np.float32]) -> list[Tier]
     return [_measure(store, way, questions, truth) for way in ways]
 
 
-def _measure(
-    store: mrlstore.Store, way: _Way, questions: NDArray[np.float32], truth: list[set[str]]
-) -> Tier:
+def _measure(store: mrlstore.Store, way: _Way, questions: NDArray[np.float32], truth: list[set[str]]) -> Tier:
     def ask(question: NDArray[np.float32]) -> Result:
         return store.query(question, K, include=(), **way.options)
 

@@ -12,14 +12,14 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from mrlstore.api.store import Store
 from mrlstore.errors import InvalidInput
 from mrlstore.exchange.exact import stored_rows
 from mrlstore.exchange.migrate.checkpoint import State
 from mrlstore.exchange.migrate.origin import COSINE, Collection, Origin, asking
 from mrlstore.exchange.rows import Row
-from mrlstore.store import Store
+from mrlstore.storage.vector_rows import to_unit_rows
 from mrlstore.types import Record
-from mrlstore.vectors import to_unit_rows
 
 K: Final = 10
 QUESTIONS: Final = 20

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any, Final
 
 import mrlstore
-from mrlstore.arguments import check_count
+from mrlstore.api.store import Store
+from mrlstore.checks import check_count
 from mrlstore.errors import InvalidInput, StoreNotFound
 from mrlstore.exchange.load import Imported, put
 from mrlstore.exchange.migrate.check import Checked, check, take_sample
 from mrlstore.exchange.migrate.checkpoint import Checkpoint, State
 from mrlstore.exchange.migrate.origin import COSINE, Choice, Collection, Origin, Page, asking, open_origin
 from mrlstore.exchange.rows import Refusal, Row
-from mrlstore.store import Store
 from mrlstore.types import Progress
 
 BATCH: Final = 4096  # rows to a commit

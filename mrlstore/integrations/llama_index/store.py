@@ -19,11 +19,11 @@ from llama_index.core.vector_stores.types import (
 )
 from llama_index.core.vector_stores.utils import metadata_dict_to_node, node_to_metadata_dict
 
+from mrlstore.api.store import Store
 from mrlstore.errors import InvalidInput
 from mrlstore.integrations.llama_index.filters import EMPTY_LISTS, where_of
 from mrlstore.integrations.off_loop import off_loop
 from mrlstore.integrations.opening import OnStore
-from mrlstore.store import Store
 from mrlstore.types import Hit, Include, Record
 
 _NODE_ID = "_node_id"  # reserved metadata: so that filters reach the id

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
+from mrlstore.api.store import Store
 from mrlstore.errors import InvalidInput
 from mrlstore.integrations.opening import OnStore
 from mrlstore.integrations.pinecone.filters import where_of
@@ -26,7 +27,6 @@ from mrlstore.integrations.pinecone.results import (
     UpsertResponse,
     Vector,
 )
-from mrlstore.store import Store
 from mrlstore.types import Hit, Include, Record
 
 _DEFAULT = "__default__"  # Pinecone's other name of the namespace ""

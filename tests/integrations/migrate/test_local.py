@@ -23,7 +23,7 @@ with warnings.catch_warnings():
 import mrlstore
 from mrlstore.cli import main
 from mrlstore.exchange.migrate import Choice, Migrated, migrate
-from mrlstore.vectors import to_unit_rows
+from mrlstore.storage.vector_rows import to_unit_rows
 from tests.integrations.pages import run_page
 from tests.nested import nested
 

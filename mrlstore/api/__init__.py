@@ -1,0 +1,1 @@
+"""What users call: `Store` and its methods, sync and async, and how a store is opened."""

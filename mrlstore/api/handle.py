@@ -1,0 +1,142 @@
+"""What holds a store open: through threads, until it is closed, and over forks.
+
+The files are opened at the first use and again in a forked child, which leaves what its parent opened alone.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+from mrlstore.errors import InvalidInput, StoreClosed
+from mrlstore.maintenance.background import Background
+from mrlstore.storage.create import Mode
+from mrlstore.storage.session import Core, open_core
+from mrlstore.system.files import Files
+
+
+class Handle:
+    """One store at one path, open as long as this object is."""
+
+    def __init__(self, path: Path, files: Files, *, mode: Mode, auto_maintain: bool, threads: int) -> None:
+        self._path, self._files, self._mode, self._threads = path, files, mode, threads
+        self._auto_maintain = auto_maintain and mode != "r"
+        self._open_lock = threading.Lock()
+        self._opened: Core | None = None
+        self._background: Background | None = None
+        self._closed = False
+        self._release: weakref.finalize[Any, Handle] | None = None
+        self._forking: Core | None = None
+        self._connections_closed = False
+        _ = self._core
+        _handles.add(self)
+
+    @property
+    def path(self) -> Path:
+        """Where the store is."""
+        return self._path
+
+    def close(self) -> None:
+        """Stop background work and let go of everything; calling it again is harmless."""
+        self._closed = True
+        if self._release is not None:
+            self._release()
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse what would share locks and connections with another object, or another process."""
+        raise TypeError(
+            f"a {type(self).__name__} cannot be pickled or copied: give its path, and open that again"
+        )
+
+    @property
+    def _core(self) -> Core:
+        core = self._opened
+        if core is not None and not self._closed:
+            core.catalogue.check_usable()
+            return core
+        with self._open_lock:
+            if self._closed:
+                raise StoreClosed(f"{self._path}: this store object is closed; open the path again")
+            if self._opened is None:
+                core = open_core(self._path, self._files, read_only=self._mode == "r", threads=self._threads)
+                self._background = Background(core) if self._auto_maintain else None
+                self._prepare(core)
+                self._release = weakref.finalize(self, _shut, core, self._background)
+                self._opened = core
+            return self._opened
+
+    def _prepare(self, core: Core) -> None:
+        """Called with what was just opened, here or in a forked child, before anything uses it."""
+
+    def _writable(self) -> Core:
+        core = self._core
+        if self._mode == "r":
+            raise InvalidInput(f'{self._path} was opened with mode="r"; open it with mode="a" to write')
+        return core
+
+    @contextmanager
+    def _background_paused(self) -> Iterator[None]:
+        """Our own thread gives LOCK up, and gets its turn again afterwards."""
+        background = self._background
+        if background is not None:
+            background.pause()
+        try:
+            yield
+        finally:
+            if background is not None:
+                background.resume()
+
+    def _wake(self) -> None:
+        if self._background is not None:
+            self._background.wake()
+
+    def _before_fork(self) -> None:
+        """Close every connection: a fork copies what SQLite remembers of its locks."""
+        self._forking = self._opened
+        if self._forking is not None:
+            self._connections_closed = self._forking.catalogue.connections.halt()
+
+    def _after_fork_in_parent(self) -> None:
+        if self._forking is not None:
+            self._forking.catalogue.connections.resume()
+            self._forking = None
+
+    def _after_fork(self) -> None:
+        """In a forked child: leave what the parent opened alone, and open afresh at the next call."""
+        self._open_lock = threading.Lock()
+        if self._release is not None:
+            self._release.detach()
+        if self._forking is not None and not self._connections_closed:
+            self._forking.catalogue.connections.leak()
+        self._opened, self._background, self._release, self._forking = None, None, None, None
+
+
+_handles: weakref.WeakSet[Handle] = weakref.WeakSet()
+
+
+def _for_each(step: Callable[[Handle], None]) -> Callable[[], None]:
+    def run() -> None:
+        for handle in list(_handles):
+            step(handle)
+
+    return run
+
+
+os.register_at_fork(
+    before=_for_each(lambda handle: handle._before_fork()),
+    after_in_parent=_for_each(lambda handle: handle._after_fork_in_parent()),
+    after_in_child=_for_each(lambda handle: handle._after_fork()),
+)
+
+
+def _shut(core: Core, background: Background | None) -> None:
+    if background is not None:
+        background.stop()
+    if core.audit is not None:
+        core.audit.stop()
+    core.catalogue.connections.close()

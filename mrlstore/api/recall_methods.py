@@ -1,0 +1,210 @@
+"""The methods of `Store` around recall; they check and delegate."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrlstore import checks
+from mrlstore.api import arguments
+from mrlstore.api.handle import Handle
+from mrlstore.catalogue import rows
+from mrlstore.checks import check_namespace
+from mrlstore.errors import InvalidInput
+from mrlstore.maintenance import steps as maintain
+from mrlstore.recall import calibrate, tiers
+from mrlstore.recall.audit import Audit
+from mrlstore.recall.calibrate import Calibrated
+from mrlstore.recall.tiers import TierReport
+from mrlstore.storage.session import Core
+from mrlstore.types import Progress
+
+if TYPE_CHECKING:
+    from mrlstore.api.store import Store
+
+
+class RecallTools(Handle):
+    """Measuring recall on the store's own data, and choosing by it."""
+
+    _auditing: tuple[float, float, int, float] | None = None  # rate, floor, window, cost
+
+    def calibrate(
+        self,
+        queries: Any = None,
+        k: int | Iterable[int] = 10,
+        *,
+        namespace: str = "",
+        count: int = calibrate.QUERIES,
+    ) -> Calibrated:
+        """Learn how much effort gives which recall on this store, and keep it for `query(target_recall=...)`.
+
+        Runs by itself when a store is first indexed, with stored rows as queries, and again when a fifth of
+        the rows have changed. Calling it pays where you have real queries, or ask for another k.
+
+        Args:
+            queries: numbers [q, dim], a few hundred of those that will be asked; None takes stored rows, each
+                left out of its own answer.
+            k: one, or several, 1 to 1,000.
+            namespace: which one the queries are for; stored rows come from the largest.
+            count: how many stored rows to take.
+
+        Returns:
+            The curves, durable; what the queries show that stored rows do not is in `.warnings`.
+
+        Raises:
+            InvalidInput: arguments are wrong, the store is read only or has no vectors.
+        """
+        core = self._writable()
+        ks = sorted(set(checks.check_counts(k if isinstance(k, Iterable) else (k,), "k", 1, 1_000)))
+        if not ks:
+            raise InvalidInput("k: give at least one")
+        checks.check_count(count, "count", 10, 100_000)
+        dim = core.snapshots.latest().dim
+        if dim is None:
+            raise InvalidInput("calibrate: the store has no vectors yet")
+        units = None if queries is None else check_queries(queries, dim)
+        return calibrate.calibrate(core, units, ks, namespace=check_namespace(namespace), count=count)
+
+    def audit(
+        self, rate: float = 0.001, *, floor: float = 0.95, window: int = 1_000, cost: float = 0.05
+    ) -> None:
+        """Check a share of live queries against exact answers, in a background thread; results in `stats()`.
+
+        Args:
+            rate: the share of queries to check, from 0 (off) to 1.
+            floor: a recall; when the whole interval lies below it, a warning is logged (logger "mrlstore").
+            window: how many of the last checked queries count, for each k.
+            cost: the share of one core that the checks may take at most; queries beyond it are let go.
+
+        Exact queries are not checked. It is a setting of this object, not of the store on disk. Raises
+        InvalidInput when an argument is out of range.
+        """
+        shares = [
+            checks.check_share(value, name)
+            for value, name in ((rate, "rate"), (floor, "floor"), (cost, "cost"))
+        ]
+        if shares[2] == 0:
+            raise InvalidInput("cost: must be above 0")
+        core = self._core
+        before = core.audit
+        window = checks.check_count(window, "window", 1, 1_000_000)
+        self._auditing = (shares[0], shares[1], window, shares[2]) if shares[0] else None
+        core.audit = self._new_audit()
+        if before is not None:
+            before.stop()
+
+    def tier_report(
+        self,
+        queries: Any = None,
+        k: int = 10,
+        dims: Iterable[int] = tiers.DIMS,
+        *,
+        namespace: str = "",
+        qrels: tiers.Qrels | None = None,
+        by: str | None = None,
+        count: int = 200,
+        sample: int = 10_000,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> TierReport:
+        """Compare the lengths of prefixes, alone and in two stages, on this store's own data.
+
+        Args:
+            queries: numbers [q, dim]; None takes stored rows, each left out of its own answer.
+            k: how many results the comparison is for, 1 to 1,000.
+            dims: the tiers; those beyond the store's dim are left out, its prefix_dim and dim are added.
+            namespace: whose rows.
+            qrels: relevance judgements {number of the query: {id: grade}}, for nDCG@k; only with queries. The
+                sample is then the whole namespace.
+            by: "namespace" or a metadata field: recall for each of its values besides.
+            count: how many stored rows to take as queries.
+            sample: on how many rows, at most, graphs are built and latencies measured.
+            progress: told how far it is.
+
+        Returns:
+            Recall with intervals, latency, queries per second and bytes for every tier, and a recommendation
+            in words; `.save("report.html")` writes it, see docs/tiers.md.
+        """
+        store, core = cast("Store", self), self._core
+        dim = core.snapshots.latest().dim
+        if dim is None:
+            raise InvalidInput("tier_report: the store has no vectors yet")
+        _check_qrels(qrels, queries)
+        if by is not None and not isinstance(by, str):
+            raise InvalidInput(f'by: expected a metadata field or "namespace", got {type(by).__name__}')
+        checks.check_progress(progress)
+        k = checks.check_count(k, "k", 1, 1_000)
+        lengths = checks.check_counts(dims, "dims", 1)
+        units = None if queries is None else check_queries(queries, dim)
+
+        def answer(query: NDArray[np.float32], count: int, target: float) -> tuple[list[int], float]:
+            started = time.perf_counter()
+            found = store.query(query, count, namespace=namespace, include=(), target_recall=target)
+            elapsed = time.perf_counter() - started
+            with core.catalogue.read() as connection:
+                return [row.key for row in rows.by_id(connection, namespace, found.ids)], elapsed
+
+        return tiers.tier_report(
+            core, units, k, lengths, namespace=check_namespace(namespace), qrels=qrels, by=by,
+            count=checks.check_count(count, "count", 10, 10_000),
+            sample=checks.check_count(sample, "sample", 100, 1_000_000),
+            answer=answer, progress=progress or _silent,
+        )  # fmt: skip
+
+    def set_prefix_dim(
+        self,
+        prefix_dim: int,
+        progress: Callable[[Progress], None] | None = None,
+        timeout_s: float | None = None,
+    ) -> None:
+        """Index another length of prefix: codes and graphs are rebuilt from the stored vectors, in place.
+
+        The store is read and written meanwhile: each segment is searched by its old index until the new one,
+        built beside it, takes its place. After a crash `optimize`, background work or this call goes on with
+        what is left. When it returns, all segments have changed and calibration has run again. Vectors are
+        neither copied nor embedded anew. Raises InvalidInput, and StoreLocked as `optimize` does.
+        """
+        core = self._writable()
+        dim = core.snapshots.latest().dim
+        if dim is None:
+            raise InvalidInput("set_prefix_dim: the store has no vectors yet; open it with prefix_dim=")
+        wanted = checks.check_count(prefix_dim, "prefix_dim", 1, dim)
+        wait_s = checks.check_timeout(timeout_s)
+        checks.check_progress(progress)
+        with self._background_paused():
+            maintain.set_prefix_dim(core, wanted, 3600.0 if wait_s is None else wait_s, progress)
+
+    def _prepare(self, core: Core) -> None:
+        super()._prepare(core)
+        core.audit = self._new_audit()  # a forked child goes on auditing
+
+    def _new_audit(self) -> Audit | None:
+        return None if self._auditing is None else Audit(str(self.path), *self._auditing)
+
+
+def _silent(progress: Progress) -> None:
+    pass
+
+
+def _check_qrels(qrels: object, queries: object) -> None:
+    """Judgements of queries that are given: grades of ids, or None."""
+    if qrels is None:
+        return
+    if queries is None:
+        raise InvalidInput("qrels: need the queries that they judge")
+    if not isinstance(qrels, Mapping) or not all(isinstance(one, Mapping) for one in qrels.values()):
+        raise InvalidInput("qrels: expected {number of the query: {id: grade}}")
+    for grades in qrels.values():
+        for grade in grades.values():
+            checks.check_number(grade, "qrels")
+
+
+def check_queries(queries: Any, dim: int) -> NDArray[np.float32]:
+    """At least two query vectors, float32 [q, dim], of unit length."""
+    units = arguments.check_query_vectors(queries, dim, "queries")
+    if len(units) < 2:
+        raise InvalidInput("queries: give at least two, better a few hundred")
+    return units

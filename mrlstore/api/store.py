@@ -1,0 +1,500 @@
+"""The public face: `Store`. It checks arguments and delegates everything else; `opening` makes it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from mrlstore import checks, ingest
+from mrlstore.api import arguments
+from mrlstore.api.aio import AsyncTwins
+from mrlstore.api.recall_methods import RecallTools
+from mrlstore.checks import check_ids, check_namespace, check_utf8
+from mrlstore.embedders.protocol import Embedder
+from mrlstore.errors import InvalidInput, LimitExceeded
+from mrlstore.ingest import Split
+from mrlstore.maintenance import repair, verify
+from mrlstore.maintenance import steps as maintain
+from mrlstore.search import hybrid, query, records
+from mrlstore.search.group_search import NoDirection
+from mrlstore.search.hybrid import Question
+from mrlstore.search.params import Wanted
+from mrlstore.search.records import Selection, decode_cursor
+from mrlstore.storage import backup, statistics
+from mrlstore.storage.create import Mode
+from mrlstore.storage.session import Core
+from mrlstore.system.files import Files
+from mrlstore.types import (
+    BatchResult,
+    Conflict,
+    Include,
+    Progress,
+    Record,
+    Repaired,
+    Report,
+    Result,
+    Settings,
+    Stats,
+    Where,
+)
+from mrlstore.where import Node, parse
+from mrlstore.writing import writer
+from mrlstore.writing.batch import check_changes, make_batch
+
+ProgressCallback = Callable[[Progress], None]
+
+_DEFAULT_WAIT_S = 3600.0
+
+
+class Store(RecallTools, AsyncTwins):
+    """An embedded vector store; made by `mrlstore.open`. Safe to use from many threads and after a fork."""
+
+    def __init__(
+        self,
+        path: Path,
+        files: Files,
+        *,
+        mode: Mode,
+        embedder: Embedder | None,
+        auto_maintain: bool,
+        threads: int,
+    ) -> None:
+        self._embedder = embedder
+        super().__init__(path, files, mode=mode, auto_maintain=auto_maintain, threads=threads)
+
+    @property
+    def settings(self) -> Settings:
+        """What the store was created with."""
+        return self._core.settings
+
+    @property
+    def dim(self) -> int | None:
+        """Dimensions of the vectors; None before the first write of a store that was opened without one."""
+        return self._core.snapshots.latest().dim
+
+    @property
+    def prefix_dim(self) -> int | None:
+        """Leading dimensions that are indexed."""
+        return self._core.snapshots.latest().prefix_dim
+
+    def upsert(
+        self,
+        ids: Iterable[str],
+        vectors: Any,
+        metadatas: Sequence[Mapping[str, Any] | None] | None = None,
+        documents: Sequence[str | None] | None = None,
+        *,
+        namespace: str = "",
+        on_conflict: Conflict = "replace",
+    ) -> int:
+        """Store rows, replacing those whose id exists; all of the batch or nothing.
+
+        Args:
+            ids: n strings, 1 to 1,024 bytes as UTF-8; of an id given twice the last row wins.
+            vectors: numbers of shape [n, dim], any real dtype; None, or None entries, for rows without.
+                They are scaled to unit length and stored as float16; the length is kept as float32.
+            metadatas: n dicts of JSON values (or None), up to 64 KiB each.
+            documents: n strings (or None), up to 16 MiB each.
+            namespace: where the ids live; rows of different namespaces never meet.
+            on_conflict: for ids that exist: "replace" them, "skip" these rows, or "error".
+
+        Returns:
+            How many rows were written. They survive a crash when this returns, and every process's next
+            call sees them.
+
+        Raises:
+            InvalidInput, LimitExceeded: something in the batch is wrong; nothing was written.
+            IdExists (an InvalidInput): with "error", an id is there already; nothing was written.
+            StorageFull, StorageError, StoreLocked: nothing was written.
+            StorePoisoned: what was written is unknown; reopen the store.
+        """
+        checks.check_choice(on_conflict, "on_conflict", ("replace", "skip", "error"))
+        core = self._writable()
+        batch = make_batch(ids, vectors, metadatas, documents, namespace, core.settings.dim)
+        count = writer.upsert(core, batch, on_conflict)
+        self._wake()
+        return count
+
+    def update(
+        self,
+        ids: Iterable[str] | None = None,
+        metadatas: Sequence[Mapping[str, Any] | None] | Mapping[str, Any] | None = None,
+        documents: Sequence[str | None] | None = None,
+        *,
+        where: Where | None = None,
+        namespace: str = "",
+    ) -> int:
+        """Change metadata and documents and keep the vectors.
+
+        Metadata keys are merged at the top level; a value of None removes the key. With `ids`, one entry of
+        `metadatas` and `documents` for each id (None leaves it as it is); with `where`, `metadatas` is one
+        dict for all rows that match. Missing ids are skipped. Durable when this returns; gives how many rows
+        were changed. Raises InvalidInput when neither selects, and as `upsert` does.
+        """
+        core = self._writable()
+        node, names = _selectors(ids, where, namespace, "update")
+        if metadatas is None and documents is None:
+            raise InvalidInput("update: give metadatas or documents")
+        if names is None:
+            if documents is not None:
+                raise InvalidInput(
+                    "update: documents go by ids; with where alone only metadatas can be given"
+                )
+            if not isinstance(metadatas, Mapping):
+                raise InvalidInput("update: with where, metadatas is one dict for all rows that match")
+        else:
+            check_changes(names, metadatas, documents)
+        count = writer.update(core, namespace, names, node, metadatas, documents)
+        self._wake()
+        return count
+
+    def delete(
+        self, ids: Iterable[str] | None = None, *, where: Where | None = None, namespace: str = ""
+    ) -> int:
+        """Remove rows by id, by filter, or those of `ids` that match the filter.
+
+        Missing ids are no error. Durable when this returns; gives how many rows were removed. Raises
+        InvalidInput when neither is given: `clear` empties a namespace.
+        """
+        core = self._writable()
+        node, names = _selectors(ids, where, namespace, "delete")
+        count = writer.delete(core, namespace, names, node)
+        self._wake()
+        return count
+
+    def clear(self, namespace: str = "") -> int:
+        """Remove all rows of a namespace; durable when this returns. Gives how many there were."""
+        core = self._writable()
+        count = writer.clear(core, check_namespace(namespace))
+        self._wake()
+        return count
+
+    def add(
+        self,
+        documents: Iterable[Any],
+        ids: Iterable[str] | None = None,
+        metadatas: Iterable[Mapping[str, Any] | None] | None = None,
+        *,
+        namespace: str = "",
+        split: Split | None = None,
+        on_error: Literal["raise", "skip"] = "raise",
+        progress: ProgressCallback | None = None,
+    ) -> list[str]:
+        """Embed documents with the store's embedder and store them, window by window.
+
+        Args:
+            documents: strings, or media and interleaved lists that the embedder understands.
+            ids: one for each; None makes them from the content, so that a second run finds them again.
+            metadatas: one dict (or None) for each.
+            namespace: where the ids live.
+            split: cut long texts into overlapping chunks, each a row of its own.
+            on_error: "raise" an EmbedError once the rest is stored, or "skip" what can't be embedded.
+            progress: is told how many documents are done.
+
+        Returns:
+            The ids, in order. Every window is durable before the next is embedded: after a crash, the same
+            call goes on where it stopped, and content that is stored already is not embedded again.
+
+        Raises:
+            InvalidInput: no embedder, or not the one whose vectors the store holds.
+            EmbedError: some items could not be embedded; it says which succeeded.
+        """
+        core, embedder = self._writable(), self._embedding()
+        writer.settle_embedder(core, embedder)
+        done = ingest.ingest(
+            self,
+            embedder,
+            documents,
+            ids,
+            metadatas,
+            namespace=check_namespace(namespace),
+            split=split,
+            on_error=on_error,
+            progress=progress,
+        )
+        return done.ids
+
+    def namespaces(self) -> dict[str, int]:
+        """How many rows each namespace has; those without rows do not exist."""
+        return records.namespaces(self._core)
+
+    def get(
+        self,
+        ids: Iterable[str],
+        *,
+        namespace: str = "",
+        include: Iterable[Include] = ("metadata", "document"),
+    ) -> list[Record]:
+        """The rows with these ids, in their order; missing ones are skipped. All of one generation."""
+        names, wanted = check_ids(ids), arguments.check_wanted(include)
+        return records.get(self._core, check_namespace(namespace), names, wanted)
+
+    def scan(
+        self,
+        where: Where | None = None,
+        *,
+        namespace: str | None = "",
+        prefix: str | None = None,
+        include: Iterable[Include] = ("metadata", "document"),
+        limit: int | None = None,
+        after: str | None = None,
+    ) -> Iterator[Record]:
+        """Rows in the order of (namespace, id); `namespace=None` goes through all.
+
+        `prefix` keeps ids that start with it; `after` is the `cursor` of a record, to go on behind it. The
+        rows are those of the moment of the call, but for such as are removed before they are reached.
+        """
+        if namespace is not None:
+            check_namespace(namespace)
+        if prefix is not None and not isinstance(prefix, str):
+            raise InvalidInput(f"prefix: expected a string, got {type(prefix).__name__}")
+        if prefix is not None:
+            check_utf8(prefix, "prefix")
+        limit = checks.check_optional_count(limit, "limit", 0, 2**63 - 1)
+        cursor = None if after is None else decode_cursor(after)
+        selection = Selection(namespace, parse(where), prefix, limit, cursor)
+        return records.scan(self._core, selection, arguments.check_wanted(include))
+
+    def count(self, where: Where | None = None, *, namespace: str | None = "") -> int:
+        """How many rows match, with a vector or without; `namespace=None` counts all."""
+        if namespace is not None:
+            check_namespace(namespace)
+        return records.count(self._core, namespace, parse(where))
+
+    def __len__(self) -> int:
+        """Rows of all namespaces."""
+        return self.count(namespace=None)
+
+    def __contains__(self, id: object) -> bool:
+        """Whether the default namespace has this id; what no row can have for an id, it has not."""
+        core = self._core
+        try:
+            names = check_ids([id], "id")  # type: ignore[list-item]
+        except (InvalidInput, LimitExceeded):
+            return False
+        return bool(records.get(core, "", names, Wanted()))
+
+    def query(
+        self,
+        vector: Any = None,
+        k: int = 10,
+        *,
+        id: str | None = None,
+        text: str | None = None,
+        content: Any = None,
+        where: Where | None = None,
+        namespace: str = "",
+        include: Iterable[Include] = ("metadata",),
+        min_score: float | None = None,
+        target_recall: float | None = None,
+        shortlist: int | None = None,
+        ef: int | None = None,
+        exact: bool = False,
+        dim: int | None = None,
+        explain: bool = False,
+        keywords: str | None = None,
+        weights: tuple[float, float] | None = None,
+    ) -> Result:
+        """The k rows most similar to a vector, best first; equal scores go by row key.
+
+        With `keywords` the rows whose documents have them are fused with the vector's, or are the answer if
+        no vector is given.
+
+        Args:
+            vector: numbers of shape [dim] of any length above zero; or instead of it one of
+            id: a stored row of the namespace, whose vector is taken,
+            text: words that the store's embedder embeds, or
+            content: whatever else that embedder understands.
+            k: how many, 1 to 10,000. If k rows with a vector match, k come back.
+            where: a filter on metadata, see docs/filters.md.
+            namespace: the one namespace that is searched.
+            include: what hits carry: "metadata", "document", "vector". () is the fastest.
+            min_score: leave out hits with a lower cosine similarity.
+            target_recall: the share of the true best k to be found, above 0 and up to 1, on average; by
+                default 0.99. The effort is chosen from what `calibrate` has measured; `Result.plan` tells the
+                recall that it lets expect. 1 scans exactly.
+            shortlist: rows re-ranked on their full vectors at most, at least k; turns the effort knob off.
+            ef: candidates kept at most in the walk of the graph; turns the effort knob off.
+            exact: score every row at full dimension.
+            dim: score every row by the cosine of the first `dim` dimensions: how tiers are compared.
+            explain: fill `Result.plan.explanation`: ranks by prefix, margins, times; see docs/tiers.md.
+            keywords: words as a person types them: any of them may match, "words in double quotes" stand side
+                by side, `pars*` is any word that begins so. See docs/keywords.md.
+            weights: how much the vector's list and the keywords' list count, by default (1, 1).
+
+        Returns:
+            Hits with cosine similarity in [-1, 1] at full dimension, computed in float32 from the stored
+            float16 rows, all of one generation; and the plan. With keywords and a vector scores are those of
+            reciprocal rank fusion, with keywords alone BM25; `Result.plan.keywords` tells ranks and scores.
+
+        Raises:
+            InvalidInput, LimitExceeded: an argument is wrong, or the id has no vector.
+            CorruptStore: damage was met that cannot be worked around.
+        """
+        core = self._core
+        if keywords is not None or weights is not None:
+            wanted = arguments.check_wanted(include, min_score)
+            question = hybrid.check_question(keywords, weights, k, namespace, where, min_score)
+            efforts = (target_recall, shortlist, ef, exact, dim, explain)
+            return self._query_by_words(question, wanted, vector, id, text, content, efforts)
+        if (vector is not None) + (id is not None) + (text is not None) + (content is not None) != 1:
+            raise InvalidInput("query: give exactly one of vector, id, text and content")
+        if vector is None:
+            vector = self._vector_of(core, namespace, id, text, content)
+        stored = core.snapshots.latest()
+        asked = arguments.check_asked(
+            k, namespace, target_recall, shortlist, ef, exact, dim, explain, include, min_score, stored.dim
+        )
+        node = None if where is None else parse(where)
+        result = query.at_once(core, stored, asked, node, vector)
+        if result is not None:
+            return result
+        ready = arguments.check_query(vector, stored.dim, stored.prefix_dim)
+        return query.answer(core, stored, asked, node, ready)
+
+    def _query_by_words(
+        self, question: Question, wanted: Wanted, vector: Any, id: Any, text: Any, content: Any, efforts: Any
+    ) -> Result:
+        """Answer a query with keywords, and with at most one of vector, id, text and content."""
+        core = self._core
+        given = [thing is not None for thing in (vector, id, text, content)]
+        if sum(given) > 1:
+            raise InvalidInput("query: beside keywords give at most one of vector, id, text and content")
+        if not any(given):
+            hybrid.check_words_alone(question, *efforts)
+            return hybrid.answer(core, question, None, wanted)
+        if vector is None:
+            vector = self._vector_of(core, question.namespace, id, text, content)
+        stored = core.snapshots.latest()
+        rest = (*efforts, (), None, stored.dim)
+        asked = arguments.check_asked(question.depth, question.namespace, *rest)
+        ready = arguments.check_query(vector, stored.dim, stored.prefix_dim)
+        return hybrid.answer(core, question, (asked, ready), wanted)
+
+    def _vector_of(self, core: Core, namespace: str, id: str | None, text: str | None, content: Any) -> Any:
+        """The vector of a stored row, or of what the embedder makes of words or contents."""
+        if id is not None:
+            vector = query.stored_vector(core, namespace, check_ids([id], "id")[0])
+            if vector is None:
+                raise InvalidInput(f"id: {id!r} is not in namespace {namespace!r}, or has no vector")
+            return vector
+        embedder = self._embedding()
+        writer.check_embedder(core, embedder)
+        return embedder.embed_query(text if text is not None else content)
+
+    def query_batch(
+        self,
+        vectors: Any,
+        k: int = 10,
+        *,
+        where: Where | None = None,
+        namespace: str = "",
+        include: Iterable[Include] = ("metadata",),
+        min_score: float | None = None,
+        target_recall: float | None = None,
+        shortlist: int | None = None,
+        ef: int | None = None,
+        exact: bool = False,
+        dim: int | None = None,
+        explain: bool = False,
+    ) -> BatchResult:
+        """The answers to many queries [n, dim], each as `query` gives it, all of one generation.
+
+        The work is spread over the store's threads; kernels do not hold the GIL.
+        """
+        core = self._core
+        stored = core.snapshots.latest()
+        matrix = arguments.check_query_shape(vectors, stored.dim, "vectors")
+        asked = arguments.check_asked(
+            k, namespace, target_recall, shortlist, ef, exact, dim, explain, include, min_score, stored.dim
+        )
+        node = None if where is None else parse(where)
+        try:
+            return BatchResult(query.answer_many(core, stored, asked, node, matrix), k)
+        except NoDirection:  # not in float32: told by its row, or brought to a length that is
+            units = arguments.check_query_vectors(matrix, stored.dim, "vectors")
+            return BatchResult(query.answer_many(core, stored, asked, node, units), k)
+
+    def stats(self) -> Stats:
+        """The state of the store: rows, segments, bytes."""
+        core = self._core
+        with core.storing("looking at the store"):
+            return statistics.stats(core)
+
+    def optimize(self, progress: ProgressCallback | None = None, timeout_s: float | None = None) -> None:
+        """Seal, merge and index everything committed before this call, and give disk space back.
+
+        Waits up to `timeout_s` seconds (an hour by default) while another process indexes, then raises
+        StoreLocked. Queries and writes go on meanwhile. Ctrl-C leaves everything as it was.
+        """
+        core, wait_s = self._writable(), _wait(timeout_s)
+        checks.check_progress(progress)
+        with self._background_paused():
+            maintain.optimize(core, wait_s, progress)
+
+    def verify(self, progress: ProgressCallback | None = None) -> Report:
+        """Check every checksum, range and cross-reference; damaged parts are marked for every process."""
+        core = self._core
+        checks.check_progress(progress)
+        with core.storing("verifying"):
+            return verify.verify(core, progress or _silent)
+
+    def repair(self, progress: ProgressCallback | None = None, timeout_s: float | None = None) -> Repaired:
+        """Rebuild damaged indexes and columns, keep every row that is whole, tell which vectors are lost.
+
+        Damaged files are moved to `damaged/` in the store. A row whose vector is lost keeps its metadata and
+        document. Damage to the catalogue itself is not repaired: restore a backup. Raises StoreLocked as
+        `optimize` does.
+        """
+        core, wait_s = self._writable(), _wait(timeout_s)
+        checks.check_progress(progress)
+        with self._background_paused(), core.storing("repairing"):
+            return repair.repair(core, wait_s, progress or _silent)
+
+    def backup(self, dest: str | os.PathLike[str]) -> None:
+        """Make `dest` a store of its own with the present content: parts are hard links where possible.
+
+        Writers go on meanwhile. Complete and synced when this returns; StoreExists if `dest` exists.
+        """
+        core, target = self._core, arguments.check_path(dest)
+        with core.storing(f"writing a backup to {target}"):
+            backup.backup(core, target)
+
+    def warm(self) -> None:
+        """Load the kernels and bring codes and graphs into memory, so that the first query is fast."""
+        maintain.warm(self._core)
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<mrlstore.Store {str(self._path)!r}{' (closed)' if self._closed else ''}>"
+
+    def _embedding(self) -> Embedder:
+        if self._embedder is None:
+            raise InvalidInput("no embedder: open the store with mrlstore.open(path, embedder=...)")
+        return self._embedder
+
+
+def _wait(timeout_s: float | None) -> float:
+    checked = checks.check_timeout(timeout_s)
+    return _DEFAULT_WAIT_S if checked is None else checked
+
+
+def _silent(progress: Progress) -> None:
+    pass
+
+
+def _selectors(
+    ids: Iterable[str] | None, filter: Where | None, namespace: str, verb: str
+) -> tuple[Node | None, list[str] | None]:
+    check_namespace(namespace)
+    node = parse(filter)
+    if ids is None and node is None:
+        raise InvalidInput(f"{verb}: give ids, or a where that is not empty")
+    return node, None if ids is None else check_ids(ids)

@@ -1,0 +1,160 @@
+"""Checks of single values that callers pass: each gives the value back, or raises what was wrong with it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from mrlstore.errors import InvalidInput, LimitExceeded
+from mrlstore.types import LIMITS
+
+
+def check_ids(ids: Iterable[str], what: str = "ids") -> list[str]:
+    """A list of valid ids."""
+    if isinstance(ids, str | bytes) or not isinstance(ids, Iterable):
+        raise InvalidInput(f"{what}: expected a list of strings, got {type(ids).__name__}")
+    try:
+        names = list(ids)
+    except TypeError as error:  # an array without dimensions says that it is iterable
+        raise InvalidInput(f"{what}: expected a list of strings ({error})") from error
+    for position, name in enumerate(names):
+        if not isinstance(name, str):
+            raise InvalidInput(
+                f"{what}[{position}]: expected a string, got {type(name).__name__} {name!r:.80}"
+            )
+        if not name:
+            raise InvalidInput(f"{what}[{position}]: an id may not be empty")
+        if check_utf8(name, f"{what}[{position}]") > LIMITS.id_bytes:
+            raise LimitExceeded(f"{what}[{position}]: longer than {LIMITS.id_bytes} bytes ({name[:40]!r}...)")
+    return names
+
+
+def check_namespace(namespace: str) -> str:
+    """A valid namespace."""
+    if not isinstance(namespace, str):
+        raise InvalidInput(f"namespace: expected a string, got {type(namespace).__name__}")
+    if check_utf8(namespace, "namespace") > LIMITS.namespace_bytes:
+        raise LimitExceeded(f"namespace: longer than {LIMITS.namespace_bytes} bytes ({namespace[:40]!r}...)")
+    return namespace
+
+
+def check_document(document: str | None, name: str) -> str | None:
+    """A valid document."""
+    if document is None:
+        return None
+    what = f"document of {name!r}"
+    if not isinstance(document, str):
+        raise InvalidInput(f"{what}: expected a string, got {type(document).__name__}")
+    if check_utf8(document, what) > LIMITS.document_bytes:
+        raise LimitExceeded(f"{what}: longer than {LIMITS.document_bytes} bytes")
+    return document
+
+
+def check_utf8(text: str, what: str) -> int:
+    """How many bytes a text takes; InvalidInput if UTF-8 cannot hold it."""
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError as error:
+        raise InvalidInput(
+            f"{what}: has a lone surrogate, which UTF-8 cannot hold ({error.reason})"
+        ) from error
+
+
+def check_length(what: str, values: Any, n: int) -> None:
+    """One entry for each of n ids, or None."""
+    if values is None:
+        return
+    ordered = hasattr(values, "__len__") and hasattr(values, "__getitem__")
+    if not ordered or isinstance(values, str | bytes | Mapping) or getattr(values, "ndim", 1) == 0:
+        raise InvalidInput(f"{what}: expected a list, got {type(values).__name__}")
+    if len(values) != n:
+        raise InvalidInput(f"{what}: {len(values)} given for {n} ids")
+
+
+def check_count(value: object, name: str, low: int, high: int | None = None) -> int:
+    """A whole number from `low` to `high`."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise InvalidInput(f"{name}: expected a whole number, got {type(value).__name__} {value!r:.40}")
+    if value < low:
+        raise InvalidInput(f"{name}: {value} is less than {low}")
+    if high is not None and value > high:
+        raise LimitExceeded(f"{name}: {value} is more than {high}")
+    return int(value)
+
+
+def check_counts(values: object, name: str, low: int, high: int | None = None) -> list[int]:
+    """Several whole numbers from `low` to `high`, in their order."""
+    try:
+        given = iter(values)  # type: ignore[call-overload]
+    except TypeError as error:  # an array without dimensions only says that it is iterable
+        raise InvalidInput(f"{name}: expected whole numbers, got {type(values).__name__}") from error
+    return [check_count(one, name, low, high) for one in given]
+
+
+def check_optional_count(value: object, name: str, low: int, high: int | None = None) -> int | None:
+    """The same, or None."""
+    return None if value is None else check_count(value, name, low, high)
+
+
+def check_number(value: object, name: str) -> float:
+    """A finite number."""
+    if not _is_finite(value):
+        raise InvalidInput(f"{name}: expected a finite number, got {value!r:.40}")
+    return float(value)  # type: ignore[arg-type]
+
+
+def check_share(value: object, name: str) -> float:
+    """A number from 0 to 1."""
+    if not _is_finite(value) or not 0 <= value <= 1:  # type: ignore[operator]
+        raise InvalidInput(f"{name}: expected a number from 0 to 1, got {value!r:.40}")
+    return float(value)  # type: ignore[arg-type]
+
+
+def check_target(value: object) -> float | None:
+    """A recall above 0 and up to 1, or None."""
+    if value is None:
+        return None
+    if not _is_finite(value) or not 0 < value <= 1:  # type: ignore[operator]
+        raise InvalidInput(f"target_recall: expected a number above 0 and up to 1, got {value!r:.40}")
+    return float(value)  # type: ignore[arg-type]
+
+
+def check_timeout(value: object) -> float | None:
+    """Seconds to wait, 0 or more, or None."""
+    if value is None or (isinstance(value, float) and value == math.inf):
+        return value
+    if not _is_finite(value) or value < 0:  # type: ignore[operator]
+        raise InvalidInput(f"timeout_s: expected seconds, 0 or more, got {value!r:.40}")
+    return float(value)  # type: ignore[arg-type]
+
+
+def check_progress(value: object) -> None:
+    """Something that can be called, or None."""
+    if value is not None and not callable(value):
+        raise InvalidInput(f"progress: expected a function of one argument, got {type(value).__name__}")
+
+
+def check_flag(value: object, name: str) -> bool:
+    """True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise InvalidInput(f"{name}: expected True or False, got {value!r:.40}")
+    return bool(value)
+
+
+def check_choice(value: object, name: str, choices: tuple[str, ...]) -> str:
+    """One of a few words."""
+    if not isinstance(value, str) or value not in choices:
+        raise InvalidInput(f"{name}: {value!r:.40} is not one of {choices}")
+    return value
+
+
+def _is_finite(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.floating | np.integer):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an int beyond every float
+        return False

@@ -1,0 +1,1 @@
+"""The int8 codes and the HNSW graph of one group of rows."""

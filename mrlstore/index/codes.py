@@ -1,0 +1,159 @@
+"""int8 codes of the renormalised prefix: what walks and scans read instead of the vectors.
+
+A code row is uint8 [stride]: a float32 scale, int8 numbers with 128 added, and 128 as padding, so that one
+row is one run of cache lines. The prefix may be rotated first, by the principal axes of a sample, and only
+the leading dims kept: cosines hardly change and rows shrink to a third.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrlstore.index.group import SCALE_BYTES, SHORT_PREFIX, GroupIndex
+
+LINE: Final = 64
+SAMPLE_ROWS: Final = 8_192
+BLOCK: Final = 4_096
+TINY: Final = 1e-30
+MAX_PREFIX: Final = 8_192
+CODE_DIMS: Final = (124, 188, 252, 380, 508)  # and the scale: 2, 3, 4, 6, 8 cache lines
+MIN_SAMPLE: Final = 1_000  # rows without which no rotation is fitted
+JUDGES: Final = 250  # rows held out to judge it
+VISITS: Final = 300  # codes that a walk reads, less what longer ones are read in passing
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """The leading principal axes of a sample of prefixes, as int8 and as the same float32."""
+
+    codes: NDArray[np.uint8]  # [c, padded prefix], biased
+    scales: NDArray[np.float32]  # [c]
+    axes: NDArray[np.float32]  # [c, prefix], what codes and scales stand for
+
+
+def padded(count: int) -> int:
+    """The next multiple of a cache line."""
+    return -(-count // LINE) * LINE
+
+
+def stride_of(code_dim: int) -> int:
+    """Bytes of a code row that holds `code_dim` numbers and the scale."""
+    return padded(code_dim + SCALE_BYTES)
+
+
+def unit_prefixes(
+    vectors: NDArray[np.floating], prefix_dim: int
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Renormalised prefixes, float32 [n, prefix_dim], and which rows have a prefix to speak of, bool [n]."""
+    rows = vectors[:, :prefix_dim].astype(np.float32)
+    lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
+    if prefix_dim == vectors.shape[1]:
+        whole = lengths
+    else:
+        rest = vectors[:, prefix_dim:].astype(np.float32)
+        whole = np.sqrt(lengths**2 + np.einsum("ij,ij->i", rest, rest, dtype=np.float64))
+    usable = lengths > SHORT_PREFIX * np.maximum(whole, TINY)
+    rows *= np.where(usable, 1 / np.maximum(lengths, TINY), 0).astype(np.float32)[:, None]
+    return rows, usable
+
+
+def encode(
+    prefixes: NDArray[np.float32], usable: NDArray[np.bool_], rotation: Rotation | None
+) -> NDArray[np.uint8]:
+    """Code rows uint8 [n, stride] of unit prefixes float32 [n, prefix]; rows not usable get scale zero."""
+    numbers = prefixes if rotation is None else prefixes @ rotation.axes.T
+    n, code_dim = numbers.shape
+    codes = np.full((n, stride_of(code_dim)), 128, np.uint8)
+    peaks = np.maximum(np.abs(numbers).max(axis=1), np.float32(TINY))
+    rounded = np.rint(numbers * (np.float32(127) / peaks)[:, None]).astype(np.int16)
+    codes[:, SCALE_BYTES : SCALE_BYTES + code_dim] = rounded + 128
+    scales = np.where(usable, peaks / np.float32(127), np.float32(0)).astype(np.float32)
+    codes[:, :SCALE_BYTES] = scales.view(np.uint8).reshape(n, SCALE_BYTES)
+    return codes
+
+
+def native(vectors: NDArray[np.floating], prefix_dim: int) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
+    """Codes without rotation, uint8 [n, stride], and the rows without a usable prefix, uint32 [u]."""
+    prefixes, usable = unit_prefixes(vectors, prefix_dim)
+    return encode(prefixes, usable, None), np.flatnonzero(~usable).astype(np.uint32)
+
+
+def codes_only(prefix_dim: int, codes: NDArray[np.uint8], unprefixed: NDArray[np.uint32]) -> GroupIndex:
+    """An index without a graph around native codes, for the tail: its codes are scanned."""
+    none = np.zeros(0, np.uint32)
+    return GroupIndex(prefix_dim, codes, None, None, None, none, codes[:0], unprefixed)
+
+
+def fit_rotation(prefixes: NDArray[np.float32], code_dim: int) -> Rotation:
+    """The `code_dim` leading axes of the second moments of a sample, float32 [s, prefix]; not centred."""
+    _, axes = np.linalg.eigh(prefixes.T @ prefixes)
+    return quantised(np.ascontiguousarray(axes.T[::-1][:code_dim], dtype=np.float32))
+
+
+def quantised(axes: NDArray[np.float32]) -> Rotation:
+    """Round the axes to int8, and round-trip them, so that rows and queries see the same rotation."""
+    code_dim, prefix_dim = axes.shape
+    scales = (np.abs(axes).max(axis=1) / 127).astype(np.float32)
+    numbers = np.rint(axes / scales[:, None])
+    codes = np.full((code_dim, padded(prefix_dim)), 128, np.uint8)
+    codes[:, :prefix_dim] = (numbers + 128).astype(np.uint8)
+    return Rotation(codes, scales, (numbers * scales[:, None]).astype(np.float32))
+
+
+def choose_rotation(vectors: NDArray[np.floating], prefix_dim: int) -> Rotation | None:
+    """The rotated codes that make queries cheapest; None where native ones do, or rows are few.
+
+    Longer codes cost more in the walk, shorter ones need a longer shortlist. Both are counted in bytes read:
+    VISITS code rows, and as many full rows as it takes to hold 0.99 of the exact top 10 at full dimension of
+    held-out rows of a sample.
+    """
+    lengths = [c for c in CODE_DIMS if stride_of(c) < stride_of(prefix_dim)]
+    if len(vectors) < MIN_SAMPLE or not lengths:
+        return None
+    rng = np.random.default_rng(0)
+    rows = np.sort(rng.choice(len(vectors), min(SAMPLE_ROWS, len(vectors)), replace=False))
+    sample = np.asarray(vectors[rows])
+    prefixes, usable = unit_prefixes(sample, prefix_dim)
+    sample, prefixes = sample[usable], prefixes[usable]
+    if len(sample) < MIN_SAMPLE:
+        return None
+    held = rng.permutation(len(sample))[: min(JUDGES, len(sample) // 4)]
+    best = _nearest(sample, held, 10)
+    learned = np.ones(len(sample), np.bool_)
+    learned[held] = False
+    whole = fit_rotation(prefixes[learned], lengths[-1])
+    # A sample is sparser than the whole, where ranks are lower: about by the fourth root, as measured.
+    row_bytes = 2 * vectors.shape[1] * (len(vectors) / len(sample)) ** 0.25
+    chosen, least = None, VISITS * stride_of(prefix_dim) + row_bytes * _needed(prefixes, held, best)
+    for code_dim in lengths:
+        rotation = Rotation(whole.codes[:code_dim], whole.scales[:code_dim], whole.axes[:code_dim])
+        cost = VISITS * stride_of(code_dim) + row_bytes * _needed(prefixes @ rotation.axes.T, held, best)
+        if cost < least:
+            chosen, least = rotation, cost
+    return chosen
+
+
+def _scores(rows: NDArray[np.floating], own: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Dot products of the rows `own` with all rows, float32 [len(own), n]; -inf with themselves."""
+    queries = rows[own].astype(np.float32)
+    blocks = [queries @ rows[i : i + BLOCK].astype(np.float32).T for i in range(0, len(rows), BLOCK)]
+    scores = np.concatenate(blocks, axis=1)
+    scores[np.arange(len(own)), own] = -np.inf
+    return scores
+
+
+def _nearest(rows: NDArray[np.floating], own: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """The best `count` other rows of each of the rows `own`, int64 [len(own), count]."""
+    return np.argpartition(-_scores(rows, own), count, axis=1)[:, :count]
+
+
+def _needed(rows: NDArray[np.float32], held: NDArray[np.int64], best: NDArray[np.int64]) -> float:
+    """How long a shortlist by these codes must be to hold 0.99 of `best`."""
+    scores = _scores(rows, held)
+    wanted = np.take_along_axis(scores, best, axis=1)
+    ranks = [(row > wanted[i, :, None]).sum(axis=1) for i, row in enumerate(scores[:, None, :])]
+    return float(np.quantile(np.concatenate(ranks), 0.99)) + 1

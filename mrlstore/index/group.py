@@ -1,0 +1,121 @@
+"""A group: one namespace's rows inside one segment, or in the tail, as plain arrays, mapped or in memory.
+
+It is the unit that is searched: ways.py has the ways. For the kernels it is one table of addresses and sizes.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrlstore.kernels import group_table as t
+
+SCALE_AT, SCALE_BYTES = 0, 4  # in a code row
+SHORT_PREFIX = 1e-6  # a prefix shorter than this part of the whole says nothing about the row
+
+
+@dataclass(frozen=True)
+class GroupIndex:
+    """The index part's slice for one group. Without `neighbours` only its codes are scanned."""
+
+    prefix_dim: int
+    codes: NDArray[np.uint8]  # [n, stride]: the scale, float32, and biased int8, padded
+    rotation: NDArray[np.uint8] | None  # [c, padded prefix]: biased int8, None for native codes
+    rotation_scales: NDArray[np.float32] | None  # [c]
+    neighbours: NDArray[np.uint32] | None  # [n, width], rows of this group, padded with 0xFFFFFFFF
+    entries: NDArray[np.uint32]  # [e] rows where a walk may start
+    entry_codes: NDArray[np.uint8]  # [e, stride] their codes, side by side
+    unprefixed: NDArray[np.uint32]  # [u] rows whose prefix is too short: no node, always re-ranked
+    scale_at: int = SCALE_AT  # in parts of older versions the scale stands behind the numbers
+
+
+@dataclass(frozen=True)
+class Group:
+    """The rows that are searched together. Keep the object: it caches what the kernels need to know of it."""
+
+    vectors: NDArray[np.float16]  # [n, dim], unit rows, C-contiguous; may be seen as uint16
+    inv_norms: NDArray[np.float32]  # [n], 1 / length of the stored float16 row
+    keys: NDArray[np.int64]  # [n], for ties: equal scores go by key ascending
+    index: GroupIndex | None = None
+    # What is asked for next: searches write it down on their way, where all is well with it.
+    id_starts: NDArray[np.int64] | None = None  # [n + 1], places in `id_text`
+    id_text: NDArray[np.uint8] | None = None
+
+    @functools.cached_property
+    def table(self) -> NDArray[np.int64]:
+        """int64 [FIELDS], see table.py: addresses and sizes, valid while this object lives."""
+        return _table(self)
+
+    @functools.cached_property
+    def sizes(self) -> tuple[int, int, int, int]:
+        """What the kernels need room for: rows, rows without prefix, numbers of a code, rows to be scored."""
+        index = self.index
+        if index is None:
+            return len(self.keys), 0, 0, 0
+        numbers = max(index.codes.shape[1], 0 if index.rotation is None else index.rotation.shape[1])
+        width = 0 if index.neighbours is None else index.neighbours.shape[1]
+        return len(self.keys), len(index.unprefixed), numbers, 4 * max(width, 16) + 64
+
+
+def _put(
+    table: NDArray[np.int64], field: int, array: NDArray[Any] | None, itemsize: int, shape: tuple[int, ...]
+) -> None:
+    """Note an array's address after a look at its shape; an absent or empty one stays 0."""
+    if array is None or array.size == 0:
+        return
+    if array.itemsize != itemsize or array.shape != shape or not array.flags.c_contiguous:
+        raise ValueError(f"array {field} of a group: {array.dtype} {array.shape}, not {shape}")
+    table[field] = array.__array_interface__["data"][0]
+
+
+def _table(group: Group) -> NDArray[np.int64]:
+    """Check shapes once, then note where everything is."""
+    n, dim = group.vectors.shape
+    if group.index is None:
+        table = np.zeros(t.FIELDS, np.int64)
+    else:
+        table = index_table(group.index)
+        if table[t.ROWS] != n or not 0 < group.index.prefix_dim <= dim:
+            raise ValueError(f"{table[t.ROWS]} codes of prefix {group.index.prefix_dim} for {n} x {dim}")
+    _put(table, t.VECTORS, group.vectors, 2, (n, dim))
+    _put(table, t.INV_NORMS, group.inv_norms, 4, (n,))
+    _put(table, t.KEYS, group.keys, 8, (n,))
+    table[t.ROWS], table[t.DIM] = n, dim
+    if group.id_starts is not None and group.id_text is not None:
+        _put(table, t.ID_STARTS, group.id_starts, 8, (n + 1,))
+        _put(table, t.ID_TEXT, group.id_text, 1, (len(group.id_text),))
+        table[t.ID_BYTES] = len(group.id_text)
+    return table
+
+
+def index_table(index: GroupIndex) -> NDArray[np.int64]:
+    """The part of a group's table that its index gives; raises ValueError where shapes do not fit."""
+    table = np.zeros(t.FIELDS, np.int64)
+    (n, stride), entries = index.codes.shape, len(index.entries)
+    if stride % 64:
+        raise ValueError(f"codes of {stride} bytes")
+    table[t.ROWS], table[t.STRIDE], table[t.PREFIX_DIM] = n, stride, index.prefix_dim
+    table[t.SCALE], table[t.NUMBERS] = index.scale_at, 0 if index.scale_at else SCALE_BYTES
+    _put(table, t.CODES, index.codes, 1, (n, stride))
+    _put(table, t.ENTRIES, index.entries, 4, (entries,))
+    _put(table, t.ENTRY_CODES, index.entry_codes, 1, (entries, stride))
+    table[t.ENTRY_COUNT] = entries
+    _put(table, t.UNPREFIXED, index.unprefixed, 4, (len(index.unprefixed),))
+    table[t.UNPREFIXED_COUNT] = len(index.unprefixed)
+    if index.neighbours is not None:
+        _put(table, t.NEIGHBOURS, index.neighbours, 4, (n, index.neighbours.shape[1]))
+        table[t.WIDTH] = index.neighbours.shape[1]
+    if index.rotation is not None and index.rotation_scales is not None:
+        code_dim, padded = index.rotation.shape
+        if padded % 64 or padded < index.prefix_dim or code_dim > stride - SCALE_BYTES:
+            raise ValueError(f"rotation of shape {index.rotation.shape} for codes of {stride} bytes")
+        _put(table, t.ROTATION, index.rotation, 1, (code_dim, padded))
+        _put(table, t.ROTATION_SCALES, index.rotation_scales, 4, (code_dim,))
+        table[t.ROTATION_STRIDE], table[t.CODE_DIM] = padded, code_dim
+    elif stride < index.prefix_dim + SCALE_BYTES:
+        raise ValueError(f"codes of {stride} bytes for a prefix of {index.prefix_dim} dims")
+    return table

@@ -1,0 +1,1 @@
+"""When and how segments are rewritten, checked, repaired and collected."""

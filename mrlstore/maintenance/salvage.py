@@ -1,0 +1,123 @@
+"""Salvage: which rows of a damaged base part are whole, and their arrays.
+
+A row carries a crc32 of its key, lengths and vector. What follows from something else is made anew before it
+is judged: the inverse length from the vector, the key from the id, by which the catalogue knows it. Where the
+rows' checksums themselves are damaged, those of whole files stand for them.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrlstore.catalogue import rows, settings
+from mrlstore.catalogue.connection import Connection
+from mrlstore.catalogue.segments import SegmentRow
+from mrlstore.errors import CorruptStore, FormatTooNew
+from mrlstore.storage.parts import FileEntry, npy_offset, read_entries
+from mrlstore.storage.session import Core
+from mrlstore.storage.texts import unpack
+from mrlstore.storage.vector_rows import inverse_lengths, row_checksums
+
+Arrays = dict[str, NDArray[Any]]
+
+_BY_ROW: Final = {"keys": "<i8", "norms": "<f4", "inv_norms": "<f4", "row_crcs": "<u4", "vectors": "<f2"}
+_NAMES: Final = ("groups", "namespaces.offsets", "namespaces.bytes", "ids.offsets", "ids.bytes")
+_PAGE: Final = 1_000
+
+
+@dataclass(frozen=True)
+class Salvaged:
+    """The row arrays of a base part, as far as they could be read, and which rows are whole."""
+
+    arrays: Arrays  # keys, norms and vectors
+    whole: NDArray[np.bool_]  # [rows]
+
+
+def salvage(core: Core, connection: Connection, row: SegmentRow) -> Salvaged:
+    """Read a base part whose files may be damaged, cut or missing; nothing is raised for that."""
+    reader = _Reader(core, row)
+    dim = settings.get_int(connection, "dim")  # a store with segments has one
+    arrays = {
+        name: reader.read(name, np.dtype(dtype), (row.rows, dim) if name == "vectors" else (row.rows,))
+        for name, dtype in _BY_ROW.items()
+    }
+    whole = _whole(arrays)
+    if not whole.all():
+        with np.errstate(all="ignore"):  # of rows that could not be read
+            arrays["inv_norms"] = np.where(whole, arrays["inv_norms"], inverse_lengths(arrays["vectors"]))
+        whole |= _whole(arrays)
+    if not reader.is_whole("row_crcs") and all(reader.is_whole(n) for n in ("keys", "norms", "vectors")):
+        whole[:] = True
+    if not whole.all() and all(reader.is_whole(name) for name in _NAMES):
+        arrays["keys"] = np.where(whole, arrays["keys"], _keys_by_id(reader, connection, row.rows))
+        whole |= _whole(arrays)
+    return Salvaged(arrays, whole)
+
+
+def _whole(arrays: Arrays) -> NDArray[np.bool_]:
+    crcs = row_checksums(arrays["keys"], arrays["norms"], arrays["inv_norms"], arrays["vectors"])
+    return np.asarray(crcs == arrays["row_crcs"])
+
+
+def _keys_by_id(reader: _Reader, connection: Connection, count: int) -> NDArray[np.int64]:
+    """The key that the catalogue gives each row's id, int64 [count]; 0 where it knows none."""
+    parts = {name: reader.described(name) for name in _NAMES}
+    starts, keys = parts["groups"].tolist(), np.zeros(count, dtype=np.int64)
+    spaces = [name.decode() for name in unpack(parts["namespaces.offsets"], parts["namespaces.bytes"])]
+    ids = [name.decode() for name in unpack(parts["ids.offsets"], parts["ids.bytes"])]
+    for number, space in enumerate(spaces):
+        for start in range(starts[number], starts[number + 1], _PAGE):
+            at = {ids[i]: i for i in range(start, min(start + _PAGE, starts[number + 1]))}
+            for found in rows.by_id(connection, space, at):
+                keys[at[found.id]] = found.key
+    return keys
+
+
+class _Reader:
+    """Files of one base part. Dtypes and shapes of row arrays are known; others stand in part.json."""
+
+    def __init__(self, core: Core, row: SegmentRow) -> None:
+        self._files, self._folder = core.files, core.parts / row.base.name
+        self._entries: Mapping[str, FileEntry] = {}
+        with suppress(OSError, CorruptStore, FormatTooNew):
+            self._entries = read_entries(core.files, core.parts, row.base, "base", core.settings.store_uuid)
+
+    def read(self, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+        """One array, zeros where its file has ended, is missing, or cannot be read."""
+        array = np.zeros(shape, dtype=dtype)
+        offset = npy_offset(dtype, shape)
+        there = max(0, min(self._size(name) - offset, math.prod(shape) * dtype.itemsize))
+        if there:
+            with suppress(OSError, ValueError):
+                mapped = self._files.map(self._folder / f"{name}.npy", offset + there)
+                array.reshape(-1).view(np.uint8)[:there] = np.frombuffer(mapped, np.uint8, there, offset)
+        return array
+
+    def described(self, name: str) -> NDArray[Any]:
+        """One array, as part.json describes it."""
+        entry = self._entries[name]
+        return self.read(name, entry.dtype, entry.shape)
+
+    def is_whole(self, name: str) -> bool:
+        """Whether a file has the checksum that part.json gives it."""
+        entry, size = self._entries.get(name), self._size(name)
+        if entry is None or size != entry.offset + entry.bytes:
+            return False
+        try:
+            return zlib.crc32(self._files.map(self._folder / f"{name}.npy", size)) == entry.crc
+        except (OSError, ValueError):
+            return False
+
+    def _size(self, name: str) -> int:
+        try:
+            return self._files.size(self._folder / f"{name}.npy")
+        except OSError:
+            return 0

@@ -1,0 +1,159 @@
+"""The audit: a share of live queries is answered again exactly, in the background, and compared.
+
+Queries wait in a short queue with the snapshot that they were answered from, so that both answers are of the
+same generation; when the queue is full they are let go. After each exact answer the thread rests for as long
+as the cost share asks. Nothing is written to the store.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from mrlstore.planning import confidence as intervals
+from mrlstore.search.group_search import Queries
+from mrlstore.search.searcher import Answer, Request, Search
+from mrlstore.storage.segment import Fetch
+from mrlstore.storage.snapshot import Snapshot, SnapshotMoved
+from mrlstore.system.log import tell
+from mrlstore.types import Audited
+
+QUEUE: Final = 16
+TIE: Final = 2e-6  # scores this close are one
+WARN_EVERY_S: Final = 60.0
+
+
+class _Waiting(NamedTuple):
+    exact: Callable[[], Search]
+    query: Queries
+    k: int
+    answer: Answer
+
+
+class Audit:
+    """One audit of one open store. `offer` costs a random number for queries that are not taken."""
+
+    def __init__(self, name: str, rate: float, floor: float, window: int, cost: float) -> None:
+        self.name, self.rate, self.floor, self.window, self.cost = name, rate, floor, window, cost
+        self._queue: deque[_Waiting] = deque()
+        self._seen: dict[int, deque[tuple[int, int]]] = {}  # k -> (found, to be found) of each query
+        self._let_go = 0
+        self._lock = threading.Lock()
+        self._work = threading.Condition(self._lock)
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._busy = False
+        self._warned_at = -WARN_EVERY_S
+
+    def offer(
+        self,
+        snapshot: Snapshot,
+        request: Request,
+        queries: Queries,
+        answers: Iterable[Answer],
+        fetch: Fetch,
+    ) -> None:
+        """Maybe take some of these queries and their answers."""
+        for i, found in enumerate(answers):
+            if self.rate >= 1 or random.random() < self.rate:
+                again = partial(Search, snapshot, request._replace(exact=True), fetch)
+                vector, norm = queries.vectors[i : i + 1].copy(), queries.prefix_norms[i : i + 1]
+                self._take(_Waiting(again, Queries(vector, norm), request.k, found))
+
+    def _take(self, item: _Waiting) -> None:
+        with self._work:
+            if len(self._queue) >= QUEUE or self._stopped.is_set():
+                self._let_go += 1
+                return
+            self._queue.append(item)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="mrlstore-audit", daemon=True)
+                self._thread.start()
+            self._work.notify_all()
+
+    def figures(self) -> tuple[Audited, ...]:
+        """Rolling recall for each k, with its interval."""
+        with self._lock:
+            seen = {k: list(pairs) for k, pairs in sorted(self._seen.items())}
+            let_go = self._let_go
+        return tuple(self._figure(k, pairs, let_go) for k, pairs in seen.items())
+
+    def wait(self, timeout_s: float) -> bool:
+        """Whether all queries taken so far are worked off within this time; skips the rests between them."""
+        deadline = time.monotonic() + timeout_s
+        with self._work:
+            while self._queue or self._busy:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return False
+                self._work.wait(left)
+        return True
+
+    def stop(self) -> None:
+        """End the thread, and wait for it."""
+        self._stopped.set()
+        with self._work:
+            self._queue.clear()
+            self._work.notify_all()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(5.0)
+
+    def _figure(self, k: int, pairs: list[tuple[int, int]], let_go: int) -> Audited:
+        found, wanted = (sum(pair[i] for pair in pairs) for i in (0, 1))
+        span = intervals.clopper_pearson(found, wanted)
+        return Audited(k, len(pairs), span.mean, span.low, span.high, let_go)
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            with self._work:
+                while not self._queue and not self._stopped.is_set():
+                    self._work.wait()
+                if self._stopped.is_set():
+                    return
+                item = self._queue.popleft()
+                self._busy = True
+            started = time.perf_counter()
+            try:
+                self._check(item)
+            except SnapshotMoved:
+                pass  # its filter needs metadata of a generation that is gone
+            except Exception as error:
+                tell("audit failed", self.name, str(error), level=logging.ERROR, trace=True)
+            del item
+            with self._work:
+                self._busy = False
+                self._work.notify_all()
+            self._stopped.wait((time.perf_counter() - started) * (1 / self.cost - 1))
+
+    def _check(self, item: _Waiting) -> None:
+        exact = item.exact()(item.query)[0].scores
+        if not len(exact):
+            return
+        found = min(int(np.count_nonzero(item.answer.scores >= exact[-1] - TIE)), len(exact))
+        with self._lock:
+            pairs = self._seen.setdefault(item.k, deque(maxlen=self.window))
+            pairs.append((found, len(exact)))
+            figure = self._figure(item.k, list(pairs), self._let_go)
+        now = time.monotonic()
+        if figure.high < self.floor and now - self._warned_at >= WARN_EVERY_S:
+            self._warned_at = now
+            tell(
+                "low recall",
+                self.name,
+                f"recall@{figure.k} of the last audited queries is below the floor of {self.floor:g}; "
+                "run calibrate() or optimize()",
+                level=logging.WARNING,
+                k=figure.k,
+                queries=figure.queries,
+                recall=figure.recall,
+                low=figure.low,
+                high=figure.high,
+            )

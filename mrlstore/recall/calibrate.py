@@ -1,0 +1,257 @@
+"""Calibration: how much effort gives which recall on this store's own data.
+
+A sample of queries (the caller's, or stored rows, each left out of its own answer) is answered exactly by a
+blocked scan (`truth`), and then with rising effort by the search that live queries use (`efforts`). The
+curves go into the catalogue, for each k and class of filters; `curves` chooses from them.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrlstore.catalogue import calibrations
+from mrlstore.index import build as graph
+from mrlstore.planning.calibration_curves import DEFAULT_TARGET, Curve
+from mrlstore.recall import ground_truth as truth
+from mrlstore.recall import trials as efforts
+from mrlstore.recall.trials import Probes
+from mrlstore.storage.session import Core
+from mrlstore.storage.snapshot import Snapshot
+from mrlstore.system.log import tell
+
+QUERIES: Final = 200  # of a calibration that runs by itself
+FEWEST: Final = 64
+DEFAULT_K: Final = 10
+SHARES: Final = {"all": 1.0, "half": 0.3, "tenth": 0.1, "few": 0.01}  # random filters that stand for a class
+REFRESH_SHARE: Final = 0.2  # of the rows: when more are new or gone, the curves are measured again
+STORED, GIVEN = "stored rows", "queries"
+
+_TIES: Final = 8
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """What `calibrate` learned. `warnings` are for people."""
+
+    curves: tuple[Curve, ...]
+    source: str  # "queries" or "stored rows"
+    queries: int
+    rows: int
+    seconds: float
+    truth_seconds: float  # of them, for the exact answers
+    warnings: tuple[str, ...] = ()
+
+
+def calibrate(
+    core: Core,
+    queries: NDArray[np.float32] | None = None,
+    ks: Sequence[int] = (DEFAULT_K,),
+    *,
+    namespace: str = "",
+    count: int = QUERIES,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Calibrated:
+    """Measure, write the curves into the catalogue, and give them.
+
+    queries: float32 [q, dim], unit length, asked of `namespace`; None samples `count` stored rows of the
+    largest namespaces. Raises graph.Interrupted soon after should_stop() turns true.
+    """
+    started = time.perf_counter()
+    snapshot = core.snapshots.latest()
+    mark = _newest(snapshot) + 1
+    if queries is not None:
+        groups = [Probes(namespace, queries, np.full(len(queries), -1, dtype=np.int64))]
+    else:
+        groups = sample(snapshot, count)
+    source = GIVEN if queries is not None else STORED
+    curves, truth_s = measure(snapshot, groups, ks, source, mark, core.threads, should_stop)
+    warnings: tuple[str, ...] = ()
+    if queries is not None and curves:
+        others = [group for group in sample(snapshot, min(count, 100)) if group.namespace == namespace]
+        compared, more_s = measure(
+            snapshot, others, ks[:1], STORED, mark, core.threads, should_stop, {"all": 1.0}
+        )
+        truth_s += more_s
+        warnings = tuple(differences(curves[0], compared[0])) if compared else ()
+    warnings += tuple(shortfalls(curves))
+    if curves:
+        save(core, curves)
+    asked = sum(len(group.vectors) for group in groups)
+    return Calibrated(
+        curves, source, asked, snapshot.rows(), time.perf_counter() - started, truth_s, warnings
+    )
+
+
+def save(core: Core, curves: Iterable[Curve]) -> None:
+    """Put curves into the catalogue; every process follows."""
+    with core.storing("writing the calibration"), core.catalogue.write() as write:
+        entries = [(curve.k, curve.name, curve.text()) for curve in curves]
+        calibrations.replace(write.connection, entries)
+
+
+def refresh(core: Core, should_stop: Callable[[], bool]) -> Calibrated | None:
+    """Measure a store that has no curves yet, or none that still fit it; None where that isn't so."""
+    snapshot = core.snapshots.latest()
+    if not due(snapshot):
+        return None
+    ks = sorted({curve.k for curve in snapshot.calibration.curves} | {DEFAULT_K})
+    count = min(max(snapshot.rows() // 50, FEWEST), QUERIES)  # a small store does not pay for a large one
+    learned = calibrate(core, None, ks, count=count, should_stop=should_stop)
+    tell("calibrated", core.path, rows=learned.rows, seconds=learned.seconds)
+    for words in learned.warnings:
+        tell("recall differs", core.path, words, level=logging.WARNING)
+    return learned
+
+
+def due(snapshot: Snapshot) -> bool:
+    """Whether there is a graph whose curves are missing, or have outlived too many rows."""
+    if not any(size >= graph.MIN_GRAPH_ROWS for size in _walked(snapshot).values()):
+        return False
+    curve = snapshot.calibration.curve(DEFAULT_K, "all")
+    if curve is None or curve.prefix_dim != snapshot.prefix_dim:
+        return True
+    return changed_share(snapshot, curve) > REFRESH_SHARE
+
+
+def changed_share(snapshot: Snapshot, curve: Curve) -> float:
+    """The share of rows that are new since the curve was measured, or of those then that are gone."""
+    now, new = snapshot.rows(), 0
+    for part in snapshot.segments:
+        fresh = part.segment.keys >= curve.mark
+        new += int(np.count_nonzero(fresh if part.live is None else fresh & part.live))
+    if snapshot.tail is not None:
+        new += int(np.count_nonzero((snapshot.tail.keys >= curve.mark) & snapshot.tail.live))
+    new = max(new, now - curve.rows)
+    gone = curve.rows - (now - new)
+    return max(new / max(now, 1), gone / max(curve.rows, 1))
+
+
+def _newest(snapshot: Snapshot) -> int:
+    """The greatest row key; later rows have greater ones, but for a few of other processes' reserves."""
+    held = [int(part.segment.keys.max()) for part in snapshot.segments if part.segment.rows]
+    if snapshot.tail is not None and snapshot.tail.length:
+        held.append(int(snapshot.tail.keys.max()))
+    return max(held, default=0)
+
+
+def sample(snapshot: Snapshot, count: int) -> list[Probes]:
+    """Stored rows as queries, from the largest namespaces by their share of the rows."""
+    held = [(name, size) for name, size in _walked(snapshot).items() if size]
+    sizes = sorted(held, key=lambda item: -item[1])[:4]
+    total = sum(size for _, size in sizes)
+    return [stored(snapshot, name, min(-(-count * size // total), size), size) for name, size in sizes]
+
+
+def stored(snapshot: Snapshot, namespace: str, count: int, size: int) -> Probes:
+    """`count` of the `size` live rows of a namespace, at random, in random order."""
+    rng = np.random.default_rng(size)
+    chosen = np.sort(rng.choice(size, count, replace=False))
+    vectors, keys, passed = [], [], 0
+    for rows in truth.rows_of(snapshot, namespace):
+        live = np.arange(len(rows.keys)) if rows.live is None else np.flatnonzero(rows.live)
+        here = chosen[(chosen >= passed) & (chosen < passed + len(live))] - passed
+        vectors.append(rows.vectors[live[here]].astype(np.float32))
+        keys.append(rows.keys[live[here]])
+        passed += len(live)
+    matrix = np.concatenate(vectors)
+    matrix /= np.linalg.norm(matrix, axis=1, keepdims=True)
+    order = rng.permutation(len(matrix))  # so that the first few are a sample too
+    return Probes(namespace, matrix[order], np.concatenate(keys)[order])
+
+
+def _walked(snapshot: Snapshot) -> dict[str, int]:
+    """Live rows of each namespace that has a graph."""
+    sizes: dict[str, int] = {}
+    for part in snapshot.segments:
+        if part.segment.index is None or part.segment.row.base.damaged:
+            continue
+        for name, start, stop in part.segment.spans():
+            if stop - start >= graph.MIN_GRAPH_ROWS:
+                sizes.setdefault(name, 0)
+    for name in sizes:
+        sizes[name] = sum(
+            int(len(rows.keys) if rows.live is None else np.count_nonzero(rows.live))
+            for rows in truth.rows_of(snapshot, name)
+        )
+    return sizes
+
+
+def measure(
+    snapshot: Snapshot,
+    groups: Sequence[Probes],
+    ks: Sequence[int],
+    source: str,
+    mark: int,
+    threads: int,
+    should_stop: Callable[[], bool],
+    shares: dict[str, float] = SHARES,
+) -> tuple[tuple[Curve, ...], float]:
+    """(curves for every k and class, seconds spent on exact answers)."""
+    started = time.perf_counter()
+    depth = max(ks) + _TIES
+
+    def step(rows: int) -> None:
+        if should_stop():
+            raise graph.Interrupted
+
+    exact = [
+        truth.nearest(
+            truth.rows_of(snapshot, group.namespace), group.vectors, depth,
+            own=group.own, shares=shares, threads=threads, step=step,
+        )
+        for group in groups
+    ]  # fmt: skip
+    truth_s = time.perf_counter() - started
+    curves = []
+    prefix_dim = snapshot.prefix_dim or 0
+    for k in ks:
+        for name, share in shares.items():
+            asked = [group if share >= 1 else group.first(-(-len(group.vectors) // 2)) for group in groups]
+            found = [some[snapshot.dim or 0, name] for some in exact]
+            levels = efforts.levels(snapshot, asked, found, k, share, threads, should_stop)
+            if levels:
+                count = sum(len(group.vectors) for group in asked)
+                curves.append(Curve(k, name, levels, count, source, snapshot.rows(), mark, prefix_dim))
+    return tuple(curves), truth_s
+
+
+def shortfalls(curves: Iterable[Curve]) -> list[str]:
+    """What no walk reaches on these data; in words."""
+    told = []
+    for curve in curves:
+        level = curve.choose(DEFAULT_TARGET)
+        walks = [one.recall for one in curve.levels if one.way == "walk"]
+        # Without any, walks cost more than to score every row, as where most rows of a graph are dead.
+        if walks and curve.name == "all" and (level is None or level.way == "scan"):
+            way = "every row in full" if level is None else "the codes of all rows"
+            told.append(
+                f"the first {curve.prefix_dim} dims say too little about these vectors: walks reach a "
+                f"recall@{curve.k} of {max(walks):.3f} at the most; for {DEFAULT_TARGET:g} queries scan {way}"
+            )
+    return told
+
+
+def differences(given: Curve, stored: Curve) -> list[str]:
+    """What the caller's queries show that stored rows, taken as queries, do not; in words."""
+    told = []
+    for target in (0.95, 0.99):
+        asked, level = given.choose(target), stored.choose(target)
+        if level is None:
+            continue
+        affordable = [one for one in given.levels if one.cost_us <= level.cost_us * 1.001]
+        same = affordable[-1] if affordable else None
+        if same is not None and same.interval.high < level.interval.low:
+            more = "an exact scan" if asked is None else f"{asked.cost_us / level.cost_us:.1f} times the work"
+            told.append(
+                f"queries are harder than stored rows: the effort that gives stored rows a recall of "
+                f"{level.recall:.3f} gives the queries {same.recall:.3f}; "
+                f"for {target:g} they need {more}"
+            )
+    return told

@@ -1,0 +1,58 @@
+"""Queries with their exact answers, and the share of these that something found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrlstore.recall import ground_truth as truth
+from mrlstore.recall.trials import Probes
+from mrlstore.storage.session import Core
+from mrlstore.storage.snapshot import Snapshot
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Queries of one namespace with their exact answers."""
+
+    probes: Probes
+    exact: Mapping[int, truth.Nearest]  # by dim, over all rows
+
+    def accepted(self, number: int, k: int, dim: int) -> NDArray[np.int64]:
+        """Keys that are right among the best k by `dim` dims: more than k where scores are equal."""
+        return self.exact[dim].accepted(number, k)
+
+
+def ask(core: Core, snapshot: Snapshot, probes: Probes, depth: int, dims: Sequence[int]) -> Asked:
+    """Find the best `depth` rows of each query, by each of the dims, among all rows."""
+    blocks = truth.rows_of(snapshot, probes.namespace)
+    found = truth.nearest(blocks, probes.vectors, depth, dims=dims, own=probes.own, threads=core.threads)
+    return Asked(probes, {d: found[d, "all"] for d in dims})
+
+
+def rows_in(snapshot: Snapshot, namespace: str) -> int:
+    """How many rows with vectors a namespace has."""
+    return sum(
+        len(block.keys) if block.live is None else int(np.count_nonzero(block.live))
+        for block in truth.rows_of(snapshot, namespace)
+    )
+
+
+def shares_found(asked: Sequence[Asked], k: int, d: int, shortlist: int, full: int) -> NDArray[np.float64]:
+    """Recall@k of each query where the best `shortlist` by the first d dims are re-ranked in full."""
+    return np.array(
+        [
+            share_found(one.accepted(number, k, full), one.exact[d].keys[number, :shortlist], k)
+            for one in asked
+            for number in range(len(one.probes.vectors))
+        ]
+    )
+
+
+def share_found(accepted: NDArray[np.int64], found: NDArray[np.int64], k: int) -> float:
+    """The share of the true best k that was found; `accepted` may be more than k where scores are equal."""
+    wanted = min(k, len(accepted))
+    return min(int(np.isin(accepted, found).sum()), wanted) / wanted if wanted else 1.0

@@ -1,0 +1,171 @@
+"""Measuring a tier report: the questions, the tiers in turn, warnings, and the questions by strata."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrlstore.catalogue import rows
+from mrlstore.catalogue.rows import metadata_of
+from mrlstore.errors import InvalidInput
+from mrlstore.planning import confidence as intervals
+from mrlstore.recall import calibrate
+from mrlstore.recall.tiers.asked import Asked, ask, rows_in, shares_found
+from mrlstore.recall.tiers.bench import Bench, Qrels
+from mrlstore.recall.tiers.report import Stratum, Tier, TierReport, recommend
+from mrlstore.recall.trials import Probes
+from mrlstore.storage import statistics
+from mrlstore.storage.session import Core
+from mrlstore.storage.snapshot import Snapshot
+from mrlstore.types import Progress
+
+DIMS: Final = (256, 512, 768, 1536, 3072)
+SHORTLISTS: Final = (1, 2, 3, 5, 6, 10, 20)  # times k
+_STRATA: Final = 12
+_FEWEST: Final = 20  # rows that a report is about
+
+
+def tier_report(
+    core: Core,
+    queries: NDArray[np.float32] | None,
+    k: int,
+    dims: Sequence[int],
+    *,
+    namespace: str,
+    qrels: Qrels | None,
+    by: str | None,
+    count: int,
+    sample: int,
+    answer: Callable[[NDArray[np.float32], int, float], tuple[list[int], float]],
+    progress: Callable[[Progress], None],
+) -> TierReport:
+    """Measure; see `RecallTools.tier_report`. `answer` asks the store as it stands: (keys, seconds)."""
+    started = time.perf_counter()
+    snapshot = core.snapshots.latest()
+    assert snapshot.dim is not None
+    assert snapshot.prefix_dim is not None
+    full, prefix = snapshot.dim, snapshot.prefix_dim
+    lengths = sorted({d for d in (*dims, prefix) if 0 < d < full} | {full})
+    source = calibrate.GIVEN if queries is not None else calibrate.STORED
+    groups = _questions(snapshot, queries, namespace, by, count)
+    lists = sorted({k * times for times in SHORTLISTS})
+    progress(Progress("exact answers", 0, 1))
+    asked = [ask(core, snapshot, probes, lists[-1] + 8, lengths) for probes in groups]
+    progress(Progress("exact answers", 1, 1))
+    curves = {
+        d: tuple((s, float(np.mean(shares_found(asked, k, d, s, full)))) for s in lists)
+        for d in lengths
+        if d < full
+    }
+    bench = Bench(core, snapshot, asked[0], k, sample, qrels)
+    tiers: list[Tier] = []
+    for number, d in enumerate(lengths):
+        progress(Progress("tiers", number, len(lengths)))
+        tiers += bench.measure(d, lists, asked)
+    progress(Progress("tiers", len(lengths), len(lengths)))
+    stats = statistics.stats(core)
+    tiers += bench.as_it_stands(answer, asked, stats.bytes_on_disk, stats.bytes_by_kind["index"])
+    warnings = _warnings(core, snapshot, asked, k, source, namespace)
+    report = TierReport(
+        path=str(core.path), k=k, dim=full, prefix_dim=prefix, rows=snapshot.rows(), sample=bench.rows,
+        queries=sum(len(one.probes.vectors) for one in asked), source=source, threads=core.threads,
+        bytes_on_disk=stats.bytes_on_disk, tiers=tuple(tiers), curves=curves,
+        recommendation=recommend(tiers, full), warnings=tuple(warnings),
+        strata=tuple(_strata(core, asked, k, lengths, by, full, prefix)) if by is not None else (),
+        seconds=time.perf_counter() - started,
+    )  # fmt: skip
+    return report
+
+
+def _questions(
+    snapshot: Snapshot, queries: NDArray[np.float32] | None, namespace: str, by: str | None, count: int
+) -> list[Probes]:
+    sizes = {namespace: rows_in(snapshot, namespace)}
+    if queries is not None:
+        _check_enough(sizes[namespace], namespace)
+        return [Probes(namespace, queries, np.full(len(queries), -1, dtype=np.int64))]
+    if by == "namespace":
+        names = {name for part in snapshot.segments for name in part.segment.namespaces()}
+        if snapshot.tail is not None:
+            names |= set(snapshot.tail.buffer.numbers)
+        counted = {name: rows_in(snapshot, name) for name in names | {namespace}}
+        sizes = dict(sorted(counted.items(), key=lambda item: -item[1])[:_STRATA])
+    sizes = {name: size for name, size in sizes.items() if size > 1}
+    total = sum(sizes.values())
+    _check_enough(total, namespace)
+    return [
+        calibrate.stored(snapshot, name, min(-(-count * size // total), size), size)
+        for name, size in sizes.items()
+    ]
+
+
+def _check_enough(rows: int, namespace: str) -> None:
+    if rows < _FEWEST:
+        raise InvalidInput(
+            f"tier_report: namespace {namespace!r} has {rows} rows with vectors; {_FEWEST} are needed"
+        )
+
+
+def _warnings(
+    core: Core, snapshot: Snapshot, asked: Sequence[Asked], k: int, source: str, namespace: str
+) -> list[str]:
+    """What a reader should know: above all whether the caller's queries are unlike the stored rows."""
+    count = sum(len(one.probes.vectors) for one in asked)
+    told = [] if count >= 50 else [f"only {count} queries: the intervals are wide"]
+    size = rows_in(snapshot, namespace)
+    if source != calibrate.GIVEN:
+        return told
+    full, prefix = snapshot.dim or 0, snapshot.prefix_dim or 0
+    probes = calibrate.stored(snapshot, namespace, min(100, size), size)
+    stored = [ask(core, snapshot, probes, 2 * k + 8, sorted({prefix, full}))]
+    for shortlist in (k, 2 * k):
+        given = intervals.of_shares(shares_found(asked, k, prefix, shortlist, full), k)
+        other = intervals.of_shares(shares_found(stored, k, prefix, shortlist, full), k)
+        if given.high < other.low or given.low > other.high:
+            harder = "harder" if given.mean < other.mean else "easier"
+            told.append(
+                f"your queries are {harder} than stored rows taken as queries: a shortlist of {shortlist} "
+                f"finds {given.mean:.3f} [{given.low:.3f}, {given.high:.3f}] for them and {other.mean:.3f} "
+                f"[{other.low:.3f}, {other.high:.3f}] for stored rows; calibrate with your queries"
+            )
+            break
+    best = [float(np.median(one[0].exact[full].scores[:, 0])) for one in (asked, stored)]
+    if abs(best[0] - best[1]) > 0.1:
+        told.append(
+            f"your queries lie apart from the stored rows: the best answer has a median score of "
+            f"{best[0]:.2f}, for stored rows as queries {best[1]:.2f}"
+        )
+    return told
+
+
+def _strata(
+    core: Core, asked: Sequence[Asked], k: int, dims: Sequence[int], by: str, full: int, prefix: int
+) -> list[Stratum]:
+    """Recall by namespace, or by the value that a field has in the query's own row or its best answer."""
+    values = [value for one in asked for value in _values(core, one, by, full)]
+    ways = [(f"{d} dims, scan", d, k) for d in dims if d < full]
+    ways += [(f"{prefix} + re-rank of {s}", prefix, s) for s in (2 * k, 5 * k) if prefix < full]
+    common = sorted(set(values), key=lambda value: (-values.count(value), value))[:_STRATA]
+    strata = []
+    for name, d, shortlist in ways:
+        shares = shares_found(asked, k, d, shortlist, full)
+        for value in common:
+            own = shares[[one == value for one in values]]
+            span = intervals.of_shares(own, k)
+            strata.append(Stratum(value, name, len(own), span.mean, span.low, span.high))
+    return strata
+
+
+def _values(core: Core, asked: Asked, by: str, full: int) -> list[str]:
+    count = len(asked.probes.vectors)
+    if by == "namespace":
+        return [asked.probes.namespace or "(unnamed)"] * count
+    own = asked.probes.own
+    keys = np.where(own >= 0, own, asked.exact[full].keys[:, 0]).tolist()
+    with core.catalogue.read() as connection:
+        found = {row.key: metadata_of(row.metadata) or {} for row in rows.by_key(connection, set(keys))}
+    return [str(found.get(key, {}).get(by, "(none)")) for key in keys]

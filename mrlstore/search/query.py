@@ -1,0 +1,238 @@
+"""From a checked request to a Result: search a snapshot, then hydrate the hits from the same generation."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrlstore.catalogue import rows
+from mrlstore.catalogue.connection import Connection
+from mrlstore.errors import CorruptStore
+from mrlstore.planning import access_path as plan
+from mrlstore.search.explain import explain
+from mrlstore.search.fast_path import Best, shortcut
+from mrlstore.search.group_search import Queries, prepare
+from mrlstore.search.hydrate import hits_of, metadata_of_keys, rows_of, vectors_of
+from mrlstore.search.params import NOTHING, Asked, Wanted
+from mrlstore.search.searcher import Answer, Answers, Request, Search, Watch
+from mrlstore.storage.segment import Fetch
+from mrlstore.storage.session import Core
+from mrlstore.storage.snapshot import Snapshot, SnapshotMoved
+from mrlstore.types import Answered, Made, Result
+from mrlstore.where import Node
+
+_T = TypeVar("_T")
+_RUN = 64  # queries of a batch that a thread takes at a time, at most
+
+
+def at_once(core: Core, latest: Snapshot, asked: Asked, node: Node | None, vector: Any) -> Result | None:
+    """Answer a query that is like one before, and usual in every way; None leaves it to `answer`."""
+    search: Search | None = latest.ready.get(asked, node)
+    if search is None or search.shortcut is None or core.audit is not None:
+        return None
+    found: Best | None = search.shortcut(vector)
+    if found is None:
+        return None
+    if asked.wanted is NOTHING:
+        return Result(found.ids, found.scores, found.make_plan)
+    try:
+        return _result(core, None, latest.generation, found, asked.wanted)
+    except SnapshotMoved:
+        return None
+
+
+def answer(core: Core, latest: Snapshot, asked: Asked, node: Node | None, query: Queries) -> Result:
+    """Answer one query from one generation: `latest`, if it has not moved."""
+
+    def run(snapshot: Snapshot, connection: Connection | None) -> Result:
+        (result,) = _run(core, snapshot, asked, node, query, connection).results()
+        return result
+
+    try:
+        return run(latest, None)
+    except SnapshotMoved:
+        return _consistently(core, run)
+
+
+def answer_many(
+    core: Core, latest: Snapshot, asked: Asked, node: Node | None, vectors: NDArray[np.float32]
+) -> list[Answered]:
+    """Answer queries [m, dim] in the order given, all from one generation.
+
+    This thread and up to `threads - 1` more take them in runs, each a few calls of the kernels: Python's lock
+    is held between these alone.
+    Raises NoDirection where `prepare` does.
+    """
+    count, dim = vectors.shape
+    rounds = max(1, -(-count // (core.threads * _RUN)))  # as many runs for each thread, if none is held up
+    size = 1 if asked.explain else max(1, -(-count // (core.threads * rounds)))
+    prefix_dim = latest.prefix_dim or dim
+
+    def run(snapshot: Snapshot, connection: Connection | None) -> list[Answered]:
+        starts = range(0, count, size)
+        answered = dict[int, Answered]()
+
+        def work(left: Iterator[int]) -> None:
+            room = np.empty((size, dim), np.float32)  # for all runs of a thread: new pages are not free
+            for start in left:
+                queries = prepare(vectors[start : start + size], prefix_dim, room)
+                answered[start] = _run(core, snapshot, asked, node, queries, connection)
+
+        _together(1 if connection is not None else min(core.threads, len(starts)), work, starts)
+        return [answered[start] for start in starts]
+
+    try:
+        return run(latest, None)
+    except SnapshotMoved:
+        return _consistently(core, run)
+
+
+def _together(threads: int, work: Callable[[Iterator[int]], None], starts: Iterable[int]) -> None:
+    """Work on this thread, and on others beside it, until no start is left; where one fails all stop."""
+    left = iter(starts)
+    if threads < 2:
+        work(left)
+        return
+
+    def share() -> None:
+        try:
+            work(left)
+        finally:
+            deque(left, maxlen=0)
+
+    with ThreadPoolExecutor(threads - 1, thread_name_prefix="mrlstore-query") as pool:
+        others = []
+        try:
+            with suppress(RuntimeError):  # no more threads, at the interpreter's end for example
+                for _ in range(threads - 1):
+                    others.append(pool.submit(share))
+            work(left)
+        finally:
+            deque(left, maxlen=0)
+        for other in others:
+            other.result()
+
+
+def _consistently(core: Core, run: Callable[[Snapshot, Connection | None], _T]) -> _T:
+    """Run on one generation: once more on the newest without holding anything, then in a read transaction."""
+    with suppress(SnapshotMoved):
+        return run(core.snapshots.latest(), None)
+    while True:
+        try:
+            with core.catalogue.read() as connection:
+                return run(core.snapshots.at(connection), connection)
+        except SnapshotMoved:  # another thread knows a newer generation than this transaction: begin again
+            continue
+
+
+def stored_vector(core: Core, namespace: str, id: str) -> NDArray[np.float32] | None:
+    """The vector of a row in its original length, float32 [dim]; None if the row or its vector is missing."""
+    while True:
+        try:
+            with core.catalogue.read() as connection:
+                snapshot = core.snapshots.at(connection)
+                found = next(rows.by_id(connection, namespace, [id]), None)
+                if found is None or found.bare:
+                    return None
+                return vectors_of(snapshot, [found.key])[found.key]
+        except SnapshotMoved:
+            continue
+
+
+def find(
+    snapshot: Snapshot, asked: Asked, node: Node | None, queries: Queries, fetch: Fetch
+) -> tuple[Answers, Watch | None]:
+    """The best rows of a snapshot, which remembers how it was asked."""
+    watch = Watch() if asked.explain else None
+    search: Search | None = snapshot.ready.get(asked, node)
+    if search is None:
+        search = Search(snapshot, _request(snapshot, asked, node), fetch)
+        search.shortcut = shortcut(asked, search)
+        snapshot.ready.keep(asked, node, search, search.nbytes)
+    if watch is None:
+        return search(queries), None
+    watch.ready = time.perf_counter()
+    answers = search(queries, watch)
+    watch.searched = time.perf_counter()
+    return answers, watch
+
+
+def explained(result: Result, asked: Asked, query: Queries, watch: Watch, found: Answer) -> Result:
+    """The same, with an explanation in its plan."""
+    told = explain(asked.k, query, watch, found, result)
+    return Result(result.ids, result.scores, replace(result.plan, explanation=told), result.hits)
+
+
+def _request(snapshot: Snapshot, asked: Asked, node: Node | None) -> Request:
+    """What is looked for in a snapshot, with the effort that its calibration chooses."""
+    if asked.ef is None and asked.shortlist is None:
+        effort = snapshot.calibration.effort(asked.k, asked.target_recall)
+    else:
+        effort = plan.effort(asked.k, asked.ef, asked.shortlist)
+    return Request(asked.k, asked.namespace, node, effort, asked.exact, asked.dim)
+
+
+def _run(
+    core: Core,
+    snapshot: Snapshot,
+    asked: Asked,
+    node: Node | None,
+    queries: Queries,
+    connection: Connection | None,
+) -> Answered:
+    """Answer queries from one snapshot."""
+    answers, watch = find(snapshot, asked, node, queries, _fetch(core, snapshot, connection))
+    if core.audit is not None and answers.outline.effort is not None:
+        later = _fetch(core, snapshot, None)  # a connection is ours for as long as we run
+        core.audit.offer(snapshot, _request(snapshot, asked, node), queries, answers, later)
+    kept = answers.kept() if asked.wanted is NOTHING and watch is None else None
+    if kept is not None:
+        return kept
+    results = [_result(core, connection, snapshot.generation, found, asked.wanted) for found in answers]
+    if watch is not None:
+        results = [explained(results[0], asked, queries, watch, answers[0])]
+    return Made(results)
+
+
+def _fetch(core: Core, snapshot: Snapshot, connection: Connection | None) -> Fetch:
+    """What reads the metadata of rows of a snapshot."""
+
+    def fetch(keys: NDArray[np.int64]) -> list[dict[str, Any] | None]:
+        with _reading(core, connection) as own:
+            return metadata_of_keys(own, keys, snapshot.generation)
+
+    return fetch
+
+
+def _reading(core: Core, connection: Connection | None) -> AbstractContextManager[Connection]:
+    """The connection of the transaction that is under way, or one without any."""
+    return core.catalogue.connection() if connection is None else nullcontext(connection)
+
+
+def _result(
+    core: Core, connection: Connection | None, generation: int, found: Answer | Best, wanted: Wanted
+) -> Result:
+    """An answer with what is wanted of its hits' rows and vectors."""
+    ids, scores, stored, vectors = found.ids, found.scores, None, None
+    if wanted.min_score is not None:
+        scores = scores[: int(np.count_nonzero(scores >= wanted.min_score))]
+        ids = ids[: len(scores)]
+    if not (wanted.metadata or wanted.document or wanted.vector):
+        return Result(ids, scores, found.make_plan)
+    if wanted.metadata or wanted.document:
+        keys = found.keys.tolist()[: len(ids)]
+        if len(set(keys)) < len(keys):
+            raise CorruptStore(core.catalogue.path, "two vectors have one key")
+        with _reading(core, connection) as own:
+            stored = rows_of(own, keys, generation)
+    if wanted.vector:
+        vectors = [part.original(row) for part, row in found.places()[: len(ids)]]
+    return Result(ids, scores, found.make_plan, hits_of(ids, scores.tolist(), stored, vectors, wanted))

@@ -1,0 +1,204 @@
+"""Reading rows as records: by id, in order, counted; and finding the keys that a filter matches."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrlstore.catalogue import rows
+from mrlstore.catalogue.connection import Connection
+from mrlstore.catalogue.rows import Row, metadata_of
+from mrlstore.errors import InvalidInput
+from mrlstore.search.hydrate import metadata_of_keys, vectors_of
+from mrlstore.search.params import Wanted
+from mrlstore.storage.segment import Segment
+from mrlstore.storage.session import Core
+from mrlstore.storage.snapshot import Snapshot, SnapshotMoved
+from mrlstore.types import Record
+from mrlstore.where import Node
+
+Place = tuple[int, str, str]  # key, namespace, id
+_PAGE = 256
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which rows a scan goes through; namespace None means all."""
+
+    namespace: str | None
+    node: Node | None = None
+    prefix: str | None = None
+    limit: int | None = None
+    after: tuple[str, str] | None = None
+
+
+def get(core: Core, namespace: str, ids: Sequence[str], wanted: Wanted) -> list[Record]:
+    """The rows with these ids, in their order, of one generation; missing ones are skipped."""
+    while True:
+        try:
+            with core.catalogue.read() as connection:
+                return _records(core, connection, list(rows.by_id(connection, namespace, ids)), wanted)
+        except SnapshotMoved:
+            continue
+
+
+def scan(core: Core, selection: Selection, wanted: Wanted) -> Iterator[Record]:
+    """Rows in the order of (namespace, id).
+
+    Which rows is settled at one generation; they are read page by page. One that is removed before its page
+    is reached is left out, one that is replaced is given as it is then, if it still matches.
+    """
+    places = _selected(core, selection)
+
+    def pages() -> Iterator[Record]:
+        for start in range(0, len(places), _PAGE):
+            yield from _page(core, places[start : start + _PAGE], selection.node, wanted)
+
+    return pages()
+
+
+def count(core: Core, namespace: str | None, node: Node | None) -> int:
+    """How many rows there are, or match."""
+    if node is None:
+        with core.catalogue.read() as connection:
+            return rows.count(connection, namespace)[0]
+    while True:
+        try:
+            with core.catalogue.read() as connection:
+                return len(matching_keys(connection, core.snapshots.at(connection), namespace, node))
+        except SnapshotMoved:
+            continue
+
+
+def namespaces(core: Core) -> dict[str, int]:
+    """How many rows each namespace has."""
+    with core.catalogue.read() as connection:
+        return {name: count for name, (count, _) in rows.namespaces(connection).items()}
+
+
+def matching_keys(
+    connection: Connection, snapshot: Snapshot, namespace: str | None, node: Node | None
+) -> NDArray[np.int64]:
+    """Keys of all rows that match (node None: of all rows), with a vector or without, in no order; int64.
+
+    `connection` is inside a transaction of the snapshot's generation.
+    """
+
+    def fetch(keys: NDArray[np.int64]) -> list[dict[str, Any] | None]:
+        return metadata_of_keys(connection, keys, snapshot.generation)
+
+    if any(part.segment.row.base.damaged for part in snapshot.segments):  # its keys and names may be wrong
+        return _by_catalogue(connection, namespace, node)
+    found = []
+    for part in snapshot.segments:
+        segment = part.segment
+        for start, stop in _bounds(segment, namespace):
+            keys = segment.keys[start:stop]
+            chosen = np.ones(len(keys), np.bool_) if part.live is None else part.live[start:stop]
+            if node is not None:
+                chosen = chosen & segment.mask(node, start, stop, fetch)
+            found.append(keys[chosen])
+    if snapshot.tail is not None:
+        found.append(snapshot.tail.keys[snapshot.tail.mask(namespace, node)])
+    bare = [key for key, _, _ in rows.in_order(connection, namespace, bare_only=True)]
+    if node is not None:
+        held = rows.by_key(connection, bare)
+        bare = [row.key for row in held if node.matches(metadata_of(row.metadata))]
+    return np.concatenate([*found, np.array(bare, dtype=np.int64)])
+
+
+def _by_catalogue(connection: Connection, namespace: str | None, node: Node | None) -> NDArray[np.int64]:
+    """The same by every row's metadata in the catalogue alone: slow, and right whatever is damaged."""
+    keys = [key for key, _, _ in rows.in_order(connection, namespace)]
+    if node is not None:
+        held = rows.by_key(connection, keys)
+        keys = [row.key for row in held if node.matches(metadata_of(row.metadata))]
+    return np.array(keys, dtype=np.int64)
+
+
+def _bounds(segment: Segment, namespace: str | None) -> list[tuple[int, int]]:
+    """Where a namespace's rows begin and end; those of each one, if it is None. One alone is looked up."""
+    if namespace is None:
+        return [(start, stop) for _, start, stop in segment.spans()]
+    span = segment.span(namespace)
+    return [] if span is None else [(span.start, span.stop)]
+
+
+def encode_cursor(namespace: str, id: str) -> str:
+    """The opaque place of a row in a scan."""
+    return base64.urlsafe_b64encode(json.dumps([namespace, id]).encode()).decode()
+
+
+def decode_cursor(cursor: str) -> tuple[str, str]:
+    """The (namespace, id) of a cursor; InvalidInput if it is not one of ours."""
+    try:
+        namespace, id = json.loads(base64.b64decode(cursor.encode(), altchars=b"-_", validate=True))
+        if isinstance(namespace, str) and isinstance(id, str):
+            return namespace, id
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        pass
+    raise InvalidInput(f"after: {cursor!r:.80} is not a cursor; take it from a Record's .cursor")
+
+
+def _selected(core: Core, selection: Selection) -> list[Place]:
+    node, limit = selection.node, selection.limit
+    while True:
+        try:
+            with core.catalogue.read() as connection:
+                places = rows.in_order(
+                    connection,
+                    selection.namespace,
+                    prefix=selection.prefix,
+                    after=selection.after,
+                    limit=-1 if limit is None or node is not None else limit,
+                )
+                if node is None:
+                    return places
+                snapshot = core.snapshots.at(connection)
+                matching = set(matching_keys(connection, snapshot, selection.namespace, node).tolist())
+                return [place for place in places if place[0] in matching][:limit]
+        except SnapshotMoved:
+            continue
+
+
+def _page(core: Core, places: list[Place], node: Node | None, wanted: Wanted) -> list[Record]:
+    while True:
+        try:
+            with core.catalogue.read() as connection:
+                found = {row.key: row for row in rows.by_key(connection, (key for key, _, _ in places))}
+                current = [
+                    found.get(key) or _successor(connection, space, id, node) for key, space, id in places
+                ]
+                return _records(core, connection, [row for row in current if row is not None], wanted)
+        except SnapshotMoved:
+            continue
+
+
+def _successor(connection: Connection, namespace: str, id: str, node: Node | None) -> Row | None:
+    """The row that has replaced one with this id, if there is one that matches."""
+    row = next(rows.by_id(connection, namespace, [id]), None)
+    return row if row is not None and (node is None or node.matches(metadata_of(row.metadata))) else None
+
+
+def _records(core: Core, connection: Connection, found: list[Row], wanted: Wanted) -> list[Record]:
+    vectors: dict[int, NDArray[np.float32]] = {}
+    if wanted.vector:
+        keys = [row.key for row in found if not row.bare]
+        vectors = vectors_of(core.snapshots.at(connection), keys)
+    return [
+        Record(
+            row.id,
+            row.namespace,
+            metadata_of(row.metadata) if wanted.metadata else None,
+            row.document if wanted.document else None,
+            vectors.get(row.key),
+            encode_cursor(row.namespace, row.id),
+        )
+        for row in found
+    ]

@@ -1,0 +1,98 @@
+"""Backups: hard links of the parts and a copy of the catalogue, of one generation, while others write."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from mrlstore.catalogue import segments, settings
+from mrlstore.errors import CorruptStore, InvalidInput, StoreExists
+from mrlstore.storage.session import CATALOGUE, LOCK, PARTS, Core
+from mrlstore.system.files import CANNOT_LINK, Files, make_parents, remove_tree, write_file
+from mrlstore.system.log import tell
+
+_BLOCK = 8 * 1024 * 1024
+
+
+def backup(core: Core, target: Path) -> None:
+    """Make `target` a store of its own that holds this one's generation of now; it must not exist."""
+    if os.path.lexists(target):
+        raise StoreExists(f"{target} exists; a backup goes to a new path")
+    if core.path in (target, *target.parents):
+        raise InvalidInput(f"{target} lies inside the store; a backup goes to a path of its own")
+    core.catalogue.connections.check_place()
+    make_parents(core.files, target)
+    started = time.perf_counter()
+    before = -1
+    while True:
+        with core.catalogue.read() as connection:
+            generation = settings.generation(connection)
+        draft = target.with_name(f"{target.name}.tmp-{uuid.uuid4().hex}")
+        try:
+            _write(core, draft)
+            if os.path.lexists(target):
+                raise StoreExists(f"{target} appeared while the backup was made")
+            core.files.rename(draft, target)
+            core.files.sync_dir(target.parent)
+            tell("backed up", core.path, target=str(target), seconds=time.perf_counter() - started)
+            return
+        except (
+            FileNotFoundError
+        ) as error:  # a part was merged away and collected under our hands: start again
+            if Path(error.filename or "").is_relative_to(draft):
+                raise  # nothing can be made there
+            if generation == before:
+                raise CorruptStore(error.filename, "is missing, but the catalogue names it") from error
+            before = generation
+        finally:
+            if os.path.lexists(draft):
+                _remove(core.files, draft)
+
+
+def _write(core: Core, draft: Path) -> None:
+    files = core.files
+    files.make_dir(draft)
+    files.make_dir(draft / PARTS)
+    with core.catalogue.read() as connection:
+        settings.generation(connection)  # the transaction sees this generation from here on
+        for row in segments.load(connection):
+            for part in row.parts:
+                _link_part(files, core.parts / part.name, draft / PARTS / part.name)
+        core.catalogue.backup(draft / CATALOGUE, connection)
+    write_file(files, draft / LOCK, [])
+    for folder in (draft / PARTS, draft):
+        files.sync_dir(folder)
+
+
+def _link_part(files: Files, source: Path, target: Path) -> None:
+    files.make_dir(target)
+    for name in files.list_dir(source):
+        if not name.endswith((".json", ".npy")):
+            continue  # a file manager's, say
+        try:
+            files.link(source / name, target / name)
+        except OSError as error:
+            if error.errno not in CANNOT_LINK:
+                raise
+            write_file(files, target / name, _blocks(files, source / name))
+    files.sync_dir(target)
+
+
+def _blocks(files: Files, path: Path) -> Iterator[memoryview]:
+    size = files.size(path)
+    if size:
+        whole = memoryview(files.map(path, size))
+        for start in range(0, size, _BLOCK):
+            yield whole[start : start + _BLOCK]
+
+
+def _remove(files: Files, draft: Path) -> None:
+    with suppress(OSError):
+        for name in files.list_dir(draft / PARTS):
+            remove_tree(files, draft / PARTS / name)
+        remove_tree(files, draft / PARTS)
+        remove_tree(files, draft)

@@ -1,0 +1,244 @@
+"""Snapshots: what one query sees, frozen at one generation, and how readers follow the catalogue.
+
+A snapshot is a list of mapped segments with their live masks and a view of the tail. `Snapshots` keeps the
+newest one of this process; when the catalogue has moved on it reads only the difference since the snapshot's
+generation, or everything where the difference has been purged (`floor_gen`).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrlstore.catalogue import Catalogue, calibrations, segments, settings, tail
+from mrlstore.catalogue.connection import Connection
+from mrlstore.catalogue.segments import SegmentRow
+from mrlstore.errors import CorruptStore
+from mrlstore.index.group import Group
+from mrlstore.planning.calibration_curves import Calibration, parse
+from mrlstore.search.params import Asked
+from mrlstore.storage.segment import Fetch, Segment, open_segment
+from mrlstore.storage.tail import Tail
+from mrlstore.system.files import Files
+from mrlstore.where import Node
+
+_READY: Final = 200  # searches that are remembered: namespaces, targets and filters may come from users
+_READY_BYTES: Final = 32 * 1024 * 1024  # of what their filters let pass
+
+
+class SnapshotMoved(Exception):
+    """The catalogue has a newer generation than the snapshot (or an older view than it); try again."""
+
+
+@dataclass(frozen=True)
+class LiveSegment:
+    """A segment, and which of its rows are still there."""
+
+    segment: Segment
+    live: NDArray[np.bool_] | None = None  # [rows]; None: all
+    dead: int = 0
+
+    def without(self, keys: NDArray[np.int64]) -> LiveSegment:
+        """The same with these keys dead."""
+        rows = self.segment.find(keys)
+        rows = rows[rows >= 0]
+        if len(rows) == 0:
+            return self
+        live = np.ones(self.segment.rows, dtype=np.bool_) if self.live is None else self.live.copy()
+        live[rows] = False
+        return LiveSegment(self.segment, live, len(live) - int(np.count_nonzero(live)))
+
+
+class Stretch(NamedTuple):
+    """Rows of one namespace that are searched together: those of one segment, or of the tail."""
+
+    name: str
+    part: Segment | Tail
+    start: int  # where the group begins in its part
+    group: Group
+    allowed: NDArray[np.bool_] | None  # rows that may be answers; None: all
+    size: int  # how many that are
+
+    def matching(self, namespace: str, node: Node, fetch: Fetch) -> Stretch:
+        """The same where a filter lets pass only some; `fetch` gives metadata that columns don't hold."""
+        if isinstance(self.part, Tail):
+            mask = self.part.mask(namespace, node)
+        else:
+            mask = self.part.mask(node, self.start, self.start + len(self.group.keys), fetch)
+            if self.allowed is not None:
+                mask = mask & self.allowed
+        return self._replace(allowed=mask, size=int(np.count_nonzero(mask)))
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything that has a vector, at one generation. Immutable; maps stay valid while it is referenced."""
+
+    generation: int
+    dim: int | None
+    prefix_dim: int | None
+    segments: tuple[LiveSegment, ...]
+    tail: Tail | None  # None until the store knows its dimension
+    calibration: Calibration = Calibration()
+    ready: Ready = field(default_factory=lambda: Ready(), compare=False, repr=False)
+
+    def stretches(self, namespace: str) -> tuple[Stretch, ...]:
+        """What a search of a namespace goes through; CorruptStore where vectors that it needs are damaged."""
+        return tuple(one for one in self._stretch(namespace) if one.size)
+
+    def _stretch(self, namespace: str) -> Iterator[Stretch]:
+        for part in self.segments:
+            segment = part.segment
+            if segment.row.base.damaged and segment.concerns(namespace):
+                raise CorruptStore(segment.base.path, "its vectors are damaged: run repair()")
+            span = segment.span(namespace)
+            if span is not None:
+                live = None if part.live is None else part.live[span.start : span.stop]
+                count = span.stop - span.start if live is None else int(np.count_nonzero(live))
+                yield Stretch(segment.row.base.name, segment, span.start, span.group, live, count)
+        if self.tail is not None and self.tail.length:
+            mask = self.tail.mask(namespace, None)
+            yield Stretch("tail", self.tail, 0, self.tail.group(), mask, int(np.count_nonzero(mask)))
+
+    def rows(self) -> int:
+        """Rows with a vector."""
+        held = sum(part.segment.rows - part.dead for part in self.segments)
+        return held + (self.tail.count() if self.tail is not None else 0)
+
+    def locate(self, keys: NDArray[np.int64]) -> Iterator[tuple[int, Segment | Tail, int]]:
+        """(position in keys, segment or tail, row) of each key that has a vector; order is free."""
+        for part in self.segments:
+            rows = part.segment.find(keys)
+            for position in np.flatnonzero(rows >= 0):
+                yield int(position), part.segment, int(rows[position])
+        if self.tail is not None and self.tail.length:
+            order = np.argsort(self.tail.keys, kind="stable")
+            at = np.minimum(np.searchsorted(self.tail.keys, keys, sorter=order), self.tail.length - 1)
+            rows = order[at]
+            for position in np.flatnonzero(self.tail.keys[rows] == keys):
+                yield int(position), self.tail, int(rows[position])
+
+
+class Ready:
+    """Searches made ready for one snapshot, for the next query that asks the same; all go when it is full."""
+
+    def __init__(self) -> None:
+        self._searches: dict[tuple[Asked, str | None], Any] = {}
+        self._bytes = 0
+
+    def get(self, asked: Asked, node: Node | None) -> Any:
+        """The search for what is asked under a filter, or None."""
+        return self._searches.get((asked, None if node is None else node.key))
+
+    def keep(self, asked: Asked, node: Node | None, search: Any, size: int) -> None:
+        """Remember it; `size` is the bytes that it holds."""
+        if len(self._searches) >= _READY or self._bytes + size > _READY_BYTES:
+            self._searches, self._bytes = {}, 0
+        if size <= _READY_BYTES:
+            self._bytes += size
+            self._searches[asked, None if node is None else node.key] = search
+
+
+class Snapshots:
+    """The newest snapshot of this process."""
+
+    def __init__(self, files: Files, parts: Path, catalogue: Catalogue) -> None:
+        self._files, self._parts, self._catalogue = files, parts, catalogue
+        self._lock = threading.RLock()  # a signal handler may ask while its thread is in here
+        self._current: Snapshot | None = None
+        self._known: tuple[tuple[int, int], Snapshot] | None = None  # a snapshot, and a state that it covers
+
+    def latest(self) -> Snapshot:
+        """What has been committed by anyone before this call."""
+        state, known = self._catalogue.state(), self._known
+        if known is not None and known[0] == state:
+            return known[1]
+        with self._lock:
+            while True:
+                with suppress(SnapshotMoved), self._catalogue.read() as connection:
+                    self._current = current = self._follow(connection)
+                    self._known = state, current
+                    return current
+
+    def at(self, connection: Connection) -> Snapshot:
+        """The snapshot of exactly this transaction; SnapshotMoved if a newer one is already known."""
+        with self._lock:
+            current = self._follow(connection)
+            if current is not self._current:
+                self._current, self._known = current, None  # the one before is not held any longer
+            return current
+
+    def _follow(self, connection: Connection) -> Snapshot:
+        known, generation = self._current, settings.generation(connection)
+        if known is not None and generation == known.generation:
+            return known
+        if known is not None and generation < known.generation:
+            raise SnapshotMoved
+        if known is not None and known.generation < settings.get_int(connection, "floor_gen"):
+            known = None
+        try:
+            return self._read(connection, generation, known)
+        except FileNotFoundError as error:
+            # Inside one read transaction a named folder may have been merged away and collected meanwhile,
+            # but only by a commit that this transaction can't see.
+            with self._catalogue.read() as fresh:
+                if settings.generation(fresh) != generation:
+                    raise SnapshotMoved from error
+            raise CorruptStore(
+                error.filename or self._parts, "is missing, but the catalogue names it"
+            ) from error
+
+    def _read(self, connection: Connection, generation: int, known: Snapshot | None) -> Snapshot:
+        dim, prefix_dim = settings.dims(connection)
+        since = known.generation if known is not None else 0
+        removed = np.array(tail.removed_since(connection, since), dtype=np.int64)
+        before = {part.segment.row.base.name: part for part in known.segments} if known is not None else {}
+        parts, moved = [], [removed]
+        for row in segments.load(connection):
+            old = before.get(row.base.name)
+            if old is not None:
+                part = self._updated(old, row).without(removed)
+            else:
+                part = self._opened(connection, row)
+                if known is not None and known.tail is not None:
+                    keys = known.tail.keys
+                    moved.append(keys[part.segment.find(keys) >= 0])
+            if part.segment.dim != dim:
+                raise CorruptStore(part.segment.base.path, f"{part.segment.dim} dims, the store has {dim}")
+            parts.append(part)
+        view = known.tail if known is not None else None
+        if dim is not None and prefix_dim is not None:
+            view = view.coded(prefix_dim) if view is not None else Tail.empty(dim, prefix_dim)
+            view = view.without(np.concatenate(moved)).extended(tail.since(connection, since))
+            calibration = _calibration(connection, known)
+            return Snapshot(generation, dim, prefix_dim, tuple(parts), view, calibration)
+        return Snapshot(generation, None, None, tuple(parts), None)
+
+    def _opened(self, connection: Connection, row: SegmentRow) -> LiveSegment:
+        segment = self._open(row, None)
+        removed = np.array(tail.removed_since(connection, row.built_gen), dtype=np.int64)
+        return LiveSegment(segment).without(removed)
+
+    def _updated(self, old: LiveSegment, row: SegmentRow) -> LiveSegment:
+        if old.segment.row == row:
+            return old
+        return LiveSegment(self._open(row, old.segment), old.live, old.dead)
+
+    def _open(self, row: SegmentRow, old: Segment | None) -> Segment:
+        base = None if old is None else old.base
+        return open_segment(self._files, self._parts, self._catalogue.settings.store_uuid, row, base)
+
+
+def _calibration(connection: Connection, known: Snapshot | None) -> Calibration:
+    """The curves of this generation; the known object, which remembers choices, where they are the same."""
+    stored = calibrations.load(connection)
+    if known is not None and known.calibration.stored == stored:
+        return known.calibration
+    return Calibration(parse(stored), stored)

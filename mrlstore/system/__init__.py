@@ -1,0 +1,1 @@
+"""The operating system: files, processors, page residency, logging."""

@@ -1,0 +1,1 @@
+"""What a write transaction is: a checked batch, and the steps that commit it."""

@@ -1,0 +1,277 @@
+"""Writing: upsert, update, delete and clear, each one transaction of the catalogue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrlstore.catalogue import Write, rows, segments, settings, tail
+from mrlstore.catalogue.connection import Connection
+from mrlstore.catalogue.rows import Row, metadata_of
+from mrlstore.catalogue.segments import SegmentRow
+from mrlstore.embedders.fingerprint import check_same, fingerprint_of
+from mrlstore.embedders.protocol import Embedder
+from mrlstore.errors import CorruptStore, IdExists
+from mrlstore.search.records import matching_keys
+from mrlstore.storage.parts import NewPart
+from mrlstore.storage.segment import base_arrays, write_base
+from mrlstore.storage.session import Core
+from mrlstore.storage.vector_rows import check_dim
+from mrlstore.types import Conflict
+from mrlstore.where import Node
+from mrlstore.writing.batch import Batch, metadata_text
+
+BIG_BATCH = 4_096  # from here on vectors are written as a base part, and never pass through the catalogue
+DEFAULT_PREFIX_DIM = 768
+
+
+def upsert(core: Core, batch: Batch, on_conflict: Conflict) -> int:
+    """Store a checked batch; durable when this returns. Gives how many rows were written."""
+    if not batch.ids:
+        return 0
+    with core.storing("writing rows"):
+        first = core.take_keys(len(batch.ids))
+        keys = np.arange(first, first + len(batch.ids), dtype=np.int64)
+        parts = [_base_part(core, batch, keys[~batch.bare])] if len(batch.vectors) >= BIG_BATCH else []
+        with transaction(core, parts) as write:
+            return _store(core, write, batch, keys, on_conflict, parts)
+
+
+def check_embedder(core: Core, embedder: Embedder) -> bool:
+    """Whether the store knows whose vectors it holds; InvalidInput if they are another embedder's."""
+    with core.catalogue.read() as connection:
+        known = settings.get(connection, "embedder")
+    if known is not None:
+        check_same(str(known), embedder)
+    return known is not None
+
+
+def settle_embedder(core: Core, embedder: Embedder) -> None:
+    """Remember whose vectors a store holds, at the first ones; InvalidInput if they are another's."""
+    if check_embedder(core, embedder):
+        return
+    with core.storing("writing the embedder's fingerprint"), core.catalogue.write() as write:
+        if settings.get(write.connection, "embedder") is None:
+            settings.put(write.connection, "embedder", fingerprint_of(embedder))
+    check_embedder(core, embedder)
+
+
+def delete(core: Core, namespace: str, ids: Sequence[str] | None, node: Node | None) -> int:
+    """Remove rows by id, by filter, or by both; durable when this returns. Missing ids are no error."""
+    with core.storing("deleting rows"), core.catalogue.write() as write:
+        names = _chosen(core, write.connection, namespace, ids, node)
+        return _remove(write, namespace, names)
+
+
+def clear(core: Core, namespace: str) -> int:
+    """Remove all rows of a namespace; durable when this returns."""
+    with core.storing("clearing a namespace"), core.catalogue.write() as write:
+        gone = rows.remove_namespace(write.connection, namespace)
+        tail.remove(write.connection, write.generation, [key for key, bare in gone if not bare])
+        return len(gone)
+
+
+def update(
+    core: Core,
+    namespace: str,
+    ids: Sequence[str] | None,
+    node: Node | None,
+    metadatas: Sequence[Mapping[str, Any] | None] | Mapping[str, Any] | None,
+    documents: Sequence[str | None] | None,
+) -> int:
+    """Merge metadata and replace documents; each row is stored anew with the same vector bytes.
+
+    With `ids`, one entry of `metadatas` and `documents` for each; with a filter one dict for all.
+    Gives how many rows there were; durable when this returns.
+    """
+    parts: list[NewPart] = []
+    with core.storing("updating rows"), transaction(core, parts) as write:
+        names = _chosen(core, write.connection, namespace, ids, node)
+        old = list(rows.by_id(write.connection, namespace, names))
+        first = settings.reserve_keys(write.connection, len(old))
+        place = {name: position for position, name in enumerate(ids or ())}
+        changed = [
+            _changed(row, first + number, place.get(row.id), metadatas, documents)
+            for number, row in enumerate(old)
+        ]
+        parts += _move_vectors(core, write, namespace, old, changed)
+        _remove(write, namespace, [row.id for row in old])
+        rows.insert(write.connection, changed)
+        return len(changed)
+
+
+@contextmanager
+def transaction(core: Core, parts: list[NewPart]) -> Iterator[Write]:
+    """A write transaction that names new parts: their folders are removed if its body fails.
+
+    If the commit itself fails its fate may be unknown, so they are left to garbage collection.
+    """
+    try:
+        with core.catalogue.write() as write:
+            try:
+                yield write
+            except BaseException:
+                for part in parts:
+                    part.discard(core.files)
+                raise
+    finally:
+        for part in parts:
+            part.release()
+
+
+def _store(
+    core: Core,
+    write: Write,
+    batch: Batch,
+    keys: NDArray[np.int64],
+    on_conflict: Conflict,
+    parts: list[NewPart],
+) -> int:
+    connection = write.connection
+    if batch.dim is not None:
+        settle_dim(core, connection, batch.dim)
+    skipped: set[str] = set()
+    if on_conflict != "replace":
+        there = rows.existing(connection, batch.namespace, batch.ids)
+        if there and on_conflict == "error":
+            raise IdExists(f"ids: {len(there)} exist already, {there[0]!r} first; nothing was written")
+        skipped = set(there)
+    chosen = [row for row, name in enumerate(batch.ids) if name not in skipped]
+    if not skipped:
+        _remove(write, batch.namespace, batch.ids)
+    bare, numbered = batch.bare.tolist(), keys.tolist()
+    rows.insert(
+        connection,
+        [
+            Row(numbered[i], batch.namespace, batch.ids[i], bare[i], batch.metadata[i], batch.documents[i])
+            for i in chosen
+        ],
+    )
+    for part in parts:
+        segments.add(
+            connection, write.generation, SegmentRow(0, write.generation - 1, len(batch.vectors), part.ref)
+        )
+        unwanted = [numbered[i] for i, name in enumerate(batch.ids) if name in skipped and not bare[i]]
+        tail.remove(connection, write.generation, unwanted)
+    if not parts:
+        tail.insert(connection, write.generation, _tail_rows(batch, keys, chosen))
+    return len(chosen)
+
+
+def _tail_rows(
+    batch: Batch, keys: NDArray[np.int64], chosen: list[int]
+) -> Iterator[tuple[int, memoryview, float]]:
+    """(key, float16 bytes, original length) of those chosen rows that have a vector; nothing is copied."""
+    there = np.flatnonzero(~batch.bare)
+    wanted = np.flatnonzero(np.isin(there, chosen))  # of the vectors
+    row_bytes = batch.vectors.itemsize * (batch.dim or 0)
+    raw = batch.vectors.reshape(-1).view(np.uint8).data
+    starts = (wanted * row_bytes).tolist()
+    for key, start, norm in zip(
+        keys[there[wanted]].tolist(), starts, batch.norms[wanted].tolist(), strict=True
+    ):
+        yield key, raw[start : start + row_bytes], norm
+
+
+def settle_dim(core: Core, connection: Connection, dim: int) -> None:
+    """Give a store without vectors the dimension of its first ones; refuse any other."""
+    known = settings.get(connection, "dim")
+    if known is None:
+        settings.put(connection, "dim", dim)
+        if settings.get(connection, "prefix_dim") is None:
+            settings.put(connection, "prefix_dim", min(DEFAULT_PREFIX_DIM, dim))
+    elif isinstance(known, int):
+        check_dim(dim, known)
+    core.catalogue.settings = settings.load(connection, core.catalogue.path)
+
+
+def _base_part(core: Core, batch: Batch, keys: NDArray[np.int64]) -> NewPart:
+    names = [batch.ids[i] for i in np.flatnonzero(~batch.bare)]
+    arrays = base_arrays(keys, batch.vectors, batch.norms)
+    namespaces = [batch.namespace] * len(names)
+    return write_base(core.files, core.parts, core.settings.store_uuid, namespaces, names, arrays)
+
+
+def _chosen(
+    core: Core, connection: Connection, namespace: str, ids: Sequence[str] | None, node: Node | None
+) -> list[str]:
+    """The ids that are meant; the filter is evaluated in this very transaction."""
+    if node is None:
+        return list(dict.fromkeys(ids or ()))
+    matching = matching_keys(connection, core.snapshots.at(connection), namespace, node).tolist()
+    names = [row.id for row in rows.by_key(connection, matching)]
+    if ids is None:
+        return names
+    wanted = set(ids)
+    return [name for name in names if name in wanted]
+
+
+def _remove(write: Write, namespace: str, ids: Sequence[str]) -> int:
+    gone = rows.remove(write.connection, namespace, ids)
+    tail.remove(write.connection, write.generation, [key for key, bare in gone if not bare])
+    return len(gone)
+
+
+def _changed(
+    row: Row,
+    key: int,
+    position: int | None,
+    metadatas: Sequence[Mapping[str, Any] | None] | Mapping[str, Any] | None,
+    documents: Sequence[str | None] | None,
+) -> Row:
+    """The row as it will be: its own change by position, or the one change for all."""
+    change = (
+        metadatas
+        if isinstance(metadatas, Mapping) or metadatas is None or position is None
+        else metadatas[position]
+    )
+    page = documents[position] if documents is not None and position is not None else None
+    metadata = row.metadata if change is None else _merged(row, change)  # type: ignore[arg-type]
+    return Row(key, row.namespace, row.id, row.bare, metadata, row.document if page is None else page)
+
+
+def _merged(row: Row, change: Mapping[str, Any]) -> str | None:
+    """Metadata with the change's keys; None removes one."""
+    kept = {key: value for key, value in (metadata_of(row.metadata) or {}).items() if key not in change}
+    return metadata_text(
+        {**kept, **{key: value for key, value in change.items() if value is not None}}, row.id
+    )
+
+
+def _move_vectors(
+    core: Core, write: Write, namespace: str, old: list[Row], changed: list[Row]
+) -> list[NewPart]:
+    """Store the old vectors' bytes under the new keys: in the tail, or as a base part if they are many."""
+    pairs = [(before, after) for before, after in zip(old, changed, strict=True) if not before.bare]
+    if not pairs:
+        return []
+    snapshot = core.snapshots.at(write.connection)
+    stored: dict[int, tuple[bytes, float]] = {}
+    for position, holder, row in snapshot.locate(
+        np.array([before.key for before, _ in pairs], dtype=np.int64)
+    ):
+        stored[position] = holder.stored(row)
+    if len(stored) < len(pairs):
+        lost = next(before.id for i, (before, _) in enumerate(pairs) if i not in stored)
+        raise CorruptStore(
+            core.catalogue.path, f"the vector of id {lost!r} is in no segment and not in the tail"
+        )
+    moved = [(after.key, *stored[i]) for i, (_, after) in enumerate(pairs)]
+    if len(moved) < BIG_BATCH:
+        tail.insert(write.connection, write.generation, moved)
+        return []
+    vectors = np.frombuffer(b"".join(vector for _, vector, _ in moved), dtype=np.float16).reshape(
+        len(moved), -1
+    )
+    keys = np.array([key for key, _, _ in moved], dtype=np.int64)
+    arrays = base_arrays(keys, vectors, np.array([norm for _, _, norm in moved], dtype=np.float32))
+    names, spaces = [after.id for _, after in pairs], [namespace] * len(pairs)
+    part = write_base(core.files, core.parts, core.settings.store_uuid, spaces, names, arrays)
+    segments.add(
+        write.connection, write.generation, SegmentRow(0, write.generation - 1, len(moved), part.ref)
+    )
+    return [part]
