@@ -86,7 +86,7 @@ def batches(path: Path, queries: NDArray[np.float32]) -> Iterator[str]:
             "two": lambda: two.query_batch(many, K, include=()).ids,
         }
         one.query(many[0], include=())
-        snapshot = one._core.snapshots.latest()
+        snapshot = one._session.snapshots.latest()
         effort, (stretch, *_) = snapshot.calibration.effort(K, None), snapshot.stretches("")
         walk = Walk(stretch.group, K, effort.ef, effort.shortlist, slack=effort.slack, margin=effort.margin)
         units = prepare(many, one.prefix_dim or 1).vectors

@@ -53,7 +53,7 @@ def store(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     monkeypatch.setattr(Heat, "learn", lambda *_: None)
     with mrlstore.open(path, mode="r") as store:
         store.query(QUERIES[0], include=())
-        store._core.snapshots.latest().segments[0].segment.heat.cold = False
+        store._session.snapshots.latest().segments[0].segment.heat.cold = False
         yield store
 
 
@@ -124,7 +124,7 @@ def test_a_prefix_that_says_nothing_is_answered_exactly(store: Store, taken: lis
 
 
 def test_cold_rows_are_announced_the_long_way(store: Store, taken: list[bool]) -> None:
-    heat = store._core.snapshots.latest().segments[0].segment.heat
+    heat = store._session.snapshots.latest().segments[0].segment.heat
     store.query(QUERIES[3], include=())
     heat.cold = True
     store.query(QUERIES[3], include=())
@@ -159,7 +159,7 @@ def test_writes_of_others_are_seen(tmp_path: Path, path: Path, taken: list[bool]
     own = shutil.copytree(path, tmp_path / "own.mrl")
     with mrlstore.open(own, auto_maintain=False) as writer, mrlstore.open(own, mode="r") as reader:
         reader.query(QUERIES[0], include=())
-        reader._core.snapshots.latest().segments[0].segment.heat.cold = False
+        reader._session.snapshots.latest().segments[0].segment.heat.cold = False
         best = reader.query(QUERIES[0], include=()).ids[0]
         assert taken == [True]
         assert reader.query(QUERIES[0]).ids[0] == best
@@ -184,7 +184,7 @@ def test_ids_that_a_kernel_does_not_write_down(
         for _ in range(4):
             found = store.query(rows[7], include=(), namespace="here")
             assert found.ids[0] == name and len(found.ids) == 10
-            store._core.snapshots.latest().segments[0].segment.heat.cold = False
+            store._session.snapshots.latest().segments[0].segment.heat.cold = False
         assert taken[-1], "it is not searched for twice"
         batch = store.query_batch(rows[:20], include=(), namespace="here")
         assert [result.ids[0] for result in batch] == names[:20]
@@ -202,7 +202,7 @@ def test_rows_that_are_removed_behind_a_shortcut(
     watched = Shortcut.__call__
     with mrlstore.open(own, auto_maintain=False) as writer, mrlstore.open(own, mode="r") as reader:
         before = reader.query(QUERIES[0])
-        reader._core.snapshots.latest().segments[0].segment.heat.cold = False
+        reader._session.snapshots.latest().segments[0].segment.heat.cold = False
 
         def overtaken(self: Shortcut, vector: Any) -> Any:
             found = watched(self, vector)

@@ -160,12 +160,12 @@ def test_an_error_is_told_by_its_type_alone(seen: Seen, store: mrlstore.Store) -
 
 def test_a_step_that_gives_way_is_no_error(seen: Seen, store: mrlstore.Store) -> None:
     store.upsert(ids(3000), ROWS)
-    maintain.seal(store._core)
-    (part,) = store._core.snapshots.latest().segments
+    maintain.seal(store._session)
+    (part,) = store._session.snapshots.latest().segments
     from mrlstore.index.build import Interrupted
 
     with pytest.raises(Interrupted):
-        maintain.complete(store._core, part, maintain.Work(should_stop=lambda: True))
+        maintain.complete(store._session, part, maintain.Work(should_stop=lambda: True))
     (span,) = seen.spans("index papers.mrl")
     assert span.status.status_code is StatusCode.UNSET
 

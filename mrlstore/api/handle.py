@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from mrlstore.errors import InvalidInput, StoreClosed
 from mrlstore.maintenance.background import Background
 from mrlstore.storage.create import Mode
-from mrlstore.storage.session import Core, open_core
+from mrlstore.storage.session import Session, open_session
 from mrlstore.system.files import Files
 
 
@@ -27,13 +27,13 @@ class Handle:
         self._path, self._files, self._mode, self._threads = path, files, mode, threads
         self._auto_maintain = auto_maintain and mode != "r"
         self._open_lock = threading.Lock()
-        self._opened: Core | None = None
+        self._opened: Session | None = None
         self._background: Background | None = None
         self._closed = False
         self._release: weakref.finalize[Any, Handle] | None = None
-        self._forking: Core | None = None
+        self._forking: Session | None = None
         self._connections_closed = False
-        _ = self._core
+        _ = self._session
         _handles.add(self)
 
     @property
@@ -54,30 +54,32 @@ class Handle:
         )
 
     @property
-    def _core(self) -> Core:
-        core = self._opened
-        if core is not None and not self._closed:
-            core.catalogue.check_usable()
-            return core
+    def _session(self) -> Session:
+        session = self._opened
+        if session is not None and not self._closed:
+            session.catalogue.check_usable()
+            return session
         with self._open_lock:
             if self._closed:
                 raise StoreClosed(f"{self._path}: this store object is closed; open the path again")
             if self._opened is None:
-                core = open_core(self._path, self._files, read_only=self._mode == "r", threads=self._threads)
-                self._background = Background(core) if self._auto_maintain else None
-                self._prepare(core)
-                self._release = weakref.finalize(self, _shut, core, self._background)
-                self._opened = core
+                session = open_session(
+                    self._path, self._files, read_only=self._mode == "r", threads=self._threads
+                )
+                self._background = Background(session) if self._auto_maintain else None
+                self._prepare(session)
+                self._release = weakref.finalize(self, _shut, session, self._background)
+                self._opened = session
             return self._opened
 
-    def _prepare(self, core: Core) -> None:
+    def _prepare(self, session: Session) -> None:
         """Called with what was just opened, here or in a forked child, before anything uses it."""
 
-    def _writable(self) -> Core:
-        core = self._core
+    def _writable(self) -> Session:
+        session = self._session
         if self._mode == "r":
             raise InvalidInput(f'{self._path} was opened with mode="r"; open it with mode="a" to write')
-        return core
+        return session
 
     @contextmanager
     def _background_paused(self) -> Iterator[None]:
@@ -134,9 +136,9 @@ os.register_at_fork(
 )
 
 
-def _shut(core: Core, background: Background | None) -> None:
+def _shut(session: Session, background: Background | None) -> None:
     if background is not None:
         background.stop()
-    if core.audit is not None:
-        core.audit.stop()
-    core.catalogue.connections.close()
+    if session.audit is not None:
+        session.audit.stop()
+    session.catalogue.connections.close()

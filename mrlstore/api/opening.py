@@ -108,9 +108,9 @@ def open_store(
         raise create.typed(error, place) from error
     store = Store(place, files, mode=mode, embedder=embedder, auto_maintain=auto_maintain, threads=workers)
     try:
-        _check_same("dim", dim, store._core.settings.dim)
-        _check_same("prefix_dim", prefix_dim, store._core.settings.prefix_dim)
-        _check_same("tokenizer", tokenizer, store._core.settings.tokenizer)
+        _check_same("dim", dim, store._session.settings.dim)
+        _check_same("prefix_dim", prefix_dim, store._session.settings.prefix_dim)
+        _check_same("tokenizer", tokenizer, store._session.settings.tokenizer)
     except BaseException:
         store.close()
         raise

@@ -20,7 +20,7 @@ from mrlstore.recall import calibrate, tiers
 from mrlstore.recall.audit import Audit
 from mrlstore.recall.calibrate import Calibrated
 from mrlstore.recall.tiers import TierReport
-from mrlstore.storage.session import Core
+from mrlstore.storage.session import Session
 from mrlstore.types import Progress
 
 if TYPE_CHECKING:
@@ -58,16 +58,16 @@ class RecallTools(Handle):
         Raises:
             InvalidInput: arguments are wrong, the store is read only or has no vectors.
         """
-        core = self._writable()
+        session = self._writable()
         ks = sorted(set(checks.check_counts(k if isinstance(k, Iterable) else (k,), "k", 1, 1_000)))
         if not ks:
             raise InvalidInput("k: give at least one")
         checks.check_count(count, "count", 10, 100_000)
-        dim = core.snapshots.latest().dim
+        dim = session.snapshots.latest().dim
         if dim is None:
             raise InvalidInput("calibrate: the store has no vectors yet")
         units = None if queries is None else check_queries(queries, dim)
-        return calibrate.calibrate(core, units, ks, namespace=check_namespace(namespace), count=count)
+        return calibrate.calibrate(session, units, ks, namespace=check_namespace(namespace), count=count)
 
     def audit(
         self, rate: float = 0.001, *, floor: float = 0.95, window: int = 1_000, cost: float = 0.05
@@ -89,11 +89,11 @@ class RecallTools(Handle):
         ]
         if shares[2] == 0:
             raise InvalidInput("cost: must be above 0")
-        core = self._core
-        before = core.audit
+        session = self._session
+        before = session.audit
         window = checks.check_count(window, "window", 1, 1_000_000)
         self._auditing = (shares[0], shares[1], window, shares[2]) if shares[0] else None
-        core.audit = self._new_audit()
+        session.audit = self._new_audit()
         if before is not None:
             before.stop()
 
@@ -128,8 +128,8 @@ class RecallTools(Handle):
             Recall with intervals, latency, queries per second and bytes for every tier, and a recommendation
             in words; `.save("report.html")` writes it, see docs/tiers.md.
         """
-        store, core = cast("Store", self), self._core
-        dim = core.snapshots.latest().dim
+        store, session = cast("Store", self), self._session
+        dim = session.snapshots.latest().dim
         if dim is None:
             raise InvalidInput("tier_report: the store has no vectors yet")
         _check_qrels(qrels, queries)
@@ -144,11 +144,11 @@ class RecallTools(Handle):
             started = time.perf_counter()
             found = store.query(query, count, namespace=namespace, include=(), target_recall=target)
             elapsed = time.perf_counter() - started
-            with core.catalogue.read() as connection:
+            with session.catalogue.read() as connection:
                 return [row.key for row in rows.by_id(connection, namespace, found.ids)], elapsed
 
         return tiers.tier_report(
-            core, units, k, lengths, namespace=check_namespace(namespace), qrels=qrels, by=by,
+            session, units, k, lengths, namespace=check_namespace(namespace), qrels=qrels, by=by,
             count=checks.check_count(count, "count", 10, 10_000),
             sample=checks.check_count(sample, "sample", 100, 1_000_000),
             answer=answer, progress=progress or _silent,
@@ -167,19 +167,19 @@ class RecallTools(Handle):
         what is left. When it returns, all segments have changed and calibration has run again. Vectors are
         neither copied nor embedded anew. Raises InvalidInput, and StoreLocked as `optimize` does.
         """
-        core = self._writable()
-        dim = core.snapshots.latest().dim
+        session = self._writable()
+        dim = session.snapshots.latest().dim
         if dim is None:
             raise InvalidInput("set_prefix_dim: the store has no vectors yet; open it with prefix_dim=")
         wanted = checks.check_count(prefix_dim, "prefix_dim", 1, dim)
         wait_s = checks.check_timeout(timeout_s)
         checks.check_progress(progress)
         with self._background_paused():
-            maintain.set_prefix_dim(core, wanted, 3600.0 if wait_s is None else wait_s, progress)
+            maintain.set_prefix_dim(session, wanted, 3600.0 if wait_s is None else wait_s, progress)
 
-    def _prepare(self, core: Core) -> None:
-        super()._prepare(core)
-        core.audit = self._new_audit()  # a forked child goes on auditing
+    def _prepare(self, session: Session) -> None:
+        super()._prepare(session)
+        session.audit = self._new_audit()  # a forked child goes on auditing
 
     def _new_audit(self) -> Audit | None:
         return None if self._auditing is None else Audit(str(self.path), *self._auditing)

@@ -24,7 +24,7 @@ from mrlstore.search.params import Wanted
 from mrlstore.search.records import Selection, decode_cursor
 from mrlstore.storage import backup, statistics
 from mrlstore.storage.create import Mode
-from mrlstore.storage.session import Core
+from mrlstore.storage.session import Session
 from mrlstore.system.files import Files
 from mrlstore.types import (
     BatchResult,
@@ -67,17 +67,17 @@ class Store(RecallTools, AsyncTwins):
     @property
     def settings(self) -> Settings:
         """What the store was created with."""
-        return self._core.settings
+        return self._session.settings
 
     @property
     def dim(self) -> int | None:
         """Dimensions of the vectors; None before the first write of a store that was opened without one."""
-        return self._core.snapshots.latest().dim
+        return self._session.snapshots.latest().dim
 
     @property
     def prefix_dim(self) -> int | None:
         """Leading dimensions that are indexed."""
-        return self._core.snapshots.latest().prefix_dim
+        return self._session.snapshots.latest().prefix_dim
 
     def upsert(
         self,
@@ -111,9 +111,9 @@ class Store(RecallTools, AsyncTwins):
             StorePoisoned: what was written is unknown; reopen the store.
         """
         checks.check_choice(on_conflict, "on_conflict", ("replace", "skip", "error"))
-        core = self._writable()
-        batch = make_batch(ids, vectors, metadatas, documents, namespace, core.settings.dim)
-        count = writer.upsert(core, batch, on_conflict)
+        session = self._writable()
+        batch = make_batch(ids, vectors, metadatas, documents, namespace, session.settings.dim)
+        count = writer.upsert(session, batch, on_conflict)
         self._wake()
         return count
 
@@ -133,7 +133,7 @@ class Store(RecallTools, AsyncTwins):
         dict for all rows that match. Missing ids are skipped. Durable when this returns; gives how many rows
         were changed. Raises InvalidInput when neither selects, and as `upsert` does.
         """
-        core = self._writable()
+        session = self._writable()
         node, names = _selectors(ids, where, namespace, "update")
         if metadatas is None and documents is None:
             raise InvalidInput("update: give metadatas or documents")
@@ -146,7 +146,7 @@ class Store(RecallTools, AsyncTwins):
                 raise InvalidInput("update: with where, metadatas is one dict for all rows that match")
         else:
             check_changes(names, metadatas, documents)
-        count = writer.update(core, namespace, names, node, metadatas, documents)
+        count = writer.update(session, namespace, names, node, metadatas, documents)
         self._wake()
         return count
 
@@ -158,16 +158,16 @@ class Store(RecallTools, AsyncTwins):
         Missing ids are no error. Durable when this returns; gives how many rows were removed. Raises
         InvalidInput when neither is given: `clear` empties a namespace.
         """
-        core = self._writable()
+        session = self._writable()
         node, names = _selectors(ids, where, namespace, "delete")
-        count = writer.delete(core, namespace, names, node)
+        count = writer.delete(session, namespace, names, node)
         self._wake()
         return count
 
     def clear(self, namespace: str = "") -> int:
         """Remove all rows of a namespace; durable when this returns. Gives how many there were."""
-        core = self._writable()
-        count = writer.clear(core, check_namespace(namespace))
+        session = self._writable()
+        count = writer.clear(session, check_namespace(namespace))
         self._wake()
         return count
 
@@ -201,8 +201,8 @@ class Store(RecallTools, AsyncTwins):
             InvalidInput: no embedder, or not the one whose vectors the store holds.
             EmbedError: some items could not be embedded; it says which succeeded.
         """
-        core, embedder = self._writable(), self._embedding()
-        writer.settle_embedder(core, embedder)
+        session, embedder = self._writable(), self._embedding()
+        writer.settle_embedder(session, embedder)
         done = ingest.ingest(
             self,
             embedder,
@@ -218,7 +218,7 @@ class Store(RecallTools, AsyncTwins):
 
     def namespaces(self) -> dict[str, int]:
         """How many rows each namespace has; those without rows do not exist."""
-        return records.namespaces(self._core)
+        return records.namespaces(self._session)
 
     def get(
         self,
@@ -229,7 +229,7 @@ class Store(RecallTools, AsyncTwins):
     ) -> list[Record]:
         """The rows with these ids, in their order; missing ones are skipped. All of one generation."""
         names, wanted = check_ids(ids), arguments.check_wanted(include)
-        return records.get(self._core, check_namespace(namespace), names, wanted)
+        return records.get(self._session, check_namespace(namespace), names, wanted)
 
     def scan(
         self,
@@ -255,13 +255,13 @@ class Store(RecallTools, AsyncTwins):
         limit = checks.check_optional_count(limit, "limit", 0, 2**63 - 1)
         cursor = None if after is None else decode_cursor(after)
         selection = Selection(namespace, parse(where), prefix, limit, cursor)
-        return records.scan(self._core, selection, arguments.check_wanted(include))
+        return records.scan(self._session, selection, arguments.check_wanted(include))
 
     def count(self, where: Where | None = None, *, namespace: str | None = "") -> int:
         """How many rows match, with a vector or without; `namespace=None` counts all."""
         if namespace is not None:
             check_namespace(namespace)
-        return records.count(self._core, namespace, parse(where))
+        return records.count(self._session, namespace, parse(where))
 
     def __len__(self) -> int:
         """Rows of all namespaces."""
@@ -269,12 +269,12 @@ class Store(RecallTools, AsyncTwins):
 
     def __contains__(self, id: object) -> bool:
         """Whether the default namespace has this id; what no row can have for an id, it has not."""
-        core = self._core
+        session = self._session
         try:
             names = check_ids([id], "id")  # type: ignore[list-item]
         except (InvalidInput, LimitExceeded):
             return False
-        return bool(records.get(core, "", names, Wanted()))
+        return bool(records.get(session, "", names, Wanted()))
 
     def query(
         self,
@@ -333,7 +333,7 @@ class Store(RecallTools, AsyncTwins):
             InvalidInput, LimitExceeded: an argument is wrong, or the id has no vector.
             CorruptStore: damage was met that cannot be worked around.
         """
-        core = self._core
+        session = self._session
         if keywords is not None or weights is not None:
             wanted = arguments.check_wanted(include, min_score)
             question = hybrid.check_question(keywords, weights, k, namespace, where, min_score)
@@ -342,46 +342,48 @@ class Store(RecallTools, AsyncTwins):
         if (vector is not None) + (id is not None) + (text is not None) + (content is not None) != 1:
             raise InvalidInput("query: give exactly one of vector, id, text and content")
         if vector is None:
-            vector = self._vector_of(core, namespace, id, text, content)
-        stored = core.snapshots.latest()
+            vector = self._vector_of(session, namespace, id, text, content)
+        stored = session.snapshots.latest()
         asked = arguments.check_asked(
             k, namespace, target_recall, shortlist, ef, exact, dim, explain, include, min_score, stored.dim
         )
         node = None if where is None else parse(where)
-        result = query.at_once(core, stored, asked, node, vector)
+        result = query.at_once(session, stored, asked, node, vector)
         if result is not None:
             return result
         ready = arguments.check_query(vector, stored.dim, stored.prefix_dim)
-        return query.answer(core, stored, asked, node, ready)
+        return query.answer(session, stored, asked, node, ready)
 
     def _query_by_words(
         self, question: Question, wanted: Wanted, vector: Any, id: Any, text: Any, content: Any, efforts: Any
     ) -> Result:
         """Answer a query with keywords, and with at most one of vector, id, text and content."""
-        core = self._core
+        session = self._session
         given = [thing is not None for thing in (vector, id, text, content)]
         if sum(given) > 1:
             raise InvalidInput("query: beside keywords give at most one of vector, id, text and content")
         if not any(given):
             hybrid.check_words_alone(question, *efforts)
-            return hybrid.answer(core, question, None, wanted)
+            return hybrid.answer(session, question, None, wanted)
         if vector is None:
-            vector = self._vector_of(core, question.namespace, id, text, content)
-        stored = core.snapshots.latest()
+            vector = self._vector_of(session, question.namespace, id, text, content)
+        stored = session.snapshots.latest()
         rest = (*efforts, (), None, stored.dim)
         asked = arguments.check_asked(question.depth, question.namespace, *rest)
         ready = arguments.check_query(vector, stored.dim, stored.prefix_dim)
-        return hybrid.answer(core, question, (asked, ready), wanted)
+        return hybrid.answer(session, question, (asked, ready), wanted)
 
-    def _vector_of(self, core: Core, namespace: str, id: str | None, text: str | None, content: Any) -> Any:
+    def _vector_of(
+        self, session: Session, namespace: str, id: str | None, text: str | None, content: Any
+    ) -> Any:
         """The vector of a stored row, or of what the embedder makes of words or contents."""
         if id is not None:
-            vector = query.stored_vector(core, namespace, check_ids([id], "id")[0])
+            vector = query.stored_vector(session, namespace, check_ids([id], "id")[0])
             if vector is None:
                 raise InvalidInput(f"id: {id!r} is not in namespace {namespace!r}, or has no vector")
             return vector
         embedder = self._embedding()
-        writer.check_embedder(core, embedder)
+        writer.check_embedder(session, embedder)
         return embedder.embed_query(text if text is not None else content)
 
     def query_batch(
@@ -404,24 +406,24 @@ class Store(RecallTools, AsyncTwins):
 
         The work is spread over the store's threads; kernels do not hold the GIL.
         """
-        core = self._core
-        stored = core.snapshots.latest()
+        session = self._session
+        stored = session.snapshots.latest()
         matrix = arguments.check_query_shape(vectors, stored.dim, "vectors")
         asked = arguments.check_asked(
             k, namespace, target_recall, shortlist, ef, exact, dim, explain, include, min_score, stored.dim
         )
         node = None if where is None else parse(where)
         try:
-            return BatchResult(query.answer_many(core, stored, asked, node, matrix), k)
+            return BatchResult(query.answer_many(session, stored, asked, node, matrix), k)
         except NoDirection:  # not in float32: told by its row, or brought to a length that is
             units = arguments.check_query_vectors(matrix, stored.dim, "vectors")
-            return BatchResult(query.answer_many(core, stored, asked, node, units), k)
+            return BatchResult(query.answer_many(session, stored, asked, node, units), k)
 
     def stats(self) -> Stats:
         """The state of the store: rows, segments, bytes."""
-        core = self._core
-        with core.storing("looking at the store"):
-            return statistics.stats(core)
+        session = self._session
+        with session.storing("looking at the store"):
+            return statistics.stats(session)
 
     def optimize(self, progress: ProgressCallback | None = None, timeout_s: float | None = None) -> None:
         """Seal, merge and index everything committed before this call, and give disk space back.
@@ -429,17 +431,17 @@ class Store(RecallTools, AsyncTwins):
         Waits up to `timeout_s` seconds (an hour by default) while another process indexes, then raises
         StoreLocked. Queries and writes go on meanwhile. Ctrl-C leaves everything as it was.
         """
-        core, wait_s = self._writable(), _wait(timeout_s)
+        session, wait_s = self._writable(), _wait(timeout_s)
         checks.check_progress(progress)
         with self._background_paused():
-            maintain.optimize(core, wait_s, progress)
+            maintain.optimize(session, wait_s, progress)
 
     def verify(self, progress: ProgressCallback | None = None) -> Report:
         """Check every checksum, range and cross-reference; damaged parts are marked for every process."""
-        core = self._core
+        session = self._session
         checks.check_progress(progress)
-        with core.storing("verifying"):
-            return verify.verify(core, progress or _silent)
+        with session.storing("verifying"):
+            return verify.verify(session, progress or _silent)
 
     def repair(self, progress: ProgressCallback | None = None, timeout_s: float | None = None) -> Repaired:
         """Rebuild damaged indexes and columns, keep every row that is whole, tell which vectors are lost.
@@ -448,23 +450,23 @@ class Store(RecallTools, AsyncTwins):
         document. Damage to the catalogue itself is not repaired: restore a backup. Raises StoreLocked as
         `optimize` does.
         """
-        core, wait_s = self._writable(), _wait(timeout_s)
+        session, wait_s = self._writable(), _wait(timeout_s)
         checks.check_progress(progress)
-        with self._background_paused(), core.storing("repairing"):
-            return repair.repair(core, wait_s, progress or _silent)
+        with self._background_paused(), session.storing("repairing"):
+            return repair.repair(session, wait_s, progress or _silent)
 
     def backup(self, dest: str | os.PathLike[str]) -> None:
         """Make `dest` a store of its own with the present content: parts are hard links where possible.
 
         Writers go on meanwhile. Complete and synced when this returns; StoreExists if `dest` exists.
         """
-        core, target = self._core, arguments.check_path(dest)
-        with core.storing(f"writing a backup to {target}"):
-            backup.backup(core, target)
+        session, target = self._session, arguments.check_path(dest)
+        with session.storing(f"writing a backup to {target}"):
+            backup.backup(session, target)
 
     def warm(self) -> None:
         """Load the kernels and bring codes and graphs into memory, so that the first query is fast."""
-        maintain.warm(self._core)
+        maintain.warm(self._session)
 
     def __enter__(self) -> Store:
         return self

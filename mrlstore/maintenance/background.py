@@ -18,7 +18,7 @@ from mrlstore.maintenance import garbage
 from mrlstore.maintenance import steps as maintain
 from mrlstore.maintenance.garbage import Waiting
 from mrlstore.maintenance.steps import Work
-from mrlstore.storage.session import Core
+from mrlstore.storage.session import Session
 from mrlstore.storage.snapshot import SnapshotMoved
 from mrlstore.system.log import tell
 
@@ -30,8 +30,8 @@ _RETRY_S = 1.0
 class Background:
     """One thread; started at the first `wake`."""
 
-    def __init__(self, core: Core) -> None:
-        self._core = core
+    def __init__(self, session: Session) -> None:
+        self._session = session
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._paused = threading.Event()
@@ -95,21 +95,21 @@ class Background:
 
     def _failed(self, words: str, level: int, trace: bool = False) -> None:
         words = f"it will be tried again: {words}"
-        tell("maintenance failed", self._core.path, words, level=level, trace=trace)
+        tell("maintenance failed", self._session.path, words, level=level, trace=trace)
 
     def _tend(self) -> None:
-        with self._core.storing("maintenance"):
+        with self._session.storing("maintenance"):
             try:
-                lock = maintain.take_lock(self._core, 0)
+                lock = maintain.take_lock(self._session, 0)
             except StoreLocked:
                 return  # another process is at it
             with lock:
                 while not self._interrupted() and maintain.tend(
-                    self._core, Work(should_stop=self._interrupted)
+                    self._session, Work(should_stop=self._interrupted)
                 ):
                     pass
                 if not self._interrupted():
-                    garbage.collect(self._core, self._waiting.ready)
+                    garbage.collect(self._session, self._waiting.ready)
 
 
 _running: weakref.WeakSet[Background] = weakref.WeakSet()

@@ -13,35 +13,35 @@ from contextlib import suppress
 from mrlstore.catalogue import segments
 from mrlstore.catalogue.part_ref import is_name
 from mrlstore.errors import CorruptStore
-from mrlstore.storage.session import Core
+from mrlstore.storage.session import Session
 from mrlstore.system.files import remove_tree
 
 
-def collect(core: Core, ready: Callable[[str], bool]) -> int:
+def collect(session: Session, ready: Callable[[str], bool]) -> int:
     """Remove part folders that nothing names, nobody is writing, and that are `ready`; LOCK is held.
 
     Gives how many were removed. If any named folder is missing nothing is removed: CorruptStore.
     """
-    found = core.files.list_dir(core.parts)
+    found = session.files.list_dir(session.parts)
     removed = 0
     for name in found:
-        if not is_name(name) or name in _named(core) or not ready(name):
+        if not is_name(name) or name in _named(session) or not ready(name):
             continue
         lock = None
         with suppress(FileNotFoundError):
-            lock = core.files.lock(core.parts / name)
+            lock = session.files.lock(session.parts / name)
         if lock is None:
             continue
         with lock:
-            if name not in _named(core):  # afresh: its writer may have committed before it let go
-                removed += _remove(core, name)
+            if name not in _named(session):  # afresh: its writer may have committed before it let go
+                removed += _remove(session, name)
     return removed
 
 
-def _remove(core: Core, name: str) -> bool:
+def _remove(session: Session, name: str) -> bool:
     """Remove a part's folder; one that is a link, or holds folders, was not made by us and is left alone."""
     try:
-        remove_tree(core.files, core.parts / name)
+        remove_tree(session.files, session.parts / name)
     except OSError as error:
         if error.errno not in (errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY, errno.EPERM):
             raise
@@ -49,13 +49,13 @@ def _remove(core: Core, name: str) -> bool:
     return True
 
 
-def _named(core: Core) -> set[str]:
-    core.catalogue.connections.check_place()  # or this would remove another store's parts
-    with core.catalogue.read() as connection:
+def _named(session: Session) -> set[str]:
+    session.catalogue.connections.check_place()  # or this would remove another store's parts
+    with session.catalogue.read() as connection:
         named = {part.name for row in segments.load(connection) for part in row.parts}
-    missing = named - set(core.files.list_dir(core.parts))
+    missing = named - set(session.files.list_dir(session.parts))
     if missing:
-        raise CorruptStore(core.parts / min(missing), "is missing, but the catalogue names it")
+        raise CorruptStore(session.parts / min(missing), "is missing, but the catalogue names it")
     return named
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mrlstore.storage.parts import NewPart, Stream
 from mrlstore.storage.segment import write_base
-from mrlstore.storage.session import Core
+from mrlstore.storage.session import Session
 from mrlstore.storage.snapshot import LiveSegment
 
 _BLOCK = 1_024
@@ -61,7 +61,7 @@ def gather(inputs: list[LiveSegment], order: Order, name: str, start: int, stop:
 
 
 def write_merged(
-    core: Core, inputs: list[LiveSegment], order: Order, pause: Callable[[int, int], None]
+    session: Session, inputs: list[LiveSegment], order: Order, pause: Callable[[int, int], None]
 ) -> NewPart:
     """Write the rows in their new order as a base part; `pause` is told (done, total) rows and may raise."""
     n = len(order.keys)
@@ -83,4 +83,6 @@ def write_merged(
     }
     for name in ("norms", "inv_norms", "row_crcs"):
         by_row[name] = gather(inputs, order, name, 0, n)
-    return write_base(core.files, core.parts, core.settings.store_uuid, order.namespaces, ids, by_row)
+    return write_base(
+        session.files, session.parts, session.settings.store_uuid, order.namespaces, ids, by_row
+    )

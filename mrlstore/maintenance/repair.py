@@ -27,7 +27,7 @@ from mrlstore.maintenance import verify
 from mrlstore.maintenance.salvage import salvage
 from mrlstore.maintenance.steps import Work
 from mrlstore.storage.segment import base_arrays, write_base
-from mrlstore.storage.session import Core
+from mrlstore.storage.session import Session
 from mrlstore.system.files import CANNOT_LINK, remove_tree
 from mrlstore.system.log import tell
 from mrlstore.types import Progress, Repaired
@@ -36,13 +36,13 @@ from mrlstore.writing.writer import transaction
 DAMAGED = "damaged"
 
 
-def repair(core: Core, wait_s: float, progress: Callable[[Progress], None]) -> Repaired:
+def repair(session: Session, wait_s: float, progress: Callable[[Progress], None]) -> Repaired:
     """Verify, mend what verify found, and verify again. LOCK is taken for all of it."""
-    with maintain.take_lock(core, wait_s):
+    with maintain.take_lock(session, wait_s):
         try:
-            return _repair(core, progress)
+            return _repair(session, progress)
         except CorruptStore as error:
-            if Path(error.path) != core.catalogue.path:
+            if Path(error.path) != session.catalogue.path:
                 raise
             raise CorruptStore(
                 error.path,
@@ -50,41 +50,43 @@ def repair(core: Core, wait_s: float, progress: Callable[[Progress], None]) -> R
             ) from error
 
 
-def _repair(core: Core, progress: Callable[[Progress], None]) -> Repaired:
-    verify.verify(core, progress)
-    _mend_keywords(core)
-    lost = _drop_broken_tail_rows(core)
+def _repair(session: Session, progress: Callable[[Progress], None]) -> Repaired:
+    verify.verify(session, progress)
+    _mend_keywords(session)
+    lost = _drop_broken_tail_rows(session)
     aside: list[str] = []
-    with core.catalogue.read() as connection:
+    with session.catalogue.read() as connection:
         damaged = [row for row in segments.load(connection) if any(part.damaged for part in row.parts)]
     for row in damaged:
         leaving = row.parts if row.base.damaged else [part for part in row.parts if part.damaged]
-        kept = [part for part in leaving if _keep_aside(core, part)]
+        kept = [part for part in leaving if _keep_aside(session, part)]
         if row.base.damaged:
-            lost += _salvage(core, row)
+            lost += _salvage(session, row)
         else:
-            _forget_derived(core, row)
-        aside += [str(_leave(core, part, linked=part in kept)) for part in leaving if _is_there(core, part)]
-    maintain.complete_all(core, Work(progress))
-    report = verify.verify(core, progress)
+            _forget_derived(session, row)
+        aside += [
+            str(_leave(session, part, linked=part in kept)) for part in leaving if _is_there(session, part)
+        ]
+    maintain.complete_all(session, Work(progress))
+    report = verify.verify(session, progress)
     if damaged or lost:
-        tell("repaired", core.path, level=logging.WARNING, segments=len(damaged), lost_rows=len(lost))
+        tell("repaired", session.path, level=logging.WARNING, segments=len(damaged), lost_rows=len(lost))
     return Repaired(report.ok, len(damaged), tuple(sorted(lost)), tuple(aside), report)
 
 
-def _mend_keywords(core: Core) -> None:
+def _mend_keywords(session: Session) -> None:
     """Make the keyword index anew from the documents if anything is wrong with it."""
-    with core.catalogue.read() as connection:
-        if not verify.keyword_problems(core, connection):
+    with session.catalogue.read() as connection:
+        if not verify.keyword_problems(session, connection):
             return
-    with core.catalogue.write() as write:
-        tokenizer = settings.load(write.connection, core.catalogue.path).tokenizer
+    with session.catalogue.write() as write:
+        tokenizer = settings.load(write.connection, session.catalogue.path).tokenizer
         keywords.rebuild(write.connection, tokenizer or keywords.DEFAULT_TOKENIZER)
 
 
-def _forget_derived(core: Core, row: SegmentRow) -> None:
+def _forget_derived(session: Session, row: SegmentRow) -> None:
     """Name the damaged index or columns no more; they are built anew afterwards."""
-    with core.catalogue.write() as write:
+    with session.catalogue.write() as write:
         for now in segments.load(write.connection):  # afresh: another process's verify() may have marked it
             if now.id == row.id:
                 index = None if row.index is not None and row.index.damaged else now.index
@@ -94,12 +96,12 @@ def _forget_derived(core: Core, row: SegmentRow) -> None:
                 )
 
 
-def _salvage(core: Core, row: SegmentRow) -> list[tuple[str, str]]:
+def _salvage(session: Session, row: SegmentRow) -> list[tuple[str, str]]:
     """Write the whole rows of a damaged base part as a new one; (namespace, id) of the rows that are lost."""
-    with core.catalogue.read() as connection:
+    with session.catalogue.read() as connection:
         generation = settings.generation(connection)
-        saved = salvage(core, connection, row)
-        known = _rows_without_place(connection, core, row)
+        saved = salvage(session, connection, row)
+        known = _rows_without_place(connection, session, row)
         removed = set(tail.removed_since(connection, -1))
     keys = saved.arrays["keys"]
     kept = [i for i in np.flatnonzero(saved.whole).tolist() if int(keys[i]) in known]
@@ -112,28 +114,28 @@ def _salvage(core: Core, row: SegmentRow) -> list[tuple[str, str]]:
         named = [known[key] for key in keys[taken].tolist()]
         parts.append(
             write_base(
-                core.files,
-                core.parts,
-                core.settings.store_uuid,
+                session.files,
+                session.parts,
+                session.settings.store_uuid,
                 [found.namespace for found in named],
                 [found.id for found in named],
                 base_arrays(keys[taken], saved.arrays["vectors"][taken], saved.arrays["norms"][taken]),
             )
         )
-    with transaction(core, parts) as write:
+    with transaction(session, parts) as write:
         segments.drop(write.connection, [row.id])
         for part in parts:
             segments.add(write.connection, write.generation, SegmentRow(0, generation, len(kept), part.ref))
         return _make_bare(write.connection, [found.key for found in gone])
 
 
-def _rows_without_place(connection: Connection, core: Core, broken: SegmentRow) -> dict[int, Row]:
+def _rows_without_place(connection: Connection, session: Session, broken: SegmentRow) -> dict[int, Row]:
     """The catalogue's rows whose vector is neither in the tail nor in another segment, by key."""
     wanted = _keys(connection, "SELECT key FROM rows WHERE bare = 0")
     elsewhere = set(_keys(connection, "SELECT key FROM tail"))
     for row in segments.load(connection):
         if row.id != broken.id:
-            saved = salvage(core, connection, row)
+            saved = salvage(session, connection, row)
             elsewhere.update(saved.arrays["keys"][saved.whole].tolist())
     return {row.key: row for row in rows.by_key(connection, [key for key in wanted if key not in elsewhere])}
 
@@ -155,12 +157,12 @@ def _make_bare(connection: Connection, lost: list[int]) -> list[tuple[str, str]]
     return [(row.namespace, row.id) for row in current]
 
 
-def _drop_broken_tail_rows(core: Core) -> list[tuple[str, str]]:
+def _drop_broken_tail_rows(session: Session) -> list[tuple[str, str]]:
     """Take tail rows with a wrong checksum out; (namespace, id) of each."""
-    with core.catalogue.read() as connection:
+    with session.catalogue.read() as connection:
         if not _broken_tail_rows(connection):
             return []
-    with core.catalogue.write() as write:
+    with session.catalogue.write() as write:
         broken = _broken_tail_rows(write.connection)
         tail.remove(write.connection, write.generation, broken)
         return _make_bare(write.connection, broken)
@@ -176,18 +178,18 @@ def _broken_tail_rows(connection: Connection) -> list[int]:
     return broken
 
 
-def _is_there(core: Core, part: PartRef) -> bool:
-    return part.name in core.files.list_dir(core.parts)
+def _is_there(session: Session, part: PartRef) -> bool:
+    return part.name in session.files.list_dir(session.parts)
 
 
-def _keep_aside(core: Core, part: PartRef) -> bool:
+def _keep_aside(session: Session, part: PartRef) -> bool:
     """Give a folder's files second names in `damaged/`, ahead of the commit that names it no more.
 
     After a crash between the two garbage collection would take the only ones. False where files cannot have
     two names, or something else is in their place; the folder is then moved after the commit.
     """
-    files, source, target = core.files, core.parts / part.name, core.path / DAMAGED / part.name
-    if not _is_there(core, part):
+    files, source, target = session.files, session.parts / part.name, session.path / DAMAGED / part.name
+    if not _is_there(session, part):
         return False
     for folder in (target.parent, target):
         with suppress(FileExistsError):  # of a repair that did not come to its end
@@ -206,9 +208,9 @@ def _keep_aside(core: Core, part: PartRef) -> bool:
     return True
 
 
-def _leave(core: Core, part: PartRef, *, linked: bool) -> Path:
+def _leave(session: Session, part: PartRef, *, linked: bool) -> Path:
     """Take a folder that is named no more out of `parts/`; gives where its files are."""
-    files, source, target = core.files, core.parts / part.name, core.path / DAMAGED / part.name
+    files, source, target = session.files, session.parts / part.name, session.path / DAMAGED / part.name
     if linked:
         remove_tree(files, source)
     else:
@@ -216,5 +218,5 @@ def _leave(core: Core, part: PartRef, *, linked: bool) -> Path:
             files.make_dir(target.parent)
         files.rename(source, target)
         files.sync_dir(target.parent)
-    files.sync_dir(core.parts)
+    files.sync_dir(session.parts)
     return target

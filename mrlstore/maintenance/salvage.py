@@ -22,7 +22,7 @@ from mrlstore.catalogue.connection import Connection
 from mrlstore.catalogue.segments import SegmentRow
 from mrlstore.errors import CorruptStore, FormatTooNew
 from mrlstore.storage.parts import FileEntry, npy_offset, read_entries
-from mrlstore.storage.session import Core
+from mrlstore.storage.session import Session
 from mrlstore.storage.texts import unpack
 from mrlstore.storage.vector_rows import inverse_lengths, row_checksums
 
@@ -41,9 +41,9 @@ class Salvaged:
     whole: NDArray[np.bool_]  # [rows]
 
 
-def salvage(core: Core, connection: Connection, row: SegmentRow) -> Salvaged:
+def salvage(session: Session, connection: Connection, row: SegmentRow) -> Salvaged:
     """Read a base part whose files may be damaged, cut or missing; nothing is raised for that."""
-    reader = _Reader(core, row)
+    reader = _Reader(session, row)
     dim = settings.get_int(connection, "dim")  # a store with segments has one
     arrays = {
         name: reader.read(name, np.dtype(dtype), (row.rows, dim) if name == "vectors" else (row.rows,))
@@ -84,11 +84,13 @@ def _keys_by_id(reader: _Reader, connection: Connection, count: int) -> NDArray[
 class _Reader:
     """Files of one base part. Dtypes and shapes of row arrays are known; others stand in part.json."""
 
-    def __init__(self, core: Core, row: SegmentRow) -> None:
-        self._files, self._folder = core.files, core.parts / row.base.name
+    def __init__(self, session: Session, row: SegmentRow) -> None:
+        self._files, self._folder = session.files, session.parts / row.base.name
         self._entries: Mapping[str, FileEntry] = {}
         with suppress(OSError, CorruptStore, FormatTooNew):
-            self._entries = read_entries(core.files, core.parts, row.base, "base", core.settings.store_uuid)
+            self._entries = read_entries(
+                session.files, session.parts, row.base, "base", session.settings.store_uuid
+            )
 
     def read(self, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
         """One array, zeros where its file has ended, is missing, or cannot be read."""

@@ -30,7 +30,7 @@ from mrlstore.recall import calibrate
 from mrlstore.search import group_search as ways
 from mrlstore.storage.parts import NewPart, Part, write_part
 from mrlstore.storage.segment import base_arrays, open_segment, write_base
-from mrlstore.storage.session import LOCK, Core
+from mrlstore.storage.session import LOCK, Session
 from mrlstore.storage.snapshot import LiveSegment, SnapshotMoved
 from mrlstore.system.files import Lock
 from mrlstore.system.log import tell
@@ -55,59 +55,61 @@ class Work:
     should_stop: Callable[[], bool] = lambda: False
 
 
-def take_lock(core: Core, wait_s: float) -> Lock:
+def take_lock(session: Session, wait_s: float) -> Lock:
     """LOCK, or StoreLocked if somebody keeps it for longer; StorePoisoned if it is another store's."""
-    lock = core.files.lock(core.path / LOCK, wait_s=wait_s)
+    lock = session.files.lock(session.path / LOCK, wait_s=wait_s)
     if lock is None:
-        raise StoreLocked(f"{core.path}: another process has been indexing for {wait_s:g} s; try again later")
+        raise StoreLocked(
+            f"{session.path}: another process has been indexing for {wait_s:g} s; try again later"
+        )
     try:
-        core.catalogue.connections.check_place()
+        session.catalogue.connections.check_place()
     except BaseException:
         lock.release()
         raise
     return lock
 
 
-def tend(core: Core, work: Work) -> bool:
+def tend(session: Session, work: Work) -> bool:
     """Do the most useful step, if any: seal, merge or index. LOCK is held by the caller."""
-    with core.catalogue.read() as connection:
+    with session.catalogue.read() as connection:
         waiting = tail.count(connection)
     if waiting >= TAIL_ROWS:
-        seal(core)
+        seal(session)
         return True
-    named = healthy_segments(core)
+    named = healthy_segments(session)
     chosen = choose_merge([(part.segment.rows, part.dead) for part in named])
     if chosen:
-        merge(core, [named[i] for i in chosen], work)
-        forget_removals(core)
+        merge(session, [named[i] for i in chosen], work)
+        forget_removals(session)
         return True
     for part in named:
-        if lacks(part, core.snapshots.latest().prefix_dim):
-            complete(core, part, work)
+        if lacks(part, session.snapshots.latest().prefix_dim):
+            complete(session, part, work)
             return True
-    return calibrate.refresh(core, work.should_stop) is not None
+    return calibrate.refresh(session, work.should_stop) is not None
 
 
-def optimize(core: Core, wait_s: float, progress: Report | None) -> None:
+def optimize(session: Session, wait_s: float, progress: Report | None) -> None:
     """Bring the store into its best shape, and give disk space back."""
     work = Work(progress) if progress is not None else Work()
     started = time.perf_counter()
-    with core.storing("optimizing"), take_lock(core, wait_s):
+    with session.storing("optimizing"), take_lock(session, wait_s):
         while True:
             try:
-                settle(core, work)
+                settle(session, work)
                 break
             except SnapshotMoved:
                 continue
-        garbage.collect(core, lambda name: True)
-        _merge_keywords(core)
-        core.catalogue.checkpoint(whole=True)
-    tell("optimized", core.path, seconds=time.perf_counter() - started)
+        garbage.collect(session, lambda name: True)
+        _merge_keywords(session)
+        session.catalogue.checkpoint(whole=True)
+    tell("optimized", session.path, seconds=time.perf_counter() - started)
 
 
-def warm(core: Core) -> None:
+def warm(session: Session) -> None:
     """Read codes and graphs into memory and load the kernels."""
-    snapshot = core.snapshots.latest()
+    snapshot = session.snapshots.latest()
     for part in snapshot.segments:
         for array in part.segment.index.arrays.values() if part.segment.index is not None else ():
             np.add.reduce(array.reshape(-1).view(np.uint8)[:: mmap.PAGESIZE], dtype=np.int64)
@@ -115,27 +117,27 @@ def warm(core: Core) -> None:
         ways.warm()
 
 
-def settle(core: Core, work: Work) -> None:
+def settle(session: Session, work: Work) -> None:
     """Seal, merge and index everything committed before this call. LOCK is held by the caller."""
-    with core.catalogue.read() as connection:
+    with session.catalogue.read() as connection:
         waiting = tail.count(connection)
     if waiting:
-        seal(core)
-    named = healthy_segments(core)
+        seal(session)
+    named = healthy_segments(session)
     chosen = choose_all([(part.segment.rows, part.dead) for part in named])
-    _check_room(core, [named[i] for i in chosen])
+    _check_room(session, [named[i] for i in chosen])
     if chosen:
-        merge(core, [named[i] for i in chosen], work)
-    complete_all(core, work)
-    forget_removals(core)
-    calibrate.refresh(core, work.should_stop)
+        merge(session, [named[i] for i in chosen], work)
+    complete_all(session, work)
+    forget_removals(session)
+    calibrate.refresh(session, work.should_stop)
 
 
-def complete_all(core: Core, work: Work) -> None:
+def complete_all(session: Session, work: Work) -> None:
     """Give every segment the parts that it lacks. LOCK is held by the caller."""
-    for part in healthy_segments(core):
-        if lacks(part, core.snapshots.latest().prefix_dim):
-            complete(core, part, work)
+    for part in healthy_segments(session):
+        if lacks(part, session.snapshots.latest().prefix_dim):
+            complete(session, part, work)
 
 
 def lacks(part: LiveSegment, prefix_dim: int | None) -> bool:
@@ -152,27 +154,27 @@ def outdated(part: LiveSegment, prefix_dim: int | None) -> bool:
     return index.info.get("prefix_dim") != prefix_dim or index.info.get("scale_at") != SCALE_AT
 
 
-def set_prefix_dim(core: Core, prefix_dim: int, wait_s: float, progress: Report | None) -> None:
+def set_prefix_dim(session: Session, prefix_dim: int, wait_s: float, progress: Report | None) -> None:
     """Change the store's prefix and rebuild every index for it.
 
     The new prefix is committed first. From then on an index of another prefix counts as missing, but is
     searched until its successor takes its place; whoever tends the store next goes on after a crash.
     """
     work = Work(progress) if progress is not None else Work()
-    with core.storing("changing prefix_dim"), take_lock(core, wait_s):
-        if core.snapshots.latest().prefix_dim != prefix_dim:
-            with core.catalogue.write() as write:
+    with session.storing("changing prefix_dim"), take_lock(session, wait_s):
+        if session.snapshots.latest().prefix_dim != prefix_dim:
+            with session.catalogue.write() as write:
                 settings.put(write.connection, "prefix_dim", prefix_dim)
-            with core.catalogue.read() as connection:
-                core.catalogue.settings = settings.load(connection, core.catalogue.path)
+            with session.catalogue.read() as connection:
+                session.catalogue.settings = settings.load(connection, session.catalogue.path)
         while True:
             try:
-                complete_all(core, work)
+                complete_all(session, work)
                 break
             except SnapshotMoved:
                 continue
-        calibrate.refresh(core, work.should_stop)
-        garbage.collect(core, lambda name: True)
+        calibrate.refresh(session, work.should_stop)
+        garbage.collect(session, lambda name: True)
 
 
 def choose_merge(sizes: list[tuple[int, int]]) -> list[int]:
@@ -210,15 +212,15 @@ def choose_all(sizes: list[tuple[int, int]]) -> list[int]:
     return chosen
 
 
-def healthy_segments(core: Core) -> list[LiveSegment]:
+def healthy_segments(session: Session) -> list[LiveSegment]:
     """The segments of now whose vectors are not known to be damaged."""
-    return [part for part in core.snapshots.latest().segments if not part.segment.row.base.damaged]
+    return [part for part in session.snapshots.latest().segments if not part.segment.row.base.damaged]
 
 
-def seal(core: Core) -> None:
+def seal(session: Session) -> None:
     """Write the tail as a base part."""
     started = time.perf_counter()
-    with core.catalogue.read() as connection:
+    with session.catalogue.read() as connection:
         generation = settings.generation(connection)
         waiting = sorted(tail.since(connection, 0), key=lambda row: (row.namespace, row.key))
     if not waiting:
@@ -227,46 +229,46 @@ def seal(core: Core) -> None:
     vectors = np.frombuffer(b"".join(row.vector for row in waiting), dtype=np.float16).reshape(-1, dim)
     keys = np.array([row.key for row in waiting], dtype=np.int64)
     part = write_base(
-        core.files,
-        core.parts,
-        core.settings.store_uuid,
+        session.files,
+        session.parts,
+        session.settings.store_uuid,
         [row.namespace for row in waiting],
         [row.id for row in waiting],
         base_arrays(keys, vectors, np.array([row.norm for row in waiting], dtype=np.float32)),
     )
-    with transaction(core, [part]) as write:
+    with transaction(session, [part]) as write:
         tail.drop(write.connection, [row.key for row in waiting])
         segments.add(write.connection, write.generation, SegmentRow(0, generation, len(waiting), part.ref))
-    tell("sealed", core.path, rows=len(waiting), seconds=time.perf_counter() - started)
+    tell("sealed", session.path, rows=len(waiting), seconds=time.perf_counter() - started)
 
 
-def complete(core: Core, part: LiveSegment, work: Work) -> None:
+def complete(session: Session, part: LiveSegment, work: Work) -> None:
     """Give a segment the index and columns parts that it lacks."""
     row, base = part.segment.row, part.segment.base
     started = time.perf_counter()
     made: list[NewPart] = []
     try:
         changed = row
-        if row.index is None or outdated(part, core.snapshots.latest().prefix_dim):
-            made.append(_write_index(core, base, work))
+        if row.index is None or outdated(part, session.snapshots.latest().prefix_dim):
+            made.append(_write_index(session, base, work))
             changed = replace(changed, index=made[-1].ref)
         if row.columns is None:
-            made.append(_write_columns(core, base.arrays["keys"], work))
+            made.append(_write_columns(session, base.arrays["keys"], work))
             changed = replace(changed, columns=made[-1].ref)
     except BaseException:
-        _discard(core, made)
+        _discard(session, made)
         raise
-    with transaction(core, made) as write:
+    with transaction(session, made) as write:
         _check_named(write.connection, [row])
         segments.replace(write.connection, write.generation, changed)
-    tell("indexed", core.path, rows=base.rows, seconds=time.perf_counter() - started)
+    tell("indexed", session.path, rows=base.rows, seconds=time.perf_counter() - started)
 
 
-def merge(core: Core, inputs: list[LiveSegment], work: Work) -> None:
+def merge(session: Session, inputs: list[LiveSegment], work: Work) -> None:
     """Write the live rows of these segments as one, with index and columns; dead rows are left behind."""
     started = time.perf_counter()
-    with core.catalogue.read() as connection:
-        snapshot = core.snapshots.at(connection)
+    with session.catalogue.read() as connection:
+        snapshot = session.snapshots.at(connection)
         generation = snapshot.generation
     names = {part.segment.row.base.name for part in inputs}
     inputs = [part for part in snapshot.segments if part.segment.row.base.name in names]
@@ -275,33 +277,33 @@ def merge(core: Core, inputs: list[LiveSegment], work: Work) -> None:
     try:
         order = order_of(inputs)
         if len(order.keys):
-            made.append(write_merged(core, inputs, order, partial(_pause, work, "merge")))
+            made.append(write_merged(session, inputs, order, partial(_pause, work, "merge")))
             row = SegmentRow(0, generation, len(order.keys), made[0].ref)
-            base = open_segment(core.files, core.parts, core.settings.store_uuid, row, None).base
-            made.append(_write_index(core, base, work))
-            made.append(_write_columns(core, order.keys, work))
+            base = open_segment(session.files, session.parts, session.settings.store_uuid, row, None).base
+            made.append(_write_index(session, base, work))
+            made.append(_write_columns(session, order.keys, work))
             row = replace(row, index=made[1].ref, columns=made[2].ref)
     except BaseException:
-        _discard(core, made)
+        _discard(session, made)
         raise
-    with transaction(core, made) as write:
+    with transaction(session, made) as write:
         _check_named(write.connection, [part.segment.row for part in inputs])
         segments.drop(write.connection, [part.segment.row.id for part in inputs])
         if row is not None:
             segments.add(write.connection, write.generation, row)
     tell(
         "merged",
-        core.path,
+        session.path,
         segments=len(inputs),
         rows=row.rows if row is not None else 0,
         seconds=time.perf_counter() - started,
     )
 
 
-def forget_removals(core: Core) -> None:
+def forget_removals(session: Session) -> None:
     """Purge removals of keys that no segment holds any more. LOCK is held, so no merge is under way."""
-    snapshot = core.snapshots.latest()
-    with core.catalogue.read() as connection:
+    snapshot = session.snapshots.latest()
+    with session.catalogue.read() as connection:
         removed = np.unique(np.array(tail.removed_since(connection, 0), dtype=np.int64))
     held = np.zeros(len(removed), dtype=np.bool_)
     for part in snapshot.segments:
@@ -309,7 +311,7 @@ def forget_removals(core: Core) -> None:
     nowhere = removed[~held].tolist()
     if not nowhere:
         return
-    with core.catalogue.write() as write:
+    with session.catalogue.write() as write:
         named = {row.base.name for row in segments.load(write.connection)}
         if named != {part.segment.row.base.name for part in snapshot.segments}:
             return  # a big batch was written meanwhile, and may have removed some of its own rows
@@ -318,17 +320,17 @@ def forget_removals(core: Core) -> None:
         settings.put(write.connection, "floor_gen", max(floor, purged))
 
 
-def _merge_keywords(core: Core) -> None:
+def _merge_keywords(session: Session) -> None:
     """Make the keyword index one piece, in transactions short enough for writers to get their turn."""
-    with core.catalogue.read() as connection:
+    with session.catalogue.read() as connection:
         going = keywords.scattered(connection)
     while going:
-        with core.catalogue.write() as write:
+        with session.catalogue.write() as write:
             going = keywords.merge(write.connection, _KEYWORD_PAGES)
 
 
-def _write_index(core: Core, base: Part, work: Work) -> NewPart:
-    options, prefix_dim = core.settings, core.snapshots.latest().prefix_dim
+def _write_index(session: Session, base: Part, work: Work) -> NewPart:
+    options, prefix_dim = session.settings, session.snapshots.latest().prefix_dim
     assert prefix_dim is not None  # settled by the first vector
     arrays, info = graph.build_index(
         base.arrays["vectors"],
@@ -336,23 +338,23 @@ def _write_index(core: Core, base: Part, work: Work) -> NewPart:
         prefix_dim=prefix_dim,
         m=options.m,
         ef_construction=options.ef_construction,
-        threads=core.threads,
+        threads=session.threads,
         progress=lambda done, total: work.progress(Progress("index", done, total)),
         should_stop=work.should_stop,
     )
     return write_part(
-        core.files, core.parts, "index", base.rows, arrays, store_uuid=options.store_uuid, info=info
+        session.files, session.parts, "index", base.rows, arrays, store_uuid=options.store_uuid, info=info
     )
 
 
-def _write_columns(core: Core, keys: NDArray[np.int64], work: Work) -> NewPart:
+def _write_columns(session: Session, keys: NDArray[np.int64], work: Work) -> NewPart:
     """Columns of the metadata of these rows; a row removed meanwhile counts as having none."""
 
     def texts() -> Iterator[str | None]:
         for start in range(0, len(keys), _BLOCK):
             _pause(work, "columns", start, len(keys))
             wanted = keys[start : start + _BLOCK].tolist()
-            with core.catalogue.read() as connection:
+            with session.catalogue.read() as connection:
                 found = {row.key: row.metadata for row in rows.by_key(connection, wanted)}
             yield from (found.get(key) for key in wanted)
 
@@ -362,7 +364,7 @@ def _write_columns(core: Core, keys: NDArray[np.int64], work: Work) -> NewPart:
 
     arrays = {"columns": build_columns(texts(), len(keys), poll=poll)}
     return write_part(
-        core.files, core.parts, "columns", len(keys), arrays, store_uuid=core.settings.store_uuid
+        session.files, session.parts, "columns", len(keys), arrays, store_uuid=session.settings.store_uuid
     )
 
 
@@ -372,9 +374,9 @@ def _pause(work: Work, phase: str, done: int, total: int) -> None:
     work.progress(Progress(phase, done, total))
 
 
-def _discard(core: Core, made: list[NewPart]) -> None:
+def _discard(session: Session, made: list[NewPart]) -> None:
     for part in made:
-        part.discard(core.files)
+        part.discard(session.files)
 
 
 def _check_named(connection: Connection, inputs: list[SegmentRow]) -> None:
@@ -383,9 +385,9 @@ def _check_named(connection: Connection, inputs: list[SegmentRow]) -> None:
         raise SnapshotMoved
 
 
-def _check_room(core: Core, inputs: list[LiveSegment]) -> None:
+def _check_room(session: Session, inputs: list[LiveSegment]) -> None:
     """Refuse to start a merge that would fill the disk."""
     needed = sum(part.segment.base.size for part in inputs) * 5 // 4
-    free = shutil.disk_usage(core.path).free
+    free = shutil.disk_usage(session.path).free
     if needed > free:
-        raise StorageFull(28, f"optimize() needs {needed:,} bytes and {free:,} are free", str(core.path))
+        raise StorageFull(28, f"optimize() needs {needed:,} bytes and {free:,} are free", str(session.path))

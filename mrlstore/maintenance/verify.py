@@ -25,7 +25,7 @@ from mrlstore.errors import CorruptStore, FormatTooNew, MrlStoreError
 from mrlstore.index import build as graph
 from mrlstore.storage.parts import Kind, Part, check_part, open_part
 from mrlstore.storage.segment import check_base
-from mrlstore.storage.session import Core
+from mrlstore.storage.session import Session
 from mrlstore.storage.texts import unpack
 from mrlstore.storage.vector_rows import row_checksums
 from mrlstore.system.log import tell
@@ -66,19 +66,19 @@ class _Findings:
         self.progress(Progress("verify", self.checked, max(self.total, self.checked)))
 
 
-def verify(core: Core, progress: Callable[[Progress], None]) -> Report:
+def verify(session: Session, progress: Callable[[Progress], None]) -> Report:
     """Check everything that one generation names; marks damaged parts unless the store is read only."""
     started = time.perf_counter()
-    core.catalogue.connections.check_place()
+    session.catalogue.connections.check_place()
     for _ in range(_TRIES):
-        count, named, found = _look(core, progress)
-        if not found.damaged & (named - _names(core)):
+        count, named, found = _look(session, progress)
+        if not found.damaged & (named - _names(session)):
             break  # else a part was not damaged but merged away, and removed, meanwhile
-    if found.damaged and not core.catalogue.read_only:
-        _mark(core, found.damaged)
+    if found.damaged and not session.catalogue.read_only:
+        _mark(session, found.damaged)
     tell(
         "verified",
-        core.path,
+        session.path,
         level=logging.ERROR if found.problems else logging.INFO,
         problems=len(found.problems),
         rows=count,
@@ -87,36 +87,36 @@ def verify(core: Core, progress: Callable[[Progress], None]) -> Report:
     return Report(not found.problems, tuple(found.problems), count, found.parts, found.checked)
 
 
-def _look(core: Core, progress: Callable[[Progress], None]) -> tuple[int, set[str], _Findings]:
+def _look(session: Session, progress: Callable[[Progress], None]) -> tuple[int, set[str], _Findings]:
     """One look at everything: (rows, names of the parts, findings)."""
-    with core.catalogue.read() as connection:
+    with session.catalogue.read() as connection:
         settings.generation(connection)
         found = _Findings(progress)
-        count = _check_catalogue(core, connection, found)
+        count = _check_catalogue(session, connection, found)
         try:
-            with translated(core.catalogue.path):
+            with translated(session.catalogue.path):
                 named = segments.load(connection)
         except MrlStoreError as error:
-            found.add(core.catalogue.path, _words(error), _CATALOGUE)
+            found.add(session.catalogue.path, _words(error), _CATALOGUE)
             named = []
-        found.total = _bytes_of(core, named)
-        seen = [held for row in named for held in _check_segment(core, connection, row, found)]
-        _check_vectors_of_rows(core, connection, seen, found)
+        found.total = _bytes_of(session, named)
+        seen = [held for row in named for held in _check_segment(session, connection, row, found)]
+        _check_vectors_of_rows(session, connection, seen, found)
     return count, {part.name for row in named for part in row.parts}, found
 
 
-def _names(core: Core) -> set[str]:
+def _names(session: Session) -> set[str]:
     """The parts that are named now."""
     try:
-        with core.catalogue.read() as connection:
+        with session.catalogue.read() as connection:
             return {part.name for row in segments.load(connection) for part in row.parts}
     except MrlStoreError:
         return set()  # told already
 
 
-def _check_catalogue(core: Core, connection: Connection, found: _Findings) -> int:
+def _check_catalogue(session: Session, connection: Connection, found: _Findings) -> int:
     """SQLite's own check, then every row's crc; gives the number of rows."""
-    path, total = core.catalogue.path, 0
+    path, total = session.catalogue.path, 0
     try:
         with translated(path):
             for (words,) in connection.execute("PRAGMA integrity_check"):
@@ -141,16 +141,16 @@ def _check_catalogue(core: Core, connection: Connection, found: _Findings) -> in
     except MrlStoreError as error:
         found.add(path, _words(error), _CATALOGUE)
     remedy = _CATALOGUE if found.problems else _REPAIR_KEYWORDS
-    for words in keyword_problems(core, connection):
+    for words in keyword_problems(session, connection):
         found.add(path, words, remedy)
     return total
 
 
-def keyword_problems(core: Core, connection: Connection) -> list[str]:
+def keyword_problems(session: Session, connection: Connection) -> list[str]:
     """What is wrong with the keyword index, in words; nothing in an old store without one."""
     try:
-        with translated(core.catalogue.path):
-            if settings.load(connection, core.catalogue.path).tokenizer is None:
+        with translated(session.catalogue.path):
+            if settings.load(connection, session.catalogue.path).tokenizer is None:
                 return []
             return [f"the keyword index {words}" for words in keywords.problems(connection)]
     except MrlStoreError as error:
@@ -167,14 +167,14 @@ def _all_rows(connection: Connection) -> Iterator[rows.Row]:
         yield from rows.by_key(connection, keys[start : start + _PAGE])
 
 
-def _bytes_of(core: Core, named: list[SegmentRow]) -> int:
+def _bytes_of(session: Session, named: list[SegmentRow]) -> int:
     total = 0
     for row in named:
         for part in row.parts:
             try:
                 total += sum(
-                    core.files.size(core.parts / part.name / name)
-                    for name in core.files.list_dir(core.parts / part.name)
+                    session.files.size(session.parts / part.name / name)
+                    for name in session.files.list_dir(session.parts / part.name)
                 )
             except OSError:
                 continue
@@ -182,26 +182,26 @@ def _bytes_of(core: Core, named: list[SegmentRow]) -> int:
 
 
 def _check_segment(
-    core: Core, connection: Connection, row: SegmentRow, found: _Findings
+    session: Session, connection: Connection, row: SegmentRow, found: _Findings
 ) -> Iterator[NDArray[np.int64]]:
     """Check a segment's parts; gives the keys that it holds, if they can be trusted."""
-    base = _open(core, row, row.base, "base", found, _LOST)
+    base = _open(session, row, row.base, "base", found, _LOST)
     if base is None:
         return
     problems = [] if row.base.name in found.damaged else _base_problems(base, row.rows)
     if not problems and row.base.name not in found.damaged:
-        with suppress(MrlStoreError), translated(core.catalogue.path):  # its own faults are told already
+        with suppress(MrlStoreError), translated(session.catalogue.path):  # its own faults are told already
             problems = _row_problems(connection, base)
         yield np.asarray(base.arrays["keys"])
     for words in problems:
         found.add(base.path, words, _LOST)
         found.damaged.add(row.base.name)
     if row.index is not None:
-        index = _open(core, row, row.index, "index", found, _REPAIR)
+        index = _open(session, row, row.index, "index", found, _REPAIR)
         if index is not None and row.base.name not in found.damaged:
             _report(found, index, graph.verify_index(index.arrays, index.info, base.arrays["groups"]))
     if row.columns is not None:
-        columns = _open(core, row, row.columns, "columns", found, _REPAIR)
+        columns = _open(session, row, row.columns, "columns", found, _REPAIR)
         if columns is not None:
             try:
                 _report(found, columns, open_columns(columns.arrays["columns"]).verify())
@@ -216,14 +216,14 @@ def _report(found: _Findings, part: Part, problems: list[str]) -> None:
 
 
 def _open(
-    core: Core, row: SegmentRow, ref: PartRef, kind: Kind, found: _Findings, remedy: str
+    session: Session, row: SegmentRow, ref: PartRef, kind: Kind, found: _Findings, remedy: str
 ) -> Part | None:
     """Open a part of a segment and compare its checksums."""
-    path, whose = core.parts / ref.name, f"{_HOLDS[kind]} of {row.rows:,} rows"
+    path, whose = session.parts / ref.name, f"{_HOLDS[kind]} of {row.rows:,} rows"
     found.parts += 1
     try:
-        part = open_part(core.files, core.parts, ref, kind, core.settings.store_uuid)
-        problems = check_part(core.files, part, found.count)
+        part = open_part(session.files, session.parts, ref, kind, session.settings.store_uuid)
+        problems = check_part(session.files, part, found.count)
     except FileNotFoundError as error:
         name = Path(error.filename or path).name if path.exists() else "the folder"
         found.add(path, f"{whose}: {name} is missing", remedy)
@@ -295,11 +295,11 @@ def _row_problems(connection: Connection, base: Part) -> list[str]:
 
 
 def _check_vectors_of_rows(
-    core: Core, connection: Connection, seen: list[NDArray[np.int64]], found: _Findings
+    session: Session, connection: Connection, seen: list[NDArray[np.int64]], found: _Findings
 ) -> None:
     """Every row with a vector has it exactly once, and what is dead is dead."""
     try:
-        with translated(core.catalogue.path):
+        with translated(session.catalogue.path):
             wanted = np.array(
                 [key for (key,) in connection.execute("SELECT key FROM rows WHERE bare = 0")], dtype=np.int64
             )
@@ -309,7 +309,7 @@ def _check_vectors_of_rows(
         return  # reported already
     held = np.concatenate([*seen, waiting])
     live = np.setdiff1d(held, removed)
-    path = core.catalogue.path
+    path = session.catalogue.path
     if len(np.unique(held)) < len(held):
         found.add(path, f"{len(held) - len(np.unique(held))} vectors are in two places", _LOST)
     if not found.damaged:
@@ -320,9 +320,9 @@ def _check_vectors_of_rows(
             found.add(path, f"{len(surplus)} vectors belong to no row, key {surplus[0]} first", _LOST)
 
 
-def _mark(core: Core, damaged: set[str]) -> None:
+def _mark(session: Session, damaged: set[str]) -> None:
     """Tell every process which parts not to trust."""
-    with core.catalogue.write() as write:
+    with session.catalogue.write() as write:
         for row in segments.load(write.connection):
             marked = replace(
                 row,

@@ -22,7 +22,7 @@ from mrlstore.planning.calibration_curves import DEFAULT_TARGET, Curve
 from mrlstore.recall import ground_truth as truth
 from mrlstore.recall import trials as efforts
 from mrlstore.recall.trials import Probes
-from mrlstore.storage.session import Core
+from mrlstore.storage.session import Session
 from mrlstore.storage.snapshot import Snapshot
 from mrlstore.system.log import tell
 
@@ -50,7 +50,7 @@ class Calibrated:
 
 
 def calibrate(
-    core: Core,
+    session: Session,
     queries: NDArray[np.float32] | None = None,
     ks: Sequence[int] = (DEFAULT_K,),
     *,
@@ -64,49 +64,49 @@ def calibrate(
     largest namespaces. Raises graph.Interrupted soon after should_stop() turns true.
     """
     started = time.perf_counter()
-    snapshot = core.snapshots.latest()
+    snapshot = session.snapshots.latest()
     mark = _newest(snapshot) + 1
     if queries is not None:
         groups = [Probes(namespace, queries, np.full(len(queries), -1, dtype=np.int64))]
     else:
         groups = sample(snapshot, count)
     source = GIVEN if queries is not None else STORED
-    curves, truth_s = measure(snapshot, groups, ks, source, mark, core.threads, should_stop)
+    curves, truth_s = measure(snapshot, groups, ks, source, mark, session.threads, should_stop)
     warnings: tuple[str, ...] = ()
     if queries is not None and curves:
         others = [group for group in sample(snapshot, min(count, 100)) if group.namespace == namespace]
         compared, more_s = measure(
-            snapshot, others, ks[:1], STORED, mark, core.threads, should_stop, {"all": 1.0}
+            snapshot, others, ks[:1], STORED, mark, session.threads, should_stop, {"all": 1.0}
         )
         truth_s += more_s
         warnings = tuple(differences(curves[0], compared[0])) if compared else ()
     warnings += tuple(shortfalls(curves))
     if curves:
-        save(core, curves)
+        save(session, curves)
     asked = sum(len(group.vectors) for group in groups)
     return Calibrated(
         curves, source, asked, snapshot.rows(), time.perf_counter() - started, truth_s, warnings
     )
 
 
-def save(core: Core, curves: Iterable[Curve]) -> None:
+def save(session: Session, curves: Iterable[Curve]) -> None:
     """Put curves into the catalogue; every process follows."""
-    with core.storing("writing the calibration"), core.catalogue.write() as write:
+    with session.storing("writing the calibration"), session.catalogue.write() as write:
         entries = [(curve.k, curve.name, curve.text()) for curve in curves]
         calibrations.replace(write.connection, entries)
 
 
-def refresh(core: Core, should_stop: Callable[[], bool]) -> Calibrated | None:
+def refresh(session: Session, should_stop: Callable[[], bool]) -> Calibrated | None:
     """Measure a store that has no curves yet, or none that still fit it; None where that isn't so."""
-    snapshot = core.snapshots.latest()
+    snapshot = session.snapshots.latest()
     if not due(snapshot):
         return None
     ks = sorted({curve.k for curve in snapshot.calibration.curves} | {DEFAULT_K})
     count = min(max(snapshot.rows() // 50, FEWEST), QUERIES)  # a small store does not pay for a large one
-    learned = calibrate(core, None, ks, count=count, should_stop=should_stop)
-    tell("calibrated", core.path, rows=learned.rows, seconds=learned.seconds)
+    learned = calibrate(session, None, ks, count=count, should_stop=should_stop)
+    tell("calibrated", session.path, rows=learned.rows, seconds=learned.seconds)
     for words in learned.warnings:
-        tell("recall differs", core.path, words, level=logging.WARNING)
+        tell("recall differs", session.path, words, level=logging.WARNING)
     return learned
 
 

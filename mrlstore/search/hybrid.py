@@ -27,7 +27,7 @@ from mrlstore.search.params import Asked, Wanted
 from mrlstore.search.query import explained, find
 from mrlstore.search.records import matching_keys
 from mrlstore.storage.segment import Fetch
-from mrlstore.storage.session import Core
+from mrlstore.storage.session import Session
 from mrlstore.storage.snapshot import Snapshot, SnapshotMoved
 from mrlstore.types import LIMITS, FusedRank, Hit, KeywordPlan, Plan, Result, Where
 from mrlstore.where import Node, parse
@@ -107,19 +107,21 @@ def _check_weights(weights: object) -> tuple[float, float] | None:
     return numbers[0], numbers[1]
 
 
-def answer(core: Core, question: Question, asked: tuple[Asked, Queries] | None, wanted: Wanted) -> Result:
+def answer(
+    session: Session, question: Question, asked: tuple[Asked, Queries] | None, wanted: Wanted
+) -> Result:
     """The best k rows by keywords, or, asked for `question.depth` rows by vector too, by both."""
     while True:
         try:
-            with core.catalogue.read() as connection:
-                snapshot = core.snapshots.at(connection)
-                return _run(core, connection, snapshot, question, asked, wanted)
+            with session.catalogue.read() as connection:
+                snapshot = session.snapshots.at(connection)
+                return _run(session, connection, snapshot, question, asked, wanted)
         except SnapshotMoved:  # another thread knows a newer generation than this transaction: begin again
             continue
 
 
 def _run(
-    core: Core,
+    session: Session,
     connection: Connection,
     snapshot: Snapshot,
     question: Question,
@@ -131,7 +133,7 @@ def _run(
 
     if settings.get_int(connection, "format_version") < settings.FIRST_WITH_KEYWORDS:
         raise InvalidInput(
-            f'{core.path} has no keyword index yet; open it once with mode="a", which makes it'
+            f'{session.path} has no keyword index yet; open it once with mode="a", which makes it'
         )
     times = [time.perf_counter()]
     by_vector, best, plan = Ranked(), list[Placed](), Plan(snapshot.generation, "keywords", ())

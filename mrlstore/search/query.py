@@ -24,7 +24,7 @@ from mrlstore.search.hydrate import hits_of, metadata_of_keys, rows_of, vectors_
 from mrlstore.search.params import NOTHING, Asked, Wanted
 from mrlstore.search.searcher import Answer, Answers, Request, Search, Watch
 from mrlstore.storage.segment import Fetch
-from mrlstore.storage.session import Core
+from mrlstore.storage.session import Session
 from mrlstore.storage.snapshot import Snapshot, SnapshotMoved
 from mrlstore.types import Answered, Made, Result
 from mrlstore.where import Node
@@ -33,10 +33,12 @@ _T = TypeVar("_T")
 _RUN = 64  # queries of a batch that a thread takes at a time, at most
 
 
-def at_once(core: Core, latest: Snapshot, asked: Asked, node: Node | None, vector: Any) -> Result | None:
+def at_once(
+    session: Session, latest: Snapshot, asked: Asked, node: Node | None, vector: Any
+) -> Result | None:
     """Answer a query that is like one before, and usual in every way; None leaves it to `answer`."""
     search: Search | None = latest.ready.get(asked, node)
-    if search is None or search.shortcut is None or core.audit is not None:
+    if search is None or search.shortcut is None or session.audit is not None:
         return None
     found: Best | None = search.shortcut(vector)
     if found is None:
@@ -44,26 +46,26 @@ def at_once(core: Core, latest: Snapshot, asked: Asked, node: Node | None, vecto
     if asked.wanted is NOTHING:
         return Result(found.ids, found.scores, found.make_plan)
     try:
-        return _result(core, None, latest.generation, found, asked.wanted)
+        return _result(session, None, latest.generation, found, asked.wanted)
     except SnapshotMoved:
         return None
 
 
-def answer(core: Core, latest: Snapshot, asked: Asked, node: Node | None, query: Queries) -> Result:
+def answer(session: Session, latest: Snapshot, asked: Asked, node: Node | None, query: Queries) -> Result:
     """Answer one query from one generation: `latest`, if it has not moved."""
 
     def run(snapshot: Snapshot, connection: Connection | None) -> Result:
-        (result,) = _run(core, snapshot, asked, node, query, connection).results()
+        (result,) = _run(session, snapshot, asked, node, query, connection).results()
         return result
 
     try:
         return run(latest, None)
     except SnapshotMoved:
-        return _consistently(core, run)
+        return _consistently(session, run)
 
 
 def answer_many(
-    core: Core, latest: Snapshot, asked: Asked, node: Node | None, vectors: NDArray[np.float32]
+    session: Session, latest: Snapshot, asked: Asked, node: Node | None, vectors: NDArray[np.float32]
 ) -> list[Answered]:
     """Answer queries [m, dim] in the order given, all from one generation.
 
@@ -72,8 +74,8 @@ def answer_many(
     Raises NoDirection where `prepare` does.
     """
     count, dim = vectors.shape
-    rounds = max(1, -(-count // (core.threads * _RUN)))  # as many runs for each thread, if none is held up
-    size = 1 if asked.explain else max(1, -(-count // (core.threads * rounds)))
+    rounds = max(1, -(-count // (session.threads * _RUN)))  # as many runs for each thread, if none is held up
+    size = 1 if asked.explain else max(1, -(-count // (session.threads * rounds)))
     prefix_dim = latest.prefix_dim or dim
 
     def run(snapshot: Snapshot, connection: Connection | None) -> list[Answered]:
@@ -84,15 +86,15 @@ def answer_many(
             room = np.empty((size, dim), np.float32)  # for all runs of a thread: new pages are not free
             for start in left:
                 queries = prepare(vectors[start : start + size], prefix_dim, room)
-                answered[start] = _run(core, snapshot, asked, node, queries, connection)
+                answered[start] = _run(session, snapshot, asked, node, queries, connection)
 
-        _together(1 if connection is not None else min(core.threads, len(starts)), work, starts)
+        _together(1 if connection is not None else min(session.threads, len(starts)), work, starts)
         return [answered[start] for start in starts]
 
     try:
         return run(latest, None)
     except SnapshotMoved:
-        return _consistently(core, run)
+        return _consistently(session, run)
 
 
 def _together(threads: int, work: Callable[[Iterator[int]], None], starts: Iterable[int]) -> None:
@@ -121,24 +123,24 @@ def _together(threads: int, work: Callable[[Iterator[int]], None], starts: Itera
             other.result()
 
 
-def _consistently(core: Core, run: Callable[[Snapshot, Connection | None], _T]) -> _T:
+def _consistently(session: Session, run: Callable[[Snapshot, Connection | None], _T]) -> _T:
     """Run on one generation: once more on the newest without holding anything, then in a read transaction."""
     with suppress(SnapshotMoved):
-        return run(core.snapshots.latest(), None)
+        return run(session.snapshots.latest(), None)
     while True:
         try:
-            with core.catalogue.read() as connection:
-                return run(core.snapshots.at(connection), connection)
+            with session.catalogue.read() as connection:
+                return run(session.snapshots.at(connection), connection)
         except SnapshotMoved:  # another thread knows a newer generation than this transaction: begin again
             continue
 
 
-def stored_vector(core: Core, namespace: str, id: str) -> NDArray[np.float32] | None:
+def stored_vector(session: Session, namespace: str, id: str) -> NDArray[np.float32] | None:
     """The vector of a row in its original length, float32 [dim]; None if the row or its vector is missing."""
     while True:
         try:
-            with core.catalogue.read() as connection:
-                snapshot = core.snapshots.at(connection)
+            with session.catalogue.read() as connection:
+                snapshot = session.snapshots.at(connection)
                 found = next(rows.by_id(connection, namespace, [id]), None)
                 if found is None or found.bare:
                     return None
@@ -181,7 +183,7 @@ def _request(snapshot: Snapshot, asked: Asked, node: Node | None) -> Request:
 
 
 def _run(
-    core: Core,
+    session: Session,
     snapshot: Snapshot,
     asked: Asked,
     node: Node | None,
@@ -189,36 +191,36 @@ def _run(
     connection: Connection | None,
 ) -> Answered:
     """Answer queries from one snapshot."""
-    answers, watch = find(snapshot, asked, node, queries, _fetch(core, snapshot, connection))
-    if core.audit is not None and answers.outline.effort is not None:
-        later = _fetch(core, snapshot, None)  # a connection is ours for as long as we run
-        core.audit.offer(snapshot, _request(snapshot, asked, node), queries, answers, later)
+    answers, watch = find(snapshot, asked, node, queries, _fetch(session, snapshot, connection))
+    if session.audit is not None and answers.outline.effort is not None:
+        later = _fetch(session, snapshot, None)  # a connection is ours for as long as we run
+        session.audit.offer(snapshot, _request(snapshot, asked, node), queries, answers, later)
     kept = answers.kept() if asked.wanted is NOTHING and watch is None else None
     if kept is not None:
         return kept
-    results = [_result(core, connection, snapshot.generation, found, asked.wanted) for found in answers]
+    results = [_result(session, connection, snapshot.generation, found, asked.wanted) for found in answers]
     if watch is not None:
         results = [explained(results[0], asked, queries, watch, answers[0])]
     return Made(results)
 
 
-def _fetch(core: Core, snapshot: Snapshot, connection: Connection | None) -> Fetch:
+def _fetch(session: Session, snapshot: Snapshot, connection: Connection | None) -> Fetch:
     """What reads the metadata of rows of a snapshot."""
 
     def fetch(keys: NDArray[np.int64]) -> list[dict[str, Any] | None]:
-        with _reading(core, connection) as own:
+        with _reading(session, connection) as own:
             return metadata_of_keys(own, keys, snapshot.generation)
 
     return fetch
 
 
-def _reading(core: Core, connection: Connection | None) -> AbstractContextManager[Connection]:
+def _reading(session: Session, connection: Connection | None) -> AbstractContextManager[Connection]:
     """The connection of the transaction that is under way, or one without any."""
-    return core.catalogue.connection() if connection is None else nullcontext(connection)
+    return session.catalogue.connection() if connection is None else nullcontext(connection)
 
 
 def _result(
-    core: Core, connection: Connection | None, generation: int, found: Answer | Best, wanted: Wanted
+    session: Session, connection: Connection | None, generation: int, found: Answer | Best, wanted: Wanted
 ) -> Result:
     """An answer with what is wanted of its hits' rows and vectors."""
     ids, scores, stored, vectors = found.ids, found.scores, None, None
@@ -230,8 +232,8 @@ def _result(
     if wanted.metadata or wanted.document:
         keys = found.keys.tolist()[: len(ids)]
         if len(set(keys)) < len(keys):
-            raise CorruptStore(core.catalogue.path, "two vectors have one key")
-        with _reading(core, connection) as own:
+            raise CorruptStore(session.catalogue.path, "two vectors have one key")
+        with _reading(session, connection) as own:
             stored = rows_of(own, keys, generation)
     if wanted.vector:
         vectors = [part.original(row) for part, row in found.places()[: len(ids)]]

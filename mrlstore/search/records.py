@@ -18,7 +18,7 @@ from mrlstore.errors import InvalidInput
 from mrlstore.search.hydrate import metadata_of_keys, vectors_of
 from mrlstore.search.params import Wanted
 from mrlstore.storage.segment import Segment
-from mrlstore.storage.session import Core
+from mrlstore.storage.session import Session
 from mrlstore.storage.snapshot import Snapshot, SnapshotMoved
 from mrlstore.types import Record
 from mrlstore.where import Node
@@ -38,47 +38,47 @@ class Selection:
     after: tuple[str, str] | None = None
 
 
-def get(core: Core, namespace: str, ids: Sequence[str], wanted: Wanted) -> list[Record]:
+def get(session: Session, namespace: str, ids: Sequence[str], wanted: Wanted) -> list[Record]:
     """The rows with these ids, in their order, of one generation; missing ones are skipped."""
     while True:
         try:
-            with core.catalogue.read() as connection:
-                return _records(core, connection, list(rows.by_id(connection, namespace, ids)), wanted)
+            with session.catalogue.read() as connection:
+                return _records(session, connection, list(rows.by_id(connection, namespace, ids)), wanted)
         except SnapshotMoved:
             continue
 
 
-def scan(core: Core, selection: Selection, wanted: Wanted) -> Iterator[Record]:
+def scan(session: Session, selection: Selection, wanted: Wanted) -> Iterator[Record]:
     """Rows in the order of (namespace, id).
 
     Which rows is settled at one generation; they are read page by page. One that is removed before its page
     is reached is left out, one that is replaced is given as it is then, if it still matches.
     """
-    places = _selected(core, selection)
+    places = _selected(session, selection)
 
     def pages() -> Iterator[Record]:
         for start in range(0, len(places), _PAGE):
-            yield from _page(core, places[start : start + _PAGE], selection.node, wanted)
+            yield from _page(session, places[start : start + _PAGE], selection.node, wanted)
 
     return pages()
 
 
-def count(core: Core, namespace: str | None, node: Node | None) -> int:
+def count(session: Session, namespace: str | None, node: Node | None) -> int:
     """How many rows there are, or match."""
     if node is None:
-        with core.catalogue.read() as connection:
+        with session.catalogue.read() as connection:
             return rows.count(connection, namespace)[0]
     while True:
         try:
-            with core.catalogue.read() as connection:
-                return len(matching_keys(connection, core.snapshots.at(connection), namespace, node))
+            with session.catalogue.read() as connection:
+                return len(matching_keys(connection, session.snapshots.at(connection), namespace, node))
         except SnapshotMoved:
             continue
 
 
-def namespaces(core: Core) -> dict[str, int]:
+def namespaces(session: Session) -> dict[str, int]:
     """How many rows each namespace has."""
-    with core.catalogue.read() as connection:
+    with session.catalogue.read() as connection:
         return {name: count for name, (count, _) in rows.namespaces(connection).items()}
 
 
@@ -146,11 +146,11 @@ def decode_cursor(cursor: str) -> tuple[str, str]:
     raise InvalidInput(f"after: {cursor!r:.80} is not a cursor; take it from a Record's .cursor")
 
 
-def _selected(core: Core, selection: Selection) -> list[Place]:
+def _selected(session: Session, selection: Selection) -> list[Place]:
     node, limit = selection.node, selection.limit
     while True:
         try:
-            with core.catalogue.read() as connection:
+            with session.catalogue.read() as connection:
                 places = rows.in_order(
                     connection,
                     selection.namespace,
@@ -160,22 +160,22 @@ def _selected(core: Core, selection: Selection) -> list[Place]:
                 )
                 if node is None:
                     return places
-                snapshot = core.snapshots.at(connection)
+                snapshot = session.snapshots.at(connection)
                 matching = set(matching_keys(connection, snapshot, selection.namespace, node).tolist())
                 return [place for place in places if place[0] in matching][:limit]
         except SnapshotMoved:
             continue
 
 
-def _page(core: Core, places: list[Place], node: Node | None, wanted: Wanted) -> list[Record]:
+def _page(session: Session, places: list[Place], node: Node | None, wanted: Wanted) -> list[Record]:
     while True:
         try:
-            with core.catalogue.read() as connection:
+            with session.catalogue.read() as connection:
                 found = {row.key: row for row in rows.by_key(connection, (key for key, _, _ in places))}
                 current = [
                     found.get(key) or _successor(connection, space, id, node) for key, space, id in places
                 ]
-                return _records(core, connection, [row for row in current if row is not None], wanted)
+                return _records(session, connection, [row for row in current if row is not None], wanted)
         except SnapshotMoved:
             continue
 
@@ -186,11 +186,11 @@ def _successor(connection: Connection, namespace: str, id: str, node: Node | Non
     return row if row is not None and (node is None or node.matches(metadata_of(row.metadata))) else None
 
 
-def _records(core: Core, connection: Connection, found: list[Row], wanted: Wanted) -> list[Record]:
+def _records(session: Session, connection: Connection, found: list[Row], wanted: Wanted) -> list[Record]:
     vectors: dict[int, NDArray[np.float32]] = {}
     if wanted.vector:
         keys = [row.key for row in found if not row.bare]
-        vectors = vectors_of(core.snapshots.at(connection), keys)
+        vectors = vectors_of(session.snapshots.at(connection), keys)
     return [
         Record(
             row.id,

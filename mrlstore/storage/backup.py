@@ -11,34 +11,34 @@ from pathlib import Path
 
 from mrlstore.catalogue import segments, settings
 from mrlstore.errors import CorruptStore, InvalidInput, StoreExists
-from mrlstore.storage.session import CATALOGUE, LOCK, PARTS, Core
+from mrlstore.storage.session import CATALOGUE, LOCK, PARTS, Session
 from mrlstore.system.files import CANNOT_LINK, Files, make_parents, remove_tree, write_file
 from mrlstore.system.log import tell
 
 _BLOCK = 8 * 1024 * 1024
 
 
-def backup(core: Core, target: Path) -> None:
+def backup(session: Session, target: Path) -> None:
     """Make `target` a store of its own that holds this one's generation of now; it must not exist."""
     if os.path.lexists(target):
         raise StoreExists(f"{target} exists; a backup goes to a new path")
-    if core.path in (target, *target.parents):
+    if session.path in (target, *target.parents):
         raise InvalidInput(f"{target} lies inside the store; a backup goes to a path of its own")
-    core.catalogue.connections.check_place()
-    make_parents(core.files, target)
+    session.catalogue.connections.check_place()
+    make_parents(session.files, target)
     started = time.perf_counter()
     before = -1
     while True:
-        with core.catalogue.read() as connection:
+        with session.catalogue.read() as connection:
             generation = settings.generation(connection)
         draft = target.with_name(f"{target.name}.tmp-{uuid.uuid4().hex}")
         try:
-            _write(core, draft)
+            _write(session, draft)
             if os.path.lexists(target):
                 raise StoreExists(f"{target} appeared while the backup was made")
-            core.files.rename(draft, target)
-            core.files.sync_dir(target.parent)
-            tell("backed up", core.path, target=str(target), seconds=time.perf_counter() - started)
+            session.files.rename(draft, target)
+            session.files.sync_dir(target.parent)
+            tell("backed up", session.path, target=str(target), seconds=time.perf_counter() - started)
             return
         except (
             FileNotFoundError
@@ -50,19 +50,19 @@ def backup(core: Core, target: Path) -> None:
             before = generation
         finally:
             if os.path.lexists(draft):
-                _remove(core.files, draft)
+                _remove(session.files, draft)
 
 
-def _write(core: Core, draft: Path) -> None:
-    files = core.files
+def _write(session: Session, draft: Path) -> None:
+    files = session.files
     files.make_dir(draft)
     files.make_dir(draft / PARTS)
-    with core.catalogue.read() as connection:
+    with session.catalogue.read() as connection:
         settings.generation(connection)  # the transaction sees this generation from here on
         for row in segments.load(connection):
             for part in row.parts:
-                _link_part(files, core.parts / part.name, draft / PARTS / part.name)
-        core.catalogue.backup(draft / CATALOGUE, connection)
+                _link_part(files, session.parts / part.name, draft / PARTS / part.name)
+        session.catalogue.backup(draft / CATALOGUE, connection)
     write_file(files, draft / LOCK, [])
     for folder in (draft / PARTS, draft):
         files.sync_dir(folder)

@@ -23,7 +23,7 @@ _KEY_RANGE = 4_096
 
 
 @dataclass
-class Core:
+class Session:
     """One open store of one process."""
 
     path: Path
@@ -75,7 +75,7 @@ class Core:
             raise
 
 
-def open_core(path: Path, files: Files, *, read_only: bool, threads: int) -> Core:
+def open_session(path: Path, files: Files, *, read_only: bool, threads: int) -> Session:
     """Open the catalogue of an existing store."""
     catalogue = Catalogue(files, path / CATALOGUE, read_only=read_only)
-    return Core(path, files, catalogue, Snapshots(files, path / PARTS, catalogue), threads)
+    return Session(path, files, catalogue, Snapshots(files, path / PARTS, catalogue), threads)

@@ -19,7 +19,7 @@ from mrlstore.errors import CorruptStore, IdExists
 from mrlstore.search.records import matching_keys
 from mrlstore.storage.parts import NewPart
 from mrlstore.storage.segment import base_arrays, write_base
-from mrlstore.storage.session import Core
+from mrlstore.storage.session import Session
 from mrlstore.storage.vector_rows import check_dim
 from mrlstore.types import Conflict
 from mrlstore.where import Node
@@ -29,54 +29,54 @@ BIG_BATCH = 4_096  # from here on vectors are written as a base part, and never 
 DEFAULT_PREFIX_DIM = 768
 
 
-def upsert(core: Core, batch: Batch, on_conflict: Conflict) -> int:
+def upsert(session: Session, batch: Batch, on_conflict: Conflict) -> int:
     """Store a checked batch; durable when this returns. Gives how many rows were written."""
     if not batch.ids:
         return 0
-    with core.storing("writing rows"):
-        first = core.take_keys(len(batch.ids))
+    with session.storing("writing rows"):
+        first = session.take_keys(len(batch.ids))
         keys = np.arange(first, first + len(batch.ids), dtype=np.int64)
-        parts = [_base_part(core, batch, keys[~batch.bare])] if len(batch.vectors) >= BIG_BATCH else []
-        with transaction(core, parts) as write:
-            return _store(core, write, batch, keys, on_conflict, parts)
+        parts = [_base_part(session, batch, keys[~batch.bare])] if len(batch.vectors) >= BIG_BATCH else []
+        with transaction(session, parts) as write:
+            return _store(session, write, batch, keys, on_conflict, parts)
 
 
-def check_embedder(core: Core, embedder: Embedder) -> bool:
+def check_embedder(session: Session, embedder: Embedder) -> bool:
     """Whether the store knows whose vectors it holds; InvalidInput if they are another embedder's."""
-    with core.catalogue.read() as connection:
+    with session.catalogue.read() as connection:
         known = settings.get(connection, "embedder")
     if known is not None:
         check_same(str(known), embedder)
     return known is not None
 
 
-def settle_embedder(core: Core, embedder: Embedder) -> None:
+def settle_embedder(session: Session, embedder: Embedder) -> None:
     """Remember whose vectors a store holds, at the first ones; InvalidInput if they are another's."""
-    if check_embedder(core, embedder):
+    if check_embedder(session, embedder):
         return
-    with core.storing("writing the embedder's fingerprint"), core.catalogue.write() as write:
+    with session.storing("writing the embedder's fingerprint"), session.catalogue.write() as write:
         if settings.get(write.connection, "embedder") is None:
             settings.put(write.connection, "embedder", fingerprint_of(embedder))
-    check_embedder(core, embedder)
+    check_embedder(session, embedder)
 
 
-def delete(core: Core, namespace: str, ids: Sequence[str] | None, node: Node | None) -> int:
+def delete(session: Session, namespace: str, ids: Sequence[str] | None, node: Node | None) -> int:
     """Remove rows by id, by filter, or by both; durable when this returns. Missing ids are no error."""
-    with core.storing("deleting rows"), core.catalogue.write() as write:
-        names = _chosen(core, write.connection, namespace, ids, node)
+    with session.storing("deleting rows"), session.catalogue.write() as write:
+        names = _chosen(session, write.connection, namespace, ids, node)
         return _remove(write, namespace, names)
 
 
-def clear(core: Core, namespace: str) -> int:
+def clear(session: Session, namespace: str) -> int:
     """Remove all rows of a namespace; durable when this returns."""
-    with core.storing("clearing a namespace"), core.catalogue.write() as write:
+    with session.storing("clearing a namespace"), session.catalogue.write() as write:
         gone = rows.remove_namespace(write.connection, namespace)
         tail.remove(write.connection, write.generation, [key for key, bare in gone if not bare])
         return len(gone)
 
 
 def update(
-    core: Core,
+    session: Session,
     namespace: str,
     ids: Sequence[str] | None,
     node: Node | None,
@@ -89,8 +89,8 @@ def update(
     Gives how many rows there were; durable when this returns.
     """
     parts: list[NewPart] = []
-    with core.storing("updating rows"), transaction(core, parts) as write:
-        names = _chosen(core, write.connection, namespace, ids, node)
+    with session.storing("updating rows"), transaction(session, parts) as write:
+        names = _chosen(session, write.connection, namespace, ids, node)
         old = list(rows.by_id(write.connection, namespace, names))
         first = settings.reserve_keys(write.connection, len(old))
         place = {name: position for position, name in enumerate(ids or ())}
@@ -98,25 +98,25 @@ def update(
             _changed(row, first + number, place.get(row.id), metadatas, documents)
             for number, row in enumerate(old)
         ]
-        parts += _move_vectors(core, write, namespace, old, changed)
+        parts += _move_vectors(session, write, namespace, old, changed)
         _remove(write, namespace, [row.id for row in old])
         rows.insert(write.connection, changed)
         return len(changed)
 
 
 @contextmanager
-def transaction(core: Core, parts: list[NewPart]) -> Iterator[Write]:
+def transaction(session: Session, parts: list[NewPart]) -> Iterator[Write]:
     """A write transaction that names new parts: their folders are removed if its body fails.
 
     If the commit itself fails its fate may be unknown, so they are left to garbage collection.
     """
     try:
-        with core.catalogue.write() as write:
+        with session.catalogue.write() as write:
             try:
                 yield write
             except BaseException:
                 for part in parts:
-                    part.discard(core.files)
+                    part.discard(session.files)
                 raise
     finally:
         for part in parts:
@@ -124,7 +124,7 @@ def transaction(core: Core, parts: list[NewPart]) -> Iterator[Write]:
 
 
 def _store(
-    core: Core,
+    session: Session,
     write: Write,
     batch: Batch,
     keys: NDArray[np.int64],
@@ -133,7 +133,7 @@ def _store(
 ) -> int:
     connection = write.connection
     if batch.dim is not None:
-        settle_dim(core, connection, batch.dim)
+        settle_dim(session, connection, batch.dim)
     skipped: set[str] = set()
     if on_conflict != "replace":
         there = rows.existing(connection, batch.namespace, batch.ids)
@@ -177,7 +177,7 @@ def _tail_rows(
         yield key, raw[start : start + row_bytes], norm
 
 
-def settle_dim(core: Core, connection: Connection, dim: int) -> None:
+def settle_dim(session: Session, connection: Connection, dim: int) -> None:
     """Give a store without vectors the dimension of its first ones; refuse any other."""
     known = settings.get(connection, "dim")
     if known is None:
@@ -186,23 +186,23 @@ def settle_dim(core: Core, connection: Connection, dim: int) -> None:
             settings.put(connection, "prefix_dim", min(DEFAULT_PREFIX_DIM, dim))
     elif isinstance(known, int):
         check_dim(dim, known)
-    core.catalogue.settings = settings.load(connection, core.catalogue.path)
+    session.catalogue.settings = settings.load(connection, session.catalogue.path)
 
 
-def _base_part(core: Core, batch: Batch, keys: NDArray[np.int64]) -> NewPart:
+def _base_part(session: Session, batch: Batch, keys: NDArray[np.int64]) -> NewPart:
     names = [batch.ids[i] for i in np.flatnonzero(~batch.bare)]
     arrays = base_arrays(keys, batch.vectors, batch.norms)
     namespaces = [batch.namespace] * len(names)
-    return write_base(core.files, core.parts, core.settings.store_uuid, namespaces, names, arrays)
+    return write_base(session.files, session.parts, session.settings.store_uuid, namespaces, names, arrays)
 
 
 def _chosen(
-    core: Core, connection: Connection, namespace: str, ids: Sequence[str] | None, node: Node | None
+    session: Session, connection: Connection, namespace: str, ids: Sequence[str] | None, node: Node | None
 ) -> list[str]:
     """The ids that are meant; the filter is evaluated in this very transaction."""
     if node is None:
         return list(dict.fromkeys(ids or ()))
-    matching = matching_keys(connection, core.snapshots.at(connection), namespace, node).tolist()
+    matching = matching_keys(connection, session.snapshots.at(connection), namespace, node).tolist()
     names = [row.id for row in rows.by_key(connection, matching)]
     if ids is None:
         return names
@@ -243,13 +243,13 @@ def _merged(row: Row, change: Mapping[str, Any]) -> str | None:
 
 
 def _move_vectors(
-    core: Core, write: Write, namespace: str, old: list[Row], changed: list[Row]
+    session: Session, write: Write, namespace: str, old: list[Row], changed: list[Row]
 ) -> list[NewPart]:
     """Store the old vectors' bytes under the new keys: in the tail, or as a base part if they are many."""
     pairs = [(before, after) for before, after in zip(old, changed, strict=True) if not before.bare]
     if not pairs:
         return []
-    snapshot = core.snapshots.at(write.connection)
+    snapshot = session.snapshots.at(write.connection)
     stored: dict[int, tuple[bytes, float]] = {}
     for position, holder, row in snapshot.locate(
         np.array([before.key for before, _ in pairs], dtype=np.int64)
@@ -258,7 +258,7 @@ def _move_vectors(
     if len(stored) < len(pairs):
         lost = next(before.id for i, (before, _) in enumerate(pairs) if i not in stored)
         raise CorruptStore(
-            core.catalogue.path, f"the vector of id {lost!r} is in no segment and not in the tail"
+            session.catalogue.path, f"the vector of id {lost!r} is in no segment and not in the tail"
         )
     moved = [(after.key, *stored[i]) for i, (_, after) in enumerate(pairs)]
     if len(moved) < BIG_BATCH:
@@ -270,7 +270,7 @@ def _move_vectors(
     keys = np.array([key for key, _, _ in moved], dtype=np.int64)
     arrays = base_arrays(keys, vectors, np.array([norm for _, _, norm in moved], dtype=np.float32))
     names, spaces = [after.id for _, after in pairs], [namespace] * len(pairs)
-    part = write_base(core.files, core.parts, core.settings.store_uuid, spaces, names, arrays)
+    part = write_base(session.files, session.parts, session.settings.store_uuid, spaces, names, arrays)
     segments.add(
         write.connection, write.generation, SegmentRow(0, write.generation - 1, len(moved), part.ref)
     )

@@ -32,14 +32,14 @@ def store(tmp_path: Path) -> Any:
 def statements(store: Any) -> list[str]:
     """What the watching connection is asked from now on."""
     asked: list[str] = []
-    with store._core.catalogue.connections.watcher() as connection:
+    with store._session.catalogue.connections.watcher() as connection:
         connection.set_exec_trace(lambda cursor, sql, bindings: asked.append(sql) or True)
     return asked
 
 
 @mapped
 def test_sqlite_is_asked_only_after_a_commit(store: Any) -> None:
-    state = store._core.catalogue.state
+    state = store._session.catalogue.state
     before, asked = state(), statements(store)
     for _ in range(50):
         assert state() == before
@@ -58,7 +58,7 @@ def test_commits_of_others_are_seen_at_once(
     if not known:
         monkeypatch.setattr(wal_index, "_MAPS", tmp_path / "absent")
     with mrlstore.open(store.path, mode="r") as reader:
-        assert (reader._core.catalogue.connections._headers is not None) <= known
+        assert (reader._session.catalogue.connections._headers is not None) <= known
         for number in range(3):
             subprocess.run([sys.executable, "-c", ELSEWHERE, str(store.path), str(number)], check=True)
             assert str(number) in reader.query(np.ones(4), k=10).ids
@@ -70,7 +70,7 @@ def test_commits_of_others_are_seen_at_once(
 
 @mapped
 def test_a_rollback_is_no_commit(store: Any) -> None:
-    state, catalogue = store._core.catalogue.state, store._core.catalogue
+    state, catalogue = store._session.catalogue.state, store._session.catalogue
     before = state()
     with pytest.raises(RuntimeError), catalogue.write() as write:
         write.connection.execute("UPDATE rows SET metadata = NULL")

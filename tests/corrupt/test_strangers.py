@@ -111,7 +111,7 @@ def test_a_pipe_in_place_of_a_file_is_not_waited_for(filled: Path, name: str) ->
 
 def forge(path: Path, change: Any) -> None:
     """Rewrite the one segment's row, its crc included."""
-    with mrlstore.open(path, auto_maintain=False) as store, store._core.catalogue.write() as write:
+    with mrlstore.open(path, auto_maintain=False) as store, store._session.catalogue.write() as write:
         (row,) = segments.load(write.connection)
         segments.replace(write.connection, write.generation, change(row))
 
@@ -129,12 +129,14 @@ def test_a_part_named_elsewhere_is_refused(filled: Path, name: str) -> None:
 def test_a_part_of_other_dims_is_refused(filled: Path) -> None:
     """Kernels read as many numbers of a query as a row has."""
     with mrlstore.open(filled, auto_maintain=False) as store:
-        core = store._core
+        session = store._session
         arrays = base_arrays(
             np.arange(1, ROWS + 1), np.ones((ROWS, 4 * DIM), np.float16), np.ones(ROWS, np.float32)
         )
         names = [f"r{i}" for i in range(ROWS)]
-        part = write_base(core.files, core.parts, core.settings.store_uuid, [""] * ROWS, names, arrays)
+        part = write_base(
+            session.files, session.parts, session.settings.store_uuid, [""] * ROWS, names, arrays
+        )
         part.release()
     forge(filled, lambda row: replace(row, base=part.ref, index=None, columns=None))
     with (
@@ -151,7 +153,7 @@ def test_an_index_that_lacks_an_array_is_worked_around(path: Path, missing: str)
         store.upsert([f"r{i}" for i in range(2_100)], rows)
         store.optimize()
         expected = store.query(QUERY, exact=True).ids
-        (held,) = store._core.snapshots.latest().segments
+        (held,) = store._session.snapshots.latest().segments
         index = held.segment.row.index
     assert index is not None
     file = path / "parts" / index.name / "part.json"
@@ -184,7 +186,7 @@ def test_metadata_that_are_no_object(filled: Path, text: str) -> None:
     from mrlstore.catalogue import rows
 
     with mrlstore.open(filled, auto_maintain=False) as store:
-        with store._core.catalogue.write() as write:
+        with store._session.catalogue.write() as write:
             (row,) = rows.by_id(write.connection, "", ["r7"])
             crc = rows._crc(row._replace(metadata=text))
             write.connection.execute("UPDATE rows SET metadata = ?, crc = ? WHERE id = 'r7'", (text, crc))

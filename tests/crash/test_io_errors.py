@@ -188,7 +188,7 @@ def test_keys_that_could_not_be_reserved_are_not_given_out(tmp_path: Path) -> No
         with mrlstore.open(path, auto_maintain=False) as other:
             other.upsert(["b"], POOL[:1])
         store.upsert(["c"], POOL[:1])
-        assert store._core.snapshots.latest().tail.keys.min() > 0
+        assert store._session.snapshots.latest().tail.keys.min() > 0
         assert [record.id for record in store.scan()] == ["b", "c"]
 
 

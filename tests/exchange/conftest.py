@@ -33,12 +33,12 @@ def fill(store: mrlstore.Store, rows: int = 300) -> None:
 
 def held(store: mrlstore.Store) -> Held:
     """What a store holds, vectors as their stored float16 bytes."""
-    core = store._core
+    session = store._session
     found: Held = {}
     for record in store.scan(namespace=None, include=("metadata", "document")):
         found[record.namespace, record.id] = (record.metadata, record.document, None)
-    snapshot = core.snapshots.latest()
-    with core.catalogue.read() as connection:
+    snapshot = session.snapshots.latest()
+    with session.catalogue.read() as connection:
         from mrlstore.catalogue import rows
 
         for space in store.namespaces():

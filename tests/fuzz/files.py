@@ -58,7 +58,7 @@ def sound() -> Sound:
     with mrlstore.open(folder / "s.mrl", dim=DIM, prefix_dim=4, auto_maintain=False) as store:
         store.upsert([f"r{i}" for i in range(ROWS)], rows, [{"n": i} for i in range(ROWS)])
         store.optimize()
-        (held,) = store._core.snapshots.latest().segments
+        (held,) = store._session.snapshots.latest().segments
         return Sound(folder / "s.mrl" / "parts", store.settings.store_uuid, held.segment.row)
 
 

@@ -58,7 +58,7 @@ def test_a_golden_store_answers_as_it_did(tmp_path: Path, version: str, mode: st
 @pytest.mark.parametrize("version", VERSIONS)
 def test_codes_of_an_older_layout_are_read_until_they_are_written_anew(tmp_path: Path, version: str) -> None:
     def places(store: mrlstore.Store) -> set[Any]:
-        indexes = [part.segment.index for part in store._core.snapshots.latest().segments]
+        indexes = [part.segment.index for part in store._session.snapshots.latest().segments]
         return {index.info.get("scale_at") for index in indexes if index is not None}
 
     with mrlstore.open(unpack(version, tmp_path), auto_maintain=False) as store:
@@ -112,7 +112,7 @@ def test_a_future_part_is_refused(tmp_path: Path) -> None:
         from mrlstore.catalogue import segments
         from mrlstore.catalogue.part_ref import PartRef
 
-        with store._core.catalogue.write() as write:
+        with store._session.catalogue.write() as write:
             (row, *_) = segments.load(write.connection)
             name = path / "parts" / row.base.name / "part.json"
             head = json.loads(name.read_text())

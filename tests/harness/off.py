@@ -167,10 +167,10 @@ def filters_inside() -> None:
 
     real = writer._chosen
 
-    def delete(core: Any, namespace: str, ids: Any, node: Any) -> int:
-        with core.catalogue.read() as connection:
-            names = real(core, connection, namespace, ids, node)
-        with core.catalogue.write() as write:
+    def delete(session: Any, namespace: str, ids: Any, node: Any) -> int:
+        with session.catalogue.read() as connection:
+            names = real(session, connection, namespace, ids, node)
+        with session.catalogue.write() as write:
             return writer._remove(write, namespace, names)
 
     writer.delete = delete  # type: ignore[assignment]
@@ -196,8 +196,8 @@ def afresh() -> None:
 
     real, known = garbage._named, {}
 
-    def named(core: Any) -> set[str]:
-        return known.setdefault(id(core), real(core))  # type: ignore[no-any-return]
+    def named(session: Any) -> set[str]:
+        return known.setdefault(id(session), real(session))  # type: ignore[no-any-return]
 
     garbage._named = named
 
@@ -206,8 +206,8 @@ def missing_folders() -> None:
     from mrlstore.catalogue import segments
     from mrlstore.maintenance import garbage
 
-    def named(core: Any) -> set[str]:
-        with core.catalogue.read() as connection:
+    def named(session: Any) -> set[str]:
+        with session.catalogue.read() as connection:
             return {part.name for row in segments.load(connection) for part in row.parts}
 
     garbage._named = named
@@ -277,10 +277,10 @@ def free_iterators() -> None:
 
     real = records.scan
 
-    def scan(core: Any, *arguments: Any) -> Any:
-        with core.catalogue.read() as connection:
+    def scan(session: Any, *arguments: Any) -> Any:
+        with session.catalogue.read() as connection:
             connection.execute("SELECT count(*) FROM rows").fetchall()
-            yield from real(core, *arguments)
+            yield from real(session, *arguments)
 
     records.scan = scan  # type: ignore[assignment]
 

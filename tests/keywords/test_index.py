@@ -87,7 +87,7 @@ def test_optimize_makes_the_index_one_piece_and_smaller(store: mrlstore.Store) -
         names = [f"r{n % 300}" for n in range(at, at + 20)]
         store.upsert(names, None, None, [f"{text} nr{at}" for text in texts[at : at + 20]])
     before = store.query(keywords="quince nr980", k=50)
-    read = store._core.catalogue.read
+    read = store._session.catalogue.read
     with read() as connection:
         assert keywords.scattered(connection)
     store.optimize()

@@ -44,9 +44,9 @@ def sql(path: Path, statement: str, *bound: Any) -> Any:
 
 def collect(store: Any) -> int:
     """Garbage collection now: the 30 seconds that it usually waits are taken as gone."""
-    core = store._core
-    with maintain.take_lock(core, 60):
-        return garbage.collect(core, lambda name: True)
+    session = store._session
+    with maintain.take_lock(session, 60):
+        return garbage.collect(session, lambda name: True)
 
 
 @pytest.fixture
@@ -297,7 +297,7 @@ def test_rule_04_filters_of_writes_are_evaluated_inside_the_transaction(
 ) -> None:
     """A row that another handle commits just before our transaction begins is seen by its filter."""
     other = opened()
-    catalogue = indexed._core.catalogue
+    catalogue = indexed._session.catalogue
     real, done = catalogue.write, []
 
     def write() -> Any:
@@ -373,12 +373,12 @@ def test_rule_06_what_a_dead_writer_left_is_collected(path: Path, opened: Any) -
 
 def test_rule_06_the_catalogue_is_read_afresh_before_a_folder_is_deleted(indexed: Any, path: Path) -> None:
     """A part that is named between the first look and the folder's lock is kept."""
-    core = indexed._core
+    session = indexed._session
     named = {row[0] for row in sql(path, "SELECT base FROM segments UNION SELECT idx FROM segments")}
     stray = path / "parts" / ("0" * 32)
     stray.mkdir()
     renamed: list[str] = []
-    real = core.files.lock
+    real = session.files.lock
 
     def name_it_now(folder: Path, *, wait_s: float = 0.0) -> Any:
         if folder == stray and not renamed:
@@ -386,11 +386,11 @@ def test_rule_06_the_catalogue_is_read_afresh_before_a_folder_is_deleted(indexed
             renamed.append(victim)
         return real(folder, wait_s=wait_s)
 
-    core.files.lock = name_it_now
+    session.files.lock = name_it_now
     try:
         collect(indexed)
     finally:
-        del core.files.lock
+        del session.files.lock
     assert renamed
     assert not stray.exists()
     assert named <= set(os.listdir(path / "parts")) | {None}
@@ -401,8 +401,8 @@ def test_rule_06_a_part_named_by_a_commit_during_collection_is_kept(
 ) -> None:
     """The list of folders is taken, then a writer commits one of them, then collection comes to it."""
     other = opened()
-    core = indexed._core
-    real = core.files.list_dir
+    session = indexed._session
+    real = session.files.list_dir
     done: list[bool] = []
 
     def list_dir(folder: Path) -> list[str]:
@@ -413,7 +413,7 @@ def test_rule_06_a_part_named_by_a_commit_during_collection_is_kept(
             return sorted(before | set(real(folder)))
         return list(real(folder))
 
-    monkeypatch.setattr(core.files, "list_dir", list_dir)
+    monkeypatch.setattr(session.files, "list_dir", list_dir)
     collect(indexed)
     assert done
     assert len(indexed.query(QUERY, k=10_000, exact=True)) == ROWS + 50 + 5000
@@ -937,7 +937,7 @@ def test_rule_14_warm_rows_are_not_announced(indexed: Any, path: Path) -> None:
         told = {}
         for cold in (True, False):
             reader.query(QUERY, k=10)
-            segments = [part.segment for part in reader._core.snapshots.latest().segments]
+            segments = [part.segment for part in reader._session.snapshots.latest().segments]
             assert segments
             for segment in segments:
                 segment.heat.cold = cold
@@ -974,7 +974,7 @@ def test_rule_14_systems_that_cannot_be_told_answer_as_well(
     monkeypatch.delattr(mmap, "MADV_WILLNEED", raising=False)
     with mrlstore.open(path, mode="r") as reader:
         assert [(hit.id, hit.score) for hit in reader.query(QUERY, k=10)] == expected
-        segments = [part.segment for part in reader._core.snapshots.latest().segments]
+        segments = [part.segment for part in reader._session.snapshots.latest().segments]
         assert segments
         assert not any(segment.heat.cold for segment in segments)
 

@@ -55,12 +55,12 @@ def test_rows_beyond_the_edge_are_the_right_ones(path: Path, size: int) -> None:
 
     files = SparseFiles()
     with open_store(path, dim=DIM, auto_maintain=False, files=files) as store:
-        core = store._core
+        session = store._session
         keys = np.arange(1000, 1000 + n, dtype=np.int64)
         part = write_base(
             files,
-            core.parts,
-            core.settings.store_uuid,
+            session.parts,
+            session.settings.store_uuid,
             [""] * n,
             [f"r{i}" for i in range(n)],
             {
@@ -71,7 +71,7 @@ def test_rows_beyond_the_edge_are_the_right_ones(path: Path, size: int) -> None:
                 "vectors": Stream(np.dtype(np.float16), (n, DIM), blocks()),
             },
         )
-        with core.catalogue.write() as write:
+        with session.catalogue.write() as write:
             settings.reserve_keys(write.connection, n + 2000)
             rows.insert(
                 write.connection, [rows.Row(int(keys[i]), "", f"r{i}", False, None, None) for i in places]
@@ -80,7 +80,9 @@ def test_rows_beyond_the_edge_are_the_right_ones(path: Path, size: int) -> None:
             dead = np.setdiff1d(np.arange(n), places)
             tail.remove(write.connection, write.generation, keys[dead].tolist())
         part.release()
-        assert os.stat(core.parts / part.ref.name / "vectors.npy").st_blocks * 512 < 200 << 20, "not sparse"
+        assert os.stat(session.parts / part.ref.name / "vectors.npy").st_blocks * 512 < 200 << 20, (
+            "not sparse"
+        )
         for place, vector in zip(places, vectors, strict=True):
             for options in ({"exact": True}, {"dim": 100}, {}):
                 hit = store.query(vector, k=1, **options)[0]

@@ -31,7 +31,7 @@ def ask(indexed: Indexed, count: int, **options: Any) -> list[Any]:
     results = []
     for query in indexed.queries[:count]:
         results.append(indexed.store.query(query, include=(), **options))
-        assert indexed.store._core.audit.wait(30)
+        assert indexed.store._session.audit.wait(30)
     return results
 
 

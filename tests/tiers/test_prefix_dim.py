@@ -36,7 +36,7 @@ def check(store: Any, rows: Any) -> None:
 
 
 def prefixes(store: Any) -> set[int]:
-    return {part.segment.index.info["prefix_dim"] for part in store._core.snapshots.latest().segments}
+    return {part.segment.index.info["prefix_dim"] for part in store._session.snapshots.latest().segments}
 
 
 def test_there_and_back(filled: Any) -> None:
@@ -48,8 +48,8 @@ def test_there_and_back(filled: Any) -> None:
         filled.set_prefix_dim(wanted)
         assert filled.prefix_dim == wanted
         assert prefixes(filled) == {wanted}
-        assert filled._core.snapshots.latest().tail.buffer.prefix_dim == wanted
-        curve = filled._core.snapshots.latest().calibration.curve(10, "all")
+        assert filled._session.snapshots.latest().tail.buffer.prefix_dim == wanted
+        curve = filled._session.snapshots.latest().calibration.curve(10, "all")
         assert curve.prefix_dim == wanted
         check(filled, every)
         assert filled.query(extra[7], 1, include=()).ids == ["tail 7"]
@@ -92,7 +92,7 @@ def test_a_stop_in_the_midst_is_made_good(filled: Any, tmp_path: Path) -> None:
         again.optimize()
         assert prefixes(again) == {32}
         check(again, rows)
-        assert not maintain.tend(again._core, maintain.Work())
+        assert not maintain.tend(again._session, maintain.Work())
 
 
 def test_wrong_lengths_are_refused(filled: Any, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mrlstore.recall import ground_truth as truth
 from mrlstore.recall.trials import Probes
-from mrlstore.storage.session import Core
+from mrlstore.storage.session import Session
 from mrlstore.storage.snapshot import Snapshot
 
 
@@ -26,10 +26,10 @@ class Asked:
         return self.exact[dim].accepted(number, k)
 
 
-def ask(core: Core, snapshot: Snapshot, probes: Probes, depth: int, dims: Sequence[int]) -> Asked:
+def ask(session: Session, snapshot: Snapshot, probes: Probes, depth: int, dims: Sequence[int]) -> Asked:
     """Find the best `depth` rows of each query, by each of the dims, among all rows."""
     blocks = truth.rows_of(snapshot, probes.namespace)
-    found = truth.nearest(blocks, probes.vectors, depth, dims=dims, own=probes.own, threads=core.threads)
+    found = truth.nearest(blocks, probes.vectors, depth, dims=dims, own=probes.own, threads=session.threads)
     return Asked(probes, {d: found[d, "all"] for d in dims})
 
 

@@ -21,7 +21,7 @@ from mrlstore.recall import ground_truth as truth
 from mrlstore.recall.tiers.asked import Asked, rows_in, share_found, shares_found
 from mrlstore.recall.tiers.report import GOAL, Kind, Tier
 from mrlstore.search.group_search import Exact, Found, Queries, Walk, prepare
-from mrlstore.storage.session import Core
+from mrlstore.storage.session import Session
 from mrlstore.storage.snapshot import Snapshot
 from mrlstore.storage.vector_rows import inverse_lengths
 
@@ -47,9 +47,9 @@ class Bench:
     """What is built and timed on the sample."""
 
     def __init__(
-        self, core: Core, snapshot: Snapshot, asked: Asked, k: int, sample: int, qrels: Qrels | None
+        self, session: Session, snapshot: Snapshot, asked: Asked, k: int, sample: int, qrels: Qrels | None
     ) -> None:
-        self.core, self.k, self.qrels, self.asked = core, k, qrels, asked
+        self.session, self.k, self.qrels, self.asked = session, k, qrels, asked
         size = rows_in(snapshot, asked.probes.namespace)
         wanted = size if qrels is not None else min(sample, size)  # every judged row is to be findable
         chosen = calibrate.stored(snapshot, asked.probes.namespace, wanted, size)
@@ -64,7 +64,7 @@ class Bench:
         """Scan, graph and, below the full length, two stages at several shortlists."""
         blocks = iter([truth.Rows(self.vectors, self.keys, None)])
         nearest = truth.nearest(
-            blocks, self.queries, self.k + 8, dims=(d, self.whole), own=self.own, threads=self.core.threads
+            blocks, self.queries, self.k + 8, dims=(d, self.whole), own=self.own, threads=self.session.threads
         )
         here, goal = nearest[d, "all"], nearest[self.whole, "all"]
         alone = self._group(d)
@@ -102,7 +102,9 @@ class Bench:
     ) -> list[Tier]:
         """The store's own `query` at three targets, all of Python included."""
         tiers = []
-        rows_held = max(sum(rows_in(self.core.snapshots.latest(), one.probes.namespace) for one in asked), 1)
+        rows_held = max(
+            sum(rows_in(self.session.snapshots.latest(), one.probes.namespace) for one in asked), 1
+        )
         one = asked[0]
         for target in (0.9, 0.95, 0.99):
             shares, seconds, found = [], [], []
@@ -146,10 +148,10 @@ class Bench:
         return Group(rows_d, inverse_lengths(rows_d), self.keys)
 
     def _index(self, group: Group, d: int) -> Group:
-        settings = self.core.settings
+        settings = self.session.settings
         arrays, info = graph.build_index(
             group.vectors, np.array([0, self.rows]), prefix_dim=d, m=settings.m,
-            ef_construction=settings.ef_construction, threads=self.core.threads,
+            ef_construction=settings.ef_construction, threads=self.session.threads,
         )  # fmt: skip
         index = graph.open_index(arrays, info, 0, 0, self.rows)
         return Group(group.vectors, group.inv_norms, group.keys, index)
@@ -186,7 +188,7 @@ class Bench:
         seconds = np.median(
             [[self._answer(ask, number, d)[1] for number in numbers] for _ in range(_ROUNDS)], axis=0
         )
-        threads = self.core.threads
+        threads = self.session.threads
         with ThreadPoolExecutor(threads) as pool:
             shares = [_ROUNDS * numbers[i::threads] for i in range(threads)]
             started = time.perf_counter()
@@ -202,7 +204,7 @@ class Bench:
         return intervals.of_shares(np.array(shares), self.k)
 
     def _names(self) -> dict[int, str]:
-        with self.core.catalogue.read() as connection:
+        with self.session.catalogue.read() as connection:
             return {row.key: row.id for row in rows.by_key(connection, self.keys.tolist())}
 
     def _ndcg(self, timed: Timing) -> float | None:

@@ -19,7 +19,7 @@ from mrlstore.recall.tiers.bench import Bench, Qrels
 from mrlstore.recall.tiers.report import Stratum, Tier, TierReport, recommend
 from mrlstore.recall.trials import Probes
 from mrlstore.storage import statistics
-from mrlstore.storage.session import Core
+from mrlstore.storage.session import Session
 from mrlstore.storage.snapshot import Snapshot
 from mrlstore.types import Progress
 
@@ -30,7 +30,7 @@ _FEWEST: Final = 20  # rows that a report is about
 
 
 def tier_report(
-    core: Core,
+    session: Session,
     queries: NDArray[np.float32] | None,
     k: int,
     dims: Sequence[int],
@@ -45,7 +45,7 @@ def tier_report(
 ) -> TierReport:
     """Measure; see `RecallTools.tier_report`. `answer` asks the store as it stands: (keys, seconds)."""
     started = time.perf_counter()
-    snapshot = core.snapshots.latest()
+    snapshot = session.snapshots.latest()
     assert snapshot.dim is not None
     assert snapshot.prefix_dim is not None
     full, prefix = snapshot.dim, snapshot.prefix_dim
@@ -54,28 +54,28 @@ def tier_report(
     groups = _questions(snapshot, queries, namespace, by, count)
     lists = sorted({k * times for times in SHORTLISTS})
     progress(Progress("exact answers", 0, 1))
-    asked = [ask(core, snapshot, probes, lists[-1] + 8, lengths) for probes in groups]
+    asked = [ask(session, snapshot, probes, lists[-1] + 8, lengths) for probes in groups]
     progress(Progress("exact answers", 1, 1))
     curves = {
         d: tuple((s, float(np.mean(shares_found(asked, k, d, s, full)))) for s in lists)
         for d in lengths
         if d < full
     }
-    bench = Bench(core, snapshot, asked[0], k, sample, qrels)
+    bench = Bench(session, snapshot, asked[0], k, sample, qrels)
     tiers: list[Tier] = []
     for number, d in enumerate(lengths):
         progress(Progress("tiers", number, len(lengths)))
         tiers += bench.measure(d, lists, asked)
     progress(Progress("tiers", len(lengths), len(lengths)))
-    stats = statistics.stats(core)
+    stats = statistics.stats(session)
     tiers += bench.as_it_stands(answer, asked, stats.bytes_on_disk, stats.bytes_by_kind["index"])
-    warnings = _warnings(core, snapshot, asked, k, source, namespace)
+    warnings = _warnings(session, snapshot, asked, k, source, namespace)
     report = TierReport(
-        path=str(core.path), k=k, dim=full, prefix_dim=prefix, rows=snapshot.rows(), sample=bench.rows,
-        queries=sum(len(one.probes.vectors) for one in asked), source=source, threads=core.threads,
+        path=str(session.path), k=k, dim=full, prefix_dim=prefix, rows=snapshot.rows(), sample=bench.rows,
+        queries=sum(len(one.probes.vectors) for one in asked), source=source, threads=session.threads,
         bytes_on_disk=stats.bytes_on_disk, tiers=tuple(tiers), curves=curves,
         recommendation=recommend(tiers, full), warnings=tuple(warnings),
-        strata=tuple(_strata(core, asked, k, lengths, by, full, prefix)) if by is not None else (),
+        strata=tuple(_strata(session, asked, k, lengths, by, full, prefix)) if by is not None else (),
         seconds=time.perf_counter() - started,
     )  # fmt: skip
     return report
@@ -111,7 +111,7 @@ def _check_enough(rows: int, namespace: str) -> None:
 
 
 def _warnings(
-    core: Core, snapshot: Snapshot, asked: Sequence[Asked], k: int, source: str, namespace: str
+    session: Session, snapshot: Snapshot, asked: Sequence[Asked], k: int, source: str, namespace: str
 ) -> list[str]:
     """What a reader should know: above all whether the caller's queries are unlike the stored rows."""
     count = sum(len(one.probes.vectors) for one in asked)
@@ -121,7 +121,7 @@ def _warnings(
         return told
     full, prefix = snapshot.dim or 0, snapshot.prefix_dim or 0
     probes = calibrate.stored(snapshot, namespace, min(100, size), size)
-    stored = [ask(core, snapshot, probes, 2 * k + 8, sorted({prefix, full}))]
+    stored = [ask(session, snapshot, probes, 2 * k + 8, sorted({prefix, full}))]
     for shortlist in (k, 2 * k):
         given = intervals.of_shares(shares_found(asked, k, prefix, shortlist, full), k)
         other = intervals.of_shares(shares_found(stored, k, prefix, shortlist, full), k)
@@ -143,10 +143,10 @@ def _warnings(
 
 
 def _strata(
-    core: Core, asked: Sequence[Asked], k: int, dims: Sequence[int], by: str, full: int, prefix: int
+    session: Session, asked: Sequence[Asked], k: int, dims: Sequence[int], by: str, full: int, prefix: int
 ) -> list[Stratum]:
     """Recall by namespace, or by the value that a field has in the query's own row or its best answer."""
-    values = [value for one in asked for value in _values(core, one, by, full)]
+    values = [value for one in asked for value in _values(session, one, by, full)]
     ways = [(f"{d} dims, scan", d, k) for d in dims if d < full]
     ways += [(f"{prefix} + re-rank of {s}", prefix, s) for s in (2 * k, 5 * k) if prefix < full]
     common = sorted(set(values), key=lambda value: (-values.count(value), value))[:_STRATA]
@@ -160,12 +160,12 @@ def _strata(
     return strata
 
 
-def _values(core: Core, asked: Asked, by: str, full: int) -> list[str]:
+def _values(session: Session, asked: Asked, by: str, full: int) -> list[str]:
     count = len(asked.probes.vectors)
     if by == "namespace":
         return [asked.probes.namespace or "(unnamed)"] * count
     own = asked.probes.own
     keys = np.where(own >= 0, own, asked.exact[full].keys[:, 0]).tolist()
-    with core.catalogue.read() as connection:
+    with session.catalogue.read() as connection:
         found = {row.key: metadata_of(row.metadata) or {} for row in rows.by_key(connection, set(keys))}
     return [str(found.get(key, {}).get(by, "(none)")) for key in keys]
