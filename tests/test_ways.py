@@ -389,8 +389,8 @@ def test_ids_are_fetched_by_row_and_change_nothing(large, queries):
 
 DAMAGE = """
 import sys, numpy as np
-from mrlstore.group import Group, GroupIndex
-from mrlstore.ways import prepare
+from mrlstore.index.group import Group, GroupIndex
+from mrlstore.search.group_search import prepare
 from tests.one_query import answers, search_exact, search_graph, search_scan
 import dataclasses, pickle
 group = pickle.load(open(sys.argv[1], "rb"))

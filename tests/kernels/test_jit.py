@@ -92,7 +92,7 @@ def test_import_compiles_nothing():
 
 def test_import_of_the_searched_unit_brings_no_numba():
     code = (
-        "import sys, mrlstore.ways, mrlstore.graph, mrlstore.codes\n"
+        "import sys, mrlstore.search.group_search, mrlstore.index.build, mrlstore.index.codes\n"
         "assert not {'numba', 'hnswlib'} & set(sys.modules)\n"
         "print('fine')"
     )
