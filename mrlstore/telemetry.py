@@ -16,9 +16,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 from mrlstore.api.store import Store
-from mrlstore.index.build import Interrupted
 from mrlstore.maintenance import steps as maintain
 from mrlstore.storage.snapshot import SnapshotMoved
+from mrlstore.system.job import Interrupted
 from mrlstore.types import BatchResult, Repaired, Report, Result
 from mrlstore.version import __version__
 

@@ -17,6 +17,7 @@ from mrlstore.columns import Columns, InvalidColumns, build_columns, open_column
 from mrlstore.columns.dictionary import sortable
 from mrlstore.columns.layout import ARRAYS, HEADER, RECORD, Layout, read_layout
 from mrlstore.columns.verify import verify_layout
+from mrlstore.system.job import Interrupted, Job
 from mrlstore.where import Node, parse
 from tests.filters import NUMBERS
 
@@ -274,19 +275,17 @@ def test_building_does_not_keep_the_rows() -> None:
 
 
 def test_building_can_be_ended_between_its_steps() -> None:
-    class Ended(Exception):
-        pass
-
     calls = 0
 
-    def poll() -> None:
+    def stop() -> bool:
         nonlocal calls
         calls += 1
-        if calls == 3:
-            raise Ended
+        return calls == 3
 
-    with pytest.raises(Ended):
-        build_columns((json.dumps({"a": i, "b": f"{i}"}) for i in range(50_000)), 50_000, poll=poll)
+    with pytest.raises(Interrupted):
+        build_columns(
+            (json.dumps({"a": i, "b": f"{i}"}) for i in range(50_000)), 50_000, job=Job(should_stop=stop)
+        )
     assert calls == 3
 
 

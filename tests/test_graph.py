@@ -11,6 +11,7 @@ from mrlstore.index import build as graph
 from mrlstore.index import codes
 from mrlstore.index.group import Group
 from mrlstore.search.group_search import prepare
+from mrlstore.system.job import Interrupted, Job
 from tests.kernels import oracle
 from tests.nested import nested
 from tests.one_query import search_exact, search_graph
@@ -105,7 +106,7 @@ def test_small_parts_have_codes_only():
 
 def test_progress_counts_up_and_a_build_can_be_stopped():
     told = []
-    build(nested(3_000, 64), progress=lambda done, total: told.append((done, total)))
+    build(nested(3_000, 64), job=Job(lambda step: told.append((step.done, step.total))))
     assert [d for d, _ in told] == sorted(d for d, _ in told) and told[-1][0] == told[-1][1]
     started = time.monotonic()
     calls = []
@@ -114,8 +115,8 @@ def test_progress_counts_up_and_a_build_can_be_stopped():
         calls.append(time.monotonic() - started)
         return len(calls) > 3
 
-    with pytest.raises(graph.Interrupted):
-        build(nested(3_000, 64), should_stop=stop)
+    with pytest.raises(Interrupted):
+        build(nested(3_000, 64), job=Job(should_stop=stop))
     assert len(calls) == 4
 
 

@@ -14,6 +14,7 @@ import pytest
 import mrlstore
 from mrlstore import telemetry
 from mrlstore.maintenance import steps as maintain
+from mrlstore.system.job import Interrupted, Job
 
 pytest.importorskip("opentelemetry.sdk", reason="needs opentelemetry-sdk")
 
@@ -162,10 +163,8 @@ def test_a_step_that_gives_way_is_no_error(seen: Seen, store: mrlstore.Store) ->
     store.upsert(ids(3000), ROWS)
     maintain.seal(store._session)
     (part,) = store._session.snapshots.latest().segments
-    from mrlstore.index.build import Interrupted
-
     with pytest.raises(Interrupted):
-        maintain.complete(store._session, part, maintain.Work(should_stop=lambda: True))
+        maintain.complete(store._session, part, Job(should_stop=lambda: True))
     (span,) = seen.spans("index papers.mrl")
     assert span.status.status_code is StatusCode.UNSET
 

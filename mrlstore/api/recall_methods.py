@@ -21,6 +21,7 @@ from mrlstore.recall.audit import Audit
 from mrlstore.recall.calibrate import Calibrated
 from mrlstore.recall.tiers import TierReport
 from mrlstore.storage.session import Session
+from mrlstore.system.job import Job
 from mrlstore.types import Progress
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ class RecallTools(Handle):
             session, units, k, lengths, namespace=check_namespace(namespace), qrels=qrels, by=by,
             count=checks.check_count(count, "count", 10, 10_000),
             sample=checks.check_count(sample, "sample", 100, 1_000_000),
-            answer=answer, progress=progress or _silent,
+            answer=answer, job=Job(progress),
         )  # fmt: skip
 
     def set_prefix_dim(
@@ -175,7 +176,9 @@ class RecallTools(Handle):
         wait_s = checks.check_timeout(timeout_s)
         checks.check_progress(progress)
         with self._background_paused():
-            maintain.set_prefix_dim(session, wanted, 3600.0 if wait_s is None else wait_s, progress)
+            maintain.set_prefix_dim(
+                session, wanted, Job.waiting(3600.0 if wait_s is None else wait_s, progress)
+            )
 
     def _prepare(self, session: Session) -> None:
         super()._prepare(session)
@@ -183,10 +186,6 @@ class RecallTools(Handle):
 
     def _new_audit(self) -> Audit | None:
         return None if self._auditing is None else Audit(str(self.path), *self._auditing)
-
-
-def _silent(progress: Progress) -> None:
-    pass
 
 
 def _check_qrels(qrels: object, queries: object) -> None:

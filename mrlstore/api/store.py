@@ -26,6 +26,7 @@ from mrlstore.storage import backup, statistics
 from mrlstore.storage.create import Mode
 from mrlstore.storage.session import Session
 from mrlstore.system.files import Files
+from mrlstore.system.job import Job
 from mrlstore.types import (
     BatchResult,
     Conflict,
@@ -434,14 +435,14 @@ class Store(RecallTools, AsyncTwins):
         session, wait_s = self._writable(), _wait(timeout_s)
         checks.check_progress(progress)
         with self._background_paused():
-            maintain.optimize(session, wait_s, progress)
+            maintain.optimize(session, Job.waiting(wait_s, progress))
 
     def verify(self, progress: ProgressCallback | None = None) -> Report:
         """Check every checksum, range and cross-reference; damaged parts are marked for every process."""
         session = self._session
         checks.check_progress(progress)
         with session.storing("verifying"):
-            return verify.verify(session, progress or _silent)
+            return verify.verify(session, Job(progress))
 
     def repair(self, progress: ProgressCallback | None = None, timeout_s: float | None = None) -> Repaired:
         """Rebuild damaged indexes and columns, keep every row that is whole, tell which vectors are lost.
@@ -453,7 +454,7 @@ class Store(RecallTools, AsyncTwins):
         session, wait_s = self._writable(), _wait(timeout_s)
         checks.check_progress(progress)
         with self._background_paused(), session.storing("repairing"):
-            return repair.repair(session, wait_s, progress or _silent)
+            return repair.repair(session, Job.waiting(wait_s, progress))
 
     def backup(self, dest: str | os.PathLike[str]) -> None:
         """Make `dest` a store of its own with the present content: parts are hard links where possible.
@@ -486,10 +487,6 @@ class Store(RecallTools, AsyncTwins):
 def _wait(timeout_s: float | None) -> float:
     checked = checks.check_timeout(timeout_s)
     return _DEFAULT_WAIT_S if checked is None else checked
-
-
-def _silent(progress: Progress) -> None:
-    pass
 
 
 def _selectors(

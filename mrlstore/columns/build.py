@@ -6,7 +6,7 @@ import json
 from array import array
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from itertools import chain, count
 from math import isnan
 from typing import Any, Final
@@ -28,6 +28,7 @@ from mrlstore.columns.layout import (
     InvalidColumns,
     assemble,
 )
+from mrlstore.system.job import UNWATCHED, Job
 from mrlstore.where import MAX_PATH, resolve
 
 MAX_CANDIDATES: Final = 4_096  # paths that are followed while the rows stream by; later ones get no column
@@ -37,20 +38,14 @@ _EXACT: Final = 2**53  # up to here float64 holds every whole number
 _INT64: Final = 2**63
 
 
-def _carry_on() -> None:
-    """The `poll` of those who never stop."""
-
-
-def build_columns(
-    metadatas: Iterable[str | None], n: int, *, poll: Callable[[], None] = _carry_on
-) -> NDArray[np.uint8]:
+def build_columns(metadatas: Iterable[str | None], n: int, *, job: Job = UNWATCHED) -> NDArray[np.uint8]:
     """The columns of n rows, as one blob uint8 [bytes] for `open_columns`.
 
     `metadatas` are the rows' JSON objects as text, or None, in row order; they are read once and not
     kept. At most 256 paths get a column, those that most rows have; the blob tells which rows have
     others. Memory: 8 bytes for each value of a field, and each field's distinct values once.
-    Once all rows are read, `poll` is called several times a second; what it raises ends the build. Other
-    threads are never kept waiting for long.
+    Once all rows are read, the job is asked several times a second whether to stop. Other threads are never
+    kept waiting for long.
     Raises InvalidColumns if a text is no JSON object or if there are not exactly n of them.
     """
     candidates: dict[str, _Column] = {}
@@ -75,7 +70,7 @@ def build_columns(
     beyond[_uint32(overflow)] = True
     for name in names[MAX_FIELDS:]:
         beyond[_uint32(candidates.pop(name).rows)] = True
-    fields = [candidates.pop(name).finish(name, n, poll) for name in names[:MAX_FIELDS]]
+    fields = [candidates.pop(name).finish(name, n, job) for name in names[:MAX_FIELDS]]
     return assemble(n, fields, np.packbits(beyond) if beyond.any() else np.empty(0, dtype=np.uint8))
 
 
@@ -192,24 +187,24 @@ class _Column:
             return TRUE if value else FALSE
         return PRESENT
 
-    def finish(self, name: str, n: int, poll: Callable[[], None]) -> Field:
+    def finish(self, name: str, n: int, job: Job) -> Field:
         """The column as it is stored: codes in the order of their values, dense or sparse."""
         self.take_in()
-        numbers = _Numbers(_sorted(self.numbers, poll))
-        strings = _sorted(self.strings, poll)
+        numbers = _Numbers(_sorted(self.numbers, job))
+        strings = _sorted(self.strings, job)
         size = FIRST + len(self.numbers) + len(self.strings)
         final = np.arange(size, dtype=np.uint32)
         in_order = [self.numbers[value] for value in numbers.in_order]
-        poll()
+        job.check()
         in_order += [self.strings[value] for value in strings]
-        poll()
+        job.check()
         final[np.array(in_order, dtype=np.int64)] = np.arange(FIRST, size, dtype=np.uint32)
         width = np.dtype("<u1" if size <= 2**8 else "<u2" if size <= 2**16 else "<u4")
         codes = final[_uint32(self.codes)].astype(width)
         member_codes = final[_uint32(self.member_codes)].astype(width)
         rows = _uint32(self.rows)
         string_ends, heap = _heap([text.encode(errors="surrogatepass") for text in strings])
-        poll()
+        job.check()
         big_ends, bigs = _heap([sortable(value) for value in numbers.bigs])
         ends = np.dtype("<u4" if max(heap.size, bigs.size) < 2**32 else "<u8")
         # A dense column is faster to read; it may take up to twice the room of a sparse one.
@@ -263,7 +258,7 @@ class _Numbers:
         self.bigs = bigs
 
 
-def _sorted(values: Iterable[Any], poll: Callable[[], None]) -> list[Any]:
+def _sorted(values: Iterable[Any], job: Job) -> list[Any]:
     """As `sorted`, by pieces: one call for a million strings would stop all other threads for a second."""
     values = list(values)
     if len(values) <= _SORTED_AT_ONCE:
@@ -274,11 +269,11 @@ def _sorted(values: Iterable[Any], poll: Callable[[], None]) -> list[Any]:
     for first in range(0, len(values), _SORTED_AT_ONCE):
         for value in values[first : first + _SORTED_AT_ONCE]:
             pieces[bisect_right(bounds, value)].append(value)
-        poll()
+        job.check()
     found: list[Any] = []
     for piece in pieces:
         found += sorted(piece)
-        poll()
+        job.check()
     return found
 
 

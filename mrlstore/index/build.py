@@ -10,7 +10,7 @@ import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from mrlstore.index import codes as coding
 from mrlstore.index.group import SCALE_AT, SCALE_BYTES, GroupIndex, index_table
+from mrlstore.system.job import UNWATCHED, Job
 
 Arrays = dict[str, NDArray[Any]]
 MIN_GRAPH_ROWS: Final = 2_000
@@ -30,27 +31,19 @@ ENTRY_EVERY: Final = 256
 MAX_ENTRIES: Final = 1_024
 
 
-class Interrupted(Exception):
-    """should_stop() said so; nothing was written."""
-
-
 @dataclass
 class _Work:
-    """One build: what was asked for, and how far it is."""
+    """One call of build_index: its threads, its job, and how many of `total` units are done."""
 
     total: int
     threads: int
-    progress: Callable[[int, int], None] | None
-    should_stop: Callable[[], bool] | None
-    done: int = field(default=0)
+    job: Job
+    done: int = 0
 
-    def step(self, rows: int) -> None:
-        """Count rows as done; raises Interrupted when asked to stop."""
-        self.done += rows
-        if self.progress is not None:
-            self.progress(min(self.done, self.total), self.total)
-        if self.should_stop is not None and self.should_stop():
-            raise Interrupted
+    def step(self, units: int) -> None:
+        """Count units as done; raises Interrupted if the job is to stop."""
+        self.done += units
+        self.job.step("index", min(self.done, self.total), self.total)
 
 
 def build_index(
@@ -61,18 +54,17 @@ def build_index(
     m: int = 16,
     ef_construction: int = 200,
     threads: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
-    should_stop: Callable[[], bool] | None = None,
+    job: Job = UNWATCHED,
 ) -> tuple[Arrays, dict[str, Any]]:
     """Index arrays, and what a JSON header should say of them.
 
     vectors: float16 [n, dim] unit rows; groups: int64 [g + 1], where each namespace's rows begin.
-    Raises Interrupted soon after should_stop() turns true.
+    Raises Interrupted soon after the job is asked to stop.
     """
     sizes = np.diff(groups)
     walked = sizes >= MIN_GRAPH_ROWS
     n = len(vectors)
-    work = _Work(n + 2 * int(sizes[walked].sum()), threads or os.cpu_count() or 1, progress, should_stop)
+    work = _Work(n + 2 * int(sizes[walked].sum()), threads or os.cpu_count() or 1, job)
     rotation = _choose_rotation(vectors, prefix_dim)
     codes, usable = _encode_all(vectors, prefix_dim, rotation, work)
     width = 2 * m

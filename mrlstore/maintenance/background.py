@@ -13,13 +13,12 @@ import weakref
 from contextlib import suppress
 
 from mrlstore.errors import MrlStoreError, StoreLocked
-from mrlstore.index import build as graph
 from mrlstore.maintenance import garbage
 from mrlstore.maintenance import steps as maintain
 from mrlstore.maintenance.garbage import Waiting
-from mrlstore.maintenance.steps import Work
 from mrlstore.storage.session import Session
 from mrlstore.storage.snapshot import SnapshotMoved
+from mrlstore.system.job import Interrupted, Job
 from mrlstore.system.log import tell
 
 _IDLE_S = 10.0  # how often to look for work that other processes left
@@ -82,7 +81,7 @@ class Background:
                 continue
             try:
                 self._tend()
-            except (graph.Interrupted, SnapshotMoved):
+            except (Interrupted, SnapshotMoved):
                 continue
             except MrlStoreError as error:
                 self._failed(str(error), logging.WARNING)
@@ -105,7 +104,7 @@ class Background:
                 return  # another process is at it
             with lock:
                 while not self._interrupted() and maintain.tend(
-                    self._session, Work(should_stop=self._interrupted)
+                    self._session, Job(should_stop=self._interrupted)
                 ):
                     pass
                 if not self._interrupted():

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -25,22 +24,22 @@ from mrlstore.errors import CorruptStore
 from mrlstore.maintenance import steps as maintain
 from mrlstore.maintenance import verify
 from mrlstore.maintenance.salvage import salvage
-from mrlstore.maintenance.steps import Work
 from mrlstore.storage.segment import base_arrays, write_base
 from mrlstore.storage.session import Session
 from mrlstore.system.files import CANNOT_LINK, remove_tree
+from mrlstore.system.job import Job
 from mrlstore.system.log import tell
-from mrlstore.types import Progress, Repaired
+from mrlstore.types import Repaired
 from mrlstore.writing.writer import transaction
 
 DAMAGED = "damaged"
 
 
-def repair(session: Session, wait_s: float, progress: Callable[[Progress], None]) -> Repaired:
+def repair(session: Session, job: Job) -> Repaired:
     """Verify, mend what verify found, and verify again. LOCK is taken for all of it."""
-    with maintain.take_lock(session, wait_s):
+    with maintain.take_lock(session, job.wait_s):
         try:
-            return _repair(session, progress)
+            return _repair(session, job)
         except CorruptStore as error:
             if Path(error.path) != session.catalogue.path:
                 raise
@@ -50,8 +49,8 @@ def repair(session: Session, wait_s: float, progress: Callable[[Progress], None]
             ) from error
 
 
-def _repair(session: Session, progress: Callable[[Progress], None]) -> Repaired:
-    verify.verify(session, progress)
+def _repair(session: Session, job: Job) -> Repaired:
+    verify.verify(session, job)
     _mend_keywords(session)
     lost = _drop_broken_tail_rows(session)
     aside: list[str] = []
@@ -67,8 +66,8 @@ def _repair(session: Session, progress: Callable[[Progress], None]) -> Repaired:
         aside += [
             str(_leave(session, part, linked=part in kept)) for part in leaving if _is_there(session, part)
         ]
-    maintain.complete_all(session, Work(progress))
-    report = verify.verify(session, progress)
+    maintain.complete_all(session, job)
+    report = verify.verify(session, job)
     if damaged or lost:
         tell("repaired", session.path, level=logging.WARNING, segments=len(damaged), lost_rows=len(lost))
     return Repaired(report.ok, len(damaged), tuple(sorted(lost)), tuple(aside), report)

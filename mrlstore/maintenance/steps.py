@@ -10,8 +10,8 @@ from __future__ import annotations
 import mmap
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -33,8 +33,8 @@ from mrlstore.storage.segment import base_arrays, open_segment, write_base
 from mrlstore.storage.session import LOCK, Session
 from mrlstore.storage.snapshot import LiveSegment, SnapshotMoved
 from mrlstore.system.files import Lock
+from mrlstore.system.job import Job
 from mrlstore.system.log import tell
-from mrlstore.types import Progress
 from mrlstore.writing.writer import transaction
 
 TAIL_ROWS = 2_048  # a longer tail is sealed
@@ -43,16 +43,6 @@ SIZE_RATIO = 8
 DEAD_SHARE = 0.1  # a segment with more dead rows than this is rewritten
 _BLOCK = 1_024
 _KEYWORD_PAGES = 1_000  # of the keyword index, written in one transaction
-
-Report = Callable[[Progress], None]
-
-
-@dataclass(frozen=True)
-class Work:
-    """How a step is run: whom it tells, and who may stop it (it then raises graph.Interrupted)."""
-
-    progress: Report = lambda progress: None
-    should_stop: Callable[[], bool] = lambda: False
 
 
 def take_lock(session: Session, wait_s: float) -> Lock:
@@ -70,7 +60,7 @@ def take_lock(session: Session, wait_s: float) -> Lock:
     return lock
 
 
-def tend(session: Session, work: Work) -> bool:
+def tend(session: Session, job: Job) -> bool:
     """Do the most useful step, if any: seal, merge or index. LOCK is held by the caller."""
     with session.catalogue.read() as connection:
         waiting = tail.count(connection)
@@ -80,24 +70,23 @@ def tend(session: Session, work: Work) -> bool:
     named = healthy_segments(session)
     chosen = choose_merge([(part.segment.rows, part.dead) for part in named])
     if chosen:
-        merge(session, [named[i] for i in chosen], work)
+        merge(session, [named[i] for i in chosen], job)
         forget_removals(session)
         return True
     for part in named:
         if lacks(part, session.snapshots.latest().prefix_dim):
-            complete(session, part, work)
+            complete(session, part, job)
             return True
-    return calibrate.refresh(session, work.should_stop) is not None
+    return calibrate.refresh(session, job) is not None
 
 
-def optimize(session: Session, wait_s: float, progress: Report | None) -> None:
+def optimize(session: Session, job: Job) -> None:
     """Bring the store into its best shape, and give disk space back."""
-    work = Work(progress) if progress is not None else Work()
     started = time.perf_counter()
-    with session.storing("optimizing"), take_lock(session, wait_s):
+    with session.storing("optimizing"), take_lock(session, job.wait_s):
         while True:
             try:
-                settle(session, work)
+                settle(session, job)
                 break
             except SnapshotMoved:
                 continue
@@ -117,7 +106,7 @@ def warm(session: Session) -> None:
         ways.warm()
 
 
-def settle(session: Session, work: Work) -> None:
+def settle(session: Session, job: Job) -> None:
     """Seal, merge and index everything committed before this call. LOCK is held by the caller."""
     with session.catalogue.read() as connection:
         waiting = tail.count(connection)
@@ -127,17 +116,17 @@ def settle(session: Session, work: Work) -> None:
     chosen = choose_all([(part.segment.rows, part.dead) for part in named])
     _check_room(session, [named[i] for i in chosen])
     if chosen:
-        merge(session, [named[i] for i in chosen], work)
-    complete_all(session, work)
+        merge(session, [named[i] for i in chosen], job)
+    complete_all(session, job)
     forget_removals(session)
-    calibrate.refresh(session, work.should_stop)
+    calibrate.refresh(session, job)
 
 
-def complete_all(session: Session, work: Work) -> None:
+def complete_all(session: Session, job: Job) -> None:
     """Give every segment the parts that it lacks. LOCK is held by the caller."""
     for part in healthy_segments(session):
         if lacks(part, session.snapshots.latest().prefix_dim):
-            complete(session, part, work)
+            complete(session, part, job)
 
 
 def lacks(part: LiveSegment, prefix_dim: int | None) -> bool:
@@ -154,14 +143,13 @@ def outdated(part: LiveSegment, prefix_dim: int | None) -> bool:
     return index.info.get("prefix_dim") != prefix_dim or index.info.get("scale_at") != SCALE_AT
 
 
-def set_prefix_dim(session: Session, prefix_dim: int, wait_s: float, progress: Report | None) -> None:
+def set_prefix_dim(session: Session, prefix_dim: int, job: Job) -> None:
     """Change the store's prefix and rebuild every index for it.
 
     The new prefix is committed first. From then on an index of another prefix counts as missing, but is
     searched until its successor takes its place; whoever tends the store next goes on after a crash.
     """
-    work = Work(progress) if progress is not None else Work()
-    with session.storing("changing prefix_dim"), take_lock(session, wait_s):
+    with session.storing("changing prefix_dim"), take_lock(session, job.wait_s):
         if session.snapshots.latest().prefix_dim != prefix_dim:
             with session.catalogue.write() as write:
                 settings.put(write.connection, "prefix_dim", prefix_dim)
@@ -169,11 +157,11 @@ def set_prefix_dim(session: Session, prefix_dim: int, wait_s: float, progress: R
                 session.catalogue.settings = settings.load(connection, session.catalogue.path)
         while True:
             try:
-                complete_all(session, work)
+                complete_all(session, job)
                 break
             except SnapshotMoved:
                 continue
-        calibrate.refresh(session, work.should_stop)
+        calibrate.refresh(session, job)
         garbage.collect(session, lambda name: True)
 
 
@@ -242,7 +230,7 @@ def seal(session: Session) -> None:
     tell("sealed", session.path, rows=len(waiting), seconds=time.perf_counter() - started)
 
 
-def complete(session: Session, part: LiveSegment, work: Work) -> None:
+def complete(session: Session, part: LiveSegment, job: Job) -> None:
     """Give a segment the index and columns parts that it lacks."""
     row, base = part.segment.row, part.segment.base
     started = time.perf_counter()
@@ -250,10 +238,10 @@ def complete(session: Session, part: LiveSegment, work: Work) -> None:
     try:
         changed = row
         if row.index is None or outdated(part, session.snapshots.latest().prefix_dim):
-            made.append(_write_index(session, base, work))
+            made.append(_write_index(session, base, job))
             changed = replace(changed, index=made[-1].ref)
         if row.columns is None:
-            made.append(_write_columns(session, base.arrays["keys"], work))
+            made.append(_write_columns(session, base.arrays["keys"], job))
             changed = replace(changed, columns=made[-1].ref)
     except BaseException:
         _discard(session, made)
@@ -264,7 +252,7 @@ def complete(session: Session, part: LiveSegment, work: Work) -> None:
     tell("indexed", session.path, rows=base.rows, seconds=time.perf_counter() - started)
 
 
-def merge(session: Session, inputs: list[LiveSegment], work: Work) -> None:
+def merge(session: Session, inputs: list[LiveSegment], job: Job) -> None:
     """Write the live rows of these segments as one, with index and columns; dead rows are left behind."""
     started = time.perf_counter()
     with session.catalogue.read() as connection:
@@ -277,11 +265,11 @@ def merge(session: Session, inputs: list[LiveSegment], work: Work) -> None:
     try:
         order = order_of(inputs)
         if len(order.keys):
-            made.append(write_merged(session, inputs, order, partial(_pause, work, "merge")))
+            made.append(write_merged(session, inputs, order, partial(job.step, "merge")))
             row = SegmentRow(0, generation, len(order.keys), made[0].ref)
             base = open_segment(session.files, session.parts, session.settings.store_uuid, row, None).base
-            made.append(_write_index(session, base, work))
-            made.append(_write_columns(session, order.keys, work))
+            made.append(_write_index(session, base, job))
+            made.append(_write_columns(session, order.keys, job))
             row = replace(row, index=made[1].ref, columns=made[2].ref)
     except BaseException:
         _discard(session, made)
@@ -329,7 +317,7 @@ def _merge_keywords(session: Session) -> None:
             going = keywords.merge(write.connection, _KEYWORD_PAGES)
 
 
-def _write_index(session: Session, base: Part, work: Work) -> NewPart:
+def _write_index(session: Session, base: Part, job: Job) -> NewPart:
     options, prefix_dim = session.settings, session.snapshots.latest().prefix_dim
     assert prefix_dim is not None  # settled by the first vector
     arrays, info = graph.build_index(
@@ -339,39 +327,28 @@ def _write_index(session: Session, base: Part, work: Work) -> NewPart:
         m=options.m,
         ef_construction=options.ef_construction,
         threads=session.threads,
-        progress=lambda done, total: work.progress(Progress("index", done, total)),
-        should_stop=work.should_stop,
+        job=job,
     )
     return write_part(
         session.files, session.parts, "index", base.rows, arrays, store_uuid=options.store_uuid, info=info
     )
 
 
-def _write_columns(session: Session, keys: NDArray[np.int64], work: Work) -> NewPart:
+def _write_columns(session: Session, keys: NDArray[np.int64], job: Job) -> NewPart:
     """Columns of the metadata of these rows; a row removed meanwhile counts as having none."""
 
     def texts() -> Iterator[str | None]:
         for start in range(0, len(keys), _BLOCK):
-            _pause(work, "columns", start, len(keys))
+            job.step("columns", start, len(keys))
             wanted = keys[start : start + _BLOCK].tolist()
             with session.catalogue.read() as connection:
                 found = {row.key: row.metadata for row in rows.by_key(connection, wanted)}
             yield from (found.get(key) for key in wanted)
 
-    def poll() -> None:
-        if work.should_stop():
-            raise graph.Interrupted
-
-    arrays = {"columns": build_columns(texts(), len(keys), poll=poll)}
+    arrays = {"columns": build_columns(texts(), len(keys), job=job)}
     return write_part(
         session.files, session.parts, "columns", len(keys), arrays, store_uuid=session.settings.store_uuid
     )
-
-
-def _pause(work: Work, phase: str, done: int, total: int) -> None:
-    if work.should_stop():
-        raise graph.Interrupted
-    work.progress(Progress(phase, done, total))
 
 
 def _discard(session: Session, made: list[NewPart]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,8 +28,9 @@ from mrlstore.storage.segment import check_base
 from mrlstore.storage.session import Session
 from mrlstore.storage.texts import unpack
 from mrlstore.storage.vector_rows import row_checksums
+from mrlstore.system.job import Job
 from mrlstore.system.log import tell
-from mrlstore.types import Problem, Progress, Report
+from mrlstore.types import Problem, Report
 
 _PAGE = 1_000
 _HOLDS: dict[Kind, str] = {"base": "the vectors", "index": "the graph", "columns": "the filter columns"}
@@ -49,7 +50,7 @@ _CATALOGUE = "restore a backup: the catalogue is the truth for ids, metadata and
 class _Findings:
     """What has been found so far."""
 
-    progress: Callable[[Progress], None]
+    job: Job
     total: int = 0
     checked: int = 0
     parts: int = 0
@@ -63,15 +64,15 @@ class _Findings:
     def count(self, bytes_read: int) -> None:
         """Tell the progress."""
         self.checked += bytes_read
-        self.progress(Progress("verify", self.checked, max(self.total, self.checked)))
+        self.job.step("verify", self.checked, max(self.total, self.checked))
 
 
-def verify(session: Session, progress: Callable[[Progress], None]) -> Report:
+def verify(session: Session, job: Job) -> Report:
     """Check everything that one generation names; marks damaged parts unless the store is read only."""
     started = time.perf_counter()
     session.catalogue.connections.check_place()
     for _ in range(_TRIES):
-        count, named, found = _look(session, progress)
+        count, named, found = _look(session, job)
         if not found.damaged & (named - _names(session)):
             break  # else a part was not damaged but merged away, and removed, meanwhile
     if found.damaged and not session.catalogue.read_only:
@@ -87,11 +88,11 @@ def verify(session: Session, progress: Callable[[Progress], None]) -> Report:
     return Report(not found.problems, tuple(found.problems), count, found.parts, found.checked)
 
 
-def _look(session: Session, progress: Callable[[Progress], None]) -> tuple[int, set[str], _Findings]:
+def _look(session: Session, job: Job) -> tuple[int, set[str], _Findings]:
     """One look at everything: (rows, names of the parts, findings)."""
     with session.catalogue.read() as connection:
         settings.generation(connection)
-        found = _Findings(progress)
+        found = _Findings(job)
         count = _check_catalogue(session, connection, found)
         try:
             with translated(session.catalogue.path):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,6 +24,7 @@ from mrlstore.recall import trials as efforts
 from mrlstore.recall.trials import Probes
 from mrlstore.storage.session import Session
 from mrlstore.storage.snapshot import Snapshot
+from mrlstore.system.job import UNWATCHED, Job
 from mrlstore.system.log import tell
 
 QUERIES: Final = 200  # of a calibration that runs by itself
@@ -56,12 +57,12 @@ def calibrate(
     *,
     namespace: str = "",
     count: int = QUERIES,
-    should_stop: Callable[[], bool] = lambda: False,
+    job: Job = UNWATCHED,
 ) -> Calibrated:
     """Measure, write the curves into the catalogue, and give them.
 
     queries: float32 [q, dim], unit length, asked of `namespace`; None samples `count` stored rows of the
-    largest namespaces. Raises graph.Interrupted soon after should_stop() turns true.
+    largest namespaces. Raises Interrupted soon after the job is asked to stop.
     """
     started = time.perf_counter()
     snapshot = session.snapshots.latest()
@@ -71,13 +72,11 @@ def calibrate(
     else:
         groups = sample(snapshot, count)
     source = GIVEN if queries is not None else STORED
-    curves, truth_s = measure(snapshot, groups, ks, source, mark, session.threads, should_stop)
+    curves, truth_s = measure(snapshot, groups, ks, source, mark, session.threads, job)
     warnings: tuple[str, ...] = ()
     if queries is not None and curves:
         others = [group for group in sample(snapshot, min(count, 100)) if group.namespace == namespace]
-        compared, more_s = measure(
-            snapshot, others, ks[:1], STORED, mark, session.threads, should_stop, {"all": 1.0}
-        )
+        compared, more_s = measure(snapshot, others, ks[:1], STORED, mark, session.threads, job, {"all": 1.0})
         truth_s += more_s
         warnings = tuple(differences(curves[0], compared[0])) if compared else ()
     warnings += tuple(shortfalls(curves))
@@ -96,14 +95,14 @@ def save(session: Session, curves: Iterable[Curve]) -> None:
         calibrations.replace(write.connection, entries)
 
 
-def refresh(session: Session, should_stop: Callable[[], bool]) -> Calibrated | None:
+def refresh(session: Session, job: Job) -> Calibrated | None:
     """Measure a store that has no curves yet, or none that still fit it; None where that isn't so."""
     snapshot = session.snapshots.latest()
     if not due(snapshot):
         return None
     ks = sorted({curve.k for curve in snapshot.calibration.curves} | {DEFAULT_K})
     count = min(max(snapshot.rows() // 50, FEWEST), QUERIES)  # a small store does not pay for a large one
-    learned = calibrate(session, None, ks, count=count, should_stop=should_stop)
+    learned = calibrate(session, None, ks, count=count, job=job)
     tell("calibrated", session.path, rows=learned.rows, seconds=learned.seconds)
     for words in learned.warnings:
         tell("recall differs", session.path, words, level=logging.WARNING)
@@ -190,7 +189,7 @@ def measure(
     source: str,
     mark: int,
     threads: int,
-    should_stop: Callable[[], bool],
+    job: Job,
     shares: dict[str, float] = SHARES,
 ) -> tuple[tuple[Curve, ...], float]:
     """(curves for every k and class, seconds spent on exact answers)."""
@@ -198,8 +197,7 @@ def measure(
     depth = max(ks) + _TIES
 
     def step(rows: int) -> None:
-        if should_stop():
-            raise graph.Interrupted
+        job.check()
 
     exact = [
         truth.nearest(
@@ -215,7 +213,7 @@ def measure(
         for name, share in shares.items():
             asked = [group if share >= 1 else group.first(-(-len(group.vectors) // 2)) for group in groups]
             found = [some[snapshot.dim or 0, name] for some in exact]
-            levels = efforts.levels(snapshot, asked, found, k, share, threads, should_stop)
+            levels = efforts.levels(snapshot, asked, found, k, share, threads, job)
             if levels:
                 count = sum(len(group.vectors) for group in asked)
                 curves.append(Curve(k, name, levels, count, source, snapshot.rows(), mark, prefix_dim))

@@ -7,7 +7,7 @@ neighbour in the shortlist, and where a re-rank would end early.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -16,7 +16,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mrlstore.index import build as graph
 from mrlstore.index.group import Group
 from mrlstore.planning import confidence as intervals
 from mrlstore.planning.access_path import MARGIN, Effort
@@ -25,6 +24,7 @@ from mrlstore.recall import ground_truth as truth
 from mrlstore.search.group_search import Queries, passing_over, prepare
 from mrlstore.search.searcher import Request
 from mrlstore.storage.snapshot import Snapshot
+from mrlstore.system.job import Job
 
 _LADDER: Final = (  # slack, and the candidates that a walk may keep, at k = 10
     (0.01, 32), (0.02, 48), (0.03, 64), (0.04, 96), (0.06, 128), (0.08, 192), (0.1, 256), (0.13, 384),
@@ -34,7 +34,7 @@ _LISTS: Final = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 13, 20, 30, 50, 100, 20
 _ENOUGH: Final = 0.9995  # a recall at which no more effort is tried
 _LONGEST: Final = 4_096  # rows of the longest shortlist that is tried
 _NEVER: Final = 2**31
-_CHUNK: Final = 32  # queries between two looks at should_stop
+_CHUNK: Final = 32  # queries between two looks at the job
 
 
 @dataclass(frozen=True)
@@ -95,14 +95,14 @@ def levels(
     k: int,
     share: float,
     threads: int,
-    should_stop: Callable[[], bool],
+    job: Job,
 ) -> tuple[Level, ...]:
     """The efforts worth choosing from, cheapest first."""
     rows = max(snapshot.rows(), 1)
     tried: list[Level] = []
 
     def run(effort: Effort) -> _Tally:
-        return _try(snapshot, groups, exact, k, share, effort, threads, should_stop)
+        return _try(snapshot, groups, exact, k, share, effort, threads, job)
 
     whole = Level(
         "exact", 0, 0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, rows * share, cost_us(snapshot, 0, rows * share)
@@ -178,7 +178,7 @@ def _try(
     share: float,
     effort: Effort,
     threads: int,
-    should_stop: Callable[[], bool],
+    job: Job,
 ) -> _Tally:
     """Search for every query with this effort."""
     tally = _Tally()
@@ -194,8 +194,7 @@ def _try(
             accepted = [answers.accepted(number, k) for number in range(len(group.vectors))]
             asked = [number for number, keys in enumerate(accepted) if len(keys)]
             for start in range(0, len(asked), _CHUNK):
-                if should_stop():
-                    raise graph.Interrupted
+                job.check()
                 numbers = asked[start : start + _CHUNK]
                 results = pool.map(lambda number: one(group, number, accepted[number]), numbers)  # noqa: B023
                 for number, seen in zip(numbers, results, strict=True):

@@ -11,10 +11,10 @@ import pytest
 
 import mrlstore
 from mrlstore.errors import InvalidInput
-from mrlstore.index import build as graph
 from mrlstore.planning.calibration_curves import Calibration, Curve, Level
 from mrlstore.recall import calibrate
 from mrlstore.recall import ground_truth as truth
+from mrlstore.system.job import Interrupted, Job
 from tests.nested import nested
 from tests.scale import figure
 from tests.tiers.conftest import DIM, Indexed, fill, recall
@@ -241,8 +241,8 @@ def test_it_can_be_interrupted(generated: Indexed) -> None:
         calls.append(1)
         return len(calls) > 3
 
-    with pytest.raises(graph.Interrupted):
-        calibrate.calibrate(generated.store._session, should_stop=stop)
+    with pytest.raises(Interrupted):
+        calibrate.calibrate(generated.store._session, job=Job(should_stop=stop))
     assert len(calls) == 4
 
 

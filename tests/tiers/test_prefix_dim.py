@@ -11,6 +11,7 @@ import pytest
 import mrlstore
 from mrlstore.errors import InvalidInput
 from mrlstore.maintenance import steps as maintain
+from mrlstore.system.job import UNWATCHED
 from tests.nested import nested
 from tests.scale import figure
 from tests.tiers.conftest import DIM, fill, recall
@@ -92,7 +93,7 @@ def test_a_stop_in_the_midst_is_made_good(filled: Any, tmp_path: Path) -> None:
         again.optimize()
         assert prefixes(again) == {32}
         check(again, rows)
-        assert not maintain.tend(again._session, maintain.Work())
+        assert not maintain.tend(again._session, UNWATCHED)
 
 
 def test_wrong_lengths_are_refused(filled: Any, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from mrlstore.recall.trials import Probes
 from mrlstore.storage import statistics
 from mrlstore.storage.session import Session
 from mrlstore.storage.snapshot import Snapshot
-from mrlstore.types import Progress
+from mrlstore.system.job import Job
 
 DIMS: Final = (256, 512, 768, 1536, 3072)
 SHORTLISTS: Final = (1, 2, 3, 5, 6, 10, 20)  # times k
@@ -41,7 +41,7 @@ def tier_report(
     count: int,
     sample: int,
     answer: Callable[[NDArray[np.float32], int, float], tuple[list[int], float]],
-    progress: Callable[[Progress], None],
+    job: Job,
 ) -> TierReport:
     """Measure; see `RecallTools.tier_report`. `answer` asks the store as it stands: (keys, seconds)."""
     started = time.perf_counter()
@@ -53,9 +53,9 @@ def tier_report(
     source = calibrate.GIVEN if queries is not None else calibrate.STORED
     groups = _questions(snapshot, queries, namespace, by, count)
     lists = sorted({k * times for times in SHORTLISTS})
-    progress(Progress("exact answers", 0, 1))
+    job.step("exact answers", 0, 1)
     asked = [ask(session, snapshot, probes, lists[-1] + 8, lengths) for probes in groups]
-    progress(Progress("exact answers", 1, 1))
+    job.step("exact answers", 1, 1)
     curves = {
         d: tuple((s, float(np.mean(shares_found(asked, k, d, s, full)))) for s in lists)
         for d in lengths
@@ -64,9 +64,9 @@ def tier_report(
     bench = Bench(session, snapshot, asked[0], k, sample, qrels)
     tiers: list[Tier] = []
     for number, d in enumerate(lengths):
-        progress(Progress("tiers", number, len(lengths)))
+        job.step("tiers", number, len(lengths))
         tiers += bench.measure(d, lists, asked)
-    progress(Progress("tiers", len(lengths), len(lengths)))
+    job.step("tiers", len(lengths), len(lengths))
     stats = statistics.stats(session)
     tiers += bench.as_it_stands(answer, asked, stats.bytes_on_disk, stats.bytes_by_kind["index"])
     warnings = _warnings(session, snapshot, asked, k, source, namespace)
