@@ -23,11 +23,11 @@ from mrlstore.errors import (
     StoreNotFound,
     StorePoisoned,
 )
-from mrlstore.recall.calibrate import Calibrated
+from mrlstore.recall.calibrate import Calibration
 from mrlstore.recall.tiers import Tier, TierReport
 from mrlstore.types import (
     LIMITS,
-    Audited,
+    AuditStats,
     BatchResult,
     Expected,
     Explanation,
@@ -39,20 +39,20 @@ from mrlstore.types import (
     Problem,
     Progress,
     Record,
-    Repaired,
-    Report,
+    RepairReport,
     Result,
     SegmentPlan,
     Settings,
     Stats,
+    VerifyReport,
 )
 from mrlstore.version import __version__
 
 __all__ = [
     "LIMITS",
-    "Audited",
+    "AuditStats",
     "BatchResult",
-    "Calibrated",
+    "Calibration",
     "CorruptStore",
     "DamagedPartWarning",
     "EmbedError",
@@ -72,8 +72,8 @@ __all__ = [
     "Problem",
     "Progress",
     "Record",
-    "Repaired",
-    "Report",
+    "RepairReport",
+    "VerifyReport",
     "Result",
     "SegmentPlan",
     "Settings",

@@ -19,7 +19,7 @@ from mrlstore.api.store import Store
 from mrlstore.maintenance import steps as maintain
 from mrlstore.storage.snapshot import SnapshotMoved
 from mrlstore.system.job import Interrupted
-from mrlstore.types import BatchResult, Repaired, Report, Result
+from mrlstore.types import BatchResult, RepairReport, Result, VerifyReport
 from mrlstore.version import __version__
 
 if TYPE_CHECKING:
@@ -119,11 +119,11 @@ def _ids(answer: list[str]) -> Attributes:
     return {"mrlstore.rows": len(answer)}
 
 
-def _report(answer: Report) -> Attributes:
+def _report(answer: VerifyReport) -> Attributes:
     return {"mrlstore.problems": len(answer.problems)}
 
 
-def _repaired(answer: Repaired) -> Attributes:
+def _repaired(answer: RepairReport) -> Attributes:
     return {**_report(answer.report), "mrlstore.lost_rows": len(answer.lost)}
 
 

@@ -8,7 +8,7 @@ import pytest
 from mrlstore.index.group import Group, GroupIndex
 from mrlstore.planning import access_path as plan
 from mrlstore.planning.access_path import Effort
-from mrlstore.planning.calibration_curves import Calibration
+from mrlstore.planning.calibration_curves import CalibrationCurves
 
 ROWS = 100_000
 CALIBRATED = Effort("default", 384, 60, slack=0.13, margin=3.5)
@@ -45,7 +45,7 @@ def test_walks_are_measured_as_walks() -> None:
 
 
 def test_where_nothing_was_measured_filters_take_more_effort_too() -> None:
-    effort = Calibration().effort(10, None)
+    effort = CalibrationCurves().effort(10, None)
     half, tenth = effort.at(0.2), effort.at(0.1)
     assert effort.ef < half.ef < tenth.ef and half.lift > 0
     assert plan.way(group(), ROWS // 5, half) == "filtered walk"

@@ -18,7 +18,7 @@ from mrlstore.errors import InvalidInput
 from mrlstore.maintenance import steps as maintain
 from mrlstore.recall import calibrate, tiers
 from mrlstore.recall.audit import Audit
-from mrlstore.recall.calibrate import Calibrated
+from mrlstore.recall.calibrate import Calibration
 from mrlstore.recall.tiers import TierReport
 from mrlstore.storage.session import Session
 from mrlstore.system.job import Job
@@ -40,7 +40,7 @@ class RecallTools(Handle):
         *,
         namespace: str = "",
         count: int = calibrate.QUERIES,
-    ) -> Calibrated:
+    ) -> Calibration:
         """Learn how much effort gives which recall on this store, and keep it for `query(target_recall=...)`.
 
         Runs by itself when a store is first indexed, with stored rows as queries, and again when a fifth of

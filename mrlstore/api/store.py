@@ -33,11 +33,11 @@ from mrlstore.types import (
     Include,
     Progress,
     Record,
-    Repaired,
-    Report,
+    RepairReport,
     Result,
     Settings,
     Stats,
+    VerifyReport,
     Where,
 )
 from mrlstore.where import Node, parse
@@ -437,14 +437,16 @@ class Store(RecallTools, AsyncTwins):
         with self._background_paused():
             maintain.optimize(session, Job.waiting(wait_s, progress))
 
-    def verify(self, progress: ProgressCallback | None = None) -> Report:
+    def verify(self, progress: ProgressCallback | None = None) -> VerifyReport:
         """Check every checksum, range and cross-reference; damaged parts are marked for every process."""
         session = self._session
         checks.check_progress(progress)
         with session.storing("verifying"):
             return verify.verify(session, Job(progress))
 
-    def repair(self, progress: ProgressCallback | None = None, timeout_s: float | None = None) -> Repaired:
+    def repair(
+        self, progress: ProgressCallback | None = None, timeout_s: float | None = None
+    ) -> RepairReport:
         """Rebuild damaged indexes and columns, keep every row that is whole, tell which vectors are lost.
 
         Damaged files are moved to `damaged/` in the store. A row whose vector is lost keeps its metadata and

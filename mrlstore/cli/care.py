@@ -13,7 +13,7 @@ from rich.console import Console
 import mrlstore
 from mrlstore.cli import failures, output
 from mrlstore.cli.options import json_option, open_existing, store_argument, threads_option, timeout_option
-from mrlstore.types import Report
+from mrlstore.types import VerifyReport
 
 _SHOWN = 20  # ids that have lost their vector, where a person looks
 
@@ -147,7 +147,7 @@ def _print_lost(lost: Sequence[tuple[str, str]], out: Console) -> None:
         out.print(f"and {len(lost) - _SHOWN:,} more; with --json all of them are told")
 
 
-def _print_problems(report: Report, out: Console) -> None:
+def _print_problems(report: VerifyReport, out: Console) -> None:
     for problem in report.problems:
         text = f"\n{problem.path}\n  {problem.what}\n  remedy: {problem.remedy}"
         out.print(text, soft_wrap=True)  # paths stay whole

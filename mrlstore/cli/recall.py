@@ -22,7 +22,7 @@ from mrlstore.cli.options import (
 from mrlstore.cli.question import read_vectors
 from mrlstore.index import build as graph
 from mrlstore.planning.calibration_curves import Curve
-from mrlstore.recall.calibrate import QUERIES, Calibrated
+from mrlstore.recall.calibrate import QUERIES, Calibration
 
 _TARGETS = (0.9, 0.95, 0.99)
 
@@ -67,7 +67,7 @@ def calibrate(
     _show(learned, store, output.console())
 
 
-def _show(learned: Calibrated, store: Path, out: Console) -> None:
+def _show(learned: Calibration, store: Path, out: Console) -> None:
     if not learned.curves:
         out.print(
             f"Nothing was measured: {store} has no graph over rows of this namespace yet. mrlstore optimize "

@@ -29,13 +29,13 @@ from mrlstore.storage.session import Session
 from mrlstore.system.files import CANNOT_LINK, remove_tree
 from mrlstore.system.job import Job
 from mrlstore.system.log import tell
-from mrlstore.types import Repaired
+from mrlstore.types import RepairReport
 from mrlstore.writing.writer import transaction
 
 DAMAGED = "damaged"
 
 
-def repair(session: Session, job: Job) -> Repaired:
+def repair(session: Session, job: Job) -> RepairReport:
     """Verify, mend what verify found, and verify again. LOCK is taken for all of it."""
     with maintain.take_lock(session, job.wait_s):
         try:
@@ -49,7 +49,7 @@ def repair(session: Session, job: Job) -> Repaired:
             ) from error
 
 
-def _repair(session: Session, job: Job) -> Repaired:
+def _repair(session: Session, job: Job) -> RepairReport:
     verify.verify(session, job)
     _mend_keywords(session)
     lost = _drop_broken_tail_rows(session)
@@ -70,7 +70,7 @@ def _repair(session: Session, job: Job) -> Repaired:
     report = verify.verify(session, job)
     if damaged or lost:
         tell("repaired", session.path, level=logging.WARNING, segments=len(damaged), lost_rows=len(lost))
-    return Repaired(report.ok, len(damaged), tuple(sorted(lost)), tuple(aside), report)
+    return RepairReport(report.ok, len(damaged), tuple(sorted(lost)), tuple(aside), report)
 
 
 def _mend_keywords(session: Session) -> None:

@@ -30,7 +30,7 @@ from mrlstore.storage.texts import unpack
 from mrlstore.storage.vector_rows import row_checksums
 from mrlstore.system.job import Job
 from mrlstore.system.log import tell
-from mrlstore.types import Problem, Report
+from mrlstore.types import Problem, VerifyReport
 
 _PAGE = 1_000
 _HOLDS: dict[Kind, str] = {"base": "the vectors", "index": "the graph", "columns": "the filter columns"}
@@ -67,7 +67,7 @@ class _Findings:
         self.job.step("verify", self.checked, max(self.total, self.checked))
 
 
-def verify(session: Session, job: Job) -> Report:
+def verify(session: Session, job: Job) -> VerifyReport:
     """Check everything that one generation names; marks damaged parts unless the store is read only."""
     started = time.perf_counter()
     session.catalogue.connections.check_place()
@@ -85,7 +85,7 @@ def verify(session: Session, job: Job) -> Report:
         rows=count,
         seconds=time.perf_counter() - started,
     )
-    return Report(not found.problems, tuple(found.problems), count, found.parts, found.checked)
+    return VerifyReport(not found.problems, tuple(found.problems), count, found.parts, found.checked)
 
 
 def _look(session: Session, job: Job) -> tuple[int, set[str], _Findings]:

@@ -1,8 +1,8 @@
 """What calibration has learned: curves of recall against effort, and the choice of an effort for a target.
 
 A curve holds, for one k and one class of filters, the efforts that no cheaper one equals, from the cheapest
-to the exact scan. A `Calibration` is all curves of a store; it is part of a snapshot and remembers its
-choices, so that a query pays one dict access. Measuring is left to `calibrate`.
+to the exact scan. `CalibrationCurves` are all curves of a store; a snapshot holds them, and they remember the
+efforts they have chosen, so that a query pays one dict access. Measuring is left to `calibrate`.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def parse(stored: Iterable[tuple[int, str, str]]) -> tuple[Curve, ...]:
 
 
 @dataclass(frozen=True)
-class Calibration:
+class CalibrationCurves:
     """All curves of a store at one generation; empty where nothing was measured."""
 
     curves: tuple[Curve, ...] = ()

@@ -24,7 +24,7 @@ from mrlstore.search.searcher import Answer, Request, Search
 from mrlstore.storage.segment import Fetch
 from mrlstore.storage.snapshot import Snapshot, SnapshotMoved
 from mrlstore.system.log import tell
-from mrlstore.types import Audited
+from mrlstore.types import AuditStats
 
 QUEUE: Final = 16
 TIE: Final = 2e-6  # scores this close are one
@@ -79,7 +79,7 @@ class Audit:
                 self._thread.start()
             self._work.notify_all()
 
-    def figures(self) -> tuple[Audited, ...]:
+    def figures(self) -> tuple[AuditStats, ...]:
         """Rolling recall for each k, with its interval."""
         with self._lock:
             seen = {k: list(pairs) for k, pairs in sorted(self._seen.items())}
@@ -106,10 +106,10 @@ class Audit:
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(5.0)
 
-    def _figure(self, k: int, pairs: list[tuple[int, int]], let_go: int) -> Audited:
+    def _figure(self, k: int, pairs: list[tuple[int, int]], let_go: int) -> AuditStats:
         found, wanted = (sum(pair[i] for pair in pairs) for i in (0, 1))
         span = intervals.clopper_pearson(found, wanted)
-        return Audited(k, len(pairs), span.mean, span.low, span.high, let_go)
+        return AuditStats(k, len(pairs), span.mean, span.low, span.high, let_go)
 
     def _run(self) -> None:
         while not self._stopped.is_set():

@@ -38,7 +38,7 @@ _TIES: Final = 8
 
 
 @dataclass(frozen=True)
-class Calibrated:
+class Calibration:
     """What `calibrate` learned. `warnings` are for people."""
 
     curves: tuple[Curve, ...]
@@ -58,7 +58,7 @@ def calibrate(
     namespace: str = "",
     count: int = QUERIES,
     job: Job = UNWATCHED,
-) -> Calibrated:
+) -> Calibration:
     """Measure, write the curves into the catalogue, and give them.
 
     queries: float32 [q, dim], unit length, asked of `namespace`; None samples `count` stored rows of the
@@ -83,7 +83,7 @@ def calibrate(
     if curves:
         save(session, curves)
     asked = sum(len(group.vectors) for group in groups)
-    return Calibrated(
+    return Calibration(
         curves, source, asked, snapshot.rows(), time.perf_counter() - started, truth_s, warnings
     )
 
@@ -95,7 +95,7 @@ def save(session: Session, curves: Iterable[Curve]) -> None:
         calibrations.replace(write.connection, entries)
 
 
-def refresh(session: Session, job: Job) -> Calibrated | None:
+def refresh(session: Session, job: Job) -> Calibration | None:
     """Measure a store that has no curves yet, or none that still fit it; None where that isn't so."""
     snapshot = session.snapshots.latest()
     if not due(snapshot):

@@ -22,7 +22,7 @@ from mrlstore.catalogue.connection import Connection
 from mrlstore.catalogue.segments import SegmentRow
 from mrlstore.errors import CorruptStore
 from mrlstore.index.group import Group
-from mrlstore.planning.calibration_curves import Calibration, parse
+from mrlstore.planning.calibration_curves import CalibrationCurves, parse
 from mrlstore.search.params import Asked
 from mrlstore.storage.segment import Fetch, Segment, open_segment
 from mrlstore.storage.tail import Tail
@@ -86,7 +86,7 @@ class Snapshot:
     prefix_dim: int | None
     segments: tuple[LiveSegment, ...]
     tail: Tail | None  # None until the store knows its dimension
-    calibration: Calibration = Calibration()
+    calibration: CalibrationCurves = CalibrationCurves()
     ready: Ready = field(default_factory=lambda: Ready(), compare=False, repr=False)
 
     def stretches(self, namespace: str) -> tuple[Stretch, ...]:
@@ -236,9 +236,9 @@ class Snapshots:
         return open_segment(self._files, self._parts, self._catalogue.settings.store_uuid, row, base)
 
 
-def _calibration(connection: Connection, known: Snapshot | None) -> Calibration:
+def _calibration(connection: Connection, known: Snapshot | None) -> CalibrationCurves:
     """The curves of this generation; the known object, which remembers choices, where they are the same."""
     stored = calibrations.load(connection)
     if known is not None and known.calibration.stored == stored:
         return known.calibration
-    return Calibration(parse(stored), stored)
+    return CalibrationCurves(parse(stored), stored)

@@ -38,7 +38,7 @@ def rows_of(path: Path) -> dict[tuple[str, str], tuple[Any, Any, Any]]:
         }
 
 
-def judge(copy: Path, before: dict[Any, Any]) -> mrlstore.Repaired:
+def judge(copy: Path, before: dict[Any, Any]) -> mrlstore.RepairReport:
     """Repair a damaged copy and hold every promise against it."""
     inodes = {file.stat().st_ino for file in (copy / "parts").rglob("*") if file.is_file()}
     with warnings.catch_warnings(), mrlstore.open(copy, auto_maintain=False) as store:

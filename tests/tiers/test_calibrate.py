@@ -11,7 +11,7 @@ import pytest
 
 import mrlstore
 from mrlstore.errors import InvalidInput
-from mrlstore.planning.calibration_curves import Calibration, Curve, Level
+from mrlstore.planning.calibration_curves import CalibrationCurves, Curve, Level
 from mrlstore.recall import calibrate
 from mrlstore.recall import ground_truth as truth
 from mrlstore.system.job import Interrupted, Job
@@ -141,7 +141,7 @@ def test_a_filter_does_not_make_the_shortlist_shorter() -> None:
         level = Level("walk", 384, shortlist, 0.13, 3.5, 0.999, 200, 0.001, 900, 60, 90)
         return Curve(10, name, (level,), 200, "stored rows", 100_000, 100_001, 768)
 
-    found = Calibration((curve("all", 130), curve("half", 140), curve("tenth", 40))).effort(10, None)
+    found = CalibrationCurves((curve("all", 130), curve("half", 140), curve("tenth", 40))).effort(10, None)
     assert found.shortlist == found.at(1.0).shortlist == 130
     assert found.at(0.5).shortlist == 140
     assert found.at(0.1).shortlist == 130 <= found.at(0.1).ef

@@ -1,0 +1,36 @@
+"""The plain data that goes in and out of the public API, and the limits on it."""
+
+from mrlstore.types.plans import Expected, Explanation, FusedRank, HitRanks, KeywordPlan, Plan, SegmentPlan
+from mrlstore.types.reports import AuditStats, Problem, Progress, RepairReport, Settings, Stats, VerifyReport
+from mrlstore.types.results import Answered, BatchResult, Hit, Made, Record, Result
+from mrlstore.types.values import LIMITS, Conflict, Include, Limits, Metadata, Tokenizer, Where
+
+__all__ = [
+    "Answered",
+    "AuditStats",
+    "BatchResult",
+    "Conflict",
+    "Expected",
+    "Explanation",
+    "FusedRank",
+    "Hit",
+    "HitRanks",
+    "Include",
+    "KeywordPlan",
+    "LIMITS",
+    "Limits",
+    "Made",
+    "Metadata",
+    "Plan",
+    "Problem",
+    "Progress",
+    "Record",
+    "RepairReport",
+    "VerifyReport",
+    "Result",
+    "SegmentPlan",
+    "Settings",
+    "Stats",
+    "Tokenizer",
+    "Where",
+]

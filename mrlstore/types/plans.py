@@ -1,0 +1,113 @@
+"""What a query did: its plan, its explanation, and what its keywords found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class SegmentPlan:
+    """How one segment, or the tail, was searched."""
+
+    segment: str  # the part's name, or "tail"
+    rows: int  # rows of the namespace there, dead ones included
+    way: Literal["walk", "filtered walk", "scan", "exact"]
+    ef: int
+    shortlist: int
+    visited: int  # rows whose code was looked at
+    reranked: int  # rows scored on their full vector
+    code_bytes: int = 0  # bytes of a row's code, which a walk or scan reads; 0 for an exact scan
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The recall that calibration measured at an effort, with its 95% interval."""
+
+    recall: float
+    low: float
+    high: float
+    queries: int
+    source: str  # "stored rows" or "queries"
+    k: int  # the k it was measured at
+
+
+@dataclass(frozen=True)
+class HitRanks:
+    """Where a hit stood by its prefix, and where by its whole vector. Ranks begin at 1."""
+
+    id: str
+    rank: int  # by the whole vector: its place in the answer
+    score: float
+    prefix_rank: int | None  # among the rows of all shortlists; None where no shortlist was made
+    prefix_score: float  # cosine of the prefix
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What `query(explain=True)` tells of one query."""
+
+    hits: tuple[HitRanks, ...]
+    from_beyond_k: int  # hits that are not among the best k by prefix: what the re-rank brought
+    kth_score: float | None  # of the last hit
+    hidden_score: float | None  # ESTIMATE of the best score a row beyond the shortlist's edge could have
+    margin: float | None  # kth_score - hidden_score; below zero something may have been missed
+    warnings: tuple[str, ...]
+    visited: int  # rows whose code was looked at
+    reranked: int  # rows scored in full
+    absent_pages: int | None  # pages of shortlisted rows that were not in memory; None where unknown
+    microseconds: Mapping[str, float]  # by stage: filter, first stage, re-rank, hydrate, other
+    matching: int | None  # rows that pass the filter
+    ways: tuple[str, ...]  # how each segment was searched
+
+
+@dataclass(frozen=True)
+class FusedRank:
+    """Where a hit of a query with keywords stood in both lists. Ranks begin at 1; None: not in that list."""
+
+    id: str
+    rank: int  # its place in the answer
+    score: float
+    vector_rank: int | None
+    cosine: float | None
+    keyword_rank: int | None
+    bm25: float | None
+
+
+@dataclass(frozen=True)
+class KeywordPlan:
+    """What a query did with its keywords."""
+
+    searched: tuple[str, ...]  # the words and phrases that were looked for
+    ignored: tuple[str, ...]  # those that stand in more than half of the documents
+    listed: int  # rows in the keywords' list
+    depth: int  # rows that each list may have
+    weights: tuple[float, float] | None  # of vectors and of keywords; None with keywords alone
+    hits: tuple[FusedRank, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a query did: one entry for each segment, and the generation it saw."""
+
+    generation: int
+    effort: str  # "default", "target" (target_recall was given), "explicit", "exact"; "keywords": no vectors
+    segments: tuple[SegmentPlan, ...]
+    matching: int | None = None  # rows that pass the filter, where one was given
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    target: float | None = None  # the recall that the effort was chosen for
+    expected: Expected | None = None  # None where nothing was calibrated, or ef or shortlist was given
+    remark: str = ""  # what the caller should know of the choice, in words
+    explanation: Explanation | None = None  # with explain=True
+    keywords: KeywordPlan | None = None  # with keywords
+
+    @property
+    def visited(self) -> int:
+        """Rows whose code was scored, over all segments."""
+        return sum(part.visited for part in self.segments)
+
+    @property
+    def reranked(self) -> int:
+        """Rows scored exactly on their full vector, over all segments."""
+        return sum(part.reranked for part in self.segments)

@@ -1,0 +1,99 @@
+"""What a store tells of itself: settings, statistics, and what checks and repairs found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mrlstore.types.values import Tokenizer
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a store was created with; kept in its catalogue."""
+
+    store_uuid: str
+    format_version: int
+    dim: int | None
+    prefix_dim: int | None
+    m: int
+    ef_construction: int
+    tokenizer: Tokenizer | None  # how documents are cut into words; None: a store of before keywords
+
+
+@dataclass(frozen=True)
+class AuditStats:
+    """What the audit saw of the last queries for one k: recall with its 95% Clopper-Pearson interval."""
+
+    k: int
+    queries: int
+    recall: float
+    low: float
+    high: float
+    let_go: int  # queries that were drawn, of any k, but not checked, to bound the cost
+
+
+@dataclass(frozen=True)
+class Stats:
+    """The state of a store at one generation."""
+
+    path: str
+    rows: int
+    rows_without_vector: int
+    namespaces: int
+    dim: int | None
+    prefix_dim: int | None
+    generation: int
+    tail_rows: int
+    segments: int
+    flat_segments: int  # segments that have no graph yet: scanned
+    indexed_rows: int
+    dead_rows: int  # replaced or deleted rows that segments still hold
+    damaged_parts: int
+    bytes_on_disk: int
+    bytes_reclaimable: int  # an estimate of what optimize() gives back
+    bytes_wal: int
+    bytes_by_kind: Mapping[str, int]  # catalogue, base, index, columns, other
+    audit: tuple[AuditStats, ...] = ()  # one for each k, where `audit` is on in this process
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that `verify` found: where, what, and what to do about it."""
+
+    path: str
+    what: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """What `verify` found. `ok` is true when nothing is wrong."""
+
+    ok: bool
+    problems: tuple[Problem, ...]
+    rows: int
+    parts: int
+    bytes_checked: int
+
+
+@dataclass(frozen=True)
+class RepairReport:
+    """What `repair` did. `ok` is true when nothing is wrong any more, as `report` tells."""
+
+    ok: bool
+    segments: int  # how many had damage
+    lost: tuple[
+        tuple[str, str], ...
+    ]  # (namespace, id) of rows that lost their vector; the rest of them is kept
+    set_aside: tuple[str, ...]  # where the damaged folders are now
+    report: VerifyReport
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One call of a `progress=` callback: `done` of `total` units of `phase`."""
+
+    phase: str
+    done: int
+    total: int

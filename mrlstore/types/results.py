@@ -1,0 +1,180 @@
+"""What comes out of a store: hits, results and records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrlstore.types.plans import Plan
+from mrlstore.types.values import Metadata
+
+
+class Hit(NamedTuple):
+    """One row of an answer. `score` is the cosine similarity, higher is better.
+
+    Of a query with keywords it is the fused score, or with keywords alone the BM25 score.
+    """
+
+    id: str
+    score: float
+    metadata: Metadata | None = None
+    document: str | None = None
+    vector: NDArray[np.float32] | None = None  # float32 [dim], of the original length
+
+
+class Result(Sequence[Hit]):
+    """The answer to one query: hits, best first. What is not asked for is not made."""
+
+    __slots__ = ("_hits", "_ids", "_plan", "_scores")
+
+    def __init__(
+        self,
+        ids: list[str] | Callable[[], list[str]],
+        scores: NDArray[np.float32],
+        plan: Plan | Callable[[], Plan],
+        hits: list[Hit] | None = None,
+    ) -> None:
+        self._ids, self._scores, self._plan, self._hits = ids, scores, plan, hits
+
+    @property
+    def ids(self) -> list[str]:
+        """The hits' ids, best first."""
+        if not isinstance(self._ids, list):
+            self._ids = self._ids()
+        return self._ids
+
+    @property
+    def hits(self) -> list[Hit]:
+        """The hits, best first."""
+        if self._hits is None:
+            self._hits = list(map(Hit, self.ids, self._scores.tolist()))
+        return self._hits
+
+    @property
+    def plan(self) -> Plan:
+        """What the query did."""
+        if not isinstance(self._plan, Plan):
+            self._plan = self._plan()
+        return self._plan
+
+    @property
+    def scores(self) -> NDArray[np.float32]:
+        """The scores, float32 [len(self)], best first."""
+        return self._scores
+
+    def __len__(self) -> int:
+        return len(self._scores)
+
+    @overload
+    def __getitem__(self, index: int) -> Hit: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Hit]: ...
+
+    def __getitem__(self, index: int | slice) -> Hit | list[Hit]:
+        return self.hits[index]
+
+    def __iter__(self) -> Iterator[Hit]:
+        return iter(self.hits)
+
+    def __repr__(self) -> str:
+        return f"Result({self.hits!r})"
+
+
+class Answered(Protocol):
+    """The answers to some of a batch's queries, in their order."""
+
+    def ids(self) -> list[list[str]]:
+        """For each query the hits' ids."""
+
+    def scores(self) -> list[NDArray[np.float32]]:
+        """For each query the hits' scores."""
+
+    def results(self) -> list[Result]:
+        """For each query all of it."""
+
+
+class Made(NamedTuple):
+    """Answers of which everything has been made."""
+
+    made: list[Result]
+
+    def ids(self) -> list[list[str]]:
+        """See Answered."""
+        return [result.ids for result in self.made]
+
+    def scores(self) -> list[NDArray[np.float32]]:
+        """See Answered."""
+        return [result.scores for result in self.made]
+
+    def results(self) -> list[Result]:
+        """See Answered."""
+        return self.made
+
+
+class BatchResult(Sequence[Result]):
+    """The answers to a batch of queries, in their order. What is not asked for is not made."""
+
+    __slots__ = ("_ids", "_results", "_runs", "k")
+
+    def __init__(self, runs: Sequence[Answered], k: int) -> None:
+        self._runs, self.k = runs, k
+        self._ids: list[list[str]] | None = None
+        self._results: list[Result] | None = None
+
+    @property
+    def ids(self) -> list[list[str]]:
+        """One list of ids for each query, best first."""
+        if self._ids is None:
+            self._ids = [ids for run in self._runs for ids in run.ids()]
+        return self._ids
+
+    @property
+    def scores(self) -> NDArray[np.float32]:
+        """float32 [queries, k]; NaN where a query has fewer than k hits."""
+        scores = [some for run in self._runs for some in run.scores()]
+        padded = np.full((len(scores), self.k), np.nan, dtype=np.float32)
+        for row, some in zip(padded, scores, strict=True):
+            row[: len(some)] = some
+        return padded
+
+    @property
+    def results(self) -> list[Result]:
+        """One result for each query."""
+        if self._results is None:
+            self._results = [result for run in self._runs for result in run.results()]
+        return self._results
+
+    def __len__(self) -> int:
+        return len(self.results)
+
+    @overload
+    def __getitem__(self, index: int) -> Result: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Result]: ...
+
+    def __getitem__(self, index: int | slice) -> Result | list[Result]:
+        return self.results[index]
+
+    def __iter__(self) -> Iterator[Result]:
+        return iter(self.results)
+
+    def __repr__(self) -> str:
+        return f"BatchResult({self.results!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One stored row, as `get` and `scan` give it. `cursor` goes into `scan(after=...)`."""
+
+    id: str
+    namespace: str
+    metadata: Metadata | None = None
+    document: str | None = None
+    vector: NDArray[np.float32] | None = None  # float32 [dim], of the original length
+    cursor: str = ""
