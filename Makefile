@@ -25,7 +25,7 @@ help:
 	@echo "make test-integrations  the suites that LangChain and others ship, each in an environment of its own"
 	@echo "make torture   the full figures: crashes, damage, faults, fuzzing; for hours"
 	@echo "make fuzz      coverage-guided fuzzing of all that parses bytes    make fuzz SECONDS=600"
-	@echo "make lint      ruff and mypy"
+	@echo "make lint      ruff (rules and format) and mypy, over the library and its tests"
 	@echo "make bench     the benchmarks"
 	@echo "make retrieval  nDCG@10 of every tier on a retrieval task, by MTEB, without network"
 	@echo "make docs      the documentation as a site, in site/"
@@ -55,6 +55,7 @@ fuzz: .venv/fuzz.stamp
 
 lint: .venv/lint.stamp
 	@.venv/lint/bin/ruff check .
+	@.venv/lint/bin/ruff format --check .
 	@.venv/lint/bin/mypy
 
 bench: .venv/bench.stamp
