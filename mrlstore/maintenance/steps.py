@@ -31,7 +31,7 @@ from mrlstore.search import group_search as ways
 from mrlstore.storage.parts import NewPart, Part, write_part
 from mrlstore.storage.segment import base_arrays, open_segment, write_base
 from mrlstore.storage.session import LOCK, Session
-from mrlstore.storage.snapshot import LiveSegment, SnapshotMoved
+from mrlstore.storage.snapshot import LiveSegment, SnapshotMoved, retry_when_moved
 from mrlstore.system.files import Lock
 from mrlstore.system.job import Job
 from mrlstore.system.log import tell
@@ -84,12 +84,7 @@ def optimize(session: Session, job: Job) -> None:
     """Bring the store into its best shape, and give disk space back."""
     started = time.perf_counter()
     with session.storing("optimizing"), take_lock(session, job.wait_s):
-        while True:
-            try:
-                settle(session, job)
-                break
-            except SnapshotMoved:
-                continue
+        retry_when_moved(lambda: settle(session, job))
         garbage.collect(session, lambda name: True)
         _merge_keywords(session)
         session.catalogue.checkpoint(whole=True)
@@ -155,12 +150,7 @@ def set_prefix_dim(session: Session, prefix_dim: int, job: Job) -> None:
                 settings.put(write.connection, "prefix_dim", prefix_dim)
             with session.catalogue.read() as connection:
                 session.catalogue.settings = settings.load(connection, session.catalogue.path)
-        while True:
-            try:
-                complete_all(session, job)
-                break
-            except SnapshotMoved:
-                continue
+        retry_when_moved(lambda: complete_all(session, job))
         calibrate.refresh(session, job)
         garbage.collect(session, lambda name: True)
 

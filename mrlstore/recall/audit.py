@@ -12,17 +12,14 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mrlstore.planning import confidence as intervals
-from mrlstore.search.group_search import Queries
-from mrlstore.search.searcher import Answer, Request, Search
-from mrlstore.storage.segment import Fetch
-from mrlstore.storage.snapshot import Snapshot, SnapshotMoved
+from mrlstore.storage.snapshot import SnapshotMoved
 from mrlstore.system.log import tell
 from mrlstore.types import AuditStats
 
@@ -32,14 +29,13 @@ WARN_EVERY_S: Final = 60.0
 
 
 class _Waiting(NamedTuple):
-    exact: Callable[[], Search]
-    query: Queries
     k: int
-    answer: Answer
+    scores: NDArray[np.float32]  # of the answer that was given, best first
+    exact: Callable[[], NDArray[np.float32]]  # computes those of the exact one
 
 
 class Audit:
-    """One audit of one open store. `offer` costs a random number for queries that are not taken."""
+    """One audit of one open store. A query that is not taken costs it a random number."""
 
     def __init__(self, name: str, rate: float, floor: float, window: int, cost: float) -> None:
         self.name, self.rate, self.floor, self.window, self.cost = name, rate, floor, window, cost
@@ -53,27 +49,17 @@ class Audit:
         self._busy = False
         self._warned_at = -WARN_EVERY_S
 
-    def offer(
-        self,
-        snapshot: Snapshot,
-        request: Request,
-        queries: Queries,
-        answers: Iterable[Answer],
-        fetch: Fetch,
-    ) -> None:
-        """Maybe take some of these queries and their answers."""
-        for i, found in enumerate(answers):
-            if self.rate >= 1 or random.random() < self.rate:
-                again = partial(Search, snapshot, request._replace(exact=True), fetch)
-                vector, norm = queries.vectors[i : i + 1].copy(), queries.prefix_norms[i : i + 1]
-                self._take(_Waiting(again, Queries(vector, norm), request.k, found))
+    def takes(self) -> bool:
+        """Whether it wants the next answer: by chance, at its rate."""
+        return self.rate >= 1 or random.random() < self.rate
 
-    def _take(self, item: _Waiting) -> None:
+    def offer(self, k: int, scores: NDArray[np.float32], exact: Callable[[], NDArray[np.float32]]) -> None:
+        """Queue an answer's scores for comparison with those that `exact` gives."""
         with self._work:
             if len(self._queue) >= QUEUE or self._stopped.is_set():
                 self._let_go += 1
                 return
-            self._queue.append(item)
+            self._queue.append(_Waiting(k, scores, exact))
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="mrlstore-audit", daemon=True)
                 self._thread.start()
@@ -134,10 +120,10 @@ class Audit:
             self._stopped.wait((time.perf_counter() - started) * (1 / self.cost - 1))
 
     def _check(self, item: _Waiting) -> None:
-        exact = item.exact()(item.query)[0].scores
+        exact = item.exact()
         if not len(exact):
             return
-        found = min(int(np.count_nonzero(item.answer.scores >= exact[-1] - TIE)), len(exact))
+        found = min(int(np.count_nonzero(item.scores >= exact[-1] - TIE)), len(exact))
         with self._lock:
             pairs = self._seen.setdefault(item.k, deque(maxlen=self.window))
             pairs.append((found, len(exact)))

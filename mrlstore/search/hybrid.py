@@ -27,8 +27,8 @@ from mrlstore.search.params import Asked, Wanted
 from mrlstore.search.query import explained, find
 from mrlstore.search.records import matching_keys
 from mrlstore.storage.segment import Fetch
-from mrlstore.storage.session import Session
-from mrlstore.storage.snapshot import Snapshot, SnapshotMoved
+from mrlstore.storage.session import Session, View
+from mrlstore.storage.snapshot import Snapshot
 from mrlstore.types import LIMITS, FusedRank, Hit, KeywordPlan, Plan, Result, Where
 from mrlstore.where import Node, parse
 
@@ -111,13 +111,12 @@ def answer(
     session: Session, question: Question, asked: tuple[Asked, Queries] | None, wanted: Wanted
 ) -> Result:
     """The best k rows by keywords, or, asked for `question.depth` rows by vector too, by both."""
-    while True:
-        try:
-            with session.catalogue.read() as connection:
-                snapshot = session.snapshots.at(connection)
-                return _run(session, connection, snapshot, question, asked, wanted)
-        except SnapshotMoved:  # another thread knows a newer generation than this transaction: begin again
-            continue
+
+    def run(view: View) -> Result:
+        with view.connection() as connection:
+            return _run(session, connection, view.snapshot, question, asked, wanted)
+
+    return session.consistently(run)
 
 
 def _run(

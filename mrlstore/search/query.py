@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -24,7 +25,7 @@ from mrlstore.search.hydrate import hits_of, metadata_of_keys, rows_of, vectors_
 from mrlstore.search.params import NOTHING, Asked, Wanted
 from mrlstore.search.searcher import Answer, Answers, Request, Search, Watch
 from mrlstore.storage.segment import Fetch
-from mrlstore.storage.session import Session
+from mrlstore.storage.session import Audit, Session, View
 from mrlstore.storage.snapshot import Snapshot, SnapshotMoved
 from mrlstore.types import Answered, Made, Result
 from mrlstore.where import Node
@@ -54,14 +55,11 @@ def at_once(
 def answer(session: Session, latest: Snapshot, asked: Asked, node: Node | None, query: Queries) -> Result:
     """Answer one query from one generation: `latest`, if it has not moved."""
 
-    def run(snapshot: Snapshot, connection: Connection | None) -> Result:
-        (result,) = _run(session, snapshot, asked, node, query, connection).results()
+    def run(view: View) -> Result:
+        (result,) = _run(session, view.snapshot, asked, node, query, view.transaction).results()
         return result
 
-    try:
-        return run(latest, None)
-    except SnapshotMoved:
-        return _consistently(session, run)
+    return session.consistently(run, latest)
 
 
 def answer_many(
@@ -78,7 +76,7 @@ def answer_many(
     size = 1 if asked.explain else max(1, -(-count // (session.threads * rounds)))
     prefix_dim = latest.prefix_dim or dim
 
-    def run(snapshot: Snapshot, connection: Connection | None) -> list[Answered]:
+    def run(view: View) -> list[Answered]:
         starts = range(0, count, size)
         answered = dict[int, Answered]()
 
@@ -86,15 +84,12 @@ def answer_many(
             room = np.empty((size, dim), np.float32)  # for all runs of a thread: new pages are not free
             for start in left:
                 queries = prepare(vectors[start : start + size], prefix_dim, room)
-                answered[start] = _run(session, snapshot, asked, node, queries, connection)
+                answered[start] = _run(session, view.snapshot, asked, node, queries, view.transaction)
 
-        _together(1 if connection is not None else min(session.threads, len(starts)), work, starts)
+        _together(1 if view.transaction is not None else min(session.threads, len(starts)), work, starts)
         return [answered[start] for start in starts]
 
-    try:
-        return run(latest, None)
-    except SnapshotMoved:
-        return _consistently(session, run)
+    return session.consistently(run, latest)
 
 
 def _together(threads: int, work: Callable[[Iterator[int]], None], starts: Iterable[int]) -> None:
@@ -123,30 +118,17 @@ def _together(threads: int, work: Callable[[Iterator[int]], None], starts: Itera
             other.result()
 
 
-def _consistently(session: Session, run: Callable[[Snapshot, Connection | None], _T]) -> _T:
-    """Run on one generation: once more on the newest without holding anything, then in a read transaction."""
-    with suppress(SnapshotMoved):
-        return run(session.snapshots.latest(), None)
-    while True:
-        try:
-            with session.catalogue.read() as connection:
-                return run(session.snapshots.at(connection), connection)
-        except SnapshotMoved:  # another thread knows a newer generation than this transaction: begin again
-            continue
-
-
 def stored_vector(session: Session, namespace: str, id: str) -> NDArray[np.float32] | None:
     """The vector of a row in its original length, float32 [dim]; None if the row or its vector is missing."""
-    while True:
-        try:
-            with session.catalogue.read() as connection:
-                snapshot = session.snapshots.at(connection)
-                found = next(rows.by_id(connection, namespace, [id]), None)
-                if found is None or found.bare:
-                    return None
-                return vectors_of(snapshot, [found.key])[found.key]
-        except SnapshotMoved:
-            continue
+
+    def run(view: View) -> NDArray[np.float32] | None:
+        with view.connection() as connection:
+            found = next(rows.by_id(connection, namespace, [id]), None)
+        if found is None or found.bare:
+            return None
+        return vectors_of(view.snapshot, [found.key])[found.key]
+
+    return session.consistently(run)
 
 
 def find(
@@ -193,8 +175,7 @@ def _run(
     """Answer queries from one snapshot."""
     answers, watch = find(snapshot, asked, node, queries, _fetch(session, snapshot, connection))
     if session.audit is not None and answers.outline.effort is not None:
-        later = _fetch(session, snapshot, None)  # a connection is ours for as long as we run
-        session.audit.offer(snapshot, _request(snapshot, asked, node), queries, answers, later)
+        _offer(session.audit, session, snapshot, _request(snapshot, asked, node), queries, answers)
     kept = answers.kept() if asked.wanted is NOTHING and watch is None else None
     if kept is not None:
         return kept
@@ -202,6 +183,30 @@ def _run(
     if watch is not None:
         results = [explained(results[0], asked, queries, watch, answers[0])]
     return Made(results)
+
+
+def _offer(
+    audit: Audit,
+    session: Session,
+    snapshot: Snapshot,
+    request: Request,
+    queries: Queries,
+    answers: Answers,
+) -> None:
+    """Let the audit take some of these queries; it asks for their exact answers later."""
+    for number, found in enumerate(answers):
+        if not audit.takes():
+            continue
+        vector = queries.vectors[number : number + 1].copy()
+        query = Queries(vector, queries.prefix_norms[number : number + 1])
+        fetch = _fetch(session, snapshot, None)  # a connection is ours for as long as we run
+        exact = partial(_exact_scores, snapshot, request._replace(exact=True), query, fetch)
+        audit.offer(request.k, found.scores, exact)
+
+
+def _exact_scores(snapshot: Snapshot, request: Request, query: Queries, fetch: Fetch) -> NDArray[np.float32]:
+    """The scores of the exact best rows, best first."""
+    return Search(snapshot, request, fetch)(query)[0].scores
 
 
 def _fetch(session: Session, snapshot: Snapshot, connection: Connection | None) -> Fetch:

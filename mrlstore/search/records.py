@@ -18,8 +18,8 @@ from mrlstore.errors import InvalidInput
 from mrlstore.search.hydrate import metadata_of_keys, vectors_of
 from mrlstore.search.params import Wanted
 from mrlstore.storage.segment import Segment
-from mrlstore.storage.session import Session
-from mrlstore.storage.snapshot import Snapshot, SnapshotMoved
+from mrlstore.storage.session import Session, View
+from mrlstore.storage.snapshot import Snapshot
 from mrlstore.types import Record
 from mrlstore.where import Node
 
@@ -40,12 +40,12 @@ class Selection:
 
 def get(session: Session, namespace: str, ids: Sequence[str], wanted: Wanted) -> list[Record]:
     """The rows with these ids, in their order, of one generation; missing ones are skipped."""
-    while True:
-        try:
-            with session.catalogue.read() as connection:
-                return _records(session, connection, list(rows.by_id(connection, namespace, ids)), wanted)
-        except SnapshotMoved:
-            continue
+
+    def run(view: View) -> list[Record]:
+        with view.connection() as connection:
+            return _records(view, list(rows.by_id(connection, namespace, ids)), wanted)
+
+    return session.consistently(run)
 
 
 def scan(session: Session, selection: Selection, wanted: Wanted) -> Iterator[Record]:
@@ -65,15 +65,14 @@ def scan(session: Session, selection: Selection, wanted: Wanted) -> Iterator[Rec
 
 def count(session: Session, namespace: str | None, node: Node | None) -> int:
     """How many rows there are, or match."""
-    if node is None:
-        with session.catalogue.read() as connection:
-            return rows.count(connection, namespace)[0]
-    while True:
-        try:
-            with session.catalogue.read() as connection:
-                return len(matching_keys(connection, session.snapshots.at(connection), namespace, node))
-        except SnapshotMoved:
-            continue
+
+    def run(view: View) -> int:
+        with view.connection() as connection:
+            if node is None:
+                return rows.count(connection, namespace)[0]
+            return len(matching_keys(connection, view.snapshot, namespace, node))
+
+    return session.consistently(run)
 
 
 def namespaces(session: Session) -> dict[str, int]:
@@ -148,36 +147,33 @@ def decode_cursor(cursor: str) -> tuple[str, str]:
 
 def _selected(session: Session, selection: Selection) -> list[Place]:
     node, limit = selection.node, selection.limit
-    while True:
-        try:
-            with session.catalogue.read() as connection:
-                places = rows.in_order(
-                    connection,
-                    selection.namespace,
-                    prefix=selection.prefix,
-                    after=selection.after,
-                    limit=-1 if limit is None or node is not None else limit,
-                )
-                if node is None:
-                    return places
-                snapshot = session.snapshots.at(connection)
-                matching = set(matching_keys(connection, snapshot, selection.namespace, node).tolist())
-                return [place for place in places if place[0] in matching][:limit]
-        except SnapshotMoved:
-            continue
+
+    def run(view: View) -> list[Place]:
+        with view.connection() as connection:
+            places = rows.in_order(
+                connection,
+                selection.namespace,
+                prefix=selection.prefix,
+                after=selection.after,
+                limit=-1 if limit is None or node is not None else limit,
+            )
+            if node is None:
+                return places
+            matching = set(matching_keys(connection, view.snapshot, selection.namespace, node).tolist())
+            return [place for place in places if place[0] in matching][:limit]
+
+    return session.consistently(run)
 
 
 def _page(session: Session, places: list[Place], node: Node | None, wanted: Wanted) -> list[Record]:
-    while True:
-        try:
-            with session.catalogue.read() as connection:
-                found = {row.key: row for row in rows.by_key(connection, (key for key, _, _ in places))}
-                current = [
-                    found.get(key) or _successor(connection, space, id, node) for key, space, id in places
-                ]
-                return _records(session, connection, [row for row in current if row is not None], wanted)
-        except SnapshotMoved:
-            continue
+
+    def run(view: View) -> list[Record]:
+        with view.connection() as connection:
+            found = {row.key: row for row in rows.by_key(connection, (key for key, _, _ in places))}
+            current = [found.get(key) or _successor(connection, space, id, node) for key, space, id in places]
+            return _records(view, [row for row in current if row is not None], wanted)
+
+    return session.consistently(run)
 
 
 def _successor(connection: Connection, namespace: str, id: str, node: Node | None) -> Row | None:
@@ -186,11 +182,11 @@ def _successor(connection: Connection, namespace: str, id: str, node: Node | Non
     return row if row is not None and (node is None or node.matches(metadata_of(row.metadata))) else None
 
 
-def _records(session: Session, connection: Connection, found: list[Row], wanted: Wanted) -> list[Record]:
+def _records(view: View, found: list[Row], wanted: Wanted) -> list[Record]:
     vectors: dict[int, NDArray[np.float32]] = {}
     if wanted.vector:
         keys = [row.key for row in found if not row.bare]
-        vectors = vectors_of(session.snapshots.at(connection), keys)
+        vectors = vectors_of(view.snapshot, keys)
     return [
         Record(
             row.id,

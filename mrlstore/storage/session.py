@@ -1,25 +1,72 @@
-"""What an open store consists of, shared by everything that `Store` delegates to."""
+"""The session: one open store of one process, shared by everything that `Store` delegates to."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Final, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mrlstore.catalogue import Catalogue
+from mrlstore.catalogue.connection import Connection
 from mrlstore.errors import MrlStoreError, StorePoisoned
-from mrlstore.storage.snapshot import Snapshots
+from mrlstore.storage.snapshot import Snapshot, SnapshotMoved, Snapshots, retry_when_moved
 from mrlstore.system.files import Files, storage_error
-from mrlstore.types import Settings
-
-if TYPE_CHECKING:
-    from mrlstore.recall.audit import Audit
+from mrlstore.types import AuditStats, Settings
 
 CATALOGUE, LOCK, PARTS = "catalogue.db", "LOCK", "parts"
-_KEY_RANGE = 4_096
+_KEY_RANGE: Final = 4_096  # row keys reserved at a time: one small transaction for so many single-row writes
+
+T = TypeVar("T")
+
+
+class Audit(Protocol):
+    """What compares a share of the live answers with exact ones; see `recall.audit`."""
+
+    def takes(self) -> bool:
+        """Whether it wants the next answer."""
+
+    def offer(self, k: int, scores: NDArray[np.float32], exact: Callable[[], NDArray[np.float32]]) -> None:
+        """Take an answer's scores; `exact` computes the exact ones later, in another thread."""
+
+    def figures(self) -> tuple[AuditStats, ...]:
+        """What it has found, for each k."""
+
+    def stop(self) -> None:
+        """End its thread, and wait for it."""
+
+
+class View:
+    """What one run of a reader sees: a snapshot, and the catalogue with it.
+
+    Inside a read transaction both are of one generation. Without one, the catalogue may be newer: rows are
+    then read by key and never change, and a reader that misses one raises SnapshotMoved.
+    """
+
+    def __init__(
+        self, session: Session, snapshot: Snapshot | None = None, transaction: Connection | None = None
+    ) -> None:
+        self.transaction = transaction  # None: there is no read transaction
+        self._session, self._snapshot = session, snapshot
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The snapshot; opened at its first use, since many reads need only the catalogue."""
+        if self._snapshot is None:
+            assert self.transaction is not None
+            self._snapshot = self._session.snapshots.at(self.transaction)
+        return self._snapshot
+
+    def connection(self) -> AbstractContextManager[Connection]:
+        """The transaction's connection, or one that is free."""
+        if self.transaction is not None:
+            return nullcontext(self.transaction)
+        return self._session.catalogue.connection()
 
 
 @dataclass
@@ -45,6 +92,24 @@ class Session:
     def settings(self) -> Settings:
         """What the store was created with."""
         return self.catalogue.settings
+
+    def consistently(self, run: Callable[[View], T], first: Snapshot | None = None) -> T:
+        """What `run` gives when everything that it reads is of one generation.
+
+        It runs in a read transaction, again if the catalogue has moved on meanwhile. Given a snapshot, it is
+        tried with that one and with the newest before, both without a transaction, which costs less.
+        """
+        if first is not None:
+            with suppress(SnapshotMoved):
+                return run(View(self, first))
+            with suppress(SnapshotMoved):
+                return run(View(self, self.snapshots.latest()))
+
+        def in_transaction() -> T:
+            with self.catalogue.read() as connection:
+                return run(View(self, transaction=connection))
+
+        return retry_when_moved(in_transaction)
 
     def take_keys(self, count: int) -> int:
         """The first of `count` consecutive row keys that nobody else has or will have."""

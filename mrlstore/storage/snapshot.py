@@ -8,11 +8,11 @@ generation, or everything where the difference has been purged (`floor_gen`).
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,12 +29,20 @@ from mrlstore.storage.tail import Tail
 from mrlstore.system.files import Files
 from mrlstore.where import Node
 
+_T = TypeVar("_T")
 _READY: Final = 200  # searches that are remembered: namespaces, targets and filters may come from users
 _READY_BYTES: Final = 32 * 1024 * 1024  # of what their filters let pass
 
 
 class SnapshotMoved(Exception):
     """The catalogue has a newer generation than the snapshot (or an older view than it); try again."""
+
+
+def retry_when_moved(run: Callable[[], _T]) -> _T:
+    """Run until it does not raise SnapshotMoved; every run reads the newest generation."""
+    while True:
+        with suppress(SnapshotMoved):
+            return run()
 
 
 @dataclass(frozen=True)

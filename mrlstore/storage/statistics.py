@@ -7,19 +7,19 @@ from contextlib import suppress
 from mrlstore.catalogue import rows, segments, tail
 from mrlstore.catalogue.connection import Connection
 from mrlstore.catalogue.part_ref import PartRef
-from mrlstore.storage.session import CATALOGUE, Session
-from mrlstore.storage.snapshot import Snapshot, SnapshotMoved
+from mrlstore.storage.session import CATALOGUE, Session, View
+from mrlstore.storage.snapshot import Snapshot
 from mrlstore.types import Stats
 
 
 def stats(session: Session) -> Stats:
     """The state of the store at one generation; lengths of files are those of the moment."""
-    while True:
-        try:
-            with session.catalogue.read() as connection:
-                return _stats(session, connection, session.snapshots.at(connection))
-        except SnapshotMoved:
-            continue
+
+    def run(view: View) -> Stats:
+        with view.connection() as connection:
+            return _stats(session, connection, view.snapshot)
+
+    return session.consistently(run)
 
 
 def _stats(session: Session, connection: Connection, snapshot: Snapshot) -> Stats:
