@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from mrlstore.index import build as graph
+from mrlstore.index.build import build_index
 from mrlstore.index.group import Group
+from mrlstore.index.layout import open_index
 from mrlstore.search import group_search as ways
 from mrlstore.search.group_search import prepare
 from tests.nested import blocks
@@ -31,7 +32,7 @@ EFFORTS = ((24, 24), (32, 32), (48, 48), (64, 48), (96, 64))  # ef, shortlist
 
 def ours(rows: NDArray[np.float16]) -> tuple[Any, Any]:
     options = {"prefix_dim": PREFIX, "m": M, "ef_construction": EF_CONSTRUCTION, "threads": THREADS}
-    return graph.build_index(rows, np.array([0, len(rows)]), **options)
+    return build_index(rows, np.array([0, len(rows)]), **options)
 
 
 def theirs(prefixes: NDArray[np.float32]) -> Any:
@@ -66,7 +67,7 @@ def main() -> None:
         index = timed("hnswlib", theirs, prefixes)
     whole = rows.astype(np.float32)
     inverse = (1 / np.linalg.norm(whole, axis=1)).astype(np.float32)
-    mine = Group(rows, inverse, np.arange(len(rows)), graph.open_index(arrays, info, 0, 0, len(rows)))
+    mine = Group(rows, inverse, np.arange(len(rows)), open_index(arrays, info, 0, 0, len(rows)))
     truth = [set(np.argsort(-(whole @ query * inverse))[:10].tolist()) for query in queries]
     for ef, shortlist in EFFORTS:
         found = [search_graph(mine, prepare(query, PREFIX), 10, ef, shortlist) for query in queries]

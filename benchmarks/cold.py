@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 import mrlstore
-from mrlstore.planning import access_path as plan
+from mrlstore.planning import access_path
 from mrlstore.storage.segment import Heat, Segment
 from tests.nested import nested
 
@@ -33,7 +33,7 @@ def ask(path: Path, scored: str, way: str) -> float:
     """The median time of a query, in milliseconds."""
     drop(path)
     if scored == "whole shortlist":
-        plan.MARGIN = 0.0  # type: ignore[misc]
+        access_path.STOP_MARGIN = 0.0  # type: ignore[misc]
     if way == "page faults":
         Heat.learn = lambda *_: None  # type: ignore[assignment,method-assign]
         Segment.announce = _stay_silent  # type: ignore[assignment,method-assign]

@@ -88,7 +88,14 @@ def batches(path: Path, queries: NDArray[np.float32]) -> Iterator[str]:
         one.query(many[0], include=())
         snapshot = one._session.snapshots.latest()
         effort, (stretch, *_) = snapshot.calibration.effort(K, None), snapshot.stretches("")
-        walk = Walk(stretch.group, K, effort.ef, effort.shortlist, slack=effort.slack, margin=effort.margin)
+        walk = Walk(
+            stretch.group,
+            K,
+            effort.ef,
+            effort.shortlist,
+            beam_ratio=effort.beam_ratio,
+            stop_margin=effort.stop_margin,
+        )
         units = prepare(many, one.prefix_dim or 1).vectors
         runs = np.array_split(units, -(-len(units) // 64))
 
@@ -126,7 +133,7 @@ def filters(store: mrlstore.Store, queries: NDArray[np.float32]) -> Iterator[str
                 (plain, lambda query, where=where: store.query(query, K, where=where, include=())), queries
             )
             found = recall(store, queries, where)
-            way = store.query(queries[0], K, where=where, include=()).plan.segments[0].way
+            way = store.query(queries[0], K, where=where, include=()).plan.segments[0].path
             yield (
                 f"{share} % pass ({name}): {taken:.1f} us, no filter {free:.1f}: {taken / free:.2f} times,"
                 f" recall {found:.4f}, {way}"

@@ -77,7 +77,7 @@ def measured(store: mrlstore.Store, queries: NDArray[np.float32], k: int) -> Ite
         visited, reranked = (
             np.mean([getattr(plan, name) for plan in plans]) for name in ("visited", "reranked")
         )
-        expected, way = plans[0].expected, plans[0].segments[0].way
+        expected, way = plans[0].expected, plans[0].segments[0].path
         told = f", expected {expected.recall:.4f}" if expected is not None else ""
         yield (
             f"target {target or 'default'}: recall {recall:.4f}{told}, {way}, codes {visited:,.0f}, "

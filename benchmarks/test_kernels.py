@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mrlstore.index import build as graph
+from mrlstore.index.build import build_index
 from mrlstore.index.group import Group
-from mrlstore.planning.access_path import MARGIN
+from mrlstore.index.layout import open_index
+from mrlstore.index.verification import verify_index
+from mrlstore.planning.access_path import STOP_MARGIN
 from mrlstore.search.group_search import prepare
 from tests.nested import nested
 from tests.one_query import search_exact, search_graph, search_scan
@@ -19,8 +21,8 @@ ROWS, DIM, PREFIX = 20_000, 1_536, 768
 def group():
     rows = nested(ROWS, DIM).astype(np.float16)
     inverse = (1 / np.linalg.norm(rows.astype(np.float32), axis=1)).astype(np.float32)
-    arrays, info = graph.build_index(rows, np.array([0, ROWS]), prefix_dim=PREFIX)
-    return Group(rows, inverse, np.arange(ROWS), graph.open_index(arrays, info, 0, 0, ROWS))
+    arrays, info = build_index(rows, np.array([0, ROWS]), prefix_dim=PREFIX)
+    return Group(rows, inverse, np.arange(ROWS), open_index(arrays, info, 0, 0, ROWS))
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +50,9 @@ def test_filtered_walk_64_queries(benchmark, group, queries, share):
 @pytest.mark.parametrize("share", [1.0, 0.1, 0.01])
 def test_scan_of_codes_64_queries(benchmark, group, queries, share):
     allowed = np.random.default_rng(0).random(ROWS) < share
-    found = benchmark(every(lambda q: search_scan(group, q, 10, 64, allowed, margin=MARGIN), queries))
+    found = benchmark(
+        every(lambda q: search_scan(group, q, 10, 64, allowed, stop_margin=STOP_MARGIN), queries)
+    )
     assert all(len(f.rows) == 10 for f in found)
 
 
@@ -66,6 +70,6 @@ def test_build_5000_rows(benchmark):
     rows = nested(5_000, PREFIX).astype(np.float16)
     groups = np.array([0, 5_000])
     arrays, info = benchmark.pedantic(
-        lambda: graph.build_index(rows, groups, prefix_dim=PREFIX), rounds=2, warmup_rounds=1
+        lambda: build_index(rows, groups, prefix_dim=PREFIX), rounds=2, warmup_rounds=1
     )
-    assert graph.verify_index(arrays, info, groups) == []
+    assert verify_index(arrays, info, groups) == []

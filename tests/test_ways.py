@@ -11,9 +11,10 @@ import sys
 import numpy as np
 import pytest
 
-from mrlstore.index import build as graph
 from mrlstore.index import codes
+from mrlstore.index.build import build_index
 from mrlstore.index.group import Group
+from mrlstore.index.layout import open_index
 from mrlstore.search import group_search as ways
 from mrlstore.search.group_search import prepare
 from tests.kernels import oracle
@@ -28,10 +29,8 @@ def make(vectors, prefix_dim, *, m=8, keys=None, index=True, groups=None):
     keys = np.arange(len(rows), dtype=np.int64) if keys is None else keys
     if not index:
         return Group(rows, inverse, keys)
-    arrays, info = graph.build_index(
-        rows, np.array([0, len(rows)]), prefix_dim=prefix_dim, m=m, ef_construction=80
-    )
-    return Group(rows, inverse, keys, graph.open_index(arrays, info, 0, 0, len(rows)))
+    arrays, info = build_index(rows, np.array([0, len(rows)]), prefix_dim=prefix_dim, m=m, ef_construction=80)
+    return Group(rows, inverse, keys, open_index(arrays, info, 0, 0, len(rows)))
 
 
 @pytest.fixture(scope="module")
@@ -113,8 +112,8 @@ def test_many_queries_are_answered_as_each_alone(large, queries):
     nowhere = np.zeros(384, np.float32)
     nowhere[200] = 1  # its prefix says nothing: such a one is answered by itself
     searches = (
-        (ways.Walk, (10, 80, 60), {"slack": 0.2, "margin": 3.5}),
-        (ways.Scan, (10, 60), {"margin": 3.5}),
+        (ways.Walk, (10, 80, 60), {"beam_ratio": 0.2, "stop_margin": 3.5}),
+        (ways.Scan, (10, 60), {"stop_margin": 3.5}),
         (ways.Exact, (10,), {}),
     )
     for vectors in (queries[:7], [*queries[:3], nowhere, queries[3]]):
@@ -132,8 +131,8 @@ def test_slack_ends_walks_and_more_of_it_finds_more(large, queries):
     prepared = [prepare(vector, 96) for vector in queries]
     expected = [search_exact(large, query, 10).rows for query in prepared]
     runs = {
-        slack: [search_graph(large, query, 10, 400, 40, slack=slack) for query in prepared]
-        for slack in (0.01, 0.1, 0.3, 0.0)
+        beam_ratio: [search_graph(large, query, 10, 400, 40, beam_ratio=beam_ratio) for query in prepared]
+        for beam_ratio in (0.01, 0.1, 0.3, 0.0)
     }
     visited = [sum(found.visited for found in run) for run in runs.values()]
     assert visited == sorted(visited) and visited[0] < 0.7 * visited[-1]
@@ -146,9 +145,9 @@ def test_slack_ends_walks_and_more_of_it_finds_more(large, queries):
 def test_slack_does_not_lead_a_walk_for_one_row_astray(large, queries):
     rows = [large.vectors[i].astype(np.float32) for i in range(0, 5_000, 25)]
     for number, vector in enumerate(rows):
-        found = search_graph(large, prepare(vector, 96), 1, 400, 40, slack=0.1, margin=3.5)
+        found = search_graph(large, prepare(vector, 96), 1, 400, 40, beam_ratio=0.1, stop_margin=3.5)
         assert found.rows.tolist() == [25 * number]
-    found = [search_graph(large, prepare(vector, 96), 1, 400, 40, slack=0.1) for vector in queries]
+    found = [search_graph(large, prepare(vector, 96), 1, 400, 40, beam_ratio=0.1) for vector in queries]
     assert overlap(found, [search_exact(large, prepare(vector, 96), 1).rows for vector in queries]) >= 0.96
 
 
@@ -161,10 +160,14 @@ def test_a_re_rank_may_end_early(large, queries, search):
         query, listed = prepare(vector, 96), []
         whole = search(large, query, *effort)
         assert whole.reranked == 200
-        far = search(large, query, *effort, margin=1_000.0)
+        far = search(large, query, *effort, stop_margin=1_000.0)
         np.testing.assert_array_equal(far.rows, whole.rows)
         found = search(
-            large, query, *effort, margin=2.0, advise=lambda *told, into=listed: into.append(told[0].copy())
+            large,
+            query,
+            *effort,
+            stop_margin=2.0,
+            advise=lambda *told, into=listed: into.append(told[0].copy()),
         )
         assert 12 <= found.reranked <= 200
         fewer += found.reranked < 100
@@ -172,7 +175,7 @@ def test_a_re_rank_may_end_early(large, queries, search):
         scores = oracle.exact_scores(large.vectors, vector, 384)[tried]
         best = tried[np.lexsort((large.keys[tried], -scores))[:10]]
         assert set(found.rows.tolist()) == set(best.tolist())
-        fused = search(large, query, *effort, margin=2.0)
+        fused = search(large, query, *effort, stop_margin=2.0)
         np.testing.assert_array_equal(fused.rows, found.rows)
         assert fused.reranked == found.reranked
     assert fewer > len(queries) / 2
@@ -225,7 +228,7 @@ def test_a_walk_finds_its_way_where_a_filter_shuts_out_what_lies_around(large, q
     for vector in queries:
         distant = oracle.exact_scores(large.vectors, vector, 384)
         far, query = distant < np.median(distant), prepare(vector, 96)
-        found = search_graph(large, query, 10, 384, 60, far, slack=0.2)
+        found = search_graph(large, query, 10, 384, 60, far, beam_ratio=0.2)
         assert found.visited < far.sum() and far[found.rows].all() and len(found.rows) == 10
         behind.append(np.mean(search_scan(large, query, 10, 60, far).scores - found.scores))
     assert np.mean(behind) < 0.005
@@ -355,8 +358,8 @@ def test_a_re_rank_that_ends_early_has_few_rows_announced(large, queries, search
             told.extend(rows[start:stop].tolist())
             ranges.append((start, stop))
 
-        found = search(large, query, *effort, margin=3.5, advise=advise)
-        expected = search(large, query, *effort, margin=3.5)
+        found = search(large, query, *effort, stop_margin=3.5, advise=advise)
+        expected = search(large, query, *effort, stop_margin=3.5)
         np.testing.assert_array_equal(found.rows, expected.rows)
         np.testing.assert_array_equal(found.scores, expected.scores)
         assert found.reranked == expected.reranked
@@ -416,9 +419,9 @@ for round in range(40):
     for mask in (None, allowed):
         for found in (
             search_graph(damaged, query, 10, 60, 60, mask),
-            search_graph(damaged, query, 10, 60, 60, mask, slack=0.2, margin=3.5, lift=40),
+            search_graph(damaged, query, 10, 60, 60, mask, beam_ratio=0.2, stop_margin=3.5, lost_ratio=40),
             search_scan(damaged, query, 10, 60, mask),
-            search_scan(damaged, query, 10, 60, mask, margin=3.5),
+            search_scan(damaged, query, 10, 60, mask, stop_margin=3.5),
             search_exact(damaged, query, 10, mask),
         ):
             assert len(found.rows) == len(set(found.rows.tolist())) <= 10

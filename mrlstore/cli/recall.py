@@ -20,7 +20,7 @@ from mrlstore.cli.options import (
     timeout_option,
 )
 from mrlstore.cli.question import read_vectors
-from mrlstore.index import build as graph
+from mrlstore.index.build import MIN_GRAPH_ROWS
 from mrlstore.planning.calibration_curves import Curve
 from mrlstore.recall.calibrate import QUERIES, Calibration
 
@@ -71,7 +71,7 @@ def _show(learned: Calibration, store: Path, out: Console) -> None:
     if not learned.curves:
         out.print(
             f"Nothing was measured: {store} has no graph over rows of this namespace yet. mrlstore optimize "
-            f"builds one for {graph.MIN_GRAPH_ROWS:,} rows with vectors or more; fewer are scanned.",
+            f"builds one for {MIN_GRAPH_ROWS:,} rows with vectors or more; fewer are scanned.",
             soft_wrap=True,
         )
         return
@@ -82,8 +82,8 @@ def _show(learned: Calibration, store: Path, out: Console) -> None:
         soft_wrap=True,
     )
     table = Table(box=None)
-    for head in ("k", "target", "way", "ef", "shortlist", "recall", "95% interval"):
-        table.add_column(head, justify="left" if head == "way" else "right", no_wrap=True)
+    for head in ("k", "target", "path", "ef", "shortlist", "recall", "95% interval"):
+        table.add_column(head, justify="left" if head == "path" else "right", no_wrap=True)
     for curve in learned.curves:
         if curve.name == "all":
             for target in _TARGETS:
@@ -99,8 +99,8 @@ def _cells(curve: Curve, target: float) -> tuple[str, ...]:
     if level is None:
         return "exact", "", "", "1", ""
     span = level.interval
-    ef = f"{level.ef:,}" if level.way == "walk" else ""
-    return level.way, ef, f"{level.shortlist:,}", f"{level.recall:.4f}", f"{span.low:.3f}-{span.high:.3f}"
+    ef = f"{level.ef:,}" if level.path == "walk" else ""
+    return level.path, ef, f"{level.shortlist:,}", f"{level.recall:.4f}", f"{span.low:.3f}-{span.high:.3f}"
 
 
 @click.command(name="set-prefix-dim")

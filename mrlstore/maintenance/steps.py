@@ -22,7 +22,7 @@ from mrlstore.catalogue.connection import Connection
 from mrlstore.catalogue.segments import SegmentRow
 from mrlstore.columns import build_columns
 from mrlstore.errors import StorageFull, StoreLocked
-from mrlstore.index import build as graph
+from mrlstore.index.build import build_index
 from mrlstore.index.group import SCALE_AT
 from mrlstore.maintenance import garbage
 from mrlstore.maintenance.merge import order_of, write_merged
@@ -310,7 +310,7 @@ def _merge_keywords(session: Session) -> None:
 def _write_index(session: Session, base: Part, job: Job) -> NewPart:
     options, prefix_dim = session.settings, session.snapshots.latest().prefix_dim
     assert prefix_dim is not None  # settled by the first vector
-    arrays, info = graph.build_index(
+    arrays, info = build_index(
         base.arrays["vectors"],
         base.arrays["groups"],
         prefix_dim=prefix_dim,

@@ -22,7 +22,7 @@ from mrlstore.catalogue.part_ref import PartRef
 from mrlstore.catalogue.segments import SegmentRow
 from mrlstore.columns import InvalidColumns, open_columns
 from mrlstore.errors import CorruptStore, FormatTooNew, MrlStoreError
-from mrlstore.index import build as graph
+from mrlstore.index.verification import verify_index
 from mrlstore.storage.parts import Kind, Part, check_part, open_part
 from mrlstore.storage.segment import check_base
 from mrlstore.storage.session import Session
@@ -200,7 +200,7 @@ def _check_segment(
     if row.index is not None:
         index = _open(session, row, row.index, "index", found, _REPAIR)
         if index is not None and row.base.name not in found.damaged:
-            _report(found, index, graph.verify_index(index.arrays, index.info, base.arrays["groups"]))
+            _report(found, index, verify_index(index.arrays, index.info, base.arrays["groups"]))
     if row.columns is not None:
         columns = _open(session, row, row.columns, "columns", found, _REPAIR)
         if columns is not None:

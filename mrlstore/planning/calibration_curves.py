@@ -1,142 +1,243 @@
-"""What calibration has learned: curves of recall against effort, and the choice of an effort for a target.
+"""What calibration has measured: curves of recall against effort, and the effort chosen for a target recall.
 
-A curve holds, for one k and one class of filters, the efforts that no cheaper one equals, from the cheapest
-to the exact scan. `CalibrationCurves` are all curves of a store; a snapshot holds them, and they remember the
-efforts they have chosen, so that a query pays one dict access. Measuring is left to `calibrate`.
+A curve belongs to one k and one selectivity class. It holds the levels of effort that no cheaper level equals
+in recall, from the cheapest to the exact scan. `CalibrationCurves` are all curves of a store; a snapshot
+holds them. They remember the efforts that they have chosen, so that a query pays one dict access.
+`mrlstore.recall` measures.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple, get_args
 
-from mrlstore.planning import access_path as plan
-from mrlstore.planning import confidence as intervals
+from mrlstore.planning import access_path, confidence
 from mrlstore.planning.access_path import Effort
 from mrlstore.types import LIMITS, Expected
 
-DEFAULT_TARGET: Final = 0.99  # the recall that a query is to have that asks for nothing
-CLASSES: Final = (*plan.SELECTIVITY, plan.FEW)
-VERSION: Final = 5
-# For high targets the least ef and shortlist, in times k, and the least slack: where stored rows alone have
-# set them, and under filters, of which calibration measures one at random. Others lead farther astray, above
-# all where few rows pass.
-_LEAST: Final = {"all": (32, 5, 0.1), "half": (32, 5, 0.13), "tenth": (77, 6, 0.2), "few": (77, 6, 0.2)}
-_EXACT_ABOVE = 0.9995  # a target beyond this is met by an exact scan alone
+DEFAULT_TARGET: Final = 0.99  # the target recall of a query that names none
+CLASSES: Final = (*access_path.SELECTIVITY, access_path.FEW)
+VERSION: Final = 5  # of the stored JSON
+_EXACT_ABOVE = 0.9995  # only an exact scan meets a higher target
+_MAX_CHOICES = 1_000  # efforts remembered: targets may come from users
 _SCANNED = "no walk reached the target: the codes of all rows are scanned"
 _CHEAPER = "a scan of all codes is cheaper here than a walk"
 _NOT_YET = "not calibrated: call calibrate(), or optimize() once there are enough rows for a graph"
+_STORED_NAMES = {
+    "path": "way",
+    "beam_ratio": "slack",
+    "stop_margin": "margin",
+}  # of fields of a Level, on disk
+
+MeasuredPath = Literal["walk", "scan", "exact"]
+
+
+class _Floor(NamedTuple):
+    """The least effort for a high target."""
+
+    ef: int  # times k
+    shortlist: int  # times k
+    beam_ratio: float
+
+
+# Floors for targets of 0.99 and above: stored rows and random filters underestimate real queries, most where
+# few rows pass. Real queries are often farther from the rows than rows are from each other, and calibration
+# measures one random filter for each class.
+_FLOORS: Final = {
+    "all": _Floor(32, 5, 0.1),
+    "half": _Floor(32, 5, 0.13),
+    "tenth": _Floor(77, 6, 0.2),
+    "few": _Floor(77, 6, 0.2),
+}
 
 
 @dataclass(frozen=True)
 class Level:
-    """One effort and the recall that it gave."""
+    """One effort and the recall that was measured at it."""
 
-    way: Literal["walk", "scan", "exact"]  # "scan": the codes of all rows; "exact": all rows in full
+    path: MeasuredPath  # "scan": the codes of all rows; "exact": the full vectors of all rows
     ef: int
     shortlist: int
-    slack: float  # above 0 the walk may end early, see ways.Walk
-    margin: float  # above 0 the re-rank may end early, see ways.Walk
+    beam_ratio: float  # see access_path.Effort
+    stop_margin: float  # see access_path.Effort
     recall: float
-    trials: float  # independent trials that the recall is worth, for its interval
+    trials: float  # independent trials that the recall is worth, see confidence.effective_trials
     error: float  # standard error of the recall
     visited: float  # mean rows whose code was scored
-    reranked: float  # mean rows scored in full
-    cost_us: float  # modelled, see efforts.cost_us: the same on every machine
+    reranked: float  # mean rows scored on their full vector
+    cost_us: float  # modelled, not measured, so that every machine chooses alike: see recall.trials.cost_us
 
     @property
-    def interval(self) -> intervals.Interval:
-        """The recall with its 95% interval; worked out when asked for, as it takes a millisecond."""
-        if self.way == "exact":
-            return intervals.Interval(1.0, 1.0, 1.0)
-        return intervals.clopper_pearson(self.recall * self.trials, self.trials)
+    def interval(self) -> confidence.Interval:
+        """The recall with its 95% interval, computed when read: that takes a millisecond."""
+        if self.path == "exact":
+            return confidence.Interval(1.0, 1.0, 1.0)
+        return confidence.clopper_pearson(self.recall * self.trials, self.trials)
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Recall against effort for one k and one class of filters: levels by rising cost and rising recall."""
+    """Recall against effort for one k and one selectivity class: levels by rising cost and rising recall."""
 
     k: int
-    name: str  # the class
+    name: str  # the selectivity class
     levels: tuple[Level, ...]
     queries: int
     source: str  # "queries" or "stored rows"
     rows: int  # rows with a vector when it was measured
-    mark: int  # row keys from here on are newer
+    mark: int  # the next row key when it was measured: rows from this key on are newer
     prefix_dim: int
     version: int = VERSION
 
     def text(self) -> str:
-        """As JSON."""
-        return json.dumps(asdict(self), separators=(",", ":"))
+        """The curve as JSON, with the field names of the stored format."""
+        stored = asdict(self)
+        stored["levels"] = [
+            {_STORED_NAMES.get(name, name): value for name, value in level.items()}
+            for level in stored["levels"]
+        ]
+        return json.dumps(stored, separators=(",", ":"))
 
     def choose(self, target: float) -> Level | None:
-        """The cheapest level whose recall reaches the target by a standard error; None if only exact does."""
+        """The cheapest level whose recall is a standard error above the target; None: only exact is."""
         if target > _EXACT_ABOVE:
             return None
         for level in self.levels:
-            if level.recall - level.error >= target and level.way != "exact":
+            if level.recall - level.error >= target and level.path != "exact":
                 return level
         return None
 
 
 def parse(stored: Iterable[tuple[int, str, str]]) -> tuple[Curve, ...]:
-    """Curves from their JSON; those of another version are left out: they are measured anew."""
+    """The curves of catalogue rows (k, class, JSON).
+
+    A curve of another version, or with values that no calibration writes, is left out, as one with a wrong
+    checksum is: the store then plans as if it were not calibrated.
+    """
     curves = []
-    for _, _, text in stored:
-        value: dict[str, Any] = json.loads(text)
-        if value.get("version") == VERSION:
-            levels = tuple(Level(**level) for level in value.pop("levels"))
-            curves.append(Curve(levels=levels, **value))
+    for k, name, text in stored:
+        try:
+            curve = read(k, name, text)
+        except ValueError:
+            continue
+        if curve is not None:
+            curves.append(curve)
     return tuple(curves)
+
+
+def read(k: int, name: str, text: str) -> Curve | None:
+    """One curve from its catalogue row; None for another version. ValueError where a value can't be right."""
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    if not isinstance(value, dict):
+        raise ValueError("no JSON object")
+    if value.get("version") != VERSION:
+        return None
+    levels = value.get("levels")
+    if not isinstance(levels, list) or not levels:
+        raise ValueError("no levels")
+    curve = Curve(
+        k=_whole(value, "k", 1, LIMITS.k),
+        name=_one_of(value, "name", CLASSES),
+        levels=tuple(_read_level(level) for level in levels),
+        queries=_whole(value, "queries", 0),
+        source=_one_of(value, "source", ("queries", "stored rows")),
+        rows=_whole(value, "rows", 0),
+        mark=_whole(value, "mark", 0),
+        prefix_dim=_whole(value, "prefix_dim", 1, LIMITS.max_dim),
+    )
+    if (curve.k, curve.name) != (k, name):
+        raise ValueError(f"it is of k {curve.k}, class {curve.name!r}")
+    return curve
+
+
+def _read_level(value: object) -> Level:
+    if not isinstance(value, dict):
+        raise ValueError("a level that is no JSON object")
+    path: MeasuredPath = _one_of(value, "way", get_args(MeasuredPath))
+    return Level(
+        path=path,
+        ef=_whole(value, "ef", 0, LIMITS.k),
+        shortlist=_whole(value, "shortlist", 0, LIMITS.k),
+        beam_ratio=_number(value, "slack"),
+        stop_margin=_number(value, "margin"),
+        recall=_number(value, "recall", 1.0),
+        trials=_number(value, "trials"),
+        error=_number(value, "error"),
+        visited=_number(value, "visited"),
+        reranked=_number(value, "reranked"),
+        cost_us=_number(value, "cost_us"),
+    )
+
+
+def _whole(value: Mapping[str, Any], name: str, low: int, high: int = 2**63 - 1) -> int:
+    number = value.get(name)
+    if type(number) is not int or not low <= number <= high:
+        raise ValueError(f"{name} is {number!r}"[:200])
+    return number
+
+
+def _number(value: Mapping[str, Any], name: str, high: float = 1e30) -> float:
+    number: Any = value.get(name)
+    if type(number) not in (int, float) or not 0 <= number <= high:
+        raise ValueError(f"{name} is {number!r}"[:200])
+    return float(number)
+
+
+def _one_of(value: Mapping[str, Any], name: str, choices: tuple[Any, ...]) -> Any:
+    choice = value.get(name)
+    if not isinstance(choice, str) or choice not in choices:
+        raise ValueError(f"{name} is {choice!r}"[:200])
+    return choice
 
 
 @dataclass(frozen=True)
 class CalibrationCurves:
-    """All curves of a store at one generation; empty where nothing was measured."""
+    """All curves of a store at one generation; empty before anything was measured."""
 
     curves: tuple[Curve, ...] = ()
-    stored: tuple[tuple[int, str, str], ...] = ()
+    stored: tuple[tuple[int, str, str], ...] = ()  # the catalogue rows, to notice a change
     _chosen: dict[tuple[int, float | None], Effort] = field(default_factory=dict, compare=False, repr=False)
 
     def effort(self, k: int, target: float | None) -> Effort:
-        """The effort for k results at a target recall; None stands for the default target."""
+        """The effort for k results at a target recall; None means the default target."""
         chosen = self._chosen.get((k, target))
         if chosen is None:
-            if len(self._chosen) > 1_000:  # targets may come from users
+            if len(self._chosen) > _MAX_CHOICES:
                 self._chosen.clear()
             chosen = self._chosen[k, target] = self._choose(k, target)
         return chosen
 
     def curve(self, k: int, name: str) -> Curve | None:
-        """The curve to use for k: its own, or the next larger one, or else the largest there is."""
+        """The curve to use for k: its own, else the next larger one, else the largest there is."""
         fitting = sorted((c for c in self.curves if c.name == name), key=lambda c: c.k)
         return next((c for c in fitting if c.k >= k), fitting[-1] if fitting else None)
 
     def _choose(self, k: int, target: float | None) -> Effort:
-        name, wanted = ("default", DEFAULT_TARGET) if target is None else ("target", target)
-        if not self.curves:
-            return _uncalibrated(k, target)
-        by_class = {}
-        for kind in CLASSES:
-            curve = self.curve(k, kind)
-            if curve is not None:
-                by_class[kind] = _effort(name, curve, k, wanted)
+        name, recall = ("default", DEFAULT_TARGET) if target is None else ("target", target)
+        curves = {kind: self.curve(k, kind) for kind in CLASSES}
+        by_class = {
+            kind: _effort(name, curve, k, recall) for kind, curve in curves.items() if curve is not None
+        }
         whole = by_class.get("all")
         if whole is None:
             return _uncalibrated(k, target)
-        least = whole.shortlist  # the prefix says no more of rows that pass a filter
-        return replace(whole, filtered={kind: _listing(own, least) for kind, own in by_class.items()})
+        # The prefix tells no more of rows that pass a filter, so their shortlist is as long at least.
+        least = whole.shortlist
+        return replace(whole, filtered={kind: _with_shortlist(one, least) for kind, one in by_class.items()})
 
 
-def _listing(effort: Effort, least: int) -> Effort:
-    """The same with at least so long a shortlist."""
+def _with_shortlist(effort: Effort, least: int) -> Effort:
+    """The same effort with a shortlist of at least this length."""
     return replace(effort, ef=max(effort.ef, least), shortlist=max(effort.shortlist, least))
 
 
 def _effort(name: str, curve: Curve, k: int, target: float) -> Effort:
+    """The effort by which a curve reaches the target."""
     level = curve.choose(target)
     if level is None:
         remark = "" if target > _EXACT_ABOVE else (
@@ -144,38 +245,48 @@ def _effort(name: str, curve: Curve, k: int, target: float) -> Effort:
         )  # fmt: skip
         expected = Expected(1.0, 1.0, 1.0, curve.queries, curve.source, curve.k)
         return Effort(name, k, k, "exact", target, expected, remark)
-    span = level.interval
-    expected = Expected(level.recall, span.low, span.high, curve.queries, curve.source, curve.k)
-    more = max(1.0, k / curve.k)
-    remark = f"measured at k = {curve.k}, the effort raised in proportion" if k > curve.k else ""
-    if level.way == "scan" and curve.name == "all":  # under a filter that is nothing out of the ordinary
-        walks = any(one.way == "walk" and one.recall - one.error >= target for one in curve.levels)
-        remark = "; ".join(filter(None, (remark, _CHEAPER if walks else _SCANNED)))
-    least = 2 * k if k > curve.k else k  # what was not measured is given some room
-    shortlist = min(max(least, int(level.shortlist * more)), LIMITS.k)
-    ef, slack, lift = min(max(shortlist, int(level.ef * more)), LIMITS.k), level.slack, 0.0
+    interval = level.interval
+    expected = Expected(level.recall, interval.low, interval.high, curve.queries, curve.source, curve.k)
+    growth = max(1.0, k / curve.k)
+    least = 2 * k if k > curve.k else k  # beyond the largest k that was measured, twice k for safety
+    shortlist = min(max(least, int(level.shortlist * growth)), LIMITS.k)
+    ef, beam_ratio, lost_ratio = min(max(shortlist, int(level.ef * growth)), LIMITS.k), level.beam_ratio, 0.0
     if (curve.source == "stored rows" or curve.name != "all") and target >= DEFAULT_TARGET:
-        # People's questions are often farther from the rows than rows are from each other.
-        times_ef, times_list, least_slack = _LEAST[curve.name]
-        shortlist = max(shortlist, min(times_list * k, LIMITS.k))
-        ef, slack = max(ef, min(times_ef * k, LIMITS.k)), max(slack, least_slack)
-        lift = plan.LIFT if curve.name != "all" else 0.0
-    way: Literal["walk", "scan"] = "scan" if level.way == "scan" else "walk"
-    return Effort(name, ef, shortlist, way, target, expected, remark, slack, level.margin, lift)
+        floor = _FLOORS[curve.name]
+        shortlist = max(shortlist, min(floor.shortlist * k, LIMITS.k))
+        ef = max(ef, min(floor.ef * k, LIMITS.k))
+        beam_ratio = max(beam_ratio, floor.beam_ratio)
+        lost_ratio = access_path.LOST_RATIO if curve.name != "all" else 0.0
+    return Effort(
+        name, ef, shortlist, "scan" if level.path == "scan" else "walk", target, expected,
+        _remark(curve, level, k, target), beam_ratio, level.stop_margin, lost_ratio,
+    )  # fmt: skip
+
+
+def _remark(curve: Curve, level: Level, k: int, target: float) -> str:
+    """What a user should know of a level that was chosen; empty for the usual one."""
+    remarks = [f"measured at k = {curve.k}, the effort raised in proportion"] if k > curve.k else []
+    if level.path == "scan" and curve.name == "all":  # with a filter a scan is usual
+        walks = any(one.path == "walk" and one.recall - one.error >= target for one in curve.levels)
+        remarks.append(_CHEAPER if walks else _SCANNED)
+    return "; ".join(remarks)
 
 
 def _uncalibrated(k: int, target: float | None) -> Effort:
-    """Without measurements: the plan's own effort; for a target that was asked for, a wide one, or exact."""
-    usual = plan.effort(k, None, None)
+    """Without measurements: the default effort; for a target that is named, four times as much, or exact."""
+    usual = access_path.effort(k, None, None)
     if target is None:
         usual = replace(usual, target=DEFAULT_TARGET, remark=_NOT_YET)
-        least = {kind: min(times_ef * k, LIMITS.k) for kind, (times_ef, _, _) in _LEAST.items()}
+        least = {kind: min(floor.ef * k, LIMITS.k) for kind, floor in _FLOORS.items()}
         filtered = {kind: replace(usual, ef=max(usual.ef, ef)) for kind, ef in least.items() if kind != "all"}
         return replace(usual, filtered=filtered)
     if target > DEFAULT_TARGET:
         return Effort("target", k, k, "exact", target, None, f"{_NOT_YET}; so this was an exact scan")
-    wide = min(4 * usual.ef, LIMITS.k), min(4 * usual.shortlist, LIMITS.k)
-    return Effort(
-        "target", *wide, target=target, remark=f"{_NOT_YET}; so the effort was a wide one",
-        slack=plan.SLACK, margin=plan.MARGIN, lift=plan.LIFT,
-    )  # fmt: skip
+    return replace(
+        usual,
+        name="target",
+        ef=min(4 * usual.ef, LIMITS.k),
+        shortlist=min(4 * usual.shortlist, LIMITS.k),
+        target=target,
+        remark=f"{_NOT_YET}; so the effort was a wide one",
+    )

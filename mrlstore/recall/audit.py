@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mrlstore.planning import confidence as intervals
+from mrlstore.planning import confidence
 from mrlstore.storage.snapshot import SnapshotMoved
 from mrlstore.system.log import tell
 from mrlstore.types import AuditStats
@@ -94,7 +94,7 @@ class Audit:
 
     def _figure(self, k: int, pairs: list[tuple[int, int]], let_go: int) -> AuditStats:
         found, wanted = (sum(pair[i] for pair in pairs) for i in (0, 1))
-        span = intervals.clopper_pearson(found, wanted)
+        span = confidence.clopper_pearson(found, wanted)
         return AuditStats(k, len(pairs), span.mean, span.low, span.high, let_go)
 
     def _run(self) -> None:

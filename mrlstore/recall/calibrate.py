@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrlstore.catalogue import calibrations
-from mrlstore.index import build as graph
+from mrlstore.index import build
 from mrlstore.planning.calibration_curves import DEFAULT_TARGET, Curve
 from mrlstore.recall import ground_truth as truth
 from mrlstore.recall import trials as efforts
@@ -111,7 +111,7 @@ def refresh(session: Session, job: Job) -> Calibration | None:
 
 def due(snapshot: Snapshot) -> bool:
     """Whether there is a graph whose curves are missing, or have outlived too many rows."""
-    if not any(size >= graph.MIN_GRAPH_ROWS for size in _walked(snapshot).values()):
+    if not any(size >= build.MIN_GRAPH_ROWS for size in _walked(snapshot).values()):
         return False
     curve = snapshot.calibration.curve(DEFAULT_K, "all")
     if curve is None or curve.prefix_dim != snapshot.prefix_dim:
@@ -172,7 +172,7 @@ def _walked(snapshot: Snapshot) -> dict[str, int]:
         if part.segment.index is None or part.segment.row.base.damaged:
             continue
         for name, start, stop in part.segment.spans():
-            if stop - start >= graph.MIN_GRAPH_ROWS:
+            if stop - start >= build.MIN_GRAPH_ROWS:
                 sizes.setdefault(name, 0)
     for name in sizes:
         sizes[name] = sum(
@@ -225,9 +225,9 @@ def shortfalls(curves: Iterable[Curve]) -> list[str]:
     told = []
     for curve in curves:
         level = curve.choose(DEFAULT_TARGET)
-        walks = [one.recall for one in curve.levels if one.way == "walk"]
+        walks = [one.recall for one in curve.levels if one.path == "walk"]
         # Without any, walks cost more than to score every row, as where most rows of a graph are dead.
-        if walks and curve.name == "all" and (level is None or level.way == "scan"):
+        if walks and curve.name == "all" and (level is None or level.path == "scan"):
             way = "every row in full" if level is None else "the codes of all rows"
             told.append(
                 f"the first {curve.prefix_dim} dims say too little about these vectors: walks reach a "

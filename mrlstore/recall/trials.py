@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrlstore.index.group import Group
-from mrlstore.planning import confidence as intervals
-from mrlstore.planning.access_path import MARGIN, Effort
+from mrlstore.planning import confidence
+from mrlstore.planning.access_path import STOP_MARGIN, Effort
 from mrlstore.planning.calibration_curves import Level
 from mrlstore.recall import ground_truth as truth
 from mrlstore.search.group_search import Queries, passing_over, prepare
@@ -26,7 +26,7 @@ from mrlstore.search.searcher import Request
 from mrlstore.storage.snapshot import Snapshot
 from mrlstore.system.job import Job
 
-_LADDER: Final = (  # slack, and the candidates that a walk may keep, at k = 10
+_LADDER: Final = (  # beam_ratio, and the candidates that a walk may keep, at k = 10
     (0.01, 32), (0.02, 48), (0.03, 64), (0.04, 96), (0.06, 128), (0.08, 192), (0.1, 256), (0.13, 384),
     (0.16, 512), (0.2, 768), (0.25, 1024),
 )  # fmt: skip
@@ -107,8 +107,10 @@ def levels(
     whole = Level(
         "exact", 0, 0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, rows * share, cost_us(snapshot, 0, rows * share)
     )
-    for slack, ef in _ladder(k, rows, _LADDER if share >= 1 else _LADDER[2::2]):
-        effort = Effort("calibration", ef, ef, slack=slack, margin=MARGIN, firm=True)
+    for beam_ratio, ef in _ladder(k, rows, _LADDER if share >= 1 else _LADDER[2::2]):
+        effort = Effort(
+            "calibration", ef, ef, beam_ratio=beam_ratio, stop_margin=STOP_MARGIN, always_walk=True
+        )
         tally = run(effort)
         if not tally.seen:
             return ()
@@ -117,35 +119,37 @@ def levels(
             break
     if max(level.recall for level in tried) < _ENOUGH:
         longest = min(_LONGEST, rows)
-        effort = Effort("calibration", longest, longest, "scan", margin=MARGIN)
+        effort = Effort("calibration", longest, longest, "scan", stop_margin=STOP_MARGIN)
         tried += _read(snapshot, run(effort), effort, k)
     return (*_frontier([level for level in tried if level.cost_us < whole.cost_us]), whole)
 
 
 def _ladder(k: int, rows: int, steps: Sequence[tuple[float, int]]) -> list[tuple[float, int]]:
-    """Values of slack and ef to try for k."""
-    return [(slack, min(max(k, round(ef * (k / 10) ** 0.5)), _LONGEST, rows)) for slack, ef in steps]
+    """Values of beam_ratio and ef to try for k."""
+    return [
+        (beam_ratio, min(max(k, round(ef * (k / 10) ** 0.5)), _LONGEST, rows)) for beam_ratio, ef in steps
+    ]
 
 
 def _read(snapshot: Snapshot, tally: _Tally, effort: Effort, k: int) -> list[Level]:
     """One level for each length of the shortlist that this search can tell of."""
     visited = float(np.mean([one.visited for one in tally.seen]))
     lengths = sorted({min(effort.shortlist, round(k * times)) for times in _LISTS} | {effort.shortlist})
-    walked = effort.least == "walk"
+    walked = effort.path == "walk"
     levels = []
     for shortlist, stopping in itertools.product(lengths, (True, False)):
         shares = tally.shares(shortlist, stopping)
         reranked = tally.reranked(shortlist, stopping)
         levels.append(
             Level(
-                way="walk" if walked else "scan",
+                path="walk" if walked else "scan",
                 ef=effort.ef if walked else 0,
                 shortlist=shortlist,
-                slack=effort.slack,
-                margin=MARGIN if stopping else 0.0,
+                beam_ratio=effort.beam_ratio,
+                stop_margin=STOP_MARGIN if stopping else 0.0,
                 recall=float(np.mean(shares)),
-                trials=intervals.effective_trials(shares, k),
-                error=intervals.standard_error(shares),
+                trials=confidence.effective_trials(shares, k),
+                error=confidence.standard_error(shares),
                 visited=visited,
                 reranked=reranked,
                 cost_us=cost_us(snapshot, visited if walked else visited / 2, reranked),
@@ -186,7 +190,7 @@ def _try(
     def one(group: Probes, number: int, wanted: NDArray[np.int64]) -> _Seen:
         query = prepare(group.vectors[number], snapshot.prefix_dim or 1)
         own = int(group.own[number])
-        more = own >= 0 and effort.least != "walk"  # a scan finds the row itself, a walk passes it over
+        more = own >= 0 and effort.path != "walk"  # a scan finds the row itself, a walk passes it over
         return _places(snapshot, group.namespace, query, k + more, own, wanted, share, effort)
 
     with ThreadPoolExecutor(threads) as pool:

@@ -64,7 +64,7 @@ def explain(k: int, query: Queries, watch: Watch, found: Answer, result: Result)
         absent_pages=sum(known) if len(known) == len(absent) else None,
         microseconds=_times(watch, filtered=plan.matching is not None, answered=answered),
         matching=plan.matching,
-        ways=tuple(part.way for part in plan.segments),
+        paths=tuple(part.path for part in plan.segments),
     )
 
 

@@ -97,14 +97,13 @@ class Walk:
     """Walks the graph, re-ranks the best `shortlist` rows exactly, and gives the best k.
 
     `allowed` is bool [n]: other rows are passed through but never kept. If k allowed rows exist, k come back.
-    With a `slack` above 0 the walk ends where the next candidate is more than 1 + slack times as far as the
-    k-th best (the tenth, for a smaller k), and `ef` is only the most candidates that it keeps.
-    With a `margin` above 0 the re-rank ends when the code scores of the rest lie so many standard deviations
-    below what the best k ask for.
-    With a `lift` above 0 the codes of all allowed rows are scanned where these lie far from a query, as walks
-    get lost there: where the rank of the k-th best (or tenth) among all rows, of which the entries are a
-    sample, is so many times what it were if rows were allowed at random.
-    All queries are one call of the kernel, but for those whose prefix says nothing.
+    With a `beam_ratio` above 0 the walk ends where the next candidate is more than 1 + beam_ratio times as
+    far as the k-th best (the tenth, for a smaller k), and `ef` is only the most candidates that it keeps.
+    With a `stop_margin` above 0 the re-rank ends when the code scores of the rest lie so many standard
+    deviations below what the best k ask for. With a `lost_ratio` above 0 the codes of all allowed rows are
+    scanned where these lie far from a query, as walks get lost there: where the rank of the k-th best (or
+    tenth) among all rows, of which the entries are a sample, is so many times what it were if rows were
+    allowed at random. All queries are one call of the kernel, but for those whose prefix says nothing.
     """
 
     def __init__(
@@ -115,24 +114,30 @@ class Walk:
         shortlist: int,
         allowed: NDArray[np.bool_] | None = None,
         *,
-        slack: float = 0.0,
-        margin: float = 0.0,
-        lift: float = 0.0,
+        beam_ratio: float = 0.0,
+        stop_margin: float = 0.0,
+        lost_ratio: float = 0.0,
     ) -> None:
         n, self.group, self.allowed = len(group.keys), group, allowed
         self.k, self.shortlist = k, min(max(shortlist, k), n)
         wider = 1 if allowed is None else _WIDER
-        self.ef, self.slack, self.margin = min(wider * max(ef, self.shortlist), n), slack, margin
+        self.ef, self.beam_ratio, self.stop_margin = (
+            min(wider * max(ef, self.shortlist), n),
+            beam_ratio,
+            stop_margin,
+        )
         self.address = _address(allowed, group)
-        self.scan = Scan(group, k, shortlist, allowed, margin=margin)
+        self.scan = Scan(group, k, shortlist, allowed, stop_margin=stop_margin)
         self.walkable, self.ahead, index = 0, _NEVER, group.index
         if index is not None:
             rows, missing = n, index.unprefixed[index.unprefixed < n]
             if allowed is not None:
                 rows, missing = int(np.count_nonzero(allowed)), missing[allowed[missing]]
             self.walkable = rows - len(missing)
-            if lift > 0:
-                self.ahead = max(_FEWEST_AHEAD, int(lift * max(k, 10) * len(index.entries) / max(rows, 1)))
+            if lost_ratio > 0:
+                self.ahead = max(
+                    _FEWEST_AHEAD, int(lost_ratio * max(k, 10) * len(index.entries) / max(rows, 1))
+                )
 
     def __call__(self, queries: Queries, advise: Advise | None = None) -> Found:
         """See Search."""
@@ -145,7 +150,7 @@ class Walk:
         work = self.launch(queries.vectors, out)
         rows, scores, counts, names = out.rows, out.scores, out.counts.tolist(), None
         if advise is not None:
-            rows, scores, counts, _ = _rerank(group, work, queries, k, counts[0], self.margin, advise)
+            rows, scores, counts, _ = _rerank(group, work, queries, k, counts[0], self.stop_margin, advise)
         else:
             names = _names(out.ids, counts)
         return Found(rows, scores, counts, names)
@@ -160,7 +165,7 @@ class Walk:
         work = _reserve(self.group, self.ef, self.shortlist)
         kernels().search_walk(
             self.group.table, vectors, work.table, self.address, self.ef, self.shortlist, self.k,
-            self.slack, self.margin, self.walkable, self.ahead, *out,
+            self.beam_ratio, self.stop_margin, self.walkable, self.ahead, *out,
         )  # fmt: skip
         return work
 
@@ -168,7 +173,8 @@ class Walk:
 class Scan:
     """Scores the codes of all allowed rows, re-ranks the best `shortlist` exactly, and gives the best k.
 
-    With a `margin` above 0 only the first bytes of most codes are read, and the re-rank ends as in a walk.
+    With a `stop_margin` above 0 only the first bytes of most codes are read, and the re-rank ends as in a
+    walk.
     """
 
     def __init__(
@@ -178,9 +184,9 @@ class Scan:
         shortlist: int,
         allowed: NDArray[np.bool_] | None = None,
         *,
-        margin: float = 0.0,
+        stop_margin: float = 0.0,
     ) -> None:
-        n, self.group, self.margin = len(group.keys), group, margin
+        n, self.group, self.stop_margin = len(group.keys), group, stop_margin
         self.k, self.shortlist = min(k, n), min(max(shortlist, k), n)
         self.address = _address(allowed, group)
         self.exact = Exact(group, k, allowed)
@@ -195,7 +201,7 @@ class Scan:
         work = self.launch(queries.vectors, out)
         counts = out.counts.tolist()
         if advise is not None:
-            return _rerank(self.group, work, queries, self.k, counts[0], self.margin, advise)
+            return _rerank(self.group, work, queries, self.k, counts[0], self.stop_margin, advise)
         return Found(out.rows, out.scores, counts, _names(out.ids, counts))
 
     def fits(self, queries: Queries) -> bool:
@@ -206,7 +212,7 @@ class Scan:
         """Run the kernel for unit vectors [m, dim]; gives the scratch that it worked with."""
         work = _reserve(self.group, 0, self.shortlist)
         kernels().search_scan(
-            self.group.table, vectors, work.table, self.address, self.shortlist, self.margin, *out
+            self.group.table, vectors, work.table, self.address, self.shortlist, self.stop_margin, *out
         )
         return work
 
@@ -301,7 +307,7 @@ def _in_turn(search: Search, queries: Queries, advise: Advise | None) -> Found:
 
 
 def _rerank(
-    group: Group, work: Any, query: Queries, k: int, counts: list[int], margin: float, advise: Advise
+    group: Group, work: Any, query: Queries, k: int, counts: list[int], stop_margin: float, advise: Advise
 ) -> Found:
     """The second stage apart, its rows announced: what half of the queries score, then half as many more.
 
@@ -310,12 +316,20 @@ def _rerank(
     """
     count, coded, *rest = counts
     rows, scores, _, _ = outputs(1, k)
-    told, reach = 0, max(_FIRST_TOLD, 2 * k) if margin > 0 and coded == count else count
+    told, reach = 0, max(_FIRST_TOLD, 2 * k) if stop_margin > 0 and coded == count else count
     while True:
         reach = min(reach, count)
         advise(work.listed[:count], told, reach)
         found, scored = kernels().rerank(
-            group.table, query.vectors[0], work.table, min(coded, reach), reach, k, margin, rows[0], scores[0]
+            group.table,
+            query.vectors[0],
+            work.table,
+            min(coded, reach),
+            reach,
+            k,
+            stop_margin,
+            rows[0],
+            scores[0],
         )
         if scored < reach or reach == count:
             return Found(rows, scores, [[found, scored, *rest]])

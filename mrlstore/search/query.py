@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mrlstore.catalogue import rows
 from mrlstore.catalogue.connection import Connection
 from mrlstore.errors import CorruptStore
-from mrlstore.planning import access_path as plan
+from mrlstore.planning import access_path
 from mrlstore.search.explain import explain
 from mrlstore.search.fast_path import Best, shortcut
 from mrlstore.search.group_search import Queries, prepare
@@ -160,7 +160,7 @@ def _request(snapshot: Snapshot, asked: Asked, node: Node | None) -> Request:
     if asked.ef is None and asked.shortlist is None:
         effort = snapshot.calibration.effort(asked.k, asked.target_recall)
     else:
-        effort = plan.effort(asked.k, asked.ef, asked.shortlist)
+        effort = access_path.effort(asked.k, asked.ef, asked.shortlist)
     return Request(asked.k, asked.namespace, node, effort, asked.exact, asked.dim)
 
 

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrlstore.index.group import Group
-from mrlstore.planning import access_path as plan
-from mrlstore.planning.access_path import Effort
+from mrlstore.planning import access_path
+from mrlstore.planning.access_path import AccessPath, Effort
 from mrlstore.search import group_search as ways
 from mrlstore.search.group_search import Found, Names, Queries
 from mrlstore.storage.segment import WARM_S, Fetch, Segment
@@ -62,26 +62,26 @@ class Request(NamedTuple):
     exact: bool = False
     dim: int | None = None
 
-    def way(self, group: Group, allowed: int) -> tuple[plan.Way, Effort]:
+    def path(self, group: Group, allowed: int) -> tuple[AccessPath, Effort]:
         """How to search a group of which `allowed` rows may be answers, and with how much effort."""
         effort = self.effort if self.node is None else self.effort.at(allowed / len(group.keys))
         exact = self.exact or self.dim is not None
-        return "exact" if exact else plan.way(group, allowed, effort), effort
+        return "exact" if exact else access_path.choose(group, allowed, effort), effort
 
     def search(self, group: Group, allowed: NDArray[np.bool_] | None, count: int) -> ways.Search:
         """The search of a group of which `count` rows are allowed."""
-        way, effort = self.way(group, count)
-        if way == "exact":
+        path, effort = self.path(group, count)
+        if path == "exact":
             return ways.Exact(group, self.k, allowed, self.dim)
-        if way == "scan":
-            return ways.Scan(group, self.k, effort.shortlist, allowed, margin=effort.margin)
+        if path == "scan":
+            return ways.Scan(group, self.k, effort.shortlist, allowed, stop_margin=effort.stop_margin)
         return ways.Walk(
             group, self.k, effort.ef, effort.shortlist, allowed,
-            slack=effort.slack, margin=effort.margin, lift=effort.lift,
+            beam_ratio=effort.beam_ratio, stop_margin=effort.stop_margin, lost_ratio=effort.lost_ratio,
         )  # fmt: skip
 
 
-_Told = tuple[str, int, plan.Way, int, int, int]  # as a SegmentPlan begins, and bytes per code
+_Told = tuple[str, int, AccessPath, int, int, int]  # as a SegmentPlan begins, and bytes per code
 
 
 class Outline(NamedTuple):
@@ -95,8 +95,8 @@ class Outline(NamedTuple):
     def plan(self, counts: Sequence[Sequence[int]]) -> Plan:
         """The plan of one query, with the recall that calibration lets expect."""
         segments = tuple(
-            SegmentPlan(name, rows, way, ef, shortlist, visited, reranked, code_bytes)
-            for (name, rows, way, ef, shortlist, code_bytes), (_, reranked, visited, *_) in zip(
+            SegmentPlan(name, rows, path, ef, shortlist, visited, reranked, code_bytes)
+            for (name, rows, path, ef, shortlist, code_bytes), (_, reranked, visited, *_) in zip(
                 self.parts, counts, strict=True
             )
         )
@@ -246,13 +246,13 @@ def _prepared(stretch: Stretch, request: Request) -> tuple[_Step, _Told]:
     """A stretch and its search, and what the plan tells of it."""
     group, allowed, count = stretch.group, stretch.allowed, stretch.size
     rows, index = len(group.keys), group.index
-    way, effort = request.way(group, count)
-    segment = stretch.part if isinstance(stretch.part, Segment) and way != "exact" else None
+    path, effort = request.path(group, count)
+    segment = stretch.part if isinstance(stretch.part, Segment) and path != "exact" else None
     step = _Step(stretch, segment, request.search(group, allowed, count))
-    if way == "exact" or index is None:
-        return step, (stretch.name, rows, way, 0, 0, 0)
-    ef = 0 if way == "scan" else effort.ef
-    return step, (stretch.name, rows, way, ef, effort.shortlist, index.codes.shape[1])
+    if path == "exact" or index is None:
+        return step, (stretch.name, rows, path, 0, 0, 0)
+    ef = 0 if path == "scan" else effort.ef
+    return step, (stretch.name, rows, path, ef, effort.shortlist, index.codes.shape[1])
 
 
 def _search(step: _Step, queries: Queries) -> Found:

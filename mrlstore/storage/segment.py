@@ -25,8 +25,8 @@ from mrlstore.catalogue.part_ref import PartRef
 from mrlstore.catalogue.segments import SegmentRow
 from mrlstore.columns import Columns, InvalidColumns, open_columns
 from mrlstore.errors import CorruptStore, DamagedPartWarning
-from mrlstore.index import build as graph
 from mrlstore.index.group import Group
+from mrlstore.index.layout import open_index
 from mrlstore.storage.parts import NewPart, Part, Stream, holds, open_part, write_part
 from mrlstore.storage.texts import Texts, pack
 from mrlstore.storage.vector_rows import inverse_lengths, row_checksums
@@ -296,7 +296,7 @@ class Segment:
         if self.index is None:
             return flat
         try:
-            index = graph.open_index(self.index.arrays, self.index.info, number, start, stop)
+            index = open_index(self.index.arrays, self.index.info, number, start, stop)
             group = replace(flat, index=index)
             _ = group.table  # looks at every shape
         except (ValueError, KeyError, TypeError) as error:

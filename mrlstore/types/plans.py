@@ -13,7 +13,7 @@ class SegmentPlan:
 
     segment: str  # the part's name, or "tail"
     rows: int  # rows of the namespace there, dead ones included
-    way: Literal["walk", "filtered walk", "scan", "exact"]
+    path: Literal["walk", "filtered walk", "scan", "exact"]  # the access path
     ef: int
     shortlist: int
     visited: int  # rows whose code was looked at
@@ -59,7 +59,7 @@ class Explanation:
     absent_pages: int | None  # pages of shortlisted rows that were not in memory; None where unknown
     microseconds: Mapping[str, float]  # by stage: filter, first stage, re-rank, hydrate, other
     matching: int | None  # rows that pass the filter
-    ways: tuple[str, ...]  # how each segment was searched
+    paths: tuple[str, ...]  # the access path of each segment
 
 
 @dataclass(frozen=True)

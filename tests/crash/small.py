@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from mrlstore.catalogue import catalogue
-from mrlstore.index import build as graph
+from mrlstore.index import build
 from mrlstore.maintenance import steps as maintain
 from mrlstore.writing import writer
 
 THRESHOLDS = (
     (writer, "BIG_BATCH", 60),
-    (graph, "MIN_GRAPH_ROWS", 50),
+    (build, "MIN_GRAPH_ROWS", 50),
     (maintain, "TAIL_ROWS", 40),
     (catalogue, "CHECKPOINT_BYTES", 48 * 1024),
 )

@@ -64,7 +64,7 @@ def test_codes_of_an_older_layout_are_read_until_they_are_written_anew(tmp_path:
     with mrlstore.open(unpack(version, tmp_path), auto_maintain=False) as store:
         assert places(store) == {None if version in ("v1", "v2") else 0}
         before = store.query(make.vectors(1, 9)[0], 12, shortlist=60)
-        assert before.plan.segments[0].way in ("walk", "filtered walk")
+        assert before.plan.segments[0].path in ("walk", "filtered walk")
         store.optimize()
         assert places(store) == {0}
         assert store.query(make.vectors(1, 9)[0], 12, shortlist=60).ids == before.ids

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mrlstore.index import build as graph
+from mrlstore.index.build import build_index
 from mrlstore.index.group import Group
+from mrlstore.index.layout import open_index
 from mrlstore.search.group_search import Walk, prepare
 from tests.nested import nested
 from tests.one_query import answers, search_graph, search_scan
@@ -18,8 +19,8 @@ ROWS, DIM, PREFIX = 20_000, 128, 64
 def group():
     rows = nested(ROWS, DIM).astype(np.float16)
     inverse = (1 / np.linalg.norm(rows.astype(np.float64), axis=1)).astype(np.float32)
-    arrays, info = graph.build_index(rows, np.array([0, ROWS]), prefix_dim=PREFIX)
-    return Group(rows, inverse, np.arange(ROWS), graph.open_index(arrays, info, 0, 0, ROWS))
+    arrays, info = build_index(rows, np.array([0, ROWS]), prefix_dim=PREFIX)
+    return Group(rows, inverse, np.arange(ROWS), open_index(arrays, info, 0, 0, ROWS))
 
 
 @pytest.fixture(scope="module")
@@ -37,11 +38,13 @@ def at_random(group, share):
     return np.random.default_rng(5).random(len(group.keys)) < share
 
 
-@pytest.mark.parametrize(("share", "slack"), [(0.9, 0.2), (0.5, 0.2), (0.2, 0.2), (0.1, 0.2), (0.05, 0.3)])
+@pytest.mark.parametrize(
+    ("share", "beam_ratio"), [(0.9, 0.2), (0.5, 0.2), (0.2, 0.2), (0.1, 0.2), (0.05, 0.3)]
+)
 @pytest.mark.parametrize("kind", [at_random, by_topic])
-def test_it_finds_what_a_scan_finds(group, queries, kind, share, slack):
+def test_it_finds_what_a_scan_finds(group, queries, kind, share, beam_ratio):
     allowed = kind(group, share)
-    walk, shares = Walk(group, 10, 768, 60, allowed, slack=slack), []
+    walk, shares = Walk(group, 10, 768, 60, allowed, beam_ratio=beam_ratio), []
     walk.walkable = 0  # where a walk comes to nothing no scan takes its place
     for query in queries:
         best = search_scan(group, query, 10, 60, allowed)
@@ -60,7 +63,8 @@ def test_where_what_passes_lies_far_from_the_query_it_is_scanned(group):
         for vector in group.vectors[rows].astype(np.float32):
             query = prepare(vector, PREFIX)
             trusting, found = (
-                search_graph(group, query, 10, 384, 60, allowed, slack=0.13, lift=lift) for lift in (0, 40)
+                search_graph(group, query, 10, 384, 60, allowed, beam_ratio=0.13, lost_ratio=lost_ratio)
+                for lost_ratio in (0, 40)
             )
             if found.visited > trusting.visited:
                 scanned += 1
@@ -77,7 +81,8 @@ def test_what_passes_at_random_is_never_far(group, queries, share):
     allowed = at_random(group, share)
     for query in queries:
         trusting, found = (
-            search_graph(group, query, 10, 384, 60, allowed, slack=0.13, lift=lift) for lift in (0, 40)
+            search_graph(group, query, 10, 384, 60, allowed, beam_ratio=0.13, lost_ratio=lost_ratio)
+            for lost_ratio in (0, 40)
         )
         assert found.visited == trusting.visited
 
@@ -85,8 +90,8 @@ def test_what_passes_at_random_is_never_far(group, queries, share):
 def test_more_slack_finds_more(group, queries):
     allowed = at_random(group, 0.1)
     visited, shares = [], []
-    for slack in (0.02, 0.3):
-        found = [search_graph(group, query, 10, 768, 60, allowed, slack=slack) for query in queries]
+    for beam_ratio in (0.02, 0.3):
+        found = [search_graph(group, query, 10, 768, 60, allowed, beam_ratio=beam_ratio) for query in queries]
         best = [search_scan(group, query, 10, 60, allowed) for query in queries]
         visited.append(sum(one.visited for one in found))
         shares.append(
@@ -96,11 +101,11 @@ def test_more_slack_finds_more(group, queries):
 
 
 @pytest.mark.parametrize(("k", "ef", "shortlist"), [(1, 1, 1), (1, 3, 2), (10, 1, 500), (200, 10, 10)])
-@pytest.mark.parametrize("slack", [0.0, 0.1])
-def test_odd_sizes(group, queries, k, ef, shortlist, slack):
+@pytest.mark.parametrize("beam_ratio", [0.0, 0.1])
+def test_odd_sizes(group, queries, k, ef, shortlist, beam_ratio):
     allowed = at_random(group, 0.3)
     for query in queries[:5]:
-        found = search_graph(group, query, k, ef, shortlist, allowed, slack=slack)
+        found = search_graph(group, query, k, ef, shortlist, allowed, beam_ratio=beam_ratio)
         assert len(set(found.rows.tolist())) == k and allowed[found.rows].all()
         assert (np.diff(found.scores) <= 0).all()
 
@@ -112,7 +117,7 @@ def test_few_rows_that_lie_together(group, queries, count):
         allowed = np.zeros(ROWS, np.bool_)
         allowed[start : start + count] = True
         for query in queries[:5]:
-            found = search_graph(group, query, 10, 96, 60, allowed, slack=0.13)
+            found = search_graph(group, query, 10, 96, 60, allowed, beam_ratio=0.13)
             best = search_scan(group, query, 10, 96, allowed)
             assert len(found.rows) == min(10, count)
             if count <= 60:  # too few for a shortlist: all of them are looked at
@@ -122,8 +127,8 @@ def test_few_rows_that_lie_together(group, queries, count):
 def test_marks_are_cleared(group, queries):
     """A walk leaves nothing behind that the next one of the same thread could see."""
     allowed = at_random(group, 0.2)
-    first = [search_graph(group, query, 10, 384, 60, allowed, slack=0.13) for query in queries]
-    again = [search_graph(group, query, 10, 384, 60, allowed, slack=0.13) for query in queries]
+    first = [search_graph(group, query, 10, 384, 60, allowed, beam_ratio=0.13) for query in queries]
+    again = [search_graph(group, query, 10, 384, 60, allowed, beam_ratio=0.13) for query in queries]
     for one, other in zip(first, again, strict=True):
         np.testing.assert_array_equal(one.rows, other.rows)
         assert one.visited == other.visited

@@ -7,9 +7,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from mrlstore.index import build as graph
 from mrlstore.index import codes
+from mrlstore.index.build import build_index
 from mrlstore.index.group import Group
+from mrlstore.index.layout import open_index
 from mrlstore.kernels import dot
 from mrlstore.kernels.jit import kernel
 from mrlstore.search.group_search import prepare
@@ -133,7 +134,7 @@ def test_leads_leave_out_what_would_not_be_kept(how, share, kind):
     for vector in queries:
         query = prepare(vector, 512)
         whole = search_scan(group, query, 10, 60, allowed)
-        found = search_scan(group, query, 10, 60, allowed, margin=3.5)
+        found = search_scan(group, query, 10, 60, allowed, stop_margin=3.5)
         assert found.visited == whole.visited == np.count_nonzero(allowed)
         shares.append(len(set(found.rows) & set(whole.rows)) / 10)
     assert np.mean(shares) >= 0.985 and np.min(shares) >= 0.7
@@ -148,8 +149,8 @@ def as_before(codes_now):
 def test_codes_of_older_versions_give_the_same_scores(rotated):
     rows, prefix = nested(3_000, 512), 512 if rotated else 120
     stored, inverse = parts_of(rows)
-    arrays, info = graph.build_index(stored, np.array([0, len(rows)]), prefix_dim=prefix, m=8)
-    index = graph.open_index(arrays, info, 0, 0, len(rows))
+    arrays, info = build_index(stored, np.array([0, len(rows)]), prefix_dim=prefix, m=8)
+    index = open_index(arrays, info, 0, 0, len(rows))
     group = Group(stored, inverse, np.arange(len(rows)), index)
     assert (index.rotation is not None) == rotated
     older = dataclasses.replace(
@@ -164,7 +165,9 @@ def test_codes_of_older_versions_give_the_same_scores(rotated):
         query = prepare(vector, index.prefix_dim)
         assert shortlist(group, query, 80) == shortlist(before, query, 80)
         for mask in (None, allowed):
-            one, other = (search_graph(some, query, 10, 64, 60, mask, slack=0.1) for some in (group, before))
+            one, other = (
+                search_graph(some, query, 10, 64, 60, mask, beam_ratio=0.1) for some in (group, before)
+            )
             assert one.rows.tolist() == other.rows.tolist() and one.visited == other.visited
             np.testing.assert_array_equal(one.scores, other.scores)
 
@@ -175,7 +178,7 @@ def test_a_damaged_scale_costs_no_other_row_its_place(scale):
     packed, unprefixed = codes.native(rows, 256)
     group = Group(*parts_of(rows), np.arange(len(rows)), codes.codes_only(256, packed, unprefixed))
     query = prepare(nested(1, 512, seed=2)[0], 256)
-    before = search_scan(group, query, 10, 60, margin=3.5).rows.tolist()
+    before = search_scan(group, query, 10, 60, stop_margin=3.5).rows.tolist()
     wrong = next(row for row in range(len(rows)) if row not in before)
     packed[wrong, :4] = np.frombuffer(np.float32(scale).tobytes(), np.uint8)
-    assert search_scan(group, query, 10, 60, margin=3.5).rows.tolist() == before
+    assert search_scan(group, query, 10, 60, stop_margin=3.5).rows.tolist() == before

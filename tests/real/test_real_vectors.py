@@ -58,7 +58,7 @@ def recall_at_10(found: list[list[str]], truth: Any) -> float:
 def test_two_stages_with_defaults_find_99_of_100(real: Any) -> None:
     store, stored, queries = real
     found = store.query_batch(queries, k=10)
-    assert {part.way for result in found for part in result.plan.segments if part.rows >= 2000} == {"walk"}
+    assert {part.path for result in found for part in result.plan.segments if part.rows >= 2000} == {"walk"}
     visited = np.mean([result.plan.visited for result in found])
     assert visited < len(stored), "a walk that scores every row is a scan"
     share = recall_at_10(found.ids, true_scores(stored, queries))

@@ -46,7 +46,7 @@ def test_two_stages_find_the_neighbours(library: Any, layout: str) -> None:
 def test_the_graph_is_walked(library: Any) -> None:
     store, _ = library("indexed")
     plan = store.query(queries(1)[0], k=10).plan
-    assert [part.way for part in plan.segments if part.rows > 2000] == ["walk"]
+    assert [part.path for part in plan.segments if part.rows > 2000] == ["walk"]
     assert 0 < plan.visited < 2000, "a walk scores a fraction of the rows"
     assert 0 < plan.reranked < 1000
 
@@ -355,7 +355,7 @@ def test_plan_tells_what_was_done(library: Any) -> None:
     explicit = store.query(query, ef=77, shortlist=33).plan
     assert explicit.effort == "explicit"
     graph, _ = library("indexed")
-    walked = [part for part in graph.query(query, ef=77, shortlist=33).plan.segments if part.way == "walk"]
+    walked = [part for part in graph.query(query, ef=77, shortlist=33).plan.segments if part.path == "walk"]
     assert walked
     assert all((part.ef, part.shortlist) == (77, 33) for part in walked)
     exact = store.query(query, exact=True).plan

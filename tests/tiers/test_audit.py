@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from mrlstore.errors import InvalidInput
-from mrlstore.planning import confidence as intervals
+from mrlstore.planning import confidence
 from mrlstore.recall.audit import QUEUE
 from tests.nested import nested
 from tests.scale import figure
@@ -40,7 +40,7 @@ def test_it_measures_what_exact_answers_say(audited: Indexed) -> None:
     exact = [audited.store.query(q, include=(), exact=True) for q in audited.queries[:30]]
     hits = sum(len({*a.ids} & {*b.ids}) for a, b in zip(found, exact, strict=True))
     (figure,) = audited.store.stats().audit
-    span = intervals.clopper_pearson(hits, 300)
+    span = confidence.clopper_pearson(hits, 300)
     assert (figure.k, figure.queries) == (10, 30)
     assert figure.recall == pytest.approx(hits / 300)
     assert (figure.low, figure.high) == (span.low, span.high)

@@ -70,7 +70,7 @@ def test_the_default_is_a_stated_target(generated: Indexed) -> None:
 def test_a_target_of_one_is_exact(generated: Indexed) -> None:
     query = generated.queries[0]
     result = generated.store.query(query, include=(), target_recall=1)
-    assert result.plan.segments[0].way == "exact"
+    assert result.plan.segments[0].path == "exact"
     assert result.ids == generated.store.query(query, include=(), exact=True).ids
 
 
@@ -130,7 +130,7 @@ def test_curves_are_those_that_no_cheaper_effort_equals(generated: Indexed) -> N
         surest = [level.recall - level.error for level in curve.levels]
         assert costs == sorted(costs)
         assert surest == sorted(surest)
-        assert curve.levels[-1].way == "exact"
+        assert curve.levels[-1].path == "exact"
         assert curve.choose(1.0) is None
 
 
@@ -208,7 +208,7 @@ def test_small_stores_are_left_alone(opened: Any) -> None:
     assert "not calibrated" in plan.remark
     assert store.calibrate().curves == ()
     high = store.query(np.ones(16), include=(), target_recall=0.999).plan
-    assert high.segments[0].way == "exact"
+    assert high.segments[0].path == "exact"
 
 
 @pytest.mark.parametrize("left", [0, 1, 40])

@@ -65,11 +65,11 @@ def test_a_short_shortlist_is_warned_of_and_a_long_one_is_not(generated: Indexed
 def test_filters_tell_how_many_match_and_which_way_was_chosen(generated: Indexed) -> None:
     asked = {"explain": True, "where": {"n": 3}}
     listed = generated.store.query(generated.queries[0], shortlist=20, **asked).plan.explanation
-    assert listed.ways == ("scan",), "a walk is not worth while for so few rows"
+    assert listed.paths == ("scan",), "a walk is not worth while for so few rows"
     assert listed.reranked <= 20 < listed.visited == listed.matching
     told = generated.store.query(generated.queries[0], **asked).plan.explanation
     assert told.matching == len(range(3, len(generated.rows), 100))
-    assert told.ways == ("scan" if FULL else "exact",), "what calibration found to be cheapest"
+    assert told.paths == ("scan" if FULL else "exact",), "what calibration found to be cheapest"
     assert told.microseconds["filter"] > 0
     assert set(told.microseconds) == {"filter", "first stage", "re-rank", "hydrate", "other"}
     assert all(value >= 0 for value in told.microseconds.values())

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from mrlstore.planning import confidence as intervals
+from mrlstore.planning import confidence
 
 
 def binomial_tail(found: int, trials: int, share: float) -> float:
@@ -19,7 +19,7 @@ def binomial_tail(found: int, trials: int, share: float) -> float:
 
 @pytest.mark.parametrize(("found", "trials"), [(0, 10), (10, 10), (5, 10), (98, 100), (1, 300), (299, 300)])
 def test_clopper_pearson_is_its_definition(found: int, trials: int) -> None:
-    span = intervals.clopper_pearson(found, trials)
+    span = confidence.clopper_pearson(found, trials)
     assert span.low <= span.mean <= span.high
     if found > 0:
         assert binomial_tail(found, trials, span.low) == pytest.approx(0.025, abs=1e-6)
@@ -32,7 +32,7 @@ def test_clopper_pearson_is_its_definition(found: int, trials: int) -> None:
 
 
 def test_without_trials_nothing_is_known() -> None:
-    span = intervals.clopper_pearson(0, 0)
+    span = confidence.clopper_pearson(0, 0)
     assert (span.low, span.high) == (0, 1)
     assert math.isnan(span.mean)
 
@@ -43,12 +43,12 @@ def test_the_interval_of_clustered_shares_holds_the_truth_as_often_as_it_says() 
     for _ in range(300):
         hard = rng.random(200) < 0.05  # a twentieth of the queries miss half of their neighbours
         shares = rng.binomial(10, np.where(hard, 0.5, 1.0)) / 10
-        span = intervals.of_shares(shares, 10)
+        span = confidence.of_shares(shares, 10)
         held += span.low <= 0.975 <= span.high
     assert held >= 0.9 * 300
 
 
 def test_a_sample_without_a_miss_still_has_width() -> None:
-    span = intervals.of_shares(np.ones(100), 10)
+    span = confidence.of_shares(np.ones(100), 10)
     assert span.mean == span.high == 1
     assert 0.95 < span.low < 1

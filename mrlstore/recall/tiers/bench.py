@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrlstore.catalogue import rows
-from mrlstore.index import build as graph
+from mrlstore.index.build import build_index
 from mrlstore.index.group import Group
-from mrlstore.planning import confidence as intervals
+from mrlstore.index.layout import open_index
+from mrlstore.planning import confidence
 from mrlstore.planning.confidence import Interval
 from mrlstore.recall import calibrate
 from mrlstore.recall import ground_truth as truth
@@ -71,7 +72,7 @@ class Bench:
         indexed = self._index(alone, d)
         scanned = self._time(lambda query, k: Exact(alone, k)(query), d)
         ef, walked = self._enough(indexed, here, d)
-        recall = intervals.of_shares(shares_found(asked, self.k, d, self.k, self.whole), self.k)
+        recall = confidence.of_shares(shares_found(asked, self.k, d, self.k, self.whole), self.k)
         index_bytes = _index_bytes(indexed)
         tiers = [
             self._tier("scan", d, 0, 0, recall, scanned, 2 * d + _KEY_BYTES, 2 * d + 4),
@@ -116,7 +117,7 @@ class Bench:
                 accepted = one.accepted(number, self.k, self.whole)
                 shares.append(share_found(accepted, found[-1], self.k))
                 seconds.append(elapsed)
-            span = intervals.of_shares(np.array(shares), self.k)
+            span = confidence.of_shares(np.array(shares), self.k)
             spent = np.array(seconds)
             timing = Timing(spent, 1 / float(spent.mean()), None, found)
             disk, memory = on_disk / rows_held, in_index / rows_held
@@ -149,11 +150,11 @@ class Bench:
 
     def _index(self, group: Group, d: int) -> Group:
         settings = self.session.settings
-        arrays, info = graph.build_index(
+        arrays, info = build_index(
             group.vectors, np.array([0, self.rows]), prefix_dim=d, m=settings.m,
             ef_construction=settings.ef_construction, threads=self.session.threads,
         )  # fmt: skip
-        index = graph.open_index(arrays, info, 0, 0, self.rows)
+        index = open_index(arrays, info, 0, 0, self.rows)
         return Group(group.vectors, group.inv_norms, group.keys, index)
 
     def _enough(self, group: Group, here: truth.Nearest, d: int) -> tuple[int, Timing]:
@@ -201,7 +202,7 @@ class Bench:
             share_found(exact.accepted(number, self.k), keys, self.k)
             for number, keys in enumerate(timed.found)
         ]
-        return intervals.of_shares(np.array(shares), self.k)
+        return confidence.of_shares(np.array(shares), self.k)
 
     def _names(self) -> dict[int, str]:
         with self.session.catalogue.read() as connection:

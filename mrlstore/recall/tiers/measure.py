@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mrlstore.catalogue import rows
 from mrlstore.catalogue.rows import metadata_of
 from mrlstore.errors import InvalidInput
-from mrlstore.planning import confidence as intervals
+from mrlstore.planning import confidence
 from mrlstore.recall import calibrate
 from mrlstore.recall.tiers.asked import Asked, ask, rows_in, shares_found
 from mrlstore.recall.tiers.bench import Bench, Qrels
@@ -123,8 +123,8 @@ def _warnings(
     probes = calibrate.stored(snapshot, namespace, min(100, size), size)
     stored = [ask(session, snapshot, probes, 2 * k + 8, sorted({prefix, full}))]
     for shortlist in (k, 2 * k):
-        given = intervals.of_shares(shares_found(asked, k, prefix, shortlist, full), k)
-        other = intervals.of_shares(shares_found(stored, k, prefix, shortlist, full), k)
+        given = confidence.of_shares(shares_found(asked, k, prefix, shortlist, full), k)
+        other = confidence.of_shares(shares_found(stored, k, prefix, shortlist, full), k)
         if given.high < other.low or given.low > other.high:
             harder = "harder" if given.mean < other.mean else "easier"
             told.append(
@@ -155,7 +155,7 @@ def _strata(
         shares = shares_found(asked, k, d, shortlist, full)
         for value in common:
             own = shares[[one == value for one in values]]
-            span = intervals.of_shares(own, k)
+            span = confidence.of_shares(own, k)
             strata.append(Stratum(value, name, len(own), span.mean, span.low, span.high))
     return strata
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from mrlstore.index.group import Group, GroupIndex
-from mrlstore.planning import access_path as plan
+from mrlstore.planning import access_path
 from mrlstore.planning.access_path import Effort
 from mrlstore.planning.calibration_curves import CalibrationCurves
 
 ROWS = 100_000
-CALIBRATED = Effort("default", 384, 60, slack=0.13, margin=3.5)
+CALIBRATED = Effort("default", 384, 60, beam_ratio=0.13, stop_margin=3.5)
 
 
 def group(rows: int = ROWS, *, graph: bool = True, index: bool = True) -> Group:
@@ -29,24 +29,24 @@ def group(rows: int = ROWS, *, graph: bool = True, index: bool = True) -> Group:
      (ROWS, "walk")],
 )  # fmt: skip
 def test_few_rows_are_scanned_and_many_walked(allowed: int, way: str) -> None:
-    assert plan.way(group(), allowed, CALIBRATED) == way
+    assert access_path.choose(group(), allowed, CALIBRATED) == way
 
 
 def test_the_way_is_never_less_than_the_effort_asks_for_or_the_group_has() -> None:
-    assert plan.way(group(), ROWS, Effort("target", 10, 10, "scan")) == "scan"
-    assert plan.way(group(), ROWS, Effort("target", 10, 10, "exact")) == "exact"
-    assert plan.way(group(graph=False), ROWS, CALIBRATED) == "scan"
-    assert plan.way(group(index=False), ROWS, CALIBRATED) == "exact"
+    assert access_path.choose(group(), ROWS, Effort("target", 10, 10, "scan")) == "scan"
+    assert access_path.choose(group(), ROWS, Effort("target", 10, 10, "exact")) == "exact"
+    assert access_path.choose(group(graph=False), ROWS, CALIBRATED) == "scan"
+    assert access_path.choose(group(index=False), ROWS, CALIBRATED) == "exact"
 
 
 def test_walks_are_measured_as_walks() -> None:
-    firm = Effort("calibration", 384, 60, slack=0.13, firm=True)
-    assert plan.way(group(), ROWS // 10, firm) == "filtered walk"
+    always_walk = Effort("calibration", 384, 60, beam_ratio=0.13, always_walk=True)
+    assert access_path.choose(group(), ROWS // 10, always_walk) == "filtered walk"
 
 
 def test_where_nothing_was_measured_filters_take_more_effort_too() -> None:
     effort = CalibrationCurves().effort(10, None)
     half, tenth = effort.at(0.2), effort.at(0.1)
-    assert effort.ef < half.ef < tenth.ef and half.lift > 0
-    assert plan.way(group(), ROWS // 5, half) == "filtered walk"
-    assert plan.way(group(), ROWS // 10, tenth) == "scan"
+    assert effort.ef < half.ef < tenth.ef and half.lost_ratio > 0
+    assert access_path.choose(group(), ROWS // 5, half) == "filtered walk"
+    assert access_path.choose(group(), ROWS // 10, tenth) == "scan"

@@ -7,9 +7,11 @@ import time
 import numpy as np
 import pytest
 
-from mrlstore.index import build as graph
 from mrlstore.index import codes
+from mrlstore.index.build import build_index
 from mrlstore.index.group import Group
+from mrlstore.index.layout import EMPTY, open_index
+from mrlstore.index.verification import verify_index
 from mrlstore.search.group_search import prepare
 from mrlstore.system.job import Interrupted, Job
 from tests.kernels import oracle
@@ -21,13 +23,13 @@ def build(rows, groups=None, **options):
     rows = np.ascontiguousarray(rows, dtype=np.float16)
     groups = np.array([0, len(rows)] if groups is None else groups)
     options = {"prefix_dim": min(64, rows.shape[1]), "m": 8, "ef_construction": 60} | options
-    return (*graph.build_index(rows, groups, **options), groups)
+    return (*build_index(rows, groups, **options), groups)
 
 
 def check_reached(arrays, info, groups):
-    assert graph.verify_index(arrays, info, groups) == []
+    assert verify_index(arrays, info, groups) == []
     for number, (start, stop) in enumerate(zip(groups[:-1], groups[1:], strict=True)):
-        index = graph.open_index(arrays, info, number, int(start), int(stop))
+        index = open_index(arrays, info, number, int(start), int(stop))
         if index.neighbours is not None:
             for entry in (index.entries[0], index.entries[-1]):
                 assert len(oracle.reachable(index.neighbours, int(entry))) == stop - start - len(
@@ -56,7 +58,7 @@ def test_thousands_of_equal_rows(kind):
     check_reached(arrays, info, groups)
     stored = rows.astype(np.float16)
     inverse = (1 / np.linalg.norm(stored.astype(np.float64), axis=1)).astype(np.float32)
-    group = Group(stored, inverse, np.arange(4_000), graph.open_index(arrays, info, 0, 0, 4_000))
+    group = Group(stored, inverse, np.arange(4_000), open_index(arrays, info, 0, 0, 4_000))
     for row in (0, 1, 3_999):
         query = prepare(rows[row].astype(np.float32), 16)
         best = search_exact(group, query, 10)
@@ -72,7 +74,7 @@ def test_every_copy_of_a_row_is_found(vectors, copies):
     arrays, info, groups = build(rows, prefix_dim=4)
     check_reached(arrays, info, groups)
     inverse = (1 / np.linalg.norm(rows.astype(np.float64), axis=1)).astype(np.float32)
-    group = Group(rows, inverse, np.arange(len(rows)), graph.open_index(arrays, info, 0, 0, len(rows)))
+    group = Group(rows, inverse, np.arange(len(rows)), open_index(arrays, info, 0, 0, len(rows)))
     for vector in range(0, vectors, 7):
         query = prepare(rows[vector * copies].astype(np.float32), 4)
         found = search_graph(group, query, copies, 400, 400)
@@ -86,10 +88,10 @@ def test_groups_are_apart():
     check_reached(arrays, info, groups)
     starts = arrays["entry_starts"]
     assert starts.tolist()[1] > 0 and starts[1] == starts[2] == starts[3] < starts[4]
-    assert (arrays["neighbours"][2_500:2_800] == graph.EMPTY).all()
+    assert (arrays["neighbours"][2_500:2_800] == EMPTY).all()
     stored = rows.astype(np.float16)
     inverse = np.ones(5_300, np.float32)
-    index = graph.open_index(arrays, info, 3, 2_800, 5_300)
+    index = open_index(arrays, info, 3, 2_800, 5_300)
     group = Group(stored[2_800:], inverse[2_800:], np.arange(2_500), index)
     hits = [
         search_graph(group, prepare(rows[2_800 + i], 64), 1, 40, 40).rows[0] == i for i in range(0, 2_500, 50)
@@ -100,8 +102,8 @@ def test_groups_are_apart():
 def test_small_parts_have_codes_only():
     arrays, info, groups = build(nested(300, 96))
     assert arrays["neighbours"].shape[0] == 0
-    assert graph.open_index(arrays, info, 0, 0, 300).neighbours is None
-    assert graph.verify_index(arrays, info, groups) == []
+    assert open_index(arrays, info, 0, 0, 300).neighbours is None
+    assert verify_index(arrays, info, groups) == []
 
 
 def test_progress_counts_up_and_a_build_can_be_stopped():
@@ -147,7 +149,7 @@ def test_codes_stand_for_cosines_of_prefixes(rotated):
     ("name", "change"),
     [
         ("neighbours", lambda a: a.__setitem__((5, 0), 70_000)),
-        ("neighbours", lambda a: a.__setitem__(slice(None), graph.EMPTY)),
+        ("neighbours", lambda a: a.__setitem__(slice(None), EMPTY)),
         ("entries", lambda a: a.__setitem__(0, 70_000)),
         ("entry_codes", lambda a: a.__setitem__((0, 0), a[0, 0] ^ 1)),
         ("codes", lambda a: a.__setitem__((9, slice(4)), 255)),
@@ -159,7 +161,7 @@ def test_codes_stand_for_cosines_of_prefixes(rotated):
 def test_verify_finds_damage(name, change):
     arrays, info, groups = build(nested(2_100, 64))
     change(arrays[name])
-    assert graph.verify_index(arrays, info, groups)
+    assert verify_index(arrays, info, groups)
 
 
 @pytest.mark.parametrize(
@@ -174,6 +176,6 @@ def test_verify_finds_damage(name, change):
 def test_nonsense_is_refused_at_open(change):
     arrays, info, _ = build(nested(2_100, 64))
     with pytest.raises(ValueError, match="."):
-        graph.open_index({**arrays, **change}, info, 0, 0, 2_100)
+        open_index({**arrays, **change}, info, 0, 0, 2_100)
     with pytest.raises(ValueError, match="prefix_dim"):
-        graph.open_index(arrays, {**info, "prefix_dim": -3}, 0, 0, 2_100)
+        open_index(arrays, {**info, "prefix_dim": -3}, 0, 0, 2_100)

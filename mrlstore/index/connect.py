@@ -1,0 +1,87 @@
+"""Adds links to a graph until every row is reached, and tells which rows reach a given one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrlstore.index.codes import BLOCK
+
+
+def connect(
+    codes: NDArray[np.uint8],
+    norms: NDArray[np.float32],
+    neighbours: NDArray[np.uint32],
+    nodes: NDArray[np.int64],
+    start: int,
+) -> None:
+    """Change `neighbours` until every row of `nodes` is reached from the row `start`.
+
+    A row that is not reached gets a link from the nearest row that has a slot to spare. Rows with equal codes
+    are joined to a ring, which may drop a link that another row needed; so unreached rows are linked once
+    more afterwards.
+    """
+    from mrlstore.kernels import refine
+
+    address, stride, queue = address_of(codes), codes.shape[1], np.empty(len(neighbours), np.int64)
+    signed = np.ones(2 * stride, np.int8)
+    hashes = _hashes(codes)[nodes]
+    order = np.argsort(hashes, kind="stable")
+
+    def link_unreached() -> NDArray[np.int64]:
+        parents = np.full(len(neighbours), -1, np.int64)
+        refine.reach(neighbours, start, parents, queue)
+        for row in nodes[parents[nodes] < 0].tolist():
+            if parents[row] < 0:
+                refine.link_to(address, stride, norms, neighbours, parents, row, signed)
+                refine.reach(neighbours, row, parents, queue)
+        return parents
+
+    refine.join_equals(address, stride, neighbours, link_unreached(), nodes[order], hashes[order])
+    link_unreached()
+
+
+def rows_reached(neighbours: NDArray[np.uint32], start: int) -> NDArray[np.bool_]:
+    """Bool [n]: the rows that links lead to from `start`."""
+    from mrlstore.kernels import refine
+
+    parents = np.full(len(neighbours), -1, np.int64)
+    refine.reach(neighbours, start, parents, np.empty(len(neighbours), np.int64))
+    return parents >= 0
+
+
+def rows_that_reach(neighbours: NDArray[np.uint32], target: int) -> NDArray[np.bool_]:
+    """Bool [n]: the rows from which links lead to `target`."""
+    from mrlstore.kernels import refine
+
+    n, width = neighbours.shape
+    rows, sources = np.empty(n, np.int64), np.empty(n * width, np.uint32)
+    starts = np.empty(n + 1, np.int64)
+    found = refine.reverse(neighbours, np.arange(n), np.zeros(n, np.int64), rows, starts, sources)
+    ranges = {row: slice(starts[i], starts[i + 1]) for i, row in enumerate(rows[:found].tolist())}
+    reached = np.zeros(n, np.bool_)
+    reached[target] = True
+    front = [target]
+    while front:
+        behind = [sources[ranges[row]] for row in front if row in ranges]
+        candidates = np.unique(np.concatenate(behind)) if behind else np.zeros(0, np.uint32)
+        front = candidates[~reached[candidates]].tolist()
+        reached[front] = True
+    return reached
+
+
+def address_of(array: NDArray[Any]) -> int:
+    """Where an array's memory begins, as kernels take it."""
+    address: int = array.__array_interface__["data"][0]
+    return address
+
+
+def _hashes(codes: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """int64 [n]: a number for each code row; equal rows have equal numbers."""
+    factors = np.random.default_rng(0).integers(0, 2**62, codes.shape[1] // 8) * 2 + 1
+    hashes = np.zeros(len(codes), np.int64)
+    for start in range(0, len(codes), BLOCK):
+        hashes[start : start + BLOCK] = codes[start : start + BLOCK].view(np.int64) @ factors
+    return hashes
