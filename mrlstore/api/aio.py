@@ -1,75 +1,53 @@
-"""The async twins: each runs its method in a thread of the store's own, off the event loop."""
+"""`off_loop`: the async twin of a blocking method, with its arguments and result type."""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, Final, ParamSpec, TypeVar
 
 from mrlstore.api.handle import Handle
-from mrlstore.types import BatchResult, Record, Result
 
-if TYPE_CHECKING:
-    from mrlstore.api.store import Store
+Arguments = ParamSpec("Arguments")  # self first
+Answer = TypeVar("Answer")
 
-_T = TypeVar("_T")
-_THREADS = 8
+_THREADS: Final = 8  # async calls of one store that run at once; more wait for a thread
 
 
-class AsyncTwins(Handle):
-    """`await store.aquery(...)` and its like: arguments, results and errors are those of the plain method.
+def off_loop(method: Callable[Arguments, Answer]) -> Callable[Arguments, Coroutine[Any, Any, Answer]]:
+    """An async method of the same arguments that runs `method` in a thread, off the event loop.
 
-    Cancelling the await does not undo a write that has begun.
+    It calls whatever the object has under the name of `method`, so a subclass that overrides the method has
+    overridden its twin too. Stores use threads of their own, other objects those of the event loop.
     """
+    name = method.__name__
+
+    @functools.wraps(method)
+    async def twin(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Answer:
+        self, *rest = args
+        blocking: Callable[..., Answer] = getattr(self, name)
+        executor = self._threads_off_loop() if isinstance(self, OwnThreads) else None
+        context = contextvars.copy_context()  # of the caller, so that its trace spans and log fields are seen
+        call = functools.partial(context.run, functools.partial(blocking, *rest, **kwargs))
+        return await asyncio.get_running_loop().run_in_executor(executor, call)
+
+    twin.__doc__ = f"`{name}`, off the event loop."
+    return twin
+
+
+class OwnThreads(Handle):
+    """A handle whose async methods run in threads of its own, started at the first async call."""
 
     _executor: ThreadPoolExecutor | None = None
 
-    async def aquery(self, *args: Any, **kwargs: Any) -> Result:
-        """`query`, off the event loop."""
-        return await self._off_loop(self._plain.query, *args, **kwargs)
-
-    async def aquery_batch(self, *args: Any, **kwargs: Any) -> BatchResult:
-        """`query_batch`, off the event loop."""
-        return await self._off_loop(self._plain.query_batch, *args, **kwargs)
-
-    async def aupsert(self, *args: Any, **kwargs: Any) -> int:
-        """`upsert`, off the event loop."""
-        return await self._off_loop(self._plain.upsert, *args, **kwargs)
-
-    async def aadd(self, *args: Any, **kwargs: Any) -> list[str]:
-        """`add`, off the event loop."""
-        return await self._off_loop(self._plain.add, *args, **kwargs)
-
-    async def aupdate(self, *args: Any, **kwargs: Any) -> int:
-        """`update`, off the event loop."""
-        return await self._off_loop(self._plain.update, *args, **kwargs)
-
-    async def adelete(self, *args: Any, **kwargs: Any) -> int:
-        """`delete`, off the event loop."""
-        return await self._off_loop(self._plain.delete, *args, **kwargs)
-
-    async def aget(self, *args: Any, **kwargs: Any) -> list[Record]:
-        """`get`, off the event loop."""
-        return await self._off_loop(self._plain.get, *args, **kwargs)
-
-    async def acount(self, *args: Any, **kwargs: Any) -> int:
-        """`count`, off the event loop."""
-        return await self._off_loop(self._plain.count, *args, **kwargs)
-
-    @property
-    def _plain(self) -> Store:
-        return cast("Store", self)
-
-    async def _off_loop(self, method: Callable[..., _T], *args: Any, **kwargs: Any) -> _T:
+    def _threads_off_loop(self) -> ThreadPoolExecutor:
+        """The threads that async methods run in."""
         if self._executor is None:
             self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="mrlstore-aio")
-        loop = asyncio.get_running_loop()
-        within = contextvars.copy_context()  # the caller's, so that spans and log fields find who asked
-        call = functools.partial(within.run, functools.partial(method, *args, **kwargs))
-        return await loop.run_in_executor(self._executor, call)
+        return self._executor
 
     def close(self) -> None:
         """Stop background work and let go of everything; calling it again is harmless."""

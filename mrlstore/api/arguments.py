@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,20 @@ from mrlstore.checks import (
     check_namespace,
     check_number,
     check_optional_count,
+    check_progress,
     check_target,
+    check_timeout,
 )
 from mrlstore.errors import InvalidInput
 from mrlstore.search.group_search import NoDirection, Queries, prepare
 from mrlstore.search.params import NOTHING, Asked, Wanted
 from mrlstore.storage.vector_rows import as_array, as_matrix, check_dim, check_lengths
-from mrlstore.types import LIMITS
+from mrlstore.system.job import Job
+from mrlstore.types import LIMITS, Progress
 
+ProgressCallback = Callable[[Progress], None]
+
+_DEFAULT_WAIT_S = 3600.0
 _SMALL, _LARGE = 1e-30, 1e37  # squared lengths that float32 holds without trouble
 _PATH_BYTES = 450  # of SQLite's 512; the rest is for ".tmp-..." while a store is made, and names within it
 _INCLUDE = ("metadata", "document", "vector")
@@ -48,6 +54,13 @@ def check_path(path: object) -> Path:
     if length > _PATH_BYTES:
         raise InvalidInput(f"path: {length} bytes in all; SQLite opens paths of {_PATH_BYTES} or less")
     return place
+
+
+def check_job(progress: ProgressCallback | None, timeout_s: float | None = None) -> Job:
+    """A job that reports to `progress` and waits up to `timeout_s` for its turn, an hour by default."""
+    wait_s = check_timeout(timeout_s)
+    check_progress(progress)
+    return Job.waiting(_DEFAULT_WAIT_S if wait_s is None else wait_s, progress)
 
 
 def check_wanted(include: Iterable[str], min_score: float | None = None) -> Wanted:

@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mrlstore import checks
 from mrlstore.api import arguments
+from mrlstore.api.arguments import ProgressCallback
 from mrlstore.api.handle import Handle
 from mrlstore.catalogue import rows
 from mrlstore.checks import check_namespace
 from mrlstore.errors import InvalidInput
-from mrlstore.maintenance import steps as maintain
+from mrlstore.maintenance import steps
 from mrlstore.recall import calibrate, tiers
 from mrlstore.recall.audit import Audit
 from mrlstore.recall.calibrate import Calibration
 from mrlstore.recall.tiers import TierReport
 from mrlstore.storage.session import Session
-from mrlstore.system.job import Job
-from mrlstore.types import Progress
-
-if TYPE_CHECKING:
-    from mrlstore.api.store import Store
 
 
-class RecallTools(Handle):
+class RecallMethods(Handle):
     """Measuring recall on the store's own data, and choosing by it."""
 
     _auditing: tuple[float, float, int, float] | None = None  # rate, floor, window, cost
@@ -109,7 +105,7 @@ class RecallTools(Handle):
         by: str | None = None,
         count: int = 200,
         sample: int = 10_000,
-        progress: Callable[[Progress], None] | None = None,
+        progress: ProgressCallback | None = None,
     ) -> TierReport:
         """Compare the lengths of prefixes, alone and in two stages, on this store's own data.
 
@@ -129,36 +125,36 @@ class RecallTools(Handle):
             Recall with intervals, latency, queries per second and bytes for every tier, and a recommendation
             in words; `.save("report.html")` writes it, see docs/tiers.md.
         """
-        store, session = cast("Store", self), self._session
+        session = self._session
         dim = session.snapshots.latest().dim
         if dim is None:
             raise InvalidInput("tier_report: the store has no vectors yet")
         _check_qrels(qrels, queries)
         if by is not None and not isinstance(by, str):
             raise InvalidInput(f'by: expected a metadata field or "namespace", got {type(by).__name__}')
-        checks.check_progress(progress)
+        job = arguments.check_job(progress)
         k = checks.check_count(k, "k", 1, 1_000)
         lengths = checks.check_counts(dims, "dims", 1)
         units = None if queries is None else check_queries(queries, dim)
 
         def answer(query: NDArray[np.float32], count: int, target: float) -> tuple[list[int], float]:
             started = time.perf_counter()
-            found = store.query(query, count, namespace=namespace, include=(), target_recall=target)
+            ids = self._nearest_ids(query, count, namespace, target)
             elapsed = time.perf_counter() - started
             with session.catalogue.read() as connection:
-                return [row.key for row in rows.by_id(connection, namespace, found.ids)], elapsed
+                return [row.key for row in rows.by_id(connection, namespace, ids)], elapsed
 
         return tiers.tier_report(
             session, units, k, lengths, namespace=check_namespace(namespace), qrels=qrels, by=by,
             count=checks.check_count(count, "count", 10, 10_000),
             sample=checks.check_count(sample, "sample", 100, 1_000_000),
-            answer=answer, job=Job(progress),
+            answer=answer, job=job,
         )  # fmt: skip
 
     def set_prefix_dim(
         self,
         prefix_dim: int,
-        progress: Callable[[Progress], None] | None = None,
+        progress: ProgressCallback | None = None,
         timeout_s: float | None = None,
     ) -> None:
         """Index another length of prefix: codes and graphs are rebuilt from the stored vectors, in place.
@@ -173,12 +169,15 @@ class RecallTools(Handle):
         if dim is None:
             raise InvalidInput("set_prefix_dim: the store has no vectors yet; open it with prefix_dim=")
         wanted = checks.check_count(prefix_dim, "prefix_dim", 1, dim)
-        wait_s = checks.check_timeout(timeout_s)
-        checks.check_progress(progress)
+        job = arguments.check_job(progress, timeout_s)
         with self._background_paused():
-            maintain.set_prefix_dim(
-                session, wanted, Job.waiting(3600.0 if wait_s is None else wait_s, progress)
-            )
+            steps.set_prefix_dim(session, wanted, job)
+
+    def _nearest_ids(
+        self, vector: NDArray[np.float32], k: int, namespace: str, target_recall: float
+    ) -> list[str]:
+        """The ids that `query` finds for a vector; Store has it, and with it the whole path of a query."""
+        raise NotImplementedError
 
     def _prepare(self, session: Session) -> None:
         super()._prepare(session)

@@ -2,54 +2,46 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mrlstore import checks, ingest
 from mrlstore.api import arguments
-from mrlstore.api.aio import AsyncTwins
-from mrlstore.api.recall_methods import RecallTools
+from mrlstore.api.aio import OwnThreads, off_loop
+from mrlstore.api.arguments import ProgressCallback
+from mrlstore.api.care_methods import CareMethods
+from mrlstore.api.recall_methods import RecallMethods
 from mrlstore.checks import check_ids, check_namespace, check_utf8
 from mrlstore.embedders.protocol import Embedder
 from mrlstore.errors import InvalidInput, LimitExceeded
 from mrlstore.ingest import Split
-from mrlstore.maintenance import repair, verify
-from mrlstore.maintenance import steps as maintain
 from mrlstore.search import hybrid, query, records
 from mrlstore.search.group_search import NoDirection
 from mrlstore.search.hybrid import Question
 from mrlstore.search.params import Wanted
 from mrlstore.search.records import Selection, decode_cursor
-from mrlstore.storage import backup, statistics
 from mrlstore.storage.create import Mode
 from mrlstore.storage.session import Session
 from mrlstore.system.files import Files
-from mrlstore.system.job import Job
 from mrlstore.types import (
     BatchResult,
     Conflict,
     Include,
-    Progress,
     Record,
-    RepairReport,
     Result,
     Settings,
-    Stats,
-    VerifyReport,
     Where,
 )
 from mrlstore.where import Node, parse
 from mrlstore.writing import writer
 from mrlstore.writing.batch import check_changes, make_batch
 
-ProgressCallback = Callable[[Progress], None]
 
-_DEFAULT_WAIT_S = 3600.0
-
-
-class Store(RecallTools, AsyncTwins):
+class Store(CareMethods, RecallMethods, OwnThreads):
     """An embedded vector store; made by `mrlstore.open`. Safe to use from many threads and after a fork."""
 
     def __init__(
@@ -420,56 +412,22 @@ class Store(RecallTools, AsyncTwins):
             units = arguments.check_query_vectors(matrix, stored.dim, "vectors")
             return BatchResult(query.answer_many(session, stored, asked, node, units), k)
 
-    def stats(self) -> Stats:
-        """The state of the store: rows, segments, bytes."""
-        session = self._session
-        with session.storing("looking at the store"):
-            return statistics.stats(session)
-
-    def optimize(self, progress: ProgressCallback | None = None, timeout_s: float | None = None) -> None:
-        """Seal, merge and index everything committed before this call, and give disk space back.
-
-        Waits up to `timeout_s` seconds (an hour by default) while another process indexes, then raises
-        StoreLocked. Queries and writes go on meanwhile. Ctrl-C leaves everything as it was.
-        """
-        session, wait_s = self._writable(), _wait(timeout_s)
-        checks.check_progress(progress)
-        with self._background_paused():
-            maintain.optimize(session, Job.waiting(wait_s, progress))
-
-    def verify(self, progress: ProgressCallback | None = None) -> VerifyReport:
-        """Check every checksum, range and cross-reference; damaged parts are marked for every process."""
-        session = self._session
-        checks.check_progress(progress)
-        with session.storing("verifying"):
-            return verify.verify(session, Job(progress))
-
-    def repair(
-        self, progress: ProgressCallback | None = None, timeout_s: float | None = None
-    ) -> RepairReport:
-        """Rebuild damaged indexes and columns, keep every row that is whole, tell which vectors are lost.
-
-        Damaged files are moved to `damaged/` in the store. A row whose vector is lost keeps its metadata and
-        document. Damage to the catalogue itself is not repaired: restore a backup. Raises StoreLocked as
-        `optimize` does.
-        """
-        session, wait_s = self._writable(), _wait(timeout_s)
-        checks.check_progress(progress)
-        with self._background_paused(), session.storing("repairing"):
-            return repair.repair(session, Job.waiting(wait_s, progress))
-
-    def backup(self, dest: str | os.PathLike[str]) -> None:
-        """Make `dest` a store of its own with the present content: parts are hard links where possible.
-
-        Writers go on meanwhile. Complete and synced when this returns; StoreExists if `dest` exists.
-        """
-        session, target = self._session, arguments.check_path(dest)
-        with session.storing(f"writing a backup to {target}"):
-            backup.backup(session, target)
-
-    def warm(self) -> None:
-        """Load the kernels and bring codes and graphs into memory, so that the first query is fast."""
-        maintain.warm(self._session)
+    aquery = off_loop(query)
+    """`query`, off the event loop."""
+    aquery_batch = off_loop(query_batch)
+    """`query_batch`, off the event loop."""
+    aupsert = off_loop(upsert)
+    """`upsert`, off the event loop; cancelling the await does not undo a write that has begun."""
+    aadd = off_loop(add)
+    """`add`, off the event loop."""
+    aupdate = off_loop(update)
+    """`update`, off the event loop."""
+    adelete = off_loop(delete)
+    """`delete`, off the event loop."""
+    aget = off_loop(get)
+    """`get`, off the event loop."""
+    acount = off_loop(count)
+    """`count`, off the event loop."""
 
     def __enter__(self) -> Store:
         return self
@@ -480,15 +438,15 @@ class Store(RecallTools, AsyncTwins):
     def __repr__(self) -> str:
         return f"<mrlstore.Store {str(self._path)!r}{' (closed)' if self._closed else ''}>"
 
+    def _nearest_ids(
+        self, vector: NDArray[np.float32], k: int, namespace: str, target_recall: float
+    ) -> list[str]:
+        return self.query(vector, k, namespace=namespace, include=(), target_recall=target_recall).ids
+
     def _embedding(self) -> Embedder:
         if self._embedder is None:
             raise InvalidInput("no embedder: open the store with mrlstore.open(path, embedder=...)")
         return self._embedder
-
-
-def _wait(timeout_s: float | None) -> float:
-    checked = checks.check_timeout(timeout_s)
-    return _DEFAULT_WAIT_S if checked is None else checked
 
 
 def _selectors(

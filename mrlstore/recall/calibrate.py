@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 from mrlstore.catalogue import calibrations
 from mrlstore.index import build
 from mrlstore.planning.calibration_curves import DEFAULT_TARGET, Curve
-from mrlstore.recall import ground_truth as truth
-from mrlstore.recall import trials as efforts
+from mrlstore.recall import ground_truth, trials
 from mrlstore.recall.trials import Probes
 from mrlstore.storage.session import Session
 from mrlstore.storage.snapshot import Snapshot
@@ -153,7 +152,7 @@ def stored(snapshot: Snapshot, namespace: str, count: int, size: int) -> Probes:
     rng = np.random.default_rng(size)
     chosen = np.sort(rng.choice(size, count, replace=False))
     vectors, keys, passed = [], [], 0
-    for rows in truth.rows_of(snapshot, namespace):
+    for rows in ground_truth.rows_of(snapshot, namespace):
         live = np.arange(len(rows.keys)) if rows.live is None else np.flatnonzero(rows.live)
         here = chosen[(chosen >= passed) & (chosen < passed + len(live))] - passed
         vectors.append(rows.vectors[live[here]].astype(np.float32))
@@ -177,7 +176,7 @@ def _walked(snapshot: Snapshot) -> dict[str, int]:
     for name in sizes:
         sizes[name] = sum(
             int(len(rows.keys) if rows.live is None else np.count_nonzero(rows.live))
-            for rows in truth.rows_of(snapshot, name)
+            for rows in ground_truth.rows_of(snapshot, name)
         )
     return sizes
 
@@ -200,8 +199,8 @@ def measure(
         job.check()
 
     exact = [
-        truth.nearest(
-            truth.rows_of(snapshot, group.namespace), group.vectors, depth,
+        ground_truth.nearest(
+            ground_truth.rows_of(snapshot, group.namespace), group.vectors, depth,
             own=group.own, shares=shares, threads=threads, step=step,
         )
         for group in groups
@@ -213,7 +212,7 @@ def measure(
         for name, share in shares.items():
             asked = [group if share >= 1 else group.first(-(-len(group.vectors) // 2)) for group in groups]
             found = [some[snapshot.dim or 0, name] for some in exact]
-            levels = efforts.levels(snapshot, asked, found, k, share, threads, job)
+            levels = trials.levels(snapshot, asked, found, k, share, threads, job)
             if levels:
                 count = sum(len(group.vectors) for group in asked)
                 curves.append(Curve(k, name, levels, count, source, snapshot.rows(), mark, prefix_dim))

@@ -20,7 +20,7 @@ from mrlstore.index.group import Group
 from mrlstore.planning import confidence
 from mrlstore.planning.access_path import STOP_MARGIN, Effort
 from mrlstore.planning.calibration_curves import Level
-from mrlstore.recall import ground_truth as truth
+from mrlstore.recall import ground_truth
 from mrlstore.search.group_search import Queries, passing_over, prepare
 from mrlstore.search.searcher import Request
 from mrlstore.storage.snapshot import Snapshot
@@ -91,7 +91,7 @@ class _Seen:
 def levels(
     snapshot: Snapshot,
     groups: Sequence[Probes],
-    exact: Sequence[truth.Nearest],
+    exact: Sequence[ground_truth.Nearest],
     k: int,
     share: float,
     threads: int,
@@ -177,7 +177,7 @@ def _frontier(levels: list[Level]) -> tuple[Level, ...]:
 def _try(
     snapshot: Snapshot,
     groups: Sequence[Probes],
-    exact: Sequence[truth.Nearest],
+    exact: Sequence[ground_truth.Nearest],
     k: int,
     share: float,
     effort: Effort,
@@ -278,7 +278,7 @@ def _allowed(
 ) -> NDArray[np.bool_] | None:
     if share >= 1:
         return live
-    mask = truth.draw(keys, share)
+    mask = ground_truth.draw(keys, share)
     return mask if live is None else mask & live
 
 

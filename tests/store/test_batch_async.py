@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
 from typing import Any
 
 import numpy as np
 import pytest
 
-from mrlstore import BatchResult, InvalidInput, StoreClosed
+from mrlstore import BatchResult, InvalidInput, Store, StoreClosed
 from tests.layouts import DIM, LAYOUTS, queries
 from tests.oracle import nested_vectors
 
@@ -325,3 +326,13 @@ def test_closing_while_threads_query_gives_answers_or_store_closed(opened: Any) 
         thread.join(120)
     assert wrong == []
     assert not any(thread.is_alive() for thread in threads)
+
+
+TWINS = ["query", "query_batch", "upsert", "add", "update", "delete", "get", "count"]
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_a_twin_has_the_signature_of_its_method(name: str) -> None:
+    plain, twin = getattr(Store, name), getattr(Store, f"a{name}")
+    assert inspect.signature(twin) == inspect.signature(plain)
+    assert inspect.iscoroutinefunction(twin) and not inspect.iscoroutinefunction(plain)

@@ -12,8 +12,7 @@ import pytest
 import mrlstore
 from mrlstore.errors import InvalidInput
 from mrlstore.planning.calibration_curves import CalibrationCurves, Curve, Level
-from mrlstore.recall import calibrate
-from mrlstore.recall import ground_truth as truth
+from mrlstore.recall import calibrate, ground_truth
 from mrlstore.system.job import Interrupted, Job
 from tests.nested import nested
 from tests.scale import figure
@@ -263,7 +262,7 @@ def test_exact_neighbours_are_those_of_numpy(generated: Indexed) -> None:
     store, queries = generated.store, generated.queries[:20]
     snapshot = store._session.snapshots.latest()
     rows = np.asarray(generated.rows, np.float64)
-    found = truth.nearest(truth.rows_of(snapshot, ""), queries, 10, dims=(48, DIM), threads=2)
+    found = ground_truth.nearest(ground_truth.rows_of(snapshot, ""), queries, 10, dims=(48, DIM), threads=2)
     for dim in (48, DIM):
         scores = queries[:, :dim].astype(np.float64) @ rows[:, :dim].T
         scores /= np.linalg.norm(rows[:, :dim], axis=1) * np.linalg.norm(queries[:, :dim], axis=1)[:, None]
@@ -276,5 +275,5 @@ def test_exact_neighbours_are_those_of_numpy(generated: Indexed) -> None:
 def test_random_filters_let_their_share_through() -> None:
     keys = np.arange(1, 200_001)
     for share in (0.5, 0.1, 0.01):
-        assert truth.draw(keys, share).mean() == pytest.approx(share, rel=0.05)
-    assert truth.draw(keys, 1.0).all()
+        assert ground_truth.draw(keys, share).mean() == pytest.approx(share, rel=0.05)
+    assert ground_truth.draw(keys, 1.0).all()

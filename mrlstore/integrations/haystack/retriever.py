@@ -7,10 +7,10 @@ from typing import Any
 from haystack import Document, component, default_from_dict, default_to_dict
 from haystack.document_stores.types import FilterPolicy, apply_filter_policy
 
+from mrlstore.api.aio import off_loop
 from mrlstore.errors import InvalidInput
 from mrlstore.integrations.haystack.filters import Filters
 from mrlstore.integrations.haystack.store import MrlDocumentStore
-from mrlstore.integrations.off_loop import off_loop
 
 
 @component

@@ -9,10 +9,10 @@ from haystack import Document, default_to_dict
 from haystack.document_stores.errors import DuplicateDocumentError
 from haystack.document_stores.types import DuplicatePolicy
 
+from mrlstore.api.aio import off_loop
 from mrlstore.errors import IdExists, InvalidInput
 from mrlstore.integrations.haystack.documents import REST, document_of, metadata_of
 from mrlstore.integrations.haystack.filters import Filters, where_of
-from mrlstore.integrations.off_loop import off_loop
 from mrlstore.integrations.opening import OnStore
 from mrlstore.types import Conflict, Include
 

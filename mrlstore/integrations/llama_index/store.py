@@ -19,10 +19,10 @@ from llama_index.core.vector_stores.types import (
 )
 from llama_index.core.vector_stores.utils import metadata_dict_to_node, node_to_metadata_dict
 
+from mrlstore.api.aio import off_loop
 from mrlstore.api.store import Store
 from mrlstore.errors import InvalidInput
 from mrlstore.integrations.llama_index.filters import EMPTY_LISTS, where_of
-from mrlstore.integrations.off_loop import off_loop
 from mrlstore.integrations.opening import OnStore
 from mrlstore.types import Hit, Include, Record
 

@@ -17,10 +17,9 @@ from mrlstore.index.group import Group
 from mrlstore.index.layout import open_index
 from mrlstore.planning import confidence
 from mrlstore.planning.confidence import Interval
-from mrlstore.recall import calibrate
-from mrlstore.recall import ground_truth as truth
-from mrlstore.recall.tiers.asked import Asked, rows_in, share_found, shares_found
-from mrlstore.recall.tiers.report import GOAL, Kind, Tier
+from mrlstore.recall import calibrate, ground_truth
+from mrlstore.recall.tiers.answered import AnsweredProbes, rows_in, share_found, shares_found
+from mrlstore.recall.tiers.figures import GOAL, Kind, Tier
 from mrlstore.search.group_search import Exact, Found, Queries, Walk, prepare
 from mrlstore.storage.session import Session
 from mrlstore.storage.snapshot import Snapshot
@@ -48,23 +47,29 @@ class Bench:
     """What is built and timed on the sample."""
 
     def __init__(
-        self, session: Session, snapshot: Snapshot, asked: Asked, k: int, sample: int, qrels: Qrels | None
+        self,
+        session: Session,
+        snapshot: Snapshot,
+        answered: AnsweredProbes,
+        k: int,
+        sample: int,
+        qrels: Qrels | None,
     ) -> None:
-        self.session, self.k, self.qrels, self.asked = session, k, qrels, asked
-        size = rows_in(snapshot, asked.probes.namespace)
+        self.session, self.k, self.qrels, self.answered = session, k, qrels, answered
+        size = rows_in(snapshot, answered.probes.namespace)
         wanted = size if qrels is not None else min(sample, size)  # every judged row is to be findable
-        chosen = calibrate.stored(snapshot, asked.probes.namespace, wanted, size)
+        chosen = calibrate.stored(snapshot, answered.probes.namespace, wanted, size)
         self.vectors, self.keys = chosen.vectors.astype(np.float16), chosen.own
         self.rows, self.whole = len(self.keys), self.vectors.shape[1]
         self.prefix = snapshot.prefix_dim or self.whole
-        probes = asked.probes
+        probes = answered.probes
         self.queries, self.own = probes.vectors[:_TIMED], probes.own[:_TIMED]
         self.names = self._names() if qrels is not None else {}
 
-    def measure(self, d: int, lists: Sequence[int], asked: Sequence[Asked]) -> list[Tier]:
+    def measure(self, d: int, lists: Sequence[int], answered: Sequence[AnsweredProbes]) -> list[Tier]:
         """Scan, graph and, below the full length, two stages at several shortlists."""
-        blocks = iter([truth.Rows(self.vectors, self.keys, None)])
-        nearest = truth.nearest(
+        blocks = iter([ground_truth.Rows(self.vectors, self.keys, None)])
+        nearest = ground_truth.nearest(
             blocks, self.queries, self.k + 8, dims=(d, self.whole), own=self.own, threads=self.session.threads
         )
         here, goal = nearest[d, "all"], nearest[self.whole, "all"]
@@ -72,7 +77,7 @@ class Bench:
         indexed = self._index(alone, d)
         scanned = self._time(lambda query, k: Exact(alone, k)(query), d)
         ef, walked = self._enough(indexed, here, d)
-        recall = confidence.of_shares(shares_found(asked, self.k, d, self.k, self.whole), self.k)
+        recall = confidence.of_shares(shares_found(answered, self.k, d, self.k, self.whole), self.k)
         index_bytes = _index_bytes(indexed)
         tiers = [
             self._tier("scan", d, 0, 0, recall, scanned, 2 * d + _KEY_BYTES, 2 * d + 4),
@@ -85,10 +90,10 @@ class Bench:
             for s in lists:
                 wide = max(ef, s)
 
-                def ask(query: Queries, k: int, wide: int = wide, s: int = s) -> Found:
+                def search(query: Queries, k: int, wide: int = wide, s: int = s) -> Found:
                     return Walk(both, k, wide, s)(query)
 
-                timed = self._time(ask, self.whole)
+                timed = self._time(search, self.whole)
                 tiers.append(
                     self._tier("two-stage", d, s, wide, self._recall(timed, goal), timed, disk, index_bytes)
                 )
@@ -97,16 +102,16 @@ class Bench:
     def as_it_stands(
         self,
         answer: Callable[[NDArray[np.float32], int, float], tuple[list[int], float]],
-        asked: Sequence[Asked],
+        answered: Sequence[AnsweredProbes],
         on_disk: int,
         in_index: int,
     ) -> list[Tier]:
         """The store's own `query` at three targets, all of Python included."""
         tiers = []
         rows_held = max(
-            sum(rows_in(self.session.snapshots.latest(), one.probes.namespace) for one in asked), 1
+            sum(rows_in(self.session.snapshots.latest(), one.probes.namespace) for one in answered), 1
         )
-        one = asked[0]
+        one = answered[0]
         for target in (0.9, 0.95, 0.99):
             shares, seconds, found = [], [], []
             for number in range(min(len(one.probes.vectors), _TIMED)):
@@ -157,47 +162,47 @@ class Bench:
         index = open_index(arrays, info, 0, 0, self.rows)
         return Group(group.vectors, group.inv_norms, group.keys, index)
 
-    def _enough(self, group: Group, here: truth.Nearest, d: int) -> tuple[int, Timing]:
+    def _enough(self, group: Group, here: ground_truth.Nearest, d: int) -> tuple[int, Timing]:
         """The least ef that finds nearly all of what a scan of these dims finds, and its timing."""
         for ef in (max(self.k, round(ef * (self.k / 10) ** 0.5)) for ef in _EFS):
             wide, s = min(ef, self.rows), min(5 * self.k, ef, self.rows)
 
-            def ask(query: Queries, k: int, wide: int = wide, s: int = s) -> Found:
+            def search(query: Queries, k: int, wide: int = wide, s: int = s) -> Found:
                 return Walk(group, k, wide, s)(query)
 
-            found = self._answers(ask, d)
+            found = self._answers(search, d)
             if self._recall(Timing(np.zeros(1), 0, 0, found), here).mean >= GOAL or wide == self.rows:
                 break
-        return wide, self._time(ask, d)
+        return wide, self._time(search, d)
 
-    def _answers(self, ask: Callable[[Any, int], Found], d: int) -> list[NDArray[np.int64]]:
-        return [self._answer(ask, number, d)[0] for number in range(len(self.queries))]
+    def _answers(self, search: Callable[[Any, int], Found], d: int) -> list[NDArray[np.int64]]:
+        return [self._answer(search, number, d)[0] for number in range(len(self.queries))]
 
     def _answer(
-        self, ask: Callable[[Any, int], Found], number: int, d: int
+        self, search: Callable[[Any, int], Found], number: int, d: int
     ) -> tuple[NDArray[np.int64], float]:
         own = int(self.own[number])
         started = time.perf_counter()
-        found = ask(prepare(self.queries[number, :d], min(d, self.prefix)), self.k + (own >= 0))
+        found = search(prepare(self.queries[number, :d], min(d, self.prefix)), self.k + (own >= 0))
         elapsed = time.perf_counter() - started
         keys = self.keys[found.rows[0, : found.counts[0][0]]]
         return keys[keys != own][: self.k], elapsed
 
-    def _time(self, ask: Callable[[Any, int], Found], d: int) -> Timing:
+    def _time(self, search: Callable[[Any, int], Found], d: int) -> Timing:
         numbers = list(range(len(self.queries)))
-        answers = [self._answer(ask, number, d) for number in numbers]  # the round that is not timed
+        answers = [self._answer(search, number, d) for number in numbers]  # the round that is not timed
         seconds = np.median(
-            [[self._answer(ask, number, d)[1] for number in numbers] for _ in range(_ROUNDS)], axis=0
+            [[self._answer(search, number, d)[1] for number in numbers] for _ in range(_ROUNDS)], axis=0
         )
         threads = self.session.threads
         with ThreadPoolExecutor(threads) as pool:
             shares = [_ROUNDS * numbers[i::threads] for i in range(threads)]
             started = time.perf_counter()
-            list(pool.map(lambda share: [self._answer(ask, number, d) for number in share], shares))
+            list(pool.map(lambda share: [self._answer(search, number, d) for number in share], shares))
             qps_all = _ROUNDS * len(numbers) / (time.perf_counter() - started)
         return Timing(seconds, 1 / float(seconds.mean()), qps_all, [keys for keys, _ in answers])
 
-    def _recall(self, timed: Timing, exact: truth.Nearest) -> Interval:
+    def _recall(self, timed: Timing, exact: ground_truth.Nearest) -> Interval:
         shares = [
             share_found(exact.accepted(number, self.k), keys, self.k)
             for number, keys in enumerate(timed.found)

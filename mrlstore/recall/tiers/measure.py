@@ -14,9 +14,11 @@ from mrlstore.catalogue.rows import metadata_of
 from mrlstore.errors import InvalidInput
 from mrlstore.planning import confidence
 from mrlstore.recall import calibrate
-from mrlstore.recall.tiers.asked import Asked, ask, rows_in, shares_found
+from mrlstore.recall.tiers.answered import AnsweredProbes, answer_exactly, rows_in, shares_found
 from mrlstore.recall.tiers.bench import Bench, Qrels
-from mrlstore.recall.tiers.report import Stratum, Tier, TierReport, recommend
+from mrlstore.recall.tiers.figures import Stratum, Tier
+from mrlstore.recall.tiers.recommend import recommend
+from mrlstore.recall.tiers.report import TierReport
 from mrlstore.recall.trials import Probes
 from mrlstore.storage import statistics
 from mrlstore.storage.session import Session
@@ -43,7 +45,7 @@ def tier_report(
     answer: Callable[[NDArray[np.float32], int, float], tuple[list[int], float]],
     job: Job,
 ) -> TierReport:
-    """Measure; see `RecallTools.tier_report`. `answer` asks the store as it stands: (keys, seconds)."""
+    """Measure; see `Store.tier_report`. `answer` asks the store as it stands: (keys, seconds)."""
     started = time.perf_counter()
     snapshot = session.snapshots.latest()
     assert snapshot.dim is not None
@@ -51,37 +53,37 @@ def tier_report(
     full, prefix = snapshot.dim, snapshot.prefix_dim
     lengths = sorted({d for d in (*dims, prefix) if 0 < d < full} | {full})
     source = calibrate.GIVEN if queries is not None else calibrate.STORED
-    groups = _questions(snapshot, queries, namespace, by, count)
+    groups = _probes(snapshot, queries, namespace, by, count)
     lists = sorted({k * times for times in SHORTLISTS})
     job.step("exact answers", 0, 1)
-    asked = [ask(session, snapshot, probes, lists[-1] + 8, lengths) for probes in groups]
+    answered = [answer_exactly(session, snapshot, probes, lists[-1] + 8, lengths) for probes in groups]
     job.step("exact answers", 1, 1)
     curves = {
-        d: tuple((s, float(np.mean(shares_found(asked, k, d, s, full)))) for s in lists)
+        d: tuple((s, float(np.mean(shares_found(answered, k, d, s, full)))) for s in lists)
         for d in lengths
         if d < full
     }
-    bench = Bench(session, snapshot, asked[0], k, sample, qrels)
+    bench = Bench(session, snapshot, answered[0], k, sample, qrels)
     tiers: list[Tier] = []
     for number, d in enumerate(lengths):
         job.step("tiers", number, len(lengths))
-        tiers += bench.measure(d, lists, asked)
+        tiers += bench.measure(d, lists, answered)
     job.step("tiers", len(lengths), len(lengths))
     stats = statistics.stats(session)
-    tiers += bench.as_it_stands(answer, asked, stats.bytes_on_disk, stats.bytes_by_kind["index"])
-    warnings = _warnings(session, snapshot, asked, k, source, namespace)
+    tiers += bench.as_it_stands(answer, answered, stats.bytes_on_disk, stats.bytes_by_kind["index"])
+    warnings = _warnings(session, snapshot, answered, k, source, namespace)
     report = TierReport(
         path=str(session.path), k=k, dim=full, prefix_dim=prefix, rows=snapshot.rows(), sample=bench.rows,
-        queries=sum(len(one.probes.vectors) for one in asked), source=source, threads=session.threads,
+        queries=sum(len(one.probes.vectors) for one in answered), source=source, threads=session.threads,
         bytes_on_disk=stats.bytes_on_disk, tiers=tuple(tiers), curves=curves,
         recommendation=recommend(tiers, full), warnings=tuple(warnings),
-        strata=tuple(_strata(session, asked, k, lengths, by, full, prefix)) if by is not None else (),
+        strata=tuple(_strata(session, answered, k, lengths, by, full, prefix)) if by is not None else (),
         seconds=time.perf_counter() - started,
     )  # fmt: skip
     return report
 
 
-def _questions(
+def _probes(
     snapshot: Snapshot, queries: NDArray[np.float32] | None, namespace: str, by: str | None, count: int
 ) -> list[Probes]:
     sizes = {namespace: rows_in(snapshot, namespace)}
@@ -111,19 +113,24 @@ def _check_enough(rows: int, namespace: str) -> None:
 
 
 def _warnings(
-    session: Session, snapshot: Snapshot, asked: Sequence[Asked], k: int, source: str, namespace: str
+    session: Session,
+    snapshot: Snapshot,
+    answered: Sequence[AnsweredProbes],
+    k: int,
+    source: str,
+    namespace: str,
 ) -> list[str]:
     """What a reader should know: above all whether the caller's queries are unlike the stored rows."""
-    count = sum(len(one.probes.vectors) for one in asked)
+    count = sum(len(one.probes.vectors) for one in answered)
     told = [] if count >= 50 else [f"only {count} queries: the intervals are wide"]
     size = rows_in(snapshot, namespace)
     if source != calibrate.GIVEN:
         return told
     full, prefix = snapshot.dim or 0, snapshot.prefix_dim or 0
     probes = calibrate.stored(snapshot, namespace, min(100, size), size)
-    stored = [ask(session, snapshot, probes, 2 * k + 8, sorted({prefix, full}))]
+    stored = [answer_exactly(session, snapshot, probes, 2 * k + 8, sorted({prefix, full}))]
     for shortlist in (k, 2 * k):
-        given = confidence.of_shares(shares_found(asked, k, prefix, shortlist, full), k)
+        given = confidence.of_shares(shares_found(answered, k, prefix, shortlist, full), k)
         other = confidence.of_shares(shares_found(stored, k, prefix, shortlist, full), k)
         if given.high < other.low or given.low > other.high:
             harder = "harder" if given.mean < other.mean else "easier"
@@ -133,7 +140,7 @@ def _warnings(
                 f"[{other.low:.3f}, {other.high:.3f}] for stored rows; calibrate with your queries"
             )
             break
-    best = [float(np.median(one[0].exact[full].scores[:, 0])) for one in (asked, stored)]
+    best = [float(np.median(one[0].exact[full].scores[:, 0])) for one in (answered, stored)]
     if abs(best[0] - best[1]) > 0.1:
         told.append(
             f"your queries lie apart from the stored rows: the best answer has a median score of "
@@ -143,16 +150,22 @@ def _warnings(
 
 
 def _strata(
-    session: Session, asked: Sequence[Asked], k: int, dims: Sequence[int], by: str, full: int, prefix: int
+    session: Session,
+    answered: Sequence[AnsweredProbes],
+    k: int,
+    dims: Sequence[int],
+    by: str,
+    full: int,
+    prefix: int,
 ) -> list[Stratum]:
     """Recall by namespace, or by the value that a field has in the query's own row or its best answer."""
-    values = [value for one in asked for value in _values(session, one, by, full)]
+    values = [value for one in answered for value in _values(session, one, by, full)]
     ways = [(f"{d} dims, scan", d, k) for d in dims if d < full]
     ways += [(f"{prefix} + re-rank of {s}", prefix, s) for s in (2 * k, 5 * k) if prefix < full]
     common = sorted(set(values), key=lambda value: (-values.count(value), value))[:_STRATA]
     strata = []
     for name, d, shortlist in ways:
-        shares = shares_found(asked, k, d, shortlist, full)
+        shares = shares_found(answered, k, d, shortlist, full)
         for value in common:
             own = shares[[one == value for one in values]]
             span = confidence.of_shares(own, k)
@@ -160,12 +173,12 @@ def _strata(
     return strata
 
 
-def _values(session: Session, asked: Asked, by: str, full: int) -> list[str]:
-    count = len(asked.probes.vectors)
+def _values(session: Session, answered: AnsweredProbes, by: str, full: int) -> list[str]:
+    count = len(answered.probes.vectors)
     if by == "namespace":
-        return [asked.probes.namespace or "(unnamed)"] * count
-    own = asked.probes.own
-    keys = np.where(own >= 0, own, asked.exact[full].keys[:, 0]).tolist()
+        return [answered.probes.namespace or "(unnamed)"] * count
+    own = answered.probes.own
+    keys = np.where(own >= 0, own, answered.exact[full].keys[:, 0]).tolist()
     with session.catalogue.read() as connection:
         found = {row.key: metadata_of(row.metadata) or {} for row in rows.by_key(connection, set(keys))}
     return [str(found.get(key, {}).get(by, "(none)")) for key in keys]

@@ -10,7 +10,6 @@ import base64
 import csv
 import html
 import io
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 
 from mrlstore.errors import InvalidInput
-from mrlstore.recall.tiers.report import GOAL, PROJECTED, Tier, TierReport
+from mrlstore.recall.tiers.figures import GOAL, PROJECTED, Tier, TierFigures
 
 COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X")
@@ -29,23 +28,7 @@ _COLUMNS: Final = (
 )  # fmt: skip
 
 
-def save(report: TierReport, path: Any) -> None:
-    """Write the report as what the path's ending says; InvalidInput for another ending."""
-    target = Path(path)
-    ending = target.suffix.lower()
-    if ending == ".json":
-        target.write_text(json.dumps(report.to_dict(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    elif ending == ".csv":
-        target.write_text(as_csv(report), encoding="utf-8", newline="")
-    elif ending == ".png":
-        target.write_bytes(as_png(report))
-    elif ending in (".html", ".htm"):
-        target.write_text(as_html(report), encoding="utf-8")
-    else:
-        raise InvalidInput(f"{target.name}: a report is written as .json, .csv, .html or .png")
-
-
-def as_csv(report: TierReport) -> str:
+def as_csv(report: TierFigures) -> str:
     """One line for each tier."""
     text = io.StringIO()
     sizes = [f"{what}_gb_at_{n // 1_000_000}m" for n in PROJECTED for what in ("disk", "memory")]
@@ -57,7 +40,7 @@ def as_csv(report: TierReport) -> str:
     return text.getvalue()
 
 
-def as_png(report: TierReport) -> bytes:
+def as_png(report: TierFigures) -> bytes:
     """Three plots side by side: recall by latency, recall by memory, recall by shortlist."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -84,20 +67,20 @@ def as_png(report: TierReport) -> bytes:
     return image.getvalue()
 
 
-def _prefixes(report: TierReport) -> list[int]:
+def _prefixes(report: TierFigures) -> list[int]:
     return sorted({tier.dim for tier in report.tiers if tier.kind != "store"})
 
 
-def _style(report: TierReport, dim: int) -> dict[str, Any]:
+def _style(report: TierFigures, dim: int) -> dict[str, Any]:
     place = _prefixes(report).index(dim) % len(COLOURS)
     return {"color": COLOURS[place], "marker": MARKERS[place], "markersize": 7}
 
 
-def _chosen(report: TierReport, kind: str, dim: int | None = None) -> list[Tier]:
+def _chosen(report: TierFigures, kind: str, dim: int | None = None) -> list[Tier]:
     return [tier for tier in report.tiers if tier.kind == kind and dim in (None, tier.dim)]
 
 
-def _by_latency(axes: Any, report: TierReport) -> None:
+def _by_latency(axes: Any, report: TierFigures) -> None:
     for dim in _prefixes(report):
         style = _style(report, dim)
         staged = _chosen(report, "two-stage", dim)
@@ -119,7 +102,7 @@ def _by_latency(axes: Any, report: TierReport) -> None:
     _finish(axes, report, "Recall against latency (graphs)")
 
 
-def _by_memory(axes: Any, report: TierReport) -> None:
+def _by_memory(axes: Any, report: TierFigures) -> None:
     staged: list[Tier] = []
     for dim in _prefixes(report):
         style = _style(report, dim) | {"linestyle": "none"}
@@ -144,7 +127,7 @@ def _by_memory(axes: Any, report: TierReport) -> None:
     _finish(axes, report, "Recall against bytes (hollow: scan of a prefix alone)")
 
 
-def _by_shortlist(axes: Any, report: TierReport) -> None:
+def _by_shortlist(axes: Any, report: TierFigures) -> None:
     for dim, curve in report.curves.items():
         axes.plot([s for s, _ in curve], [recall for _, recall in curve], **_style(report, dim))
     axes.set_xscale("log")
@@ -169,7 +152,7 @@ def _plain_ticks(axes: Any) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _finish(axes: Any, report: TierReport, title: str) -> None:
+def _finish(axes: Any, report: TierFigures, title: str) -> None:
     """Draw the recall axis so that 0.99 and 0.999 stand as far apart as 0.9 and 0.99 do."""
     axes.axhline(GOAL, color="#555555", linewidth=1, linestyle="--")
     axes.set_yscale("function", functions=(_stretch, _shrink))
@@ -186,7 +169,7 @@ def _finish(axes: Any, report: TierReport, title: str) -> None:
     axes.grid(True, which="major", alpha=0.3)
 
 
-def as_html(report: TierReport) -> str:
+def as_html(report: TierFigures) -> str:
     """A page that stands alone: recommendation, plots, table, strata, how it was measured."""
     image = base64.b64encode(as_png(report)).decode()
     warnings = "".join(f"<p class='warning'>{html.escape(words)}</p>" for words in report.warnings)
@@ -222,7 +205,7 @@ its own query method, as it stands. Measured in {report.seconds:.0f} seconds.</p
 """
 
 
-def _table(report: TierReport) -> str:
+def _table(report: TierFigures) -> str:
     judged = any(tier.ndcg is not None for tier in report.tiers)
     heads = ["tier", f"recall@{report.k}", "95% interval"]
     heads += [f"nDCG@{report.k}"] if judged else []
@@ -253,7 +236,7 @@ def _table(report: TierReport) -> str:
     return f"<table><tr>{''.join(f'<th>{head}</th>' for head in heads)}</tr>{''.join(lines)}</table>"
 
 
-def _strata(report: TierReport) -> str:
+def _strata(report: TierFigures) -> str:
     if not report.strata:
         return ""
     lines = [
