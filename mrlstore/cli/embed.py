@@ -11,7 +11,7 @@ import click
 
 import mrlstore
 from mrlstore.cli import failures, output
-from mrlstore.cli.embedders import embedder_options, open_embedder
+from mrlstore.cli.embedder_options import embedder_options, open_embedder
 from mrlstore.cli.options import json_option, namespace_option, store_argument
 from mrlstore.embedders.protocol import Embedder
 from mrlstore.errors import LimitExceeded

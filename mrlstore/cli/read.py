@@ -16,9 +16,9 @@ from rich.text import Text
 
 import mrlstore
 from mrlstore.cli import failures, output
-from mrlstore.cli.embedders import embedder_options, open_embedder
+from mrlstore.cli.embedder_options import embedder_options, open_embedder
 from mrlstore.cli.options import json_option, namespace_option, store_argument, where_option
-from mrlstore.cli.question import read_vector
+from mrlstore.cli.query_vectors import read_vector
 from mrlstore.search import group_search as ways
 from mrlstore.types import Include, KeywordPlan, Record, Result
 

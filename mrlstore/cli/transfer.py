@@ -17,7 +17,7 @@ from mrlstore.cli.options import json_option, namespace_option, store_argument, 
 from mrlstore.exchange import Imported, export_rows, import_rows
 from mrlstore.exchange.arrow import open_batches
 from mrlstore.exchange.npy import open_vectors
-from mrlstore.exchange.sources import FORMATS, format_of
+from mrlstore.exchange.row_source import FORMATS, format_of
 
 SHOWN = 10  # refused rows told one by one
 

@@ -5,9 +5,9 @@ keeps ids, namespaces, metadata and documents, and the stored float16 rows bit f
 polars are loaded when they are needed. See docs/import-export.md.
 """
 
-from mrlstore.exchange.load import Imported, import_rows
-from mrlstore.exchange.rows import Refusal
-from mrlstore.exchange.save import Exported, export_rows, to_arrow, to_batches, to_pandas, to_polars
+from mrlstore.exchange.exporting import Exported, export_rows, to_arrow, to_batches, to_pandas, to_polars
+from mrlstore.exchange.importing import Imported, import_rows
+from mrlstore.exchange.input_row import Refusal
 
 __all__ = [
     "Exported",

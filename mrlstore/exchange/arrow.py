@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrlstore.errors import InvalidInput
-from mrlstore.exchange.rows import Block, Fields, Refusal, Row, make_row, refusal
+from mrlstore.exchange.input_row import ExportBlock, FieldNames, InputRow, Refusal, make_row, refusal
 from mrlstore.types import LIMITS
 
 _READ_ROWS: Final = 1024
@@ -45,7 +45,7 @@ def schema(dim: int | None, dtype: np.dtype[Any], namespaces: bool) -> Any:
     return pa.schema(columns)
 
 
-def to_batch(block: Block, shape: Any) -> Any:
+def to_batch(block: ExportBlock, shape: Any) -> Any:
     """A record batch of these columns."""
     pa = pyarrow()
     texts = [None if m is None else json.dumps(m, ensure_ascii=False) for m in block.metadatas]
@@ -81,7 +81,7 @@ class ArrowWriter:
         else:
             self.writer = pyarrow().ipc.new_file(file, shape)
 
-    def write(self, block: Block) -> None:
+    def write(self, block: ExportBlock) -> None:
         """Write a block as one batch, or row group."""
         self.writer.write_batch(to_batch(block, self.shape))
 
@@ -144,7 +144,9 @@ def frame_batches(frame: Any) -> tuple[Iterator[Any], Any]:
     return batches, next(_readable(tables(), "frame")).schema
 
 
-def read_batches(batches: Iterable[Any], shape: Any, name: str, fields: Fields) -> Iterator[Row | Refusal]:
+def read_batches(
+    batches: Iterable[Any], shape: Any, name: str, fields: FieldNames
+) -> Iterator[InputRow | Refusal]:
     """Rows of record batches. A place is "NAME:row", the first row being 1.
 
     Raises:
@@ -161,7 +163,7 @@ def read_batches(batches: Iterable[Any], shape: Any, name: str, fields: Fields) 
         first += whole.num_rows
 
 
-def _check(shape: Any, name: str, fields: Fields) -> None:
+def _check(shape: Any, name: str, fields: FieldNames) -> None:
     if len(set(shape.names)) != len(shape.names):
         raise InvalidInput(f"{name}: two columns of the same name")
     if fields.name("id") not in shape.names:
@@ -184,7 +186,7 @@ def _check(shape: Any, name: str, fields: Fields) -> None:
             raise InvalidInput(f"{name}: vectors of {kind.list_size} dimensions; at most {LIMITS.max_dim}")
 
 
-def _rows(batch: Any, first: int, name: str, fields: Fields) -> Iterator[Row | Refusal]:
+def _rows(batch: Any, first: int, name: str, fields: FieldNames) -> Iterator[InputRow | Refusal]:
     key = fields.name("vector")
     vectors = _vectors(batch.column(key)) if key in batch.schema.names else [None] * batch.num_rows
     columns = {column: batch.column(column).to_pylist() for column in batch.schema.names if column != key}

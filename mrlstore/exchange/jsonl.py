@@ -10,16 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrlstore.errors import InvalidInput
+from mrlstore.exchange.input_row import ExportBlock, FieldNames, InputRow, Refusal, make_row, refusal
 from mrlstore.exchange.npy import ArrayWriter
-from mrlstore.exchange.rows import Block, Fields, Refusal, Row, make_row, refusal
 from mrlstore.types import LIMITS
 
 LINE_BYTES: Final = 6 * LIMITS.document_bytes + 16 * 1024 * 1024  # a document all in \u escapes, and the rest
 
 
 def read_jsonl(
-    file: BinaryIO, name: str, vectors: NDArray[Any] | None, fields: Fields
-) -> Iterator[Row | Refusal]:
+    file: BinaryIO, name: str, vectors: NDArray[Any] | None, fields: FieldNames
+) -> Iterator[InputRow | Refusal]:
     """Read JSONL in constant memory; empty lines are skipped.
 
     Args:
@@ -62,7 +62,7 @@ def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
         yield number, whole
 
 
-def _parse(line: bytes, place: str, beside: NDArray[Any] | None, fields: Fields) -> Row:
+def _parse(line: bytes, place: str, beside: NDArray[Any] | None, fields: FieldNames) -> InputRow:
     try:
         values = json.loads(line)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -89,7 +89,7 @@ class JsonlWriter:
     def __init__(self, file: BinaryIO, array: ArrayWriter | None) -> None:
         self.file, self.array = file, array
 
-    def write(self, block: Block) -> None:
+    def write(self, block: ExportBlock) -> None:
         """Write the rows of a block."""
         for row in range(len(block)):
             self.file.write(self._line(block, row))
@@ -99,7 +99,7 @@ class JsonlWriter:
     def finish(self) -> None:
         """Nothing is kept back."""
 
-    def _line(self, block: Block, row: int) -> bytes:
+    def _line(self, block: ExportBlock, row: int) -> bytes:
         head: dict[str, Any] = {"id": block.ids[row]}
         if block.namespaces is not None:
             head["namespace"] = block.namespaces[row]

@@ -16,7 +16,7 @@ import numpy as np
 
 from mrlstore.api.store import Store
 from mrlstore.errors import InvalidInput
-from mrlstore.integrations.opening import OnStore
+from mrlstore.integrations.store_holder import StoreHolder
 from mrlstore.types import Hit, Record, Where
 
 try:
@@ -29,7 +29,7 @@ except ImportError as error:
     raise ImportError(message) from error
 
 
-class MrlVectorStore(OnStore, VectorStore):
+class MrlVectorStore(StoreHolder, VectorStore):
     """A LangChain vector store in one directory on disk.
 
     Searches take `k`, `filter=` (a dict, see docs/filters.md) and whatever else `Store.query` takes:
@@ -53,7 +53,7 @@ class MrlVectorStore(OnStore, VectorStore):
             namespace: the namespace all rows live in.
             options: what else `mrlstore.open` takes, for a path.
         """
-        OnStore.__init__(self, path_or_store, namespace=namespace, **options)
+        StoreHolder.__init__(self, path_or_store, namespace=namespace, **options)
         self._embedding = embedding
 
     @property

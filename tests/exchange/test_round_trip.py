@@ -105,8 +105,8 @@ def test_an_export_goes_on_behind_its_cursor(full: mrlstore.Store, opened: Opene
 
 
 def test_pages_of_ids_follow_each_other(full: mrlstore.Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mrlstore.exchange.save._PAGE", 64)
-    monkeypatch.setattr("mrlstore.exchange.save._BLOCK_BYTES", 20_000)
+    monkeypatch.setattr("mrlstore.exchange.exporting._PAGE", 64)
+    monkeypatch.setattr("mrlstore.exchange.exporting._BLOCK_BYTES", 20_000)
     whole = io.BytesIO()
     assert export_rows(full, whole).rows == 600
     assert len(whole.getvalue().splitlines()) == 600

@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 import mrlstore
 from mrlstore.catalogue import segments
 from mrlstore.errors import CorruptStore, FormatTooNew, InvalidInput
+from mrlstore.exchange.importing import import_rows
+from mrlstore.exchange.input_row import FieldNames, Refusal
 from mrlstore.exchange.jsonl import read_jsonl
-from mrlstore.exchange.load import import_rows
 from mrlstore.exchange.npy import open_vectors
-from mrlstore.exchange.rows import Fields, Refusal
 from mrlstore.search.group_search import prepare
 from mrlstore.storage.segment import Segment, open_segment
 from mrlstore.system.files import Files
@@ -122,7 +122,7 @@ def edited_part_json(kind: str, path: list[Any], value: Any) -> None:
 
 def imported_jsonl(data: bytes) -> None:
     """Arbitrary bytes as JSONL: rows, or refusals that say why."""
-    for row in read_jsonl(io.BytesIO(data), "file", None, Fields()):
+    for row in read_jsonl(io.BytesIO(data), "file", None, FieldNames()):
         if isinstance(row, Refusal):
             assert row.why
             row.why.encode(errors="strict")
@@ -166,7 +166,7 @@ def opened_parquet(data: bytes) -> None:
 
     try:
         batches, schema, _ = arrow.open_batches(io.BytesIO(data), "file", "parquet")
-        for row in arrow.read_batches(batches, schema, "file", Fields()):
+        for row in arrow.read_batches(batches, schema, "file", FieldNames()):
             assert row.place
     except InvalidInput:
         return

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from mrlstore.cli import output
-from mrlstore.cli.demo.run import Demo
+from mrlstore.cli.demo.demonstration import Demo
 from mrlstore.cli.options import json_option
 
 

@@ -5,8 +5,8 @@ what was there. Each database is an `Origin`; its package is loaded when it is n
 docs/integrations/migrate.md.
 """
 
-from mrlstore.exchange.migrate.check import Checked
+from mrlstore.exchange.migrate.comparison import Checked
+from mrlstore.exchange.migrate.migration import Migrated, migrate
 from mrlstore.exchange.migrate.origin import Choice, Collection, Origin, open_origin
-from mrlstore.exchange.migrate.run import Migrated, migrate
 
 __all__ = ["Checked", "Choice", "Collection", "Migrated", "Origin", "migrate", "open_origin"]

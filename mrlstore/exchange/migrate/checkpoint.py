@@ -13,7 +13,7 @@ from mrlstore.exchange.migrate.origin import Choice
 
 
 @dataclass
-class State:
+class CollectionState:
     """How far one collection has come."""
 
     before: int = 0  # rows that the namespace had when it began
@@ -35,12 +35,12 @@ class Checkpoint:
         """
         self.path = store.with_name(f"{store.name}.migration.json")
         self.source = f"{source} {choice}"
-        self.states: dict[str, State] = {}
+        self.states: dict[str, CollectionState] = {}
         if restart or not self.path.exists():
             return
         try:
             kept = json.loads(self.path.read_text(encoding="utf-8"))
-            states = {name: State(**state) for name, state in kept["collections"].items()}
+            states = {name: CollectionState(**state) for name, state in kept["collections"].items()}
             other = kept["source"]
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise InvalidInput(f"{self.path}: can't be read; remove it, or restart: {error}") from error

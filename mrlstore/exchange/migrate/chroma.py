@@ -8,8 +8,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mrlstore.exchange.migrate.origin import COSINE, Choice, Collection, Page, chosen, folder_of, needed
-from mrlstore.exchange.rows import Row
+from mrlstore.exchange.input_row import InputRow
+from mrlstore.exchange.migrate.origin import COSINE, Choice, Collection, RowPage, chosen, folder_of, needed
 
 _LIMIT: Final = 1_000
 _METRICS: Final = {"cosine": COSINE, "l2": "squared Euclidean distance", "ip": "inner product"}
@@ -41,7 +41,7 @@ class ChromaOrigin:
         dim = len(first[0]) if first is not None and len(first) else None
         return Collection(name, found.count(), dim, _METRICS.get(space, space))
 
-    def pages(self, collection: Collection, after: Any) -> Iterator[Page]:
+    def pages(self, collection: Collection, after: Any) -> Iterator[RowPage]:
         """Rows in the order in which Chroma keeps them; `after` is how many came before."""
         found, start = self._open(collection.name), after or 0
         while True:
@@ -49,7 +49,7 @@ class ChromaOrigin:
             page = found.get(limit=_LIMIT, offset=start, include=include)
             start += len(page["ids"])
             if page["ids"]:
-                yield Page([_row(collection, page, number) for number in range(len(page["ids"]))], start)
+                yield RowPage([_row(collection, page, number) for number in range(len(page["ids"]))], start)
             if len(page["ids"]) < _LIMIT:
                 return
 
@@ -67,12 +67,12 @@ class ChromaOrigin:
         return self._client.get_collection(name, embedding_function=None)
 
 
-def _row(collection: Collection, page: Any, number: int) -> Row:
+def _row(collection: Collection, page: Any, number: int) -> InputRow:
     metadata = dict(page["metadatas"][number] or {})
     uri = page["uris"][number] if page["uris"] else None
     if uri is not None:
         metadata.setdefault("uri", uri)
-    return Row(
+    return InputRow(
         f"{collection.name}:{page['ids'][number]}",
         page["ids"][number],
         np.asarray(page["embeddings"][number], np.float32),

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrlstore.errors import InvalidInput
-from mrlstore.exchange.migrate.origin import COSINE, Choice, Collection, Page, each_id, needed
-from mrlstore.exchange.rows import Row
+from mrlstore.exchange.input_row import InputRow
+from mrlstore.exchange.migrate.origin import COSINE, Choice, Collection, RowPage, each_id, needed
 
 _LIMIT: Final = 1_000
 _METRICS: Final = {0: "inner product", 1: "Euclidean distance"}
@@ -55,16 +55,16 @@ class FaissOrigin:
         remarks = () if self._exact else ("vectors come as the index rebuilds them, perhaps compressed",)
         return [Collection(self._path.name, self._index.ntotal, self._index.d, metric, remarks=remarks)]
 
-    def pages(self, collection: Collection, after: Any) -> Iterator[Page]:
+    def pages(self, collection: Collection, after: Any) -> Iterator[RowPage]:
         """Vectors in their order; `after` is how many came before."""
         for start in range(after or 0, self._index.ntotal, _LIMIT):
             vectors = self._rebuilt(start, min(_LIMIT, self._index.ntotal - start))
             ids = self._ids[start : start + len(vectors)]
             rows = [
-                Row(f"{collection.name}:{start + number}", id, vector, None, None)
+                InputRow(f"{collection.name}:{start + number}", id, vector, None, None)
                 for number, (id, vector) in enumerate(zip(ids, vectors, strict=True))
             ]
-            yield Page([*rows], start + len(rows))
+            yield RowPage([*rows], start + len(rows))
 
     def ask(self, collection: Collection, vector: NDArray[np.float32], k: int) -> list[str] | None:
         """FAISS's answer; only for unit vectors, see `collections`."""

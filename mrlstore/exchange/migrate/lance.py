@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from mrlstore.errors import InvalidInput
 from mrlstore.exchange.arrow import pyarrow, read_batches
-from mrlstore.exchange.migrate.origin import COSINE, Choice, Collection, Page, chosen, needed
-from mrlstore.exchange.rows import Fields
+from mrlstore.exchange.input_row import FieldNames
+from mrlstore.exchange.migrate.origin import COSINE, Choice, Collection, RowPage, chosen, needed
 
 _LIMIT: Final = 1_000
 
@@ -69,7 +69,7 @@ class LanceOrigin:
             raise InvalidInput(f"{name!r}: choose the column of vectors; of fixed size are {fixed or 'none'}")
         return wanted
 
-    def pages(self, collection: Collection, after: Any) -> Iterator[Page]:
+    def pages(self, collection: Collection, after: Any) -> Iterator[RowPage]:
         """Rows in the order in which the table keeps them; `after` is how many came before."""
         table, start = self._tables[collection.name], after or 0
         names = {"id": self._choice.id or "id", "vector": self._vector(collection.name, table)}
@@ -80,9 +80,9 @@ class LanceOrigin:
             place = batch.schema.get_field_index(names["id"])
             texts = batch.column(place).cast(pa.string())  # ints become strings
             batch = batch.set_column(place, names["id"], texts)
-            rows = list(read_batches([batch], batch.schema, collection.name, Fields(names, "metadata")))
+            rows = list(read_batches([batch], batch.schema, collection.name, FieldNames(names, "metadata")))
             start += len(rows)
-            yield Page(rows, start)
+            yield RowPage(rows, start)
 
     def ask(self, collection: Collection, vector: NDArray[np.float32], k: int) -> list[str] | None:
         """LanceDB's answer by cosine."""

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrlstore.errors import InvalidInput, MrlStoreError, OriginError
-from mrlstore.exchange.rows import Refusal, Row
+from mrlstore.exchange.input_row import InputRow, Refusal
 
 COSINE: Final = "cosine"
 
@@ -30,10 +30,10 @@ class Collection:
 
 
 @dataclass(frozen=True)
-class Page:
+class RowPage:
     """Some rows, and where to go on behind them: JSON, None at the end."""
 
-    rows: list[Row | Refusal]
+    rows: list[InputRow | Refusal]
     after: Any
 
 
@@ -58,7 +58,7 @@ class Origin(Protocol):
         """Those that were chosen; InvalidInput where one is not there, or can't be moved."""
         ...
 
-    def pages(self, collection: Collection, after: Any) -> Iterator[Page]:
+    def pages(self, collection: Collection, after: Any) -> Iterator[RowPage]:
         """Its rows in an order that stays the same, behind the place that an earlier page told."""
         ...
 
@@ -77,7 +77,7 @@ _KINDS: Final = {
     "lancedb": ("mrlstore.exchange.migrate.lance", "LanceOrigin"),
     "pinecone": ("mrlstore.exchange.migrate.pinecone", "PineconeOrigin"),
     "faiss": ("mrlstore.exchange.migrate.faiss", "FaissOrigin"),
-    "file": ("mrlstore.exchange.migrate.file", "FileOrigin"),
+    "file": ("mrlstore.exchange.migrate.plain_file", "FileOrigin"),
 }
 
 
@@ -101,7 +101,7 @@ def open_origin(source: str, choice: Choice | None = None) -> Origin:
             raise InvalidInput(f"{source!r}: expected a file, or KIND:PLACE with one of {', '.join(_KINDS)}")
         kind, place = "file", source
     module, name = _KINDS[kind]
-    with asking(source):
+    with origin_errors(source):
         opened: Origin = getattr(importlib.import_module(module), name)(place, choice or Choice())
     return opened
 
@@ -117,19 +117,19 @@ def chosen(there: Sequence[str], choice: Choice, what: str) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Taken:
+class SplitMetadata:
     """Metadata with the document taken out."""
 
     document: str | None
     metadata: dict[str, Any] = field(default_factory=dict)
 
 
-def take_document(metadata: dict[str, Any] | None, choice: Choice) -> Taken:
+def split_document(metadata: dict[str, Any] | None, choice: Choice) -> SplitMetadata:
     """The field that was chosen as document, where it holds a text, and the rest."""
     rest = dict(metadata or {})
     if choice.document is None or not isinstance(rest.get(choice.document), str):
-        return Taken(None, rest)
-    return Taken(rest.pop(choice.document), rest)
+        return SplitMetadata(None, rest)
+    return SplitMetadata(rest.pop(choice.document), rest)
 
 
 def each_id(file: Path) -> Iterator[str]:
@@ -154,7 +154,7 @@ def folder_of(place: str, sign: str, what: str) -> Path:
 
 
 @contextmanager
-def asking(name: str) -> Iterator[None]:
+def origin_errors(name: str) -> Iterator[None]:
     """What a database's own package raises becomes OriginError; what we raise stays as it is."""
     try:
         yield

@@ -10,16 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrlstore.errors import InvalidInput
+from mrlstore.exchange.input_row import InputRow
 from mrlstore.exchange.migrate.origin import (
     COSINE,
     Choice,
     Collection,
-    Page,
+    RowPage,
     chosen,
     needed,
-    take_document,
+    split_document,
 )
-from mrlstore.exchange.rows import Row
 
 _LIMIT: Final = 100  # ids in a page; as many are fetched at once
 
@@ -52,7 +52,7 @@ class PineconeOrigin:
             for name in chosen(sorted(counts), self._choice, "namespace")
         ]
 
-    def pages(self, collection: Collection, after: Any) -> Iterator[Page]:
+    def pages(self, collection: Collection, after: Any) -> Iterator[RowPage]:
         """Vectors in the order of listing; `after` is the service's token. Pods can't list, and say so."""
         while True:
             listed = self._index.list_paginated(
@@ -61,7 +61,7 @@ class PineconeOrigin:
             ids = [item.id for item in listed.vectors]
             found = self._index.fetch(ids=ids, namespace=collection.name).vectors if ids else {}
             after = listed.pagination.next if listed.pagination else None
-            yield Page([self._row(collection, found[id]) for id in ids if id in found], after)
+            yield RowPage([self._row(collection, found[id]) for id in ids if id in found], after)
             if not after:
                 return
 
@@ -74,8 +74,8 @@ class PineconeOrigin:
         """Close the connections."""
         self._index.close()
 
-    def _row(self, collection: Collection, vector: Any) -> Row:
-        taken = take_document(vector.metadata, self._choice)
+    def _row(self, collection: Collection, vector: Any) -> InputRow:
+        taken = split_document(vector.metadata, self._choice)
         values = np.asarray(vector.values, np.float32) if len(vector.values) else None
         place = f"{collection.name}:{vector.id}"
-        return Row(place, vector.id, values, taken.metadata or None, taken.document)
+        return InputRow(place, vector.id, values, taken.metadata or None, taken.document)

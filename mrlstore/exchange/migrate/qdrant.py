@@ -10,17 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrlstore.errors import InvalidInput
+from mrlstore.exchange.input_row import InputRow
 from mrlstore.exchange.migrate.origin import (
     COSINE,
     Choice,
     Collection,
-    Page,
+    RowPage,
     chosen,
     folder_of,
     needed,
-    take_document,
+    split_document,
 )
-from mrlstore.exchange.rows import Row
 
 _LIMIT: Final = 1_000
 
@@ -67,14 +67,14 @@ class QdrantOrigin:
         metric = str(vectors.distance.value).lower()
         return Collection(name, rows, vectors.size, COSINE if metric == "cosine" else metric, remarks=remarks)
 
-    def pages(self, collection: Collection, after: Any) -> Iterator[Page]:
+    def pages(self, collection: Collection, after: Any) -> Iterator[RowPage]:
         """Points in the order of their ids; `after` is the next one."""
         while True:
             points, after = self._client.scroll(
                 collection.name, limit=_LIMIT, offset=after, with_payload=True, with_vectors=True
             )
             after = after if isinstance(after, int | str | None) else str(after)
-            yield Page([self._row(collection, point) for point in points], after)
+            yield RowPage([self._row(collection, point) for point in points], after)
             if after is None:
                 return
 
@@ -92,12 +92,12 @@ class QdrantOrigin:
         vectors = self._client.get_collection(collection.name).config.params.vectors
         return (self._choice.vector or next(iter(vectors))) if isinstance(vectors, dict) else None
 
-    def _row(self, collection: Collection, point: Any) -> Row:
+    def _row(self, collection: Collection, point: Any) -> InputRow:
         vector = point.vector
         if isinstance(vector, dict):
             vector = vector.get(self._choice.vector) if self._choice.vector else _dense(vector)
-        taken = take_document(point.payload, self._choice)
-        return Row(
+        taken = split_document(point.payload, self._choice)
+        return InputRow(
             f"{collection.name}:{point.id}",
             str(point.id),
             None if vector is None else np.asarray(vector, np.float32),

@@ -11,7 +11,7 @@ except ImportError as error:
     message = "mrlstore.integrations.haystack needs haystack-ai: pip install 'mrlstore[haystack]'"
     raise ImportError(message) from error
 
+from mrlstore.integrations.haystack.document_store import MrlDocumentStore
 from mrlstore.integrations.haystack.retriever import MrlEmbeddingRetriever
-from mrlstore.integrations.haystack.store import MrlDocumentStore
 
 __all__ = ["MrlDocumentStore", "MrlEmbeddingRetriever"]

@@ -9,8 +9,8 @@ from haystack.document_stores.types import FilterPolicy, apply_filter_policy
 
 from mrlstore.api.aio import off_loop
 from mrlstore.errors import InvalidInput
+from mrlstore.integrations.haystack.document_store import MrlDocumentStore
 from mrlstore.integrations.haystack.filters import Filters
-from mrlstore.integrations.haystack.store import MrlDocumentStore
 
 
 @component

@@ -11,6 +11,6 @@ except ImportError as error:
     message = "mrlstore.integrations.llama_index needs llama-index-core: pip install 'mrlstore[llama-index]'"
     raise ImportError(message) from error
 
-from mrlstore.integrations.llama_index.store import MrlVectorStore
+from mrlstore.integrations.llama_index.vector_store import MrlVectorStore
 
 __all__ = ["MrlVectorStore"]

@@ -5,6 +5,6 @@ the methods take and give was compared with version 10 of the SDK. Writes can be
 """
 
 from mrlstore.integrations.pinecone.index import Index
-from mrlstore.integrations.pinecone.results import Vector
+from mrlstore.integrations.pinecone.responses import Vector
 
 __all__ = ["Index", "Vector"]

@@ -9,9 +9,8 @@ from typing import Any, Literal
 
 from mrlstore.api.store import Store
 from mrlstore.errors import InvalidInput
-from mrlstore.integrations.opening import OnStore
 from mrlstore.integrations.pinecone.filters import where_of
-from mrlstore.integrations.pinecone.results import (
+from mrlstore.integrations.pinecone.responses import (
     DescribeIndexStatsResponse,
     FetchByMetadataResponse,
     FetchResponse,
@@ -27,6 +26,7 @@ from mrlstore.integrations.pinecone.results import (
     UpsertResponse,
     Vector,
 )
+from mrlstore.integrations.store_holder import StoreHolder
 from mrlstore.types import Hit, Include, Record
 
 _DEFAULT = "__default__"  # Pinecone's other name of the namespace ""
@@ -35,7 +35,7 @@ _KEYS = {"id", "values", "sparse_values", "metadata"}
 _ROW: tuple[Include, ...] = ("metadata", "vector")
 
 
-class Index(OnStore):
+class Index(StoreHolder):
     """A store behind the methods of a Pinecone index; the metric is cosine.
 
     `timeout`, `scan_factor`, `max_candidates`, `show_progress` and `max_concurrency` are taken and not used.

@@ -33,7 +33,7 @@ from llama_index.core.vector_stores.utils import build_metadata_filter_fn
 import mrlstore
 from mrlstore.integrations.llama_index import MrlVectorStore
 from mrlstore.integrations.llama_index.filters import where_of
-from mrlstore.integrations.llama_index.store import _metadata
+from mrlstore.integrations.llama_index.vector_store import _metadata
 from mrlstore.where import parse
 from tests.integrations.pages import run_page
 from tests.integrations.rows import QUERY, VECTORS, nearest

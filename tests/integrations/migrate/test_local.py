@@ -180,14 +180,14 @@ def test_several_collections_go_to_namespaces(tmp_path: Path, path: Path) -> Non
 
 def test_a_difference_is_found(tmp_path: Path, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, choice = faiss_file(tmp_path)
-    put = mrlstore.exchange.migrate.run.put
+    put = mrlstore.exchange.migrate.migration.put
 
     def careless(store: Any, rows: Any, *others: Any, **options: Any) -> None:
         put(store, rows, *others, **options)
         store.delete([rows[0].id])
         store.upsert([rows[1].id], VECTORS[:1])
 
-    monkeypatch.setattr(mrlstore.exchange.migrate.run, "put", careless)
+    monkeypatch.setattr(mrlstore.exchange.migrate.migration, "put", careless)
     done: Migrated = migrate(path, source, choice=choice, sample=10_000)
     assert not done.ok
     told = " ".join(done.collections[0].problems)

@@ -10,7 +10,7 @@ from mrlstore.api.store import Store
 from mrlstore.errors import InvalidInput
 
 
-class OnStore:
+class StoreHolder:
     """Holds a store, and closes it again if it was opened here."""
 
     if TYPE_CHECKING:  # else pydantic, in LlamaIndex, would take them for fields of its own

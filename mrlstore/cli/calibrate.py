@@ -19,7 +19,7 @@ from mrlstore.cli.options import (
     threads_option,
     timeout_option,
 )
-from mrlstore.cli.question import read_vectors
+from mrlstore.cli.query_vectors import read_vectors
 from mrlstore.index.build import MIN_GRAPH_ROWS
 from mrlstore.planning.calibration_curves import Curve
 from mrlstore.recall.calibrate import QUERIES, Calibration

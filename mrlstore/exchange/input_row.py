@@ -20,7 +20,7 @@ _METADATA_TEXT: Final = 8 * LIMITS.metadata_bytes  # with all the spaces and esc
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class InputRow:
     """One row as read; the store has yet to judge it."""
 
     place: str  # "rows.jsonl:17"
@@ -41,7 +41,7 @@ class Refusal:
 
 
 @dataclass(frozen=True)
-class Fields:
+class FieldNames:
     """How the fields of a file are called, and what becomes of those that are no part of a row."""
 
     names: Mapping[str, str] = field(default_factory=dict)  # of KEYS -> the file's own name
@@ -70,7 +70,9 @@ class Fields:
         return strange
 
 
-def make_row(values: Mapping[str, Any], place: str, vector: NDArray[Any] | None, fields: Fields) -> Row:
+def make_row(
+    values: Mapping[str, Any], place: str, vector: NDArray[Any] | None, fields: FieldNames
+) -> InputRow:
     """A row from a file's fields by their own names; what is not there is None.
 
     Raises:
@@ -90,7 +92,7 @@ def make_row(values: Mapping[str, Any], place: str, vector: NDArray[Any] | None,
     norm = values.get(name("norm"))
     if norm is not None and vector is None:
         raise ValueError("a norm without a vector")
-    return Row(
+    return InputRow(
         place,
         values[name("id")],
         vector,
@@ -112,7 +114,7 @@ def _plain(value: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class Block:
+class ExportBlock:
     """Some rows on their way out."""
 
     ids: list[str]

@@ -13,13 +13,13 @@ from mrlstore.api.aio import off_loop
 from mrlstore.errors import IdExists, InvalidInput
 from mrlstore.integrations.haystack.documents import REST, document_of, metadata_of
 from mrlstore.integrations.haystack.filters import Filters, where_of
-from mrlstore.integrations.opening import OnStore
+from mrlstore.integrations.store_holder import StoreHolder
 from mrlstore.types import Conflict, Include
 
 _WHOLE: tuple[Include, ...] = ("metadata", "document", "vector")
 
 
-class MrlDocumentStore(OnStore):
+class MrlDocumentStore(StoreHolder):
     """A Haystack document store in one directory on disk; writes are durable when they return.
 
     Every method has a twin `..._async`, which works off the event loop.

@@ -23,14 +23,14 @@ from mrlstore.api.aio import off_loop
 from mrlstore.api.store import Store
 from mrlstore.errors import InvalidInput
 from mrlstore.integrations.llama_index.filters import EMPTY_LISTS, where_of
-from mrlstore.integrations.opening import OnStore
+from mrlstore.integrations.store_holder import StoreHolder
 from mrlstore.types import Hit, Include, Record
 
 _NODE_ID = "_node_id"  # reserved metadata: so that filters reach the id
 _MMR_PREFETCH = 4.0  # times top_k
 
 
-class MrlVectorStore(OnStore, BasePydanticVectorStore):
+class MrlVectorStore(StoreHolder, BasePydanticVectorStore):
     """A LlamaIndex vector store in one directory on disk; writes are durable when they return."""
 
     stores_text: bool = True

@@ -22,7 +22,7 @@ from rich.table import Table
 
 import mrlstore
 from mrlstore.cli import output
-from mrlstore.cli.demo import corpus, tiers
+from mrlstore.cli.demo import corpus, tier_comparison
 from mrlstore.cli.read import print_hits
 from mrlstore.embedders.local import LocalEmbedder
 from mrlstore.errors import EmbedError, MrlStoreError, StoreExists
@@ -139,15 +139,15 @@ class Demo:
 
     def compare(
         self, store: mrlstore.Store, embedder: LocalEmbedder, docstrings: list[corpus.Docstring]
-    ) -> list[tiers.Tier]:
+    ) -> list[tier_comparison.MeasuredSearch]:
         """Step 9: the tiers, side by side."""
         long = _spread([each.text for each in docstrings if len(each.text) > 200], MEASURED)
         firsts = _embed_known(embedder, [" ".join(text.split()[:12]) for text in long])
         self._heading(
-            f"The same store searched in four ways, top {tiers.K}, with the first words of {len(firsts)} "
-            "docstrings as questions"
+            f"The same store searched in four ways, top {tier_comparison.K}, with the first words of "
+            f"{len(firsts)} docstrings as questions"
         )
-        compared = tiers.compare(store, firsts)
+        compared = tier_comparison.compare(store, firsts)
         table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
         table.add_column("searched by", no_wrap=True)
         for name in ("overlap", "median ms", "bytes per row", "rows scored", "in full"):

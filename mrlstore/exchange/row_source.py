@@ -11,9 +11,9 @@ from typing import Any, BinaryIO, Final, Literal, get_args
 
 from mrlstore.errors import InvalidInput
 from mrlstore.exchange import arrow
+from mrlstore.exchange.input_row import FieldNames, InputRow, Refusal
 from mrlstore.exchange.jsonl import read_jsonl
 from mrlstore.exchange.npy import open_vectors
-from mrlstore.exchange.rows import Fields, Refusal, Row
 
 Format = Literal["jsonl", "parquet", "arrow"]
 FORMATS: Final[tuple[str, ...]] = get_args(Format)
@@ -29,10 +29,10 @@ _SUFFIXES: Final[dict[str, Format]] = {
 
 
 @dataclass(frozen=True)
-class Source:
+class RowSource:
     """Rows to be read, once, and how many there are: of rows, or of bytes where only those are known."""
 
-    rows: Iterator[Row | Refusal]
+    rows: Iterator[InputRow | Refusal]
     total: int | None = None
     file: BinaryIO | None = None  # of which `total` bytes are read
     size: int | None = None
@@ -66,9 +66,13 @@ def format_of(path: Path | None, format: str | None) -> Format:
     return found
 
 
-def open_source(
-    source: Any, format: str | None, vectors: str | os.PathLike[str] | None, fields: Fields, opened: ExitStack
-) -> Source:
+def open_rows(
+    source: Any,
+    format: str | None,
+    vectors: str | os.PathLike[str] | None,
+    fields: FieldNames,
+    opened: ExitStack,
+) -> RowSource:
     """Open whatever rows can be read from: see `import_rows`. What is opened closes with `opened`."""
     if isinstance(source, str | os.PathLike):
         path = Path(source)
@@ -91,19 +95,19 @@ def vectors_path(vectors: object) -> Path | None:
 
 
 def _of_file(
-    file: BinaryIO, name: str, format: Format, vectors: str | os.PathLike[str] | None, fields: Fields
-) -> Source:
+    file: BinaryIO, name: str, format: Format, vectors: str | os.PathLike[str] | None, fields: FieldNames
+) -> RowSource:
     if format == "jsonl":
         beside = vectors_path(vectors)
         array = None if beside is None else open_vectors(beside)
         size = os.fstat(file.fileno()).st_size if file.seekable() and _is_real(file) else None
-        return Source(
+        return RowSource(
             read_jsonl(file, name, array, fields), None if array is None else len(array), file, size
         )
     if vectors is not None:
         raise InvalidInput("vectors: a .npy file goes with JSONL only")
     batches, schema, total = arrow.open_batches(file, name, format)
-    return Source(arrow.read_batches(batches, schema, name, fields), total)
+    return RowSource(arrow.read_batches(batches, schema, name, fields), total)
 
 
 def _is_real(file: BinaryIO) -> bool:
@@ -114,21 +118,21 @@ def _is_real(file: BinaryIO) -> bool:
     return True
 
 
-def _of_table(source: Any, fields: Fields) -> Source:
+def _of_table(source: Any, fields: FieldNames) -> RowSource:
     pa = arrow.pyarrow()
     package = type(source).__module__.partition(".")[0]
     if package == "pandas":
         batches, schema = arrow.frame_batches(source)
-        return Source(arrow.read_batches(batches, schema, "row", fields), len(source))
+        return RowSource(arrow.read_batches(batches, schema, "row", fields), len(source))
     if package == "polars":
         source = source.to_arrow()
     if isinstance(source, pa.RecordBatch):
         source = pa.Table.from_batches([source])
     if isinstance(source, pa.Table):
         rows = arrow.read_batches(source.to_batches(), source.schema, "row", fields)
-        return Source(rows, source.num_rows)
+        return RowSource(rows, source.num_rows)
     if isinstance(source, pa.RecordBatchReader):
-        return Source(arrow.read_batches(source, source.schema, "row", fields))
+        return RowSource(arrow.read_batches(source, source.schema, "row", fields))
     raise InvalidInput(
         f"source: a path, a binary file, an Arrow table, batch or reader, or a pandas or polars frame; "
         f"got {type(source).__name__}"

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrlstore.errors import InvalidInput
-from mrlstore.exchange.migrate.origin import Choice, Collection, Page, each_id
+from mrlstore.exchange.input_row import FieldNames, InputRow, Refusal
+from mrlstore.exchange.migrate.origin import Choice, Collection, RowPage, each_id
 from mrlstore.exchange.npy import open_vectors
-from mrlstore.exchange.rows import Fields, Refusal, Row
-from mrlstore.exchange.sources import format_of, open_source
+from mrlstore.exchange.row_source import format_of, open_rows
 
 _LIMIT: Final = 1_000
 
@@ -34,24 +34,24 @@ class FileOrigin:
         if self._vectors is None:
             format_of(self._path, None)
         names = {"id": choice.id, "vector": choice.vector, "document": choice.document}
-        self._fields = Fields({part: name for part, name in names.items() if name}, "metadata")
+        self._fields = FieldNames({part: name for part, name in names.items() if name}, "metadata")
 
     def collections(self) -> list[Collection]:
         """The file."""
         with ExitStack() as opened:
             rows, total = self._open(opened)
             first = next((row for row in itertools.islice(rows, 100) if _has_vector(row)), None)
-        dim = len(first.vector) if isinstance(first, Row) and first.vector is not None else None
+        dim = len(first.vector) if isinstance(first, InputRow) and first.vector is not None else None
         return [Collection(self._path.name, total, dim)]
 
-    def pages(self, collection: Collection, after: Any) -> Iterator[Page]:
+    def pages(self, collection: Collection, after: Any) -> Iterator[RowPage]:
         """Rows in their order; `after` is how many came before, which are read again and passed over."""
         start = after or 0
         with ExitStack() as opened:
             rows = itertools.islice(self._open(opened)[0], start, None)
             while page := list(itertools.islice(rows, _LIMIT)):
                 start += len(page)
-                yield Page([_checked(row) for row in page], start)
+                yield RowPage([_checked(row) for row in page], start)
 
     def ask(self, collection: Collection, vector: NDArray[np.float32], k: int) -> list[str] | None:
         """A file can't be asked."""
@@ -60,27 +60,27 @@ class FileOrigin:
     def close(self) -> None:
         """Nothing is held open."""
 
-    def _open(self, opened: ExitStack) -> tuple[Iterator[Row | Refusal], int | None]:
+    def _open(self, opened: ExitStack) -> tuple[Iterator[InputRow | Refusal], int | None]:
         if self._vectors is None:
-            source = open_source(self._path, None, None, self._fields, opened)
+            source = open_rows(self._path, None, None, self._fields, opened)
             return source.rows, source.total
         ids = self._choice.ids
         names = map(str, itertools.count()) if ids is None else each_id(ids)
         return self._of_array(self._vectors, names), len(self._vectors)
 
-    def _of_array(self, vectors: NDArray[Any], names: Iterator[str]) -> Iterator[Row]:
+    def _of_array(self, vectors: NDArray[Any], names: Iterator[str]) -> Iterator[InputRow]:
         for place, vector in enumerate(vectors):
             name = next(names, None)
             if name is None:
                 raise InvalidInput(f"{self._choice.ids}: {place:,} ids for {len(vectors):,} vectors")
-            yield Row(f"{self._path.name}:{place}", name, np.array(vector), None, None)
+            yield InputRow(f"{self._path.name}:{place}", name, np.array(vector), None, None)
 
 
-def _checked(row: Row | Refusal) -> Row | Refusal:
-    if isinstance(row, Row) and row.namespace:
+def _checked(row: InputRow | Refusal) -> InputRow | Refusal:
+    if isinstance(row, InputRow) and row.namespace:
         return Refusal(row.place, "names a namespace; `mrlstore import` puts such rows there")
     return row
 
 
-def _has_vector(row: Row | Refusal) -> bool:
-    return isinstance(row, Row) and row.vector is not None
+def _has_vector(row: InputRow | Refusal) -> bool:
+    return isinstance(row, InputRow) and row.vector is not None

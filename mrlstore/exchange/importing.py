@@ -16,8 +16,8 @@ from mrlstore.api.store import Store
 from mrlstore.checks import check_count, check_ids, check_progress
 from mrlstore.errors import InvalidInput, LimitExceeded
 from mrlstore.exchange.exact import restorable
-from mrlstore.exchange.rows import Extra, Fields, Refusal, Row, refusal
-from mrlstore.exchange.sources import open_source
+from mrlstore.exchange.input_row import Extra, FieldNames, InputRow, Refusal, refusal
+from mrlstore.exchange.row_source import open_rows
 from mrlstore.types import LIMITS, Conflict, Progress
 
 TOLD: Final = 10_000  # refused rows that are told one by one
@@ -88,7 +88,7 @@ def import_rows(
     check_progress(progress)
     done = Imported()
     with ExitStack() as opened:
-        found = open_source(source, format, vectors, Fields(names or {}, extra), opened)
+        found = open_rows(source, format, vectors, FieldNames(names or {}, extra), opened)
         for rows in _batches(found.rows, batch, done, strict):
             for space, group in groupby(rows, key=lambda row: row.namespace):
                 put(store, list(group), namespace if space is None else space, on_conflict, done, strict)
@@ -97,9 +97,11 @@ def import_rows(
     return done
 
 
-def _batches(found: Iterator[Row | Refusal], size: int, done: Imported, strict: bool) -> Iterator[list[Row]]:
+def _batches(
+    found: Iterator[InputRow | Refusal], size: int, done: Imported, strict: bool
+) -> Iterator[list[InputRow]]:
     """The good rows, so many at once; refused ones are counted, or raised."""
-    rows: list[Row] = []
+    rows: list[InputRow] = []
     held = seen = 0
     for row in found:
         seen += 1
@@ -119,13 +121,13 @@ def _batches(found: Iterator[Row | Refusal], size: int, done: Imported, strict: 
         yield rows
 
 
-def _bytes(row: Row) -> int:
+def _bytes(row: InputRow) -> int:
     document = row.document if isinstance(row.document, str) else ""
     return (0 if row.vector is None else row.vector.nbytes) + len(document) + 512
 
 
 def put(
-    store: Store, rows: list[Row], namespace: str, on_conflict: Conflict, done: Imported, strict: bool
+    store: Store, rows: list[InputRow], namespace: str, on_conflict: Conflict, done: Imported, strict: bool
 ) -> None:
     """Upsert rows of one namespace, and count them in `done`.
 
@@ -156,14 +158,14 @@ def put(
     done.skipped += len(rows) - written
 
 
-def _new(store: Store, rows: list[Row], namespace: str) -> list[Row]:
+def _new(store: Store, rows: list[InputRow], namespace: str) -> list[InputRow]:
     """Rows whose id is not there: cheaper than letting `upsert` prepare what it then skips."""
     ids = check_ids(row.id for row in rows)
     there = {record.id for record in store.get(ids, namespace=namespace, include=())}
     return [row for row in rows if row.id not in there]
 
 
-def _vectors(rows: list[Row]) -> list[NDArray[Any] | None]:
+def _vectors(rows: list[InputRow]) -> list[NDArray[Any] | None]:
     """The vectors, those with a norm so that they are stored as exactly the float16 rows they were."""
     vectors = [row.vector for row in rows]
     units: dict[int, list[NDArray[Any]]] = {}  # by dimension, should they differ
@@ -184,7 +186,7 @@ def _vectors(rows: list[Row]) -> list[NDArray[Any] | None]:
     return vectors
 
 
-def _span(rows: list[Row]) -> str:
+def _span(rows: list[InputRow]) -> str:
     return rows[0].place if len(rows) == 1 else f"{rows[0].place} to {rows[-1].place}"
 
 

@@ -11,7 +11,7 @@ from rich.table import Table
 import mrlstore
 from mrlstore.cli import output
 from mrlstore.cli.options import json_option, namespace_option, store_argument, threads_option
-from mrlstore.cli.question import read_vectors
+from mrlstore.cli.query_vectors import read_vectors
 from mrlstore.recall.tiers import DIMS, GOAL, PROJECTED, Tier, TierReport
 from mrlstore.recall.tiers.page import size_text
 

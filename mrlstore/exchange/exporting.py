@@ -19,10 +19,10 @@ from mrlstore.checks import check_namespace, check_optional_count, check_progres
 from mrlstore.errors import InvalidInput, StoreExists
 from mrlstore.exchange import arrow
 from mrlstore.exchange.exact import restorable, stored_rows
+from mrlstore.exchange.input_row import ExportBlock
 from mrlstore.exchange.jsonl import JsonlWriter
 from mrlstore.exchange.npy import ArrayWriter
-from mrlstore.exchange.rows import Block
-from mrlstore.exchange.sources import format_of, vectors_path
+from mrlstore.exchange.row_source import format_of, vectors_path
 from mrlstore.search.records import decode_cursor
 from mrlstore.types import Progress, Record, Where
 from mrlstore.where import parse
@@ -40,13 +40,13 @@ class Exported:
     cursor: str | None
 
 
-class _Writer(Protocol):
-    def write(self, block: Block) -> None: ...
+class _BlockWriter(Protocol):
+    def write(self, block: ExportBlock) -> None: ...
     def finish(self) -> None: ...
 
 
 @dataclass
-class _Selected:
+class _Selection:
     """Records of a store, in order, and where they have got to."""
 
     store: Store
@@ -58,7 +58,7 @@ class _Selected:
     rows: int = 0
     cursor: str | None = None
 
-    def blocks(self) -> Iterator[Block]:
+    def blocks(self) -> Iterator[ExportBlock]:
         """The rows in blocks of about 8 MiB."""
         held: list[Record] = []
         size = 0
@@ -92,7 +92,7 @@ class _Selected:
             if self.where or not read:
                 return
 
-    def _block(self, held: list[Record]) -> Block:
+    def _block(self, held: list[Record]) -> ExportBlock:
         self.rows, self.cursor = self.rows + len(held), held[-1].cursor
         there = np.array([record.vector is not None for record in held], dtype=np.bool_)
         vectors = np.zeros((len(held), self.store.dim or 0), dtype=self.dtype)
@@ -100,7 +100,7 @@ class _Selected:
         if there.any():
             units, norms[there] = stored_rows(np.stack([r.vector for r in held if r.vector is not None]))
             vectors[there] = units if self.dtype == np.float16 else restorable(units, norms[there])
-        return Block(
+        return ExportBlock(
             [record.id for record in held],
             [record.namespace for record in held] if self.namespace is None else None,
             [record.metadata for record in held],
@@ -165,10 +165,10 @@ def export_rows(
     for place in (path, beside):
         _check_target(place, store, overwrite)
     total = _total(store, rows) if progress else 0
-    with _Files() as files:
+    with _NewFiles() as files:
         main = files.create(path) if path is not None else target
         array = None if beside is None else ArrayWriter(files.create(beside), rows.dtype, store.dim or 0)
-        writer: _Writer
+        writer: _BlockWriter
         if kind == "jsonl":
             writer = JsonlWriter(main, array)  # type: ignore[arg-type]
         else:
@@ -229,7 +229,7 @@ def _need(package: str) -> None:
 
 def _select(
     store: Store, where: Where | None, namespace: str | None, limit: int | None, after: str | None, dtype: str
-) -> _Selected:
+) -> _Selection:
     if dtype not in ("float32", "float16"):
         raise InvalidInput(f'dtype: expected "float32" or "float16", got {dtype!r}')
     parse(where)
@@ -238,10 +238,10 @@ def _select(
         check_namespace(namespace)
     if after is not None:
         decode_cursor(after)
-    return _Selected(store, where, namespace, limit, after, np.dtype(dtype))
+    return _Selection(store, where, namespace, limit, after, np.dtype(dtype))
 
 
-def _total(store: Store, rows: _Selected) -> int:
+def _total(store: Store, rows: _Selection) -> int:
     count = store.count(rows.where, namespace=rows.namespace)
     return count if rows.limit is None else min(count, rows.limit)
 
@@ -259,7 +259,7 @@ def _check_target(path: Path | None, store: Store, overwrite: bool) -> None:
         raise StoreExists(f"{path} exists; overwrite (--force) replaces it")
 
 
-class _Files:
+class _NewFiles:
     """Files that take their names only when all of them are whole; otherwise nothing is left of them."""
 
     def __init__(self) -> None:
@@ -282,7 +282,7 @@ class _Files:
         for _, hidden, name in self.made:
             os.replace(hidden, name)
 
-    def __enter__(self) -> _Files:
+    def __enter__(self) -> _NewFiles:
         return self
 
     def __exit__(self, *raised: object) -> None:

@@ -12,11 +12,19 @@ import mrlstore
 from mrlstore.api.store import Store
 from mrlstore.checks import check_count
 from mrlstore.errors import InvalidInput, StoreNotFound
-from mrlstore.exchange.load import Imported, put
-from mrlstore.exchange.migrate.check import Checked, check, take_sample
-from mrlstore.exchange.migrate.checkpoint import Checkpoint, State
-from mrlstore.exchange.migrate.origin import COSINE, Choice, Collection, Origin, Page, asking, open_origin
-from mrlstore.exchange.rows import Refusal, Row
+from mrlstore.exchange.importing import Imported, put
+from mrlstore.exchange.input_row import InputRow, Refusal
+from mrlstore.exchange.migrate.checkpoint import Checkpoint, CollectionState
+from mrlstore.exchange.migrate.comparison import Checked, check, take_sample
+from mrlstore.exchange.migrate.origin import (
+    COSINE,
+    Choice,
+    Collection,
+    Origin,
+    RowPage,
+    open_origin,
+    origin_errors,
+)
 from mrlstore.types import Progress
 
 BATCH: Final = 4096  # rows to a commit
@@ -85,7 +93,7 @@ def migrate(
     checkpoint = Checkpoint(Path(path), source, choice, restart)
     origin = open_origin(source, choice)
     try:
-        with asking(origin.name):
+        with origin_errors(origin.name):
             collections = origin.collections()
         if choice.namespace is not None and len(collections) > 1:
             raise InvalidInput(
@@ -93,7 +101,7 @@ def migrate(
             )
         dim = _check_dims(Path(path), collections)
         with mrlstore.open(path, dim=dim, prefix_dim=prefix_dim, auto_maintain=False) as store:
-            run = _Run(store, origin, checkpoint, batch, sample, progress)
+            run = _Migration(store, origin, checkpoint, batch, sample, progress)
             alone = choice.namespace or ""
             spaces = [alone if len(collections) == 1 else each.name for each in collections]
             pairs = list(zip(collections, spaces, strict=True))
@@ -108,7 +116,7 @@ def migrate(
         origin.close()
 
 
-class _Run:
+class _Migration:
     """What moving one collection after the other needs."""
 
     def __init__(
@@ -128,7 +136,7 @@ class _Run:
         """Bring a collection over, or what of it is not there yet."""
         state = self.checkpoint.states.get(collection.name)
         if state is None:
-            state = State(before=self.store.count(namespace=namespace))
+            state = CollectionState(before=self.store.count(namespace=namespace))
             self.checkpoint.states[collection.name] = state
             self.checkpoint.save()
         if state.done:
@@ -145,12 +153,12 @@ class _Run:
         state.done = True
         self.checkpoint.save()
 
-    def _pages(self, collection: Collection, after: Any) -> Iterator[Page]:
-        with asking(self.origin.name):
+    def _pages(self, collection: Collection, after: Any) -> Iterator[RowPage]:
+        with origin_errors(self.origin.name):
             yield from self.origin.pages(collection, after)
 
-    def _put(self, page: Page, namespace: str, state: State) -> None:
-        rows = [row for row in page.rows if isinstance(row, Row)]
+    def _put(self, page: RowPage, namespace: str, state: CollectionState) -> None:
+        rows = [row for row in page.rows if isinstance(row, InputRow)]
         take_sample(state, rows, self.sample, state.read)
         before = self.done.refused
         for row in page.rows:
@@ -166,18 +174,18 @@ class _Run:
         state.read, state.refused = state.read + len(page.rows), state.refused + refused
 
 
-def _gathered(pages: Iterator[Page], size: int) -> Iterator[Page]:
+def _gathered(pages: Iterator[RowPage], size: int) -> Iterator[RowPage]:
     """Pages of at least so many rows each, but for the last."""
-    rows: list[Row | Refusal] = []
+    rows: list[InputRow | Refusal] = []
     after = None
     for page in pages:
         rows.extend(page.rows)
         after = page.after
         if len(rows) >= size:
-            yield Page(rows, after)
+            yield RowPage(rows, after)
             rows = []
     if rows:
-        yield Page(rows, after)
+        yield RowPage(rows, after)
 
 
 def _check_dims(path: Path, collections: list[Collection]) -> int | None:

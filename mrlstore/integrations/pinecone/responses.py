@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 
-class ByKey:
+class KeyedResponse:
     """Fields by key as well as by attribute."""
 
     def __getitem__(self, key: str) -> Any:
@@ -34,7 +34,7 @@ class ByKey:
         return {each.name: _plain(getattr(self, each.name)) for each in fields(self)}  # type: ignore[arg-type]
 
 
-class Page(ByKey):
+class ListedPage(KeyedResponse):
     """A page is a sequence too: of what its first field holds."""
 
     def __getitem__(self, key: int | str) -> Any:
@@ -54,7 +54,7 @@ class Page(ByKey):
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, ByKey):
+    if isinstance(value, KeyedResponse):
         return value.to_dict()
     if isinstance(value, list):
         return [_plain(each) for each in value]
@@ -64,7 +64,7 @@ def _plain(value: Any) -> Any:
 
 
 @dataclass
-class Vector(ByKey):
+class Vector(KeyedResponse):
     """A stored vector; for `upsert` and from `fetch`."""
 
     id: str
@@ -74,7 +74,7 @@ class Vector(ByKey):
 
 
 @dataclass(kw_only=True)
-class ScoredVector(ByKey):
+class ScoredVector(KeyedResponse):
     """A match. `score` is the cosine similarity."""
 
     id: str
@@ -85,7 +85,7 @@ class ScoredVector(ByKey):
 
 
 @dataclass(kw_only=True)
-class UpsertResponse(ByKey):
+class UpsertResponse(KeyedResponse):
     """How many vectors were written; the counts of batches are filled where a `batch_size` was given."""
 
     upserted_count: int
@@ -104,7 +104,7 @@ class UpsertResponse(ByKey):
 
 
 @dataclass(kw_only=True)
-class QueryResponse(ByKey):
+class QueryResponse(KeyedResponse):
     """Matches, best first."""
 
     matches: list[ScoredVector] = field(default_factory=list)
@@ -114,7 +114,7 @@ class QueryResponse(ByKey):
 
 
 @dataclass(kw_only=True)
-class FetchResponse(ByKey):
+class FetchResponse(KeyedResponse):
     """Vectors by id; missing ones are not in it."""
 
     vectors: dict[str, Vector] = field(default_factory=dict)
@@ -124,14 +124,14 @@ class FetchResponse(ByKey):
 
 
 @dataclass(kw_only=True)
-class Pagination(ByKey):
+class Pagination(KeyedResponse):
     """Where the next page begins."""
 
     next: str | None = None
 
 
 @dataclass(kw_only=True)
-class FetchByMetadataResponse(ByKey):
+class FetchByMetadataResponse(KeyedResponse):
     """One page of vectors by id; `pagination` is None on the last."""
 
     vectors: dict[str, Vector] = field(default_factory=dict)
@@ -142,7 +142,7 @@ class FetchByMetadataResponse(ByKey):
 
 
 @dataclass(kw_only=True)
-class UpdateResponse(ByKey):
+class UpdateResponse(KeyedResponse):
     """How many records matched, where a filter chose them."""
 
     matched_records: int | None = None
@@ -150,14 +150,14 @@ class UpdateResponse(ByKey):
 
 
 @dataclass(kw_only=True)
-class NamespaceSummary(ByKey):
+class NamespaceSummary(KeyedResponse):
     """A namespace in the statistics."""
 
     vector_count: int = 0
 
 
 @dataclass(kw_only=True)
-class DescribeIndexStatsResponse(ByKey):
+class DescribeIndexStatsResponse(KeyedResponse):
     """How much there is. The namespace "" goes by the name "__default__"."""
 
     namespaces: dict[str, NamespaceSummary] = field(default_factory=dict)
@@ -172,14 +172,14 @@ class DescribeIndexStatsResponse(ByKey):
 
 
 @dataclass(kw_only=True)
-class ListItem(ByKey):
+class ListItem(KeyedResponse):
     """One id."""
 
     id: str | None = None
 
 
 @dataclass(kw_only=True)
-class ListResponse(Page):
+class ListResponse(ListedPage):
     """One page of ids, in order; `pagination` is None on the last."""
 
     vectors: list[ListItem] = field(default_factory=list)
@@ -190,7 +190,7 @@ class ListResponse(Page):
 
 
 @dataclass(kw_only=True)
-class NamespaceDescription(ByKey):
+class NamespaceDescription(KeyedResponse):
     """A namespace and how many records it has."""
 
     name: str = ""
@@ -201,7 +201,7 @@ class NamespaceDescription(ByKey):
 
 
 @dataclass(kw_only=True)
-class ListNamespacesResponse(Page):
+class ListNamespacesResponse(ListedPage):
     """One page of namespaces; `pagination` is None on the last."""
 
     namespaces: list[NamespaceDescription] = field(default_factory=list)

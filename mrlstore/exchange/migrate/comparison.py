@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from mrlstore.api.store import Store
 from mrlstore.errors import InvalidInput
 from mrlstore.exchange.exact import stored_rows
-from mrlstore.exchange.migrate.checkpoint import State
-from mrlstore.exchange.migrate.origin import COSINE, Collection, Origin, asking
-from mrlstore.exchange.rows import Row
+from mrlstore.exchange.input_row import InputRow
+from mrlstore.exchange.migrate.checkpoint import CollectionState
+from mrlstore.exchange.migrate.origin import COSINE, Collection, Origin, origin_errors
 from mrlstore.storage.vector_rows import to_unit_rows
 from mrlstore.types import Record
 
@@ -41,7 +41,7 @@ class Checked:
     problems: tuple[str, ...]
 
 
-def take_sample(state: State, rows: Iterable[Row], size: int, seen: int) -> None:
+def take_sample(state: CollectionState, rows: Iterable[InputRow], size: int, seen: int) -> None:
     """Keep the digests of so many rows, each as likely as the other; `seen` came before these."""
     for number, row in enumerate(rows, seen + 1):
         chance = zlib.crc32(number.to_bytes(8, "little")) % number  # the same again after an interruption
@@ -52,7 +52,9 @@ def take_sample(state: State, rows: Iterable[Row], size: int, seen: int) -> None
             state.sample[row.id] = _digest_of_row(row)
 
 
-def check(store: Store, origin: Origin, collection: Collection, namespace: str, state: State) -> Checked:
+def check(
+    store: Store, origin: Origin, collection: Collection, namespace: str, state: CollectionState
+) -> Checked:
     """Compare a collection that is over with the store."""
     rows = store.count(namespace=namespace)
     arrived = state.read - state.refused
@@ -91,7 +93,7 @@ def _ask(
     for record in records:
         if record.vector is None or asked >= QUESTIONS:
             continue
-        with asking(origin.name):
+        with origin_errors(origin.name):
             theirs = origin.ask(collection, record.vector, K)
         if theirs is None:
             break
@@ -108,7 +110,7 @@ def _cosine(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
     return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
 
 
-def _digest_of_row(row: Row) -> str:
+def _digest_of_row(row: InputRow) -> str:
     if row.vector is None or row.norm is not None:  # with a norm it is the stored row already
         return _made(row.vector, row.metadata, row.document)
     try:

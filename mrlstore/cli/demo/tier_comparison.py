@@ -18,7 +18,7 @@ REPEATS: Final = 3
 
 
 @dataclass(frozen=True)
-class Tier:
+class MeasuredSearch:
     """What one way to search gave."""
 
     name: str
@@ -30,27 +30,31 @@ class Tier:
 
 
 @dataclass(frozen=True)
-class _Way:
+class _SearchMode:
     name: str
     bytes_per_row: float
     options: dict[str, Any]  # of the query
     in_full: bool  # whether it ever reads whole vectors
 
 
-def compare(store: mrlstore.Store, questions: NDArray[np.float32]) -> list[Tier]:
+def compare(store: mrlstore.Store, questions: NDArray[np.float32]) -> list[MeasuredSearch]:
     """Ask all questions, float32 [n, dim], in every way: the prefixes, exactly, and last in two stages."""
     stats = store.stats()
     dim = stats.dim or questions.shape[1]
     both = sum(stats.bytes_by_kind.get(kind, 0) for kind in ("base", "index")) / max(stats.rows, 1)
     short = [length for length in (768, 1536) if length < dim]
-    ways = [_Way(f"first {length:,} dims only", 2.0 * length, {"dim": length}, False) for length in short]
-    ways.append(_Way(f"all {dim:,} dims, exact", 2.0 * dim, {"exact": True}, True))
-    ways.append(_Way("two-stage (mrlstore)", both, {}, True))
+    ways = [
+        _SearchMode(f"first {length:,} dims only", 2.0 * length, {"dim": length}, False) for length in short
+    ]
+    ways.append(_SearchMode(f"all {dim:,} dims, exact", 2.0 * dim, {"exact": True}, True))
+    ways.append(_SearchMode("two-stage (mrlstore)", both, {}, True))
     truth = [set(store.query(question, K, exact=True, include=()).ids) for question in questions]
     return [_measure(store, way, questions, truth) for way in ways]
 
 
-def _measure(store: mrlstore.Store, way: _Way, questions: NDArray[np.float32], truth: list[set[str]]) -> Tier:
+def _measure(
+    store: mrlstore.Store, way: _SearchMode, questions: NDArray[np.float32], truth: list[set[str]]
+) -> MeasuredSearch:
     def ask(question: NDArray[np.float32]) -> Result:
         return store.query(question, K, include=(), **way.options)
 
@@ -65,7 +69,7 @@ def _measure(store: mrlstore.Store, way: _Way, questions: NDArray[np.float32], t
             seconds.append(time.perf_counter() - started)
     in_full = statistics.fmean(answer.plan.reranked for answer in answers)
     visited = statistics.fmean(answer.plan.visited for answer in answers)
-    return Tier(
+    return MeasuredSearch(
         name=way.name,
         overlap=statistics.fmean(shares),
         median_ms=statistics.median(seconds) * 1000,
