@@ -10,8 +10,9 @@ import pytest
 from mrlstore.index import codes
 from mrlstore.index.build import build_index
 from mrlstore.index.group import Group
-from mrlstore.index.layout import EMPTY, open_index
+from mrlstore.index.layout import open_index
 from mrlstore.index.verification import verify_index
+from mrlstore.kernels.group_table import EMPTY
 from mrlstore.search.group_search import prepare
 from mrlstore.system.job import Interrupted, Job
 from tests.kernels import oracle

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from mrlstore.index import codes as coding
 from mrlstore.index.graph import build_graph
 from mrlstore.index.group import SCALE_AT
-from mrlstore.index.layout import EMPTY, Arrays
+from mrlstore.index.layout import Arrays
+from mrlstore.kernels.group_table import EMPTY
 from mrlstore.system.job import UNWATCHED, Job
 
 MIN_GRAPH_ROWS: Final = 2_000  # a smaller group has no graph: scanning its codes costs no more than a walk

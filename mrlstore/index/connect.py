@@ -12,7 +12,7 @@ from mrlstore.index.codes import BLOCK
 
 def connect(
     codes: NDArray[np.uint8],
-    norms: NDArray[np.float32],
+    squares: NDArray[np.float32],
     neighbours: NDArray[np.uint32],
     nodes: NDArray[np.int64],
     start: int,
@@ -23,7 +23,7 @@ def connect(
     are joined to a ring, which may drop a link that another row needed; so unreached rows are linked once
     more afterwards.
     """
-    from mrlstore.kernels import refine
+    from mrlstore.kernels import reach
 
     address, stride, queue = address_of(codes), codes.shape[1], np.empty(len(neighbours), np.int64)
     signed = np.ones(2 * stride, np.int8)
@@ -32,34 +32,34 @@ def connect(
 
     def link_unreached() -> NDArray[np.int64]:
         parents = np.full(len(neighbours), -1, np.int64)
-        refine.reach(neighbours, start, parents, queue)
+        reach.reach(neighbours, start, parents, queue)
         for row in nodes[parents[nodes] < 0].tolist():
             if parents[row] < 0:
-                refine.link_to(address, stride, norms, neighbours, parents, row, signed)
-                refine.reach(neighbours, row, parents, queue)
+                reach.link_to(address, stride, squares, neighbours, parents, row, signed)
+                reach.reach(neighbours, row, parents, queue)
         return parents
 
-    refine.join_equals(address, stride, neighbours, link_unreached(), nodes[order], hashes[order])
+    reach.join_equals(address, stride, neighbours, link_unreached(), nodes[order], hashes[order])
     link_unreached()
 
 
 def rows_reached(neighbours: NDArray[np.uint32], start: int) -> NDArray[np.bool_]:
     """Bool [n]: the rows that links lead to from `start`."""
-    from mrlstore.kernels import refine
+    from mrlstore.kernels import reach
 
     parents = np.full(len(neighbours), -1, np.int64)
-    refine.reach(neighbours, start, parents, np.empty(len(neighbours), np.int64))
+    reach.reach(neighbours, start, parents, np.empty(len(neighbours), np.int64))
     return parents >= 0
 
 
 def rows_that_reach(neighbours: NDArray[np.uint32], target: int) -> NDArray[np.bool_]:
     """Bool [n]: the rows from which links lead to `target`."""
-    from mrlstore.kernels import refine
+    from mrlstore.kernels import reach
 
     n, width = neighbours.shape
     rows, sources = np.empty(n, np.int64), np.empty(n * width, np.uint32)
     starts = np.empty(n + 1, np.int64)
-    found = refine.reverse(neighbours, np.arange(n), np.zeros(n, np.int64), rows, starts, sources)
+    found = reach.reverse(neighbours, np.arange(n), np.zeros(n, np.int64), rows, starts, sources)
     ranges = {row: slice(starts[i], starts[i + 1]) for i, row in enumerate(rows[:found].tolist())}
     reached = np.zeros(n, np.bool_)
     reached[target] = True

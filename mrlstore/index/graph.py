@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mrlstore.index.connect import address_of, connect, rows_that_reach
 from mrlstore.index.group import SCALE_BYTES, GroupIndex, index_table
-from mrlstore.index.layout import EMPTY
+from mrlstore.kernels.group_table import EMPTY
 
 ALPHA: Final = 1.0  # Vamana's pruning ratio of the first pass
 FILL: Final = 0.75  # share of a row's slots for which the kernel prunes again with a larger alpha
@@ -54,14 +54,14 @@ def build_graph(
         while builder.inserted < len(nodes):
             builder.insert_batch()
     start = int(builder.order[0])
-    connect(builder.codes, builder.norms, builder.neighbours, nodes, start)
+    connect(builder.codes, builder.squares, builder.neighbours, nodes, start)
     entries = np.sort(builder.order[: builder.entry_count])
     entries = entries[rows_that_reach(builder.neighbours, start)[entries]]
     return Graph(builder.neighbours, entries.astype(np.uint32))
 
 
 class _Memory:
-    """Working memory of one thread of a build, as the kernels of `refine` take it."""
+    """Working memory of one thread of a build, as the kernels of `links` take it."""
 
     def __init__(self, n: int, stride: int, width: int, ef: int) -> None:
         self.marks = np.zeros(n, np.uint8)
@@ -87,7 +87,7 @@ class _Builder:
     ) -> None:
         n, stride = codes.shape
         self.codes, self.progress, self.ef, self.fill = codes, progress, max(ef, width), int(FILL * width)
-        self.norms = _norms(codes)
+        self.squares = _square_lengths(codes)
         self.neighbours = np.full((n, width), EMPTY, np.uint32)
         self.order = np.random.default_rng(n).permutation(nodes)
         self.entry_count = min(max(len(nodes) // ROWS_PER_ENTRY, MIN_ENTRIES), MAX_ENTRIES)
@@ -116,16 +116,16 @@ class _Builder:
 
     def insert_batch(self) -> None:
         """Insert the next rows, and offer their links to the targets."""
-        from mrlstore.kernels import refine
+        from mrlstore.kernels import links, reach
 
         largest = max(len(self.order) // BATCHES, FIRST_ROWS)
         count = min(self.inserted, largest, len(self.order) - self.inserted)
         rows = self.order[self.inserted : self.inserted + count]
-        kernel = refine.insert_rows.ready()
+        kernel = links.insert_rows.ready()
 
         def run(memory: _Memory, start: int, stop: int) -> None:
             kernel(
-                self.table, self.norms, self.neighbours, rows, start, stop, self.ef, ALPHA, self.fill,
+                self.table, self.squares, self.neighbours, rows, start, stop, self.ef, ALPHA, self.fill,
                 memory.beam, memory.marks, memory.seen, memory.pending, memory.own, memory.signed,
             )  # fmt: skip
 
@@ -133,19 +133,19 @@ class _Builder:
         most = count * self.neighbours.shape[1]
         targets, offered = np.empty(most, np.int64), np.empty(most, np.uint32)
         starts = np.empty(most + 1, np.int64)
-        found = refine.reverse(self.neighbours, rows, self.offers_per_row, targets, starts, offered)
+        found = reach.reverse(self.neighbours, rows, self.offers_per_row, targets, starts, offered)
         self._offer(targets[:found], starts[: found + 1], offered)
         self._count(count)
 
     def _offer(self, rows: NDArray[np.int64], starts: NDArray[np.int64], offered: NDArray[np.uint32]) -> None:
         """Offer row rows[i] links to offered[starts[i] : starts[i + 1]]; it keeps the best."""
-        from mrlstore.kernels import refine
+        from mrlstore.kernels import links
 
-        kernel = refine.refine.ready()
+        kernel = links.refine.ready()
 
         def run(memory: _Memory, start: int, stop: int) -> None:
             kernel(
-                address_of(self.codes), self.codes.shape[1], self.norms, self.neighbours, rows, starts,
+                address_of(self.codes), self.codes.shape[1], self.squares, self.neighbours, rows, starts,
                 offered, start, stop, ALPHA, self.fill,
                 memory.marks, memory.pending, memory.own, memory.signed,
             )  # fmt: skip
@@ -162,12 +162,12 @@ class _Builder:
         self.progress(2 * rows)
 
 
-def _norms(codes: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """1 / length of each code row, float32 [n]; 0 for rows without a code."""
-    from mrlstore.kernels import refine
+def _square_lengths(codes: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """The squared length of each code row, float32 [n]."""
+    from mrlstore.kernels import links
 
-    norms = np.zeros(len(codes), np.float32)
-    refine.measure(
-        address_of(codes), codes.shape[1], 0, len(codes), np.ones(2 * codes.shape[1], np.int8), norms
+    squares = np.zeros(len(codes), np.float32)
+    links.square_lengths(
+        address_of(codes), codes.shape[1], 0, len(codes), np.ones(2 * codes.shape[1], np.int8), squares
     )
-    return norms
+    return squares

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mrlstore.kernels import group_table as t
+from mrlstore.kernels import group_table
 
 SCALE_AT, SCALE_BYTES = 0, 4  # in a code row
 SHORT_PREFIX = 1e-6  # a prefix shorter than this part of the whole says nothing about the row
@@ -76,46 +76,55 @@ def _table(group: Group) -> NDArray[np.int64]:
     """Check shapes once, then note where everything is."""
     n, dim = group.vectors.shape
     if group.index is None:
-        table = np.zeros(t.FIELDS, np.int64)
+        table = np.zeros(group_table.FIELDS, np.int64)
     else:
         table = index_table(group.index)
-        if table[t.ROWS] != n or not 0 < group.index.prefix_dim <= dim:
-            raise ValueError(f"{table[t.ROWS]} codes of prefix {group.index.prefix_dim} for {n} x {dim}")
-    _put(table, t.VECTORS, group.vectors, 2, (n, dim))
-    _put(table, t.INV_NORMS, group.inv_norms, 4, (n,))
-    _put(table, t.KEYS, group.keys, 8, (n,))
-    table[t.ROWS], table[t.DIM] = n, dim
+        if table[group_table.ROWS] != n or not 0 < group.index.prefix_dim <= dim:
+            raise ValueError(
+                f"{table[group_table.ROWS]} codes of prefix {group.index.prefix_dim} for {n} x {dim}"
+            )
+    _put(table, group_table.VECTORS, group.vectors, 2, (n, dim))
+    _put(table, group_table.INV_NORMS, group.inv_norms, 4, (n,))
+    _put(table, group_table.KEYS, group.keys, 8, (n,))
+    table[group_table.ROWS], table[group_table.DIM] = n, dim
     if group.id_starts is not None and group.id_text is not None:
-        _put(table, t.ID_STARTS, group.id_starts, 8, (n + 1,))
-        _put(table, t.ID_TEXT, group.id_text, 1, (len(group.id_text),))
-        table[t.ID_BYTES] = len(group.id_text)
+        _put(table, group_table.ID_STARTS, group.id_starts, 8, (n + 1,))
+        _put(table, group_table.ID_TEXT, group.id_text, 1, (len(group.id_text),))
+        table[group_table.ID_BYTES] = len(group.id_text)
     return table
 
 
 def index_table(index: GroupIndex) -> NDArray[np.int64]:
     """The part of a group's table that its index gives; raises ValueError where shapes do not fit."""
-    table = np.zeros(t.FIELDS, np.int64)
+    table = np.zeros(group_table.FIELDS, np.int64)
     (n, stride), entries = index.codes.shape, len(index.entries)
     if stride % 64:
         raise ValueError(f"codes of {stride} bytes")
-    table[t.ROWS], table[t.STRIDE], table[t.PREFIX_DIM] = n, stride, index.prefix_dim
-    table[t.SCALE], table[t.NUMBERS] = index.scale_at, 0 if index.scale_at else SCALE_BYTES
-    _put(table, t.CODES, index.codes, 1, (n, stride))
-    _put(table, t.ENTRIES, index.entries, 4, (entries,))
-    _put(table, t.ENTRY_CODES, index.entry_codes, 1, (entries, stride))
-    table[t.ENTRY_COUNT] = entries
-    _put(table, t.UNPREFIXED, index.unprefixed, 4, (len(index.unprefixed),))
-    table[t.UNPREFIXED_COUNT] = len(index.unprefixed)
+    table[group_table.ROWS], table[group_table.STRIDE], table[group_table.PREFIX_DIM] = (
+        n,
+        stride,
+        index.prefix_dim,
+    )
+    table[group_table.SCALE], table[group_table.NUMBERS] = (
+        index.scale_at,
+        0 if index.scale_at else SCALE_BYTES,
+    )
+    _put(table, group_table.CODES, index.codes, 1, (n, stride))
+    _put(table, group_table.ENTRIES, index.entries, 4, (entries,))
+    _put(table, group_table.ENTRY_CODES, index.entry_codes, 1, (entries, stride))
+    table[group_table.ENTRY_COUNT] = entries
+    _put(table, group_table.UNPREFIXED, index.unprefixed, 4, (len(index.unprefixed),))
+    table[group_table.UNPREFIXED_COUNT] = len(index.unprefixed)
     if index.neighbours is not None:
-        _put(table, t.NEIGHBOURS, index.neighbours, 4, (n, index.neighbours.shape[1]))
-        table[t.WIDTH] = index.neighbours.shape[1]
+        _put(table, group_table.NEIGHBOURS, index.neighbours, 4, (n, index.neighbours.shape[1]))
+        table[group_table.WIDTH] = index.neighbours.shape[1]
     if index.rotation is not None and index.rotation_scales is not None:
         code_dim, padded = index.rotation.shape
         if padded % 64 or padded < index.prefix_dim or code_dim > stride - SCALE_BYTES:
             raise ValueError(f"rotation of shape {index.rotation.shape} for codes of {stride} bytes")
-        _put(table, t.ROTATION, index.rotation, 1, (code_dim, padded))
-        _put(table, t.ROTATION_SCALES, index.rotation_scales, 4, (code_dim,))
-        table[t.ROTATION_STRIDE], table[t.CODE_DIM] = padded, code_dim
+        _put(table, group_table.ROTATION, index.rotation, 1, (code_dim, padded))
+        _put(table, group_table.ROTATION_SCALES, index.rotation_scales, 4, (code_dim,))
+        table[group_table.ROTATION_STRIDE], table[group_table.CODE_DIM] = padded, code_dim
     elif stride < index.prefix_dim + SCALE_BYTES:
         raise ValueError(f"codes of {stride} bytes for a prefix of {index.prefix_dim} dims")
     return table

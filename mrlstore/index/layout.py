@@ -7,7 +7,7 @@ numbers inside are checked by `verification`, and kernels bound every row number
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,6 @@ from mrlstore.index.codes import MAX_PREFIX
 from mrlstore.index.group import SCALE_AT, SCALE_BYTES, GroupIndex
 
 Arrays = dict[str, NDArray[Any]]
-EMPTY: Final = 0xFFFFFFFF  # an unused slot of a neighbour list
 
 
 def open_index(

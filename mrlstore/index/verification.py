@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from mrlstore.index.connect import rows_reached
 from mrlstore.index.group import SCALE_BYTES, GroupIndex
-from mrlstore.index.layout import EMPTY, open_index
+from mrlstore.index.layout import open_index
+from mrlstore.kernels.group_table import EMPTY
 
 
 def verify_index(

@@ -1,8 +1,8 @@
-"""How a kernel is compiled and cached: lazily, one explicit signature, without the GIL.
+"""Compiles kernels at their first use, each for one explicit signature, without the GIL, and caches them.
 
-The cache folder is chosen per kernel and never through numba's global settings. Its name holds the package
-version and a hash of every file in this folder, because numba does not notice an edited callee. Where no
-folder is writable, or a cached file is damaged, kernels are compiled anew in each process.
+The cache folder is chosen for each kernel and never through numba's global settings. Its name holds a hash of
+every file of this package, because numba does not notice an edited callee, and of numba's version and
+settings. Where no folder is writable, or a cached file is damaged, each process compiles the kernels anew.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numba
 from numba.core import caching as numba_caching
 from numba.core import config as numba_config
 
-caching: Any = numba_caching  # numba's own hints are partial: treat it as untyped
+caching: Any = numba_caching  # numba's type hints are partial: treat it as untyped
 config: Any = numba_config
 VERSION = "1"  # of the cache layout
 _LOCK = threading.Lock()
@@ -53,7 +53,7 @@ class Kernel:
         return self._ready
 
     def __call__(self, *arguments: Any) -> Any:
-        """Run it."""
+        """Run the kernel, compiling or loading it first where that was not done yet."""
         return self.ready()(*arguments)
 
 
@@ -78,7 +78,7 @@ def source_key() -> str:
 
 
 def cache_folders() -> list[Path]:
-    """Folders for compiled kernels, best first; only places that belong to the user or the package."""
+    """Folders for compiled kernels, the preferred one first; all belong to the user or to the package."""
     folders = []
     if os.environ.get("MRLSTORE_CACHE_DIR"):
         folders.append(Path(os.environ["MRLSTORE_CACHE_DIR"]))

@@ -1,4 +1,4 @@
-"""Exact scores on full rows: dot(query, float16 row) x inv_norm in float32, clipped to [-1, 1]."""
+"""Exact scores of full rows: dot(query, float16 row) x inv_norm in float32, limited to [-1, 1]."""
 
 from __future__ import annotations
 
@@ -6,30 +6,21 @@ from typing import Any
 
 import numpy as np
 
-from mrlstore.kernels import group_table as t
-
-from . import scratch as w
-from .dot import (
-    dot_half,
-    dot_half_squares,
-    load_byte,
-    load_float,
-    load_long,
-    prefetch,
-    sum_of_squares,
-)
+from . import scratch
+from .dot import dot_half, dot_half_squares
+from .group_table import DIM, ID_BYTES, ID_STARTS, ID_TEXT, INV_NORMS, KEYS, ROWS, VECTORS
 from .jit import device, kernel
+from .memory import load_byte, load_float, load_long, prefetch
 from .topk import best_first, offer
 from .views import floats, longs
 
-LEAST = 12  # rows that are re-ranked before the rest of a shortlist may be left out
-SEPARATOR = 0  # behind each id; one that holds it is rare
-SMALL, LARGE = 1e-30, 1e37  # squared lengths that float32 holds without trouble
+FEWEST_SCORED = 12  # rows from which the spread of code scores about exact ones is estimated, at least
+SEPARATOR = 0  # written behind each id; ids that hold this byte are read by Python
 
 
 @device
 def clipped(score: Any) -> Any:
-    """Into [-1, 1]; what is not a number (damaged rows only) becomes -1."""
+    """A score limited to [-1, 1]; a NaN, which only damaged rows give, becomes -1."""
     if not score > np.float32(-1):
         return np.float32(-1)
     return min(score, np.float32(1))
@@ -37,53 +28,61 @@ def clipped(score: Any) -> Any:
 
 @device
 def exact_score(table: Any, query: Any, row: Any, following: Any) -> Any:
-    """The score of one row; query: address of float32 [dim]; the row `following` is prefetched meanwhile."""
-    dim = table[t.DIM]
+    """The score, float32, of one row; the row `following` is prefetched meanwhile.
+
+    query: address of float32 [dim], unit length. Both row numbers are below n.
+    """
+    dim = table[DIM]
     row_bytes = 2 * dim
-    prefetch(table[t.INV_NORMS] + 4 * following, 1)
-    dot = dot_half(query, table[t.VECTORS] + row * row_bytes, dim, table[t.VECTORS] + following * row_bytes)
-    return clipped(dot * load_float(table[t.INV_NORMS] + 4 * row))
+    prefetch(table[INV_NORMS] + 4 * following, 1)
+    dot = dot_half(query, table[VECTORS] + row * row_bytes, dim, table[VECTORS] + following * row_bytes)
+    return clipped(dot * load_float(table[INV_NORMS] + 4 * row))
 
 
 @device
 def rerank_rows(
     table: Any, query: Any, listed: Any, count: Any, scores: Any, rows: Any, size: Any, k: Any
 ) -> Any:
-    """Offer rows, listed: int64 [count], to a heap by exact score; those beyond the group are passed over."""
+    """Offer rows to a heap by exact score; gives the heap's new size. Row numbers of n and above are skipped.
+
+    query: address of float32 [dim]; listed: int64 [count]; scores: float32 [k]; rows: int64 [k].
+    """
     last = count - 1
-    n = np.uint64(table[t.ROWS])
+    n = np.uint64(table[ROWS])
     for i in range(count):
         row = listed[i]
         if np.uint64(row) < n:
             score = exact_score(table, query, row, listed[min(i + 1, last)])
-            size = offer(scores, rows, size, k, score, row, table[t.KEYS])
+            size = offer(scores, rows, size, k, score, row, table[KEYS])
     return size
 
 
 @device
 def rerank_while(
-    table: Any, query: Any, listed: Any, codes: Any, count: Any, scores: Any, rows: Any, k: Any, margin: Any
-) -> Any:
-    """The same for a shortlist by falling code score, as long as it is worth while; also gives how many.
+    table: Any, query: Any, listed: Any, codes: Any, count: Any, scores: Any, rows: Any, k: Any,
+    stop_margin: Any,
+) -> Any:  # fmt: skip
+    """Offer a shortlist to a heap by exact score, until the rest can hardly enter; gives (size, rows scored).
 
-    How far the exact scores of this query lie from its code scores is learned on the way: once a code score
-    is `margin` standard deviations too low for the row to enter the best k, the rest is left out. The test
-    is that of ADSampling (Gao and Long, 2023) with the distribution taken from the query itself. codes:
-    float32 [count]. With margin 0 all are scored.
+    listed: int64 [count], by falling code score; codes: float32 [count], those scores; scores: float32 [k]
+    and rows: int64 [k], the heap. How far the code scores of this query lie above its exact scores is learned
+    from the rows scored so far. The re-rank ends at a code score that is `stop_margin` standard deviations
+    too low for the row to enter the best k: the test of ADSampling (Gao and Long, 2023), with the
+    distribution taken from the query itself. With stop_margin 0 all are scored.
     """
-    last, n, size, scored = count - 1, np.uint64(table[t.ROWS]), 0, 0
+    last, n, size, scored = count - 1, np.uint64(table[ROWS]), 0, 0
     total, squared = np.float32(0), np.float32(0)
     for i in range(count):
         row = listed[i]
         if np.uint64(row) >= n:
             continue
-        if margin > 0 and size >= k and scored >= LEAST:
+        if stop_margin > 0 and size >= k and scored >= FEWEST_SCORED:
             mean = total / np.float32(scored)
             spread = np.sqrt(max(squared / np.float32(scored) - mean * mean, np.float32(0)))
-            if codes[i] - mean + margin * spread < scores[0]:
+            if codes[i] - mean + stop_margin * spread < scores[0]:
                 break
         score = exact_score(table, query, row, listed[min(i + 1, last)])
-        size = offer(scores, rows, size, k, score, row, table[t.KEYS])
+        size = offer(scores, rows, size, k, score, row, table[KEYS])
         off = codes[i] - score
         total += off
         squared += off * off
@@ -93,30 +92,35 @@ def rerank_while(
 
 @device
 def rerank_list(
-    table: Any, query: Any, work: Any, coded: Any, count: Any, k: Any, margin: Any, rows: Any, scores: Any
-) -> Any:
-    """The second stage: the best k of the shortlist in `work`, `coded` rows by code score and then others.
+    table: Any, query: Any, memory: Any, coded: Any, count: Any, k: Any, stop_margin: Any, rows: Any,
+    scores: Any,
+) -> Any:  # fmt: skip
+    """Re-rank the shortlist in `memory`: `coded` rows by falling code score, then others up to `count`.
 
-    rows: int64 [k], scores: float32 [k]. Gives (rows of the answer, full rows scored).
+    Writes the best k, best first, to rows: int64 [k] and scores: float32 [k]. query: float32 [dim].
+    Gives (rows written, full rows scored).
     """
-    listed, codes = longs(work[w.LISTED], work[w.SHORTLIST]), floats(work[w.LIST_SCORES], work[w.SHORTLIST])
+    listed, codes = (
+        longs(memory[scratch.LISTED], memory[scratch.SHORTLIST]),
+        floats(memory[scratch.LIST_SCORES], memory[scratch.SHORTLIST]),
+    )
     address = query.ctypes.data
-    size, scored = rerank_while(table, address, listed, codes, coded, scores, rows, k, margin)
+    size, scored = rerank_while(table, address, listed, codes, coded, scores, rows, k, stop_margin)
     size = rerank_rows(table, address, listed[coded:count], count - coded, scores, rows, size, k)
-    best_first(scores, rows, size, table[t.KEYS])
+    best_first(scores, rows, size, table[KEYS])
     return size, scored + count - coded
 
 
 @device
-def write_ids(table: Any, rows: Any, size: Any, written: Any, place: Any) -> Any:
-    """Write the ids of rows[:size] to `written`: uint8, from `place` on, SEPARATOR after each.
+def write_ids(table: Any, rows: Any, size: Any, written: Any, end: Any) -> Any:
+    """Write the ids of rows[:size] to `written`: uint8, from position `end` on, SEPARATOR after each.
 
-    Gives where they end; -1 where the group has no ids, where there is no room, where an id holds the
-    SEPARATOR, or where their places are damaged: the ids are then to be read one by one. All are on their way
-    from memory before the first is waited for.
+    Gives where they end. Gives -1 where the group has no ids, `written` is too short, an id holds the
+    SEPARATOR, or the id table is damaged: the caller then reads the ids one by one. rows: int64. The text of
+    all ids is prefetched before the first is copied.
     """
-    starts, text = table[t.ID_STARTS], table[t.ID_TEXT]
-    if starts == 0 or place < 0 or size > rows.size:
+    starts, text = table[ID_STARTS], table[ID_TEXT]
+    if starts == 0 or end < 0 or size > rows.size:
         return -1
     for i in range(size):
         prefetch(starts + 8 * rows[i], 16)
@@ -124,17 +128,17 @@ def write_ids(table: Any, rows: Any, size: Any, written: Any, place: Any) -> Any
         prefetch(text + load_long(starts + 8 * rows[i]), 1)
     for i in range(size):
         start, stop = load_long(starts + 8 * rows[i]), load_long(starts + 8 * rows[i] + 8)
-        if not 0 <= start <= stop <= table[t.ID_BYTES] or stop - start >= written.size - place:
+        if not 0 <= start <= stop <= table[ID_BYTES] or stop - start >= written.size - end:
             return -1
         for at in range(text + start, text + stop):
             byte = load_byte(at)
             if byte == SEPARATOR:
                 return -1
-            written[place] = byte
-            place += 1
-        written[place] = SEPARATOR
-        place += 1
-    return place
+            written[end] = byte
+            end += 1
+        written[end] = SEPARATOR
+        end += 1
+    return end
 
 
 @kernel(
@@ -142,22 +146,23 @@ def write_ids(table: Any, rows: Any, size: Any, written: Any, place: Any) -> Any
     " float32[::1])"
 )
 def rerank(
-    table: Any, query: Any, work: Any, coded: Any, count: Any, k: Any, margin: Any, rows: Any, scores: Any
-) -> Any:
-    """The same, called by itself."""
-    return rerank_list(table, query, work, coded, count, k, margin, rows, scores)
+    table: Any, query: Any, memory: Any, coded: Any, count: Any, k: Any, stop_margin: Any, rows: Any,
+    scores: Any,
+) -> Any:  # fmt: skip
+    """As rerank_list: a kernel of its own, for searches that read rows from the disk in between."""
+    return rerank_list(table, query, memory, coded, count, k, stop_margin, rows, scores)
 
 
 @kernel("UniTuple(int64, 2)(int64[::1], float32[::1], int64, int64, int64, int64[::1], float32[::1])")
 def exact(table: Any, query: Any, dim: Any, allowed: Any, k: Any, rows: Any, scores: Any) -> Any:
-    """Score every row that is allowed (address of uint8 [n], or 0) and write the best k: rows, scores [k].
+    """Score every allowed row on its first `dim` dims, write the best k; gives (rows written, scored).
 
-    With dim below the full one: cosine of the first dim dims; query is then of unit length there. Gives
-    (rows written, rows scored).
+    query: float32 [dim], unit length. With dim below the group's own the score is the cosine of the first dim
+    dims. rows: int64 [k]; scores: float32 [k].
     """
-    address, n, size, scored = query.ctypes.data, table[t.ROWS], 0, 0
-    row_bytes = 2 * table[t.DIM]
-    whole = dim == table[t.DIM]
+    address, n, size, scored = query.ctypes.data, table[ROWS], 0, 0
+    row_bytes = 2 * table[DIM]
+    whole = dim == table[DIM]
     for row in range(n):
         if allowed != 0 and load_byte(allowed + row) == 0:
             continue
@@ -165,30 +170,9 @@ def exact(table: Any, query: Any, dim: Any, allowed: Any, k: Any, rows: Any, sco
         if whole:
             score = exact_score(table, address, row, min(row + 1, n - 1))
         else:
-            start = table[t.VECTORS] + row * row_bytes
+            start = table[VECTORS] + row * row_bytes
             dot, squares = dot_half_squares(address, start, dim, start + row_bytes)
             score = clipped(dot / np.sqrt(max(squares, np.float32(1e-30))))
-        size = offer(scores, rows, size, k, score, row, table[t.KEYS])
-    best_first(scores, rows, size, table[t.KEYS])
+        size = offer(scores, rows, size, k, score, row, table[KEYS])
+    best_first(scores, rows, size, table[KEYS])
     return size, scored
-
-
-@kernel("boolean(float32[:, ::1], int64, float64[::1])")
-def normalise(vectors: Any, prefix_dim: Any, norms: Any) -> Any:
-    """Bring rows [m, dim] to unit length in place; norms [m]: the length of each prefix, as a part.
-
-    False, at the first row whose length is zero, not finite, or beyond what float32 squares hold.
-    """
-    m, size = vectors.shape
-    prefix_dim = min(prefix_dim, size)
-    for row in range(m):
-        address = vectors[row].ctypes.data
-        prefix = sum_of_squares(address, prefix_dim)
-        whole = prefix + sum_of_squares(address + 4 * prefix_dim, size - prefix_dim)
-        if not SMALL < whole < LARGE:
-            return False
-        factor = np.float32(1.0 / np.sqrt(np.float64(whole)))
-        for i in range(size):
-            vectors[row, i] *= factor
-        norms[row] = np.sqrt(np.float64(prefix) / np.float64(whole))
-    return True

@@ -1,6 +1,6 @@
-"""Working memory of the kernels, one set for each thread, grown when needed and never shrunk.
+"""Working memory of the kernels: arrays that grow when needed and never shrink.
 
-Kernels get it as one table of addresses and sizes, int64 [FIELDS]; see views.py.
+Kernels get it as one table of addresses and sizes, int64 [FIELDS], and make views of it, see `views`.
 """
 
 from __future__ import annotations
@@ -26,42 +26,54 @@ NUMBERS: Final = 11
 PENDING: Final = 12  # int64 [pending]: rows to be scored
 PENDING_SCORES: Final = 13  # float32 [pending]
 PENDING_SIZE: Final = 14
-LEADS: Final = 15  # float32 [pending + 16]: scores of the first bytes of their codes
+HEAD_SCORES: Final = 15  # float32 [pending + 16]: scores of the heads of their codes
 FIELDS: Final = 16
 
 
 class Scratch:
-    """The arrays that kernels write to, and their table."""
+    """The arrays that kernels write to, and their table. One call at a time may use it."""
 
     def __init__(self) -> None:
         self.table = np.zeros(FIELDS, np.int64)
         self.rows = self.beam = self.shortlist = self.numbers = self.pending_size = -1
 
     def reserve(self, rows: int, beam: int, shortlist: int, numbers: int, pending: int) -> None:
-        """Make room: group rows, beam size, shortlist length, padded prefix length, pending rows."""
+        """Make each array at least this long; none shrinks.
+
+        rows: of the group; beam: candidates of a walk; shortlist: rows to re-rank; numbers: the padded
+        prefix; pending: rows that wait to be scored. While an array grows its size is -1, so that an
+        exception at any point (MemoryError, or one of a signal handler) leaves a scratch that makes the array
+        anew when it is next used.
+        """
         if rows > self.rows:
-            self.rows = rows
+            self.rows = -1
             self.marks = self._note(np.zeros(rows, np.uint8), MARKS, ROW_COUNT)
             self.seen = self._note(np.empty(rows, np.int32), SEEN)
+            self.rows = rows
         if beam > self.beam:
-            self.beam = beam
+            self.beam = -1
             self.entries = self._note(np.empty(beam + 16, np.int64), BEAM, BEAM_SIZE)
+            self.beam = beam
         if shortlist > self.shortlist:
-            self.shortlist = shortlist
+            self.shortlist = -1
             self.listed = self._note(np.empty(shortlist + 16, np.int64), LISTED, SHORTLIST)
             self.list_scores = self._note(np.empty(shortlist + 16, np.float32), LIST_SCORES)
+            self.shortlist = shortlist
         if numbers > self.numbers:
-            self.numbers = numbers
+            self.numbers = -1
             self.padded = self._note(np.zeros(numbers, np.float32), PADDED, NUMBERS)
             self.code = self._note(np.zeros(numbers, np.int8), CODE)
             self.rotated_code = self._note(np.zeros(numbers, np.int8), ROTATED_CODE)
+            self.numbers = numbers
         if pending > self.pending_size:
-            self.pending_size = pending
+            self.pending_size = -1
             self.pending = self._note(np.empty(pending, np.int64), PENDING, PENDING_SIZE)
             self.pending_scores = self._note(np.empty(pending, np.float32), PENDING_SCORES)
-            self.leads = self._note(np.empty(pending + 16, np.float32), LEADS)
+            self.head_scores = self._note(np.empty(pending + 16, np.float32), HEAD_SCORES)
+            self.pending_size = pending
 
     def _note(self, array: NDArray[Any], field: int, size: int | None = None) -> NDArray[Any]:
+        """Write an array's address, and its length where `size` names a field, to the table."""
         self.table[field] = array.ctypes.data
         if size is not None:
             self.table[size] = array.size

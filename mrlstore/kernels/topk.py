@@ -1,6 +1,7 @@
-"""Keeping the best: a heap for any k, and a sorted beam for walks.
+"""Keeps the best rows: a heap for any k, and a sorted beam for walks.
 
-Better means a higher score; equal scores go by the smaller key (heap) or the smaller row (beam).
+Better means a higher score. Of equal scores the smaller row key is better in a heap, the smaller row number
+in a beam.
 """
 
 from __future__ import annotations
@@ -9,16 +10,20 @@ from typing import Any, Final
 
 import numpy as np
 
-from .dot import bits_float, count_greater, float_bits, load_long, move
+from .bits import bits_float, count_greater, float_bits
 from .jit import device
+from .memory import load_long, move
 
-LAST_ROW: Final = 0x7FFFFFFF
-LOWEST: Final = -(2**63)  # of int64
+LAST_ROW: Final = 0x7FFFFFFF  # the largest row number that an entry holds
+LOWEST: Final = -(2**63)  # the smallest int64
 
 
 @device
 def worse(score: Any, row: Any, other_score: Any, other_row: Any, keys: Any) -> Any:
-    """Whether (score, row) comes after (other_score, other_row); keys: address of int64 [n]."""
+    """Whether (score, row) comes after (other_score, other_row).
+
+    keys: address of int64 [n], the row keys, by which equal scores go.
+    """
     if score != other_score:
         return score < other_score
     return load_long(keys + 8 * row) > load_long(keys + 8 * other_row)
@@ -26,7 +31,7 @@ def worse(score: Any, row: Any, other_score: Any, other_row: Any, keys: Any) -> 
 
 @device
 def sift_down(scores: Any, rows: Any, size: Any, at: Any, keys: Any) -> None:
-    """Restore the heap (worst at the root) below position `at`; scores float32, rows int64."""
+    """Restore the heap, worst at the root, below position `at`. scores: float32; rows: int64."""
     score, row = scores[at], rows[at]
     child = 2 * at + 1
     while child < size:
@@ -34,7 +39,7 @@ def sift_down(scores: Any, rows: Any, size: Any, at: Any, keys: Any) -> None:
         if scores[right] == scores[child]:
             if worse(scores[right], rows[right], scores[child], rows[child], keys):
                 child = right
-        else:  # without a branch: which way it would turn the processor can't foresee
+        else:  # without a branch, which the processor could not predict
             child += np.int64(scores[right] < scores[child])
         if not worse(scores[child], rows[child], score, row, keys):
             break
@@ -46,7 +51,10 @@ def sift_down(scores: Any, rows: Any, size: Any, at: Any, keys: Any) -> None:
 
 @device
 def offer(scores: Any, rows: Any, size: Any, k: Any, score: Any, row: Any, keys: Any) -> Any:
-    """Put a row into a heap of at most k; gives the heap's new size."""
+    """Put a row into a heap of at most k; gives the heap's new size.
+
+    scores: float32 [k]; rows: int64 [k]; size: how many of them are the heap.
+    """
     if size >= k:
         if worse(scores[0], rows[0], score, row, keys):
             scores[0], rows[0] = score, row
@@ -65,7 +73,7 @@ def offer(scores: Any, rows: Any, size: Any, k: Any, score: Any, row: Any, keys:
 
 @device
 def best_first(scores: Any, rows: Any, size: Any, keys: Any) -> None:
-    """Sort a heap in place, best first."""
+    """Sort a heap of `size` in place, best first. scores: float32; rows: int64."""
     while size > 1:
         size -= 1
         score, row = scores[0], rows[0]
@@ -76,7 +84,10 @@ def best_first(scores: Any, rows: Any, size: Any, keys: Any) -> None:
 
 @device
 def pack(score: Any, row: Any) -> Any:
-    """One int64 that orders as the beam does: by score, then by the smaller row. The lowest bit is free."""
+    """A score, float32, and a row as one int64, which orders by score and then by the smaller row.
+
+    The lowest bit is free: walks set it for entries that they have expanded.
+    """
     bits = float_bits(score)
     rising = np.int64(bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF)))
     return (rising << 32) | ((LAST_ROW - np.int64(row)) << 1)
@@ -84,30 +95,30 @@ def pack(score: Any, row: Any) -> Any:
 
 @device
 def packed_row(entry: Any) -> Any:
-    """The row of an entry."""
+    """The row of a packed entry."""
     return LAST_ROW - ((entry & 0xFFFFFFFF) >> 1)
 
 
 @device
 def packed_score(entry: Any) -> Any:
-    """The score of an entry."""
+    """The score, float32, of a packed entry."""
     rising = np.int32(entry >> 32)
     return bits_float(rising ^ ((rising >> 31) & np.int32(0x7FFFFFFF)))
 
 
 @device
 def clear(beam: Any, start: Any, stop: Any) -> None:
-    """Make places [start, stop) of a beam lower than any entry."""
+    """Set positions [start, stop) of a beam to a value lower than any entry."""
     for i in range(start, stop):
         beam[i] = LOWEST
 
 
 @device
 def insert(beam: Any, size: Any, limit: Any, entry: Any) -> Any:
-    """Put an entry into a beam: int64 [limit + 16], best first, at most `limit`; gives its place.
+    """Put an entry into a beam: int64 [limit + 16], best first, at most `limit`; gives its position.
 
-    Gives `limit` if it is refused. Whoever makes a beam shorter has to clear what it leaves. An entry's place
-    is counted, not searched for: which way a search turns the processor can't foresee.
+    Gives `limit` where it is refused. Whoever shortens a beam has to clear what lies behind its new end. The
+    position is counted, not searched for: the processor can't predict the branches of a search.
     """
     if size >= limit and entry <= beam[size - 1]:
         return limit

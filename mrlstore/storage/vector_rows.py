@@ -82,10 +82,10 @@ def to_unit_rows(
 def _write(block: NDArray[Any], lengths: NDArray[Any], rows: NDArray[np.float16]) -> None:
     """Write block / lengths as float16, all C-contiguous; a large one by a kernel, to the same bits."""
     if len(block) >= _MANY and block.dtype == np.float32:
-        from mrlstore.kernels import half  # numba takes a second to start, which few rows are not worth
+        from mrlstore.kernels import unit_rows  # numba takes a second to start, which few rows are not worth
 
-        if half.KNOWN:
-            half.unit_halves(block.__array_interface__["data"][0], lengths, rows.view(np.uint16))
+        if unit_rows.HAS_F16C:
+            unit_rows.unit_halves(block.__array_interface__["data"][0], lengths, rows.view(np.uint16))
             return
     rows[:] = block / lengths[:, None]
 

@@ -9,8 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from mrlstore.kernels import dot
-from mrlstore.kernels import half as half_module
+from mrlstore.kernels import bits, convert, dot, emit, unit_rows
 from mrlstore.kernels.jit import kernel
 
 DIMS = [2, 3, 6, 15, 16, 17, 31, 63, 64, 65, 100, 255, 768, 769, 3072, 8191, 8192]
@@ -38,7 +37,7 @@ def four_dots(a, b, c, d, query, length):
 
 @kernel("int64(int64, int64, int64)")
 def greater(numbers, length, least):
-    return dot.count_greater(numbers, length, least)
+    return bits.count_greater(numbers, length, least)
 
 
 @kernel("float32(int64, int64)")
@@ -48,12 +47,12 @@ def squares(numbers, length):
 
 @kernel("float32(int64, int64)")
 def peak(numbers, length):
-    return dot.largest(numbers, length)
+    return convert.largest(numbers, length)
 
 
 @kernel("int32(int64, int64, float32, int64)")
 def rounded(numbers, length, factor, codes):
-    return dot.quantise(numbers, length, factor, codes)
+    return convert.quantise(numbers, length, factor, codes)
 
 
 def address(array):
@@ -134,7 +133,7 @@ def test_sums_of_squares_equal_numpy(length):
     )
 
 
-@pytest.mark.skipif(not half_module.KNOWN, reason="this processor rounds nothing to float16 by itself")
+@pytest.mark.skipif(not unit_rows.HAS_F16C, reason="this processor rounds nothing to float16 by itself")
 @pytest.mark.filterwarnings("ignore:overflow")
 def test_rounding_to_float16_gives_the_bits_of_numpy():
     bits = np.arange(0, 2**32, 4099, dtype=np.uint64).astype(np.uint32)
@@ -142,17 +141,17 @@ def test_rounding_to_float16_gives_the_bits_of_numpy():
     numbers = np.concatenate([bits, halfway, halfway - 1, halfway + 1]).view(np.float32)
     numbers = np.ascontiguousarray(numbers[~np.isnan(numbers)])
     found = np.empty((1, len(numbers)), np.uint16)
-    half_module.unit_halves(address(numbers), np.ones(1, np.float32), found)
+    unit_rows.unit_halves(address(numbers), np.ones(1, np.float32), found)
     np.testing.assert_array_equal(found[0], numbers.astype(np.float16).view(np.uint16))
 
 
-@pytest.mark.skipif(not half_module.KNOWN, reason="this processor rounds nothing to float16 by itself")
+@pytest.mark.skipif(not unit_rows.HAS_F16C, reason="this processor rounds nothing to float16 by itself")
 @pytest.mark.parametrize("dim", [1, 15, 16, 17, 3072])
 def test_unit_rows_have_the_bits_of_numpy(dim):
     numbers = np.random.default_rng(dim).normal(size=(7, dim)).astype(np.float32)
     lengths = np.linalg.norm(numbers, axis=1)
     found = np.full((8, dim), 7, np.uint16)
-    half_module.unit_halves(address(numbers), lengths, found)
+    unit_rows.unit_halves(address(numbers), lengths, found)
     expected = (numbers / lengths[:, None]).astype(np.float16)
     np.testing.assert_array_equal(found[:7], expected.view(np.uint16))
     assert (found[7] == 7).all(), "there are only seven lengths"
@@ -174,7 +173,7 @@ def test_works_on_lesser_processors(features, tmp_path):
     """Once in a child that compiles for a processor without AVX-512, VNNI, F16C."""
     if os.environ.get("NUMBA_CPU_NAME"):
         pytest.skip("this is that child")
-    if not {"x86_64"} & dot.features():
+    if not {"x86_64"} & emit.features():
         pytest.skip("knows x86 features only")
     environment = {
         **os.environ,

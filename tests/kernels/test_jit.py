@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from mrlstore.kernels import jit, rerank, scan, walk
+from mrlstore.kernels import jit, rerank, two_stage, unit_rows
 
 SMALL = """
 import numpy as np
-from mrlstore.kernels import rerank
+from mrlstore.kernels import unit_rows
 units, norms = np.array([[3, 4]], np.float32), np.empty(1)
-assert rerank.normalise(units, 1, norms)
+assert unit_rows.normalise(units, 1, norms)
 assert abs(norms[0] - 0.6) < 1e-6 and abs(units[0, 1] - 0.8) < 1e-6
 print("fine")
 """
@@ -35,7 +35,13 @@ def child(environment, code=SMALL):
 
 
 def test_one_signature_each_and_none_can_be_added():
-    for one in (walk.search_walk, scan.search_scan, rerank.rerank, rerank.exact, rerank.normalise):
+    for one in (
+        two_stage.search_walk,
+        two_stage.search_scan,
+        rerank.rerank,
+        rerank.exact,
+        unit_rows.normalise,
+    ):
         assert len(one.ready().signatures) == 1
         with pytest.raises(TypeError):
             one("no", "such", "arguments")
@@ -45,7 +51,7 @@ def test_a_second_process_takes_kernels_from_the_cache(tmp_path):
     assert child({"MRLSTORE_CACHE_DIR": str(tmp_path)}) == "fine"
     files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nb*")}
     assert len(files) == 2
-    code = SMALL + "print(sum(rerank.normalise.ready().stats.cache_hits.values()))"
+    code = SMALL + "print(sum(unit_rows.normalise.ready().stats.cache_hits.values()))"
     assert child({"MRLSTORE_CACHE_DIR": str(tmp_path)}, code) == "1"
     assert files == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nb*")}
 
@@ -82,8 +88,8 @@ def test_numbas_own_cache_setting_is_left_alone(tmp_path):
 
 def test_import_compiles_nothing():
     code = (
-        "from mrlstore.kernels import walk, scan, rerank, refine\n"
-        "kernels = (walk.search_walk, scan.search_scan, rerank.exact, refine.refine)\n"
+        "from mrlstore.kernels import two_stage, rerank, links\n"
+        "kernels = (two_stage.search_walk, two_stage.search_scan, rerank.exact, links.refine)\n"
         "assert all(k._ready is None for k in kernels)\n"
         "print('fine')"
     )

@@ -11,7 +11,7 @@ from mrlstore.index import codes
 from mrlstore.index.build import build_index
 from mrlstore.index.group import Group
 from mrlstore.index.layout import open_index
-from mrlstore.kernels import dot
+from mrlstore.kernels import bits
 from mrlstore.kernels.jit import kernel
 from mrlstore.search.group_search import prepare
 from tests.nested import nested
@@ -20,10 +20,10 @@ from tests.one_query import search_graph, search_scan
 
 @kernel("int64(int64, int64[::1])")
 def set_places(address, places):
-    bits, count = dot.nonzero_bytes(address), 0
-    while bits != 0:
-        places[count] = dot.lowest_bit(bits)
-        bits &= bits - 1
+    left, count = bits.nonzero_bytes(address), 0
+    while left != 0:
+        places[count] = bits.lowest_bit(left)
+        left &= left - 1
         count += 1
     return count
 
@@ -40,7 +40,7 @@ def test_places_of_bytes_that_are_not_zero(share):
 
 @kernel("int64(int64, float32)")
 def kept(numbers, least):
-    return dot.not_below(numbers, least)
+    return bits.not_below(numbers, least)
 
 
 def test_numbers_that_are_not_below():

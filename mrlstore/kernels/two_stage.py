@@ -1,0 +1,172 @@
+"""The two stages of a query in one call: a walk or a scan over the codes, then the re-rank of full rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from . import scratch
+from .encode import encode_query
+from .filtered_walk import walk_filtered
+from .group_table import KEYS, ROWS, UNPREFIXED, UNPREFIXED_COUNT
+from .jit import device, kernel
+from .memory import load_byte, load_row
+from .rerank import rerank_list, write_ids
+from .scan import scan_codes
+from .topk import best_first, packed_row, packed_score
+from .views import floats, ints, longs, unsigned_bytes
+from .walk import walk
+
+
+@device
+def add_unprefixed(table: Any, allowed: Any, listed: Any, count: Any) -> Any:
+    """Append the allowed rows without a usable prefix, which no code finds, to a shortlist; gives its length.
+
+    listed: int64, room for them behind `count`. Their list is ascending; entries that are not (damage) are
+    skipped, so that no row comes twice.
+    """
+    n, previous = np.uint64(table[ROWS]), np.int64(-1)
+    for i in range(table[UNPREFIXED_COUNT]):
+        row = np.int64(load_row(table[UNPREFIXED] + 4 * i))
+        if np.uint64(row) >= n or row <= previous:
+            continue
+        previous = row
+        if allowed == 0 or load_byte(allowed + row) != 0:
+            listed[count] = row
+            count += 1
+    return count
+
+
+@device
+def finish(
+    table: Any, query: Any, memory: Any, allowed: Any, coded: Any, k: Any, stop_margin: Any, rows: Any,
+    scores: Any,
+) -> Any:  # fmt: skip
+    """Append the rows that no code finds to the shortlist of `coded` rows in `memory`, and re-rank it.
+
+    query: float32 [dim]; rows: int64 [k]; scores: float32 [k]. Gives (rows written, full rows scored); with
+    k = 0 nothing is re-ranked, and it gives (the length of the shortlist, coded).
+    """
+    count = add_unprefixed(table, allowed, longs(memory[scratch.LISTED], memory[scratch.SHORTLIST]), coded)
+    if k == 0:
+        return count, coded
+    return rerank_list(table, query, memory, coded, count, k, stop_margin, rows, scores)
+
+
+@device
+def list_by_scan(
+    table: Any, memory: Any, code: Any, scale: Any, bias: Any, allowed: Any, shortlist: Any, stop_margin: Any
+) -> Any:
+    """Leave the best `shortlist` allowed rows by code score in `memory`; gives (their number, rows seen)."""
+    listed = longs(memory[scratch.LISTED], memory[scratch.SHORTLIST])
+    scores = floats(memory[scratch.LIST_SCORES], memory[scratch.SHORTLIST])
+    size = memory[scratch.PENDING_SIZE]
+    pending, pending_scores = (
+        longs(memory[scratch.PENDING], size),
+        floats(memory[scratch.PENDING_SCORES], size),
+    )
+    count, seen = scan_codes(
+        table, code, scale, bias, allowed, shortlist, stop_margin, scores, listed,
+        pending, pending_scores, floats(memory[scratch.HEAD_SCORES], size),
+    )  # fmt: skip
+    best_first(scores, listed, count, table[KEYS])
+    return count, seen
+
+
+@kernel(
+    "void(int64[::1], float32[:, ::1], int64[::1], int64, int64, float32,"
+    " int64[:, ::1], float32[:, ::1], int64[:, ::1], uint8[::1])"
+)
+def search_scan(
+    table: Any, queries: Any, memory: Any, allowed: Any, shortlist: Any, stop_margin: Any, rows: Any,
+    scores: Any, counts: Any, ids: Any,
+) -> None:  # fmt: skip
+    """For each query scan the codes, re-rank the best `shortlist`, and write the best k rows and scores.
+
+    The arguments are those of search_walk.
+    """
+    padded, code, rotated_code = (
+        floats(memory[scratch.PADDED], memory[scratch.NUMBERS]),
+        memory[scratch.CODE],
+        memory[scratch.ROTATED_CODE],
+    )
+    end = 0
+    for q in range(len(queries)):
+        address, scale, bias = encode_query(table, queries[q], padded, code, rotated_code)
+        count, counts[q, 2] = list_by_scan(
+            table, memory, address, scale, bias, allowed, shortlist, stop_margin
+        )
+        counts[q, 0], counts[q, 1] = finish(
+            table, queries[q], memory, allowed, count, rows.shape[1], stop_margin, rows[q], scores[q]
+        )
+        end = counts[q, 3] = write_ids(table, rows[q], counts[q, 0], ids, end)
+
+
+@kernel(
+    "void(int64[::1], float32[:, ::1], int64[::1], int64, int64, int64, int64, float32, float32, int64,"
+    " int64, int64[:, ::1], float32[:, ::1], int64[:, ::1], uint8[::1])"
+)
+def search_walk(
+    table: Any, queries: Any, memory: Any, allowed: Any, ef: Any, shortlist: Any, k: Any, beam_ratio: Any,
+    stop_margin: Any, walkable: Any, lost_entries: Any, rows: Any, scores: Any, counts: Any, ids: Any,
+) -> None:  # fmt: skip
+    """For each query walk the graph, re-rank the best `shortlist`, and write the best k rows and scores.
+
+    A walk that is lost, ends too early, or finds fewer than k though there are `walkable` allowed rows with a
+    prefix, is followed by a scan.
+
+    queries: float32 [m, dim], unit length; ef: candidates that a walk keeps; shortlist: rows to re-rank;
+    k: the rank that the adaptive walk measures by; lost_entries: see walk_filtered.
+    rows: int64 [m, k] and scores: float32 [m, k], filled from the left; with shape [1, 0] the re-rank is left
+    out and the shortlist stays in `memory`, see finish. counts: int64 [m, 4]: rows written, full rows scored,
+    codes scored, and where the query's ids end in ids: uint8, see write_ids.
+    """
+    padded, code, rotated_code = (
+        floats(memory[scratch.PADDED], memory[scratch.NUMBERS]),
+        memory[scratch.CODE],
+        memory[scratch.ROTATED_CODE],
+    )
+    beam, listed = (
+        longs(memory[scratch.BEAM], memory[scratch.BEAM_SIZE]),
+        longs(memory[scratch.LISTED], memory[scratch.SHORTLIST]),
+    )
+    marks, seen = (
+        unsigned_bytes(memory[scratch.MARKS], memory[scratch.ROW_COUNT]),
+        ints(memory[scratch.SEEN], memory[scratch.ROW_COUNT]),
+    )
+    pending = longs(memory[scratch.PENDING], memory[scratch.PENDING_SIZE])
+    pending_scores = floats(memory[scratch.PENDING_SCORES], memory[scratch.PENDING_SIZE])
+    list_scores = floats(memory[scratch.LIST_SCORES], memory[scratch.SHORTLIST])
+    end = 0
+    for q in range(len(queries)):
+        address, scale, bias = encode_query(table, queries[q], padded, code, rotated_code)
+        if allowed == 0:
+            size, visited, _, ended = walk(
+                table, address, scale, bias, ef, shortlist, k, beam_ratio,
+                beam, marks, seen, pending, pending_scores, beam[:0],
+            )  # fmt: skip
+            lost, kept, count = (
+                ended and size < (shortlist if beam_ratio > 0 else ef),
+                size,
+                min(size, shortlist),
+            )
+            listed[:count] = beam[:count]
+        else:
+            kept, visited, ended, lost = walk_filtered(
+                table, address, scale, bias, allowed, ef, shortlist, k, beam_ratio, lost_entries,
+                beam, listed, marks, seen, pending, pending_scores,
+            )  # fmt: skip
+            lost, count = lost or (ended and kept < shortlist), kept
+        for i in range(count):
+            listed[i], list_scores[i] = packed_row(listed[i]), packed_score(listed[i])
+        if (lost or kept < k) and kept < walkable:
+            count, looked_at = list_by_scan(
+                table, memory, address, scale, bias, allowed, shortlist, stop_margin
+            )
+            visited += looked_at
+        counts[q, 0], counts[q, 1] = finish(
+            table, queries[q], memory, allowed, count, rows.shape[1], stop_margin, rows[q], scores[q]
+        )
+        counts[q, 2] = visited
+        end = counts[q, 3] = write_ids(table, rows[q], counts[q, 0], ids, end)
