@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sized
 from typing import Any
 
 import numpy as np
@@ -12,14 +12,31 @@ from mrlstore.errors import InvalidInput, LimitExceeded
 from mrlstore.types import LIMITS
 
 
-def check_ids(ids: Iterable[str], what: str = "ids") -> list[str]:
-    """A list of valid ids."""
-    if isinstance(ids, str | bytes) or not isinstance(ids, Iterable):
-        raise InvalidInput(f"{what}: expected a list of strings, got {type(ids).__name__}")
-    try:
-        names = list(ids)
-    except TypeError as error:  # an array without dimensions says that it is iterable
-        raise InvalidInput(f"{what}: expected a list of strings ({error})") from error
+def as_list(values: object, what: str) -> list[Any]:
+    """The values of a list, an array or one column of a table, by position.
+
+    Columns of data frames carry labels, and `column[0]` is the value labelled 0, wherever it stands. So
+    values are always taken by iterating, never by indexing what the caller gave.
+    """
+    if type(values) is list:
+        return values
+    if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
+        raise InvalidInput(f"{what}: expected a list, got {type(values).__name__}")
+    shape = getattr(values, "shape", None)
+    if isinstance(shape, tuple) and len(shape) != 1:
+        raise InvalidInput(
+            f"{what}: expected a list or one column, got a {type(values).__name__} of shape {list(shape)}"
+        )
+    if hasattr(values, "to_pylist"):  # Arrow: iterating gives scalars of its own
+        return list(values.to_pylist())
+    return list(values)
+
+
+def check_ids(ids: Iterable[str], what: str = "ids", *, ordered: bool = False) -> list[str]:
+    """A list of valid ids. With `ordered`, others go along by position, and a set is refused."""
+    if ordered and isinstance(ids, set | frozenset):
+        raise InvalidInput(f"{what}: a {type(ids).__name__} has no order; give a list")
+    names = list(ids) if isinstance(ids, Mapping) else as_list(ids, what)
     for position, name in enumerate(names):
         if not isinstance(name, str):
             raise InvalidInput(
@@ -63,13 +80,19 @@ def check_utf8(text: str, what: str) -> int:
         ) from error
 
 
-def check_length(what: str, values: Any, n: int) -> None:
-    """One entry for each of n ids, or None."""
+def check_column(what: str, values: object, n: int) -> list[Any] | None:
+    """A list with one entry for each of n ids, by position, or None."""
     if values is None:
-        return
-    ordered = hasattr(values, "__len__") and hasattr(values, "__getitem__")
-    if not ordered or isinstance(values, str | bytes | Mapping) or getattr(values, "ndim", 1) == 0:
-        raise InvalidInput(f"{what}: expected a list, got {type(values).__name__}")
+        return None
+    if isinstance(values, set | frozenset):
+        raise InvalidInput(f"{what}: a {type(values).__name__} has no order; give a list")
+    column = as_list(values, what)
+    check_length(what, column, n)
+    return column
+
+
+def check_length(what: str, values: Sized, n: int) -> None:
+    """One entry for each of n ids."""
     if len(values) != n:
         raise InvalidInput(f"{what}: {len(values)} given for {n} ids")
 

@@ -38,7 +38,7 @@ from mrlstore.types import (
 )
 from mrlstore.where import Node, parse
 from mrlstore.writing import writer
-from mrlstore.writing.batch import check_changes, make_batch
+from mrlstore.writing.batch import RowChange, make_batch, make_changes
 
 
 class Store(CareMethods, RecallMethods, OwnThreads):
@@ -85,7 +85,8 @@ class Store(CareMethods, RecallMethods, OwnThreads):
         """Store rows, replacing those whose id exists; all of the batch or nothing.
 
         Args:
-            ids: n strings, 1 to 1,024 bytes as UTF-8; of an id given twice the last row wins.
+            ids: n strings, 1 to 1,024 bytes as UTF-8; of an id given twice the last row wins. This and the
+                next three go together by position; labels of pandas columns do not matter.
             vectors: numbers of shape [n, dim], any real dtype; None, or None entries, for rows without.
                 They are scaled to unit length and stored as float16; the length is kept as float32.
             metadatas: n dicts of JSON values (or None), up to 64 KiB each.
@@ -122,24 +123,25 @@ class Store(CareMethods, RecallMethods, OwnThreads):
         """Change metadata and documents and keep the vectors.
 
         Metadata keys are merged at the top level; a value of None removes the key. With `ids`, one entry of
-        `metadatas` and `documents` for each id (None leaves it as it is); with `where`, `metadatas` is one
-        dict for all rows that match. Missing ids are skipped. Durable when this returns; gives how many rows
-        were changed. Raises InvalidInput when neither selects, and as `upsert` does.
+        `metadatas` and `documents` for each id, by position (None leaves it as it is); the entries of an id
+        given twice are merged in order. With `where`, `metadatas` is one dict for all rows that match.
+        Missing ids are skipped. Durable when this returns; gives how many rows were changed. Raises
+        InvalidInput when neither selects, and as `upsert` does.
         """
         session = self._writable()
-        node, names = _selectors(ids, where, namespace, "update")
+        node, names = _selectors(ids, where, namespace, "update", ordered=True)
         if metadatas is None and documents is None:
             raise InvalidInput("update: give metadatas or documents")
-        if names is None:
-            if documents is not None:
-                raise InvalidInput(
-                    "update: documents go by ids; with where alone only metadatas can be given"
-                )
-            if not isinstance(metadatas, Mapping):
-                raise InvalidInput("update: with where, metadatas is one dict for all rows that match")
+        changes: Mapping[str, RowChange] | RowChange
+        if names is not None:
+            changes = make_changes(names, metadatas, documents)
+        elif documents is not None:
+            raise InvalidInput("update: documents go by ids; with where alone only metadatas can be given")
+        elif not isinstance(metadatas, Mapping):
+            raise InvalidInput("update: with where, metadatas is one dict for all rows that match")
         else:
-            check_changes(names, metadatas, documents)
-        count = writer.update(session, namespace, names, node, metadatas, documents)
+            changes = RowChange(metadatas)
+        count = writer.update(session, namespace, names, node, changes)
         self._wake()
         return count
 
@@ -450,10 +452,10 @@ class Store(CareMethods, RecallMethods, OwnThreads):
 
 
 def _selectors(
-    ids: Iterable[str] | None, filter: Where | None, namespace: str, verb: str
+    ids: Iterable[str] | None, filter: Where | None, namespace: str, verb: str, *, ordered: bool = False
 ) -> tuple[Node | None, list[str] | None]:
     check_namespace(namespace)
     node = parse(filter)
     if ids is None and node is None:
         raise InvalidInput(f"{verb}: give ids, or a where that is not empty")
-    return node, None if ids is None else check_ids(ids)
+    return node, None if ids is None else check_ids(ids, ordered=ordered)

@@ -11,7 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mrlstore.checks import check_document, check_ids, check_length, check_namespace, check_utf8
+from mrlstore.checks import (
+    check_column,
+    check_document,
+    check_ids,
+    check_length,
+    check_namespace,
+    check_utf8,
+)
 from mrlstore.errors import InvalidInput, LimitExceeded
 from mrlstore.storage.vector_rows import as_matrix, check_dim, raw_array, to_unit_rows
 from mrlstore.types import LIMITS
@@ -43,18 +50,21 @@ def make_batch(
     namespace: str,
     dim: int | None,
 ) -> Batch:
-    """Check everything and convert it; of an id given twice the last row wins."""
-    names = check_ids(ids)
+    """Check everything and convert it; of an id given twice the last row wins.
+
+    All arguments go together by position, see `checks.as_list`.
+    """
+    names = check_ids(ids, ordered=True)
     n = len(names)
-    check_length("metadatas", metadatas, n)
-    check_length("documents", documents, n)
+    nothing: list[None] = [None] * n
+    metadata = check_column("metadatas", metadatas, n)
+    pages = check_column("documents", documents, n)
     check_namespace(namespace)
     matrix, bare = _split_vectors(vectors, n)
     if matrix is not None:
         check_dim(matrix.shape[1], dim)
-    nothing: list[None] = [None] * n
-    texts = [metadata_text(m, names[i]) for i, m in enumerate(nothing if metadatas is None else metadatas)]
-    pages = [check_document(d, names[i]) for i, d in enumerate(nothing if documents is None else documents)]
+    texts = [metadata_text(m, names[i]) for i, m in enumerate(nothing if metadata is None else metadata)]
+    pages = [check_document(d, names[i]) for i, d in enumerate(nothing if pages is None else pages)]
     keep = sorted({name: row for row, name in enumerate(names)}.values())
     if len(keep) < n:
         if matrix is not None:
@@ -68,14 +78,30 @@ def make_batch(
     return Batch(namespace, names, texts, pages, bare, rows, norms)
 
 
-def check_changes(ids: list[str], metadatas: Any, documents: Any) -> None:
-    """Refuse changes that do not go with their ids, or could not be stored."""
-    check_length("metadatas", metadatas, len(ids))
-    check_length("documents", documents, len(ids))
-    for name, change in zip(ids, () if metadatas is None else metadatas, strict=False):
-        metadata_text(change, name)
-    for name, document in zip(ids, () if documents is None else documents, strict=False):
-        check_document(document, name)
+@dataclass(frozen=True)
+class RowChange:
+    """What an update does to one row; None leaves a part as it is."""
+
+    metadata: Mapping[str, Any] | None = None  # keys to merge; a value of None removes the key
+    document: str | None = None
+
+
+def make_changes(ids: list[str], metadatas: object, documents: object) -> dict[str, RowChange]:
+    """The change of each id, checked; the changes of an id given twice are merged in order."""
+    n = len(ids)
+    metadata, pages = check_column("metadatas", metadatas, n), check_column("documents", documents, n)
+    changes: dict[str, RowChange] = {}
+    for position, name in enumerate(ids):
+        keys = None if metadata is None else metadata[position]
+        page = None if pages is None else pages[position]
+        metadata_text(keys, name)
+        check_document(page, name)
+        earlier = changes.get(name)
+        if earlier is not None:
+            keys = earlier.metadata if keys is None else {**(earlier.metadata or {}), **keys}
+            page = earlier.document if page is None else page
+        changes[name] = RowChange(keys, page)
+    return changes
 
 
 def metadata_text(metadata: Mapping[str, Any] | None, name: str) -> str | None:

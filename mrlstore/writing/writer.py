@@ -23,7 +23,7 @@ from mrlstore.storage.session import Session
 from mrlstore.storage.vector_rows import check_dim
 from mrlstore.types import Conflict
 from mrlstore.where import Node
-from mrlstore.writing.batch import Batch, metadata_text
+from mrlstore.writing.batch import Batch, RowChange, metadata_text
 
 BIG_BATCH = 4_096  # from here on vectors are written as a base part, and never pass through the catalogue
 DEFAULT_PREFIX_DIM = 768
@@ -80,12 +80,11 @@ def update(
     namespace: str,
     ids: Sequence[str] | None,
     node: Node | None,
-    metadatas: Sequence[Mapping[str, Any] | None] | Mapping[str, Any] | None,
-    documents: Sequence[str | None] | None,
+    changes: Mapping[str, RowChange] | RowChange,
 ) -> int:
     """Merge metadata and replace documents; each row is stored anew with the same vector bytes.
 
-    With `ids`, one entry of `metadatas` and `documents` for each; with a filter one dict for all.
+    With `ids`, `changes` has one for each id; with a filter alone it is one for all rows that match.
     Gives how many rows there were; durable when this returns.
     """
     parts: list[NewPart] = []
@@ -93,9 +92,8 @@ def update(
         names = _chosen(session, write.connection, namespace, ids, node)
         old = list(rows.by_id(write.connection, namespace, names))
         first = settings.reserve_keys(write.connection, len(old))
-        place = {name: position for position, name in enumerate(ids or ())}
         changed = [
-            _changed(row, first + number, place.get(row.id), metadatas, documents)
+            _changed(row, first + number, changes if isinstance(changes, RowChange) else changes[row.id])
             for number, row in enumerate(old)
         ]
         parts += _move_vectors(session, write, namespace, old, changed)
@@ -216,22 +214,11 @@ def _remove(write: Write, namespace: str, ids: Sequence[str]) -> int:
     return len(gone)
 
 
-def _changed(
-    row: Row,
-    key: int,
-    position: int | None,
-    metadatas: Sequence[Mapping[str, Any] | None] | Mapping[str, Any] | None,
-    documents: Sequence[str | None] | None,
-) -> Row:
-    """The row as it will be: its own change by position, or the one change for all."""
-    change = (
-        metadatas
-        if isinstance(metadatas, Mapping) or metadatas is None or position is None
-        else metadatas[position]
-    )
-    page = documents[position] if documents is not None and position is not None else None
-    metadata = row.metadata if change is None else _merged(row, change)  # type: ignore[arg-type]
-    return Row(key, row.namespace, row.id, row.bare, metadata, row.document if page is None else page)
+def _changed(row: Row, key: int, change: RowChange) -> Row:
+    """The row as it will be."""
+    metadata = row.metadata if change.metadata is None else _merged(row, change.metadata)
+    document = row.document if change.document is None else change.document
+    return Row(key, row.namespace, row.id, row.bare, metadata, document)
 
 
 def _merged(row: Row, change: Mapping[str, Any]) -> str | None:
