@@ -22,7 +22,7 @@ from mrlstore.index.build import build_index
 from mrlstore.index.group import Group
 from mrlstore.index.layout import open_index
 from mrlstore.search import group_search as ways
-from mrlstore.search.group_search import prepare
+from mrlstore.search.queries import prepare
 from tests.nested import blocks
 from tests.one_query import search_graph
 

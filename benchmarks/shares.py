@@ -20,7 +20,10 @@ from numpy.typing import NDArray
 import mrlstore
 from benchmarks.data import load
 from mrlstore.kernels.load import kernels as loaded
-from mrlstore.search.group_search import Walk, outputs, prepare
+from mrlstore.kernels.scratch import Scratch
+from mrlstore.search.group_search import Walk
+from mrlstore.search.queries import prepare
+from mrlstore.search.workspace import empty_hits
 from tests.nested import BLOCK, blocks, nested
 
 K, ROUNDS = 10, 5
@@ -100,7 +103,7 @@ def batches(path: Path, queries: NDArray[np.float32]) -> Iterator[str]:
         runs = np.array_split(units, -(-len(units) // 64))
 
         def run(some: NDArray[np.float32]) -> None:
-            walk.launch(some, outputs(len(some), K))
+            walk.launch(some, empty_hits(len(some), K), Scratch())
 
         ways["kernel on one"] = lambda: list(map(run, runs))
         ways["kernel on two"] = lambda: list(pool.map(run, runs))

@@ -10,7 +10,7 @@ from mrlstore.index.group import Group
 from mrlstore.index.layout import open_index
 from mrlstore.index.verification import verify_index
 from mrlstore.planning.access_path import STOP_MARGIN
-from mrlstore.search.group_search import prepare
+from mrlstore.search.queries import prepare
 from tests.nested import nested
 from tests.one_query import search_exact, search_graph, search_scan
 

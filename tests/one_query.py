@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrlstore.index.group import Group
-from mrlstore.search import group_search as searched
-from mrlstore.search.group_search import Advise, Found, Queries, Search
+from mrlstore.search.group_search import BeforeRerank, Exact, GroupSearch, Scan, Walk, search_group
+from mrlstore.search.queries import Queries
+from mrlstore.search.workspace import GroupHits
 
 
 class One(NamedTuple):
@@ -23,23 +24,25 @@ class One(NamedTuple):
     reranked: int
 
 
-def answers(found: Found) -> list[One]:
+def answers(hits: GroupHits) -> list[One]:
     """One for each query."""
     return [
-        One(found.rows[i, :count], found.scores[i, :count], visited, reranked)
-        for i, (count, reranked, visited, *_) in enumerate(found.counts)
+        One(hits.rows[i, :count], hits.scores[i, :count], visited, reranked)
+        for i, (count, reranked, visited, *_) in enumerate(hits.counts.tolist())
     ]
 
 
-def _alone(way: Callable[..., Search]) -> Callable[..., One]:
-    @functools.wraps(way)
-    def one(group: Group, query: Queries, *rest: Any, advise: Advise | None = None, **options: Any) -> One:
-        (found,) = answers(way(group, *rest, **options)(query, advise))
+def _alone(prepared: Callable[..., GroupSearch]) -> Callable[..., One]:
+    @functools.wraps(prepared)
+    def one(
+        group: Group, query: Queries, *rest: Any, before_rerank: BeforeRerank | None = None, **options: Any
+    ) -> One:
+        (found,) = answers(search_group(prepared(group, *rest, **options), query, before_rerank))
         return found
 
     return one
 
 
-search_exact = _alone(searched.Exact)
-search_graph = _alone(searched.Walk)
-search_scan = _alone(searched.Scan)
+search_exact = _alone(Exact)
+search_graph = _alone(Walk)
+search_scan = _alone(Scan)

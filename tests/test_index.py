@@ -13,7 +13,7 @@ from mrlstore.index.group import Group
 from mrlstore.index.layout import open_index
 from mrlstore.index.verification import verify_index
 from mrlstore.kernels.group_table import EMPTY
-from mrlstore.search.group_search import prepare
+from mrlstore.search.queries import prepare
 from mrlstore.system.job import Interrupted, Job
 from tests.kernels import oracle
 from tests.nested import nested

@@ -62,9 +62,10 @@ def reranker(rows: Rows, folder: Path) -> Callable[[NDArray[np.float32], Any], S
     """Mrlstore's own numba re-rank on the mapped float16 rows, for peers that have none."""
     from mrlstore.index.group import Group
     from mrlstore.kernels.load import kernels
+    from mrlstore.kernels.scratch import Scratch
 
     group = Group(rows, np.load(folder / "inv_lengths.npy"), np.arange(len(rows)))
-    kernel, table, work = kernels().rerank, group.table, kernels().scratch()
+    kernel, table, work = kernels().rerank, group.table, Scratch()
     work.reserve(0, 0, 1_024, 0, 0)
     best, scores = np.empty(K, np.int64), np.empty(K, np.float32)
 

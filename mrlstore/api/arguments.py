@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from mrlstore.checks import (
     check_count,
@@ -21,19 +18,18 @@ from mrlstore.checks import (
     check_timeout,
 )
 from mrlstore.errors import InvalidInput
-from mrlstore.search.group_search import NoDirection, Queries, prepare
-from mrlstore.search.params import NOTHING, Asked, Wanted
-from mrlstore.storage.vector_rows import as_array, as_matrix, check_dim, check_lengths
+from mrlstore.search.params import NOTHING, Projection, QueryParams
 from mrlstore.system.job import Job
 from mrlstore.types import LIMITS, Progress
 
 ProgressCallback = Callable[[Progress], None]
 
 _DEFAULT_WAIT_S = 3600.0
-_SMALL, _LARGE = 1e-30, 1e37  # squared lengths that float32 holds without trouble
 _PATH_BYTES = 450  # of SQLite's 512; the rest is for ".tmp-..." while a store is made, and names within it
 _INCLUDE = ("metadata", "document", "vector")
-_FLOAT32 = np.dtype(np.float32)
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def check_path(path: object) -> Path:
@@ -63,9 +59,9 @@ def check_job(progress: ProgressCallback | None, timeout_s: float | None = None)
     return Job.waiting(_DEFAULT_WAIT_S if wait_s is None else wait_s, progress)
 
 
-def check_wanted(include: Iterable[str], min_score: float | None = None) -> Wanted:
-    """What hits or records shall carry."""
-    if isinstance(include, tuple) and not include and min_score is None:
+def check_projection(include: Iterable[str]) -> Projection:
+    """What hits or records carry."""
+    if isinstance(include, tuple) and not include:
         return NOTHING
     if isinstance(include, str) or not _iterable(include):
         raise InvalidInput(f"include: expected a tuple of {_INCLUDE}, got {include!r:.80}")
@@ -76,92 +72,53 @@ def check_wanted(include: Iterable[str], min_score: float | None = None) -> Want
     for name in chosen:
         if not isinstance(name, str) or name not in _INCLUDE:
             raise InvalidInput(f"include: {name!r:.80} is not one of {_INCLUDE}")
-    if min_score is not None:
-        min_score = check_number(min_score, "min_score")
-    return Wanted("metadata" in chosen, "document" in chosen, "vector" in chosen, min_score)
+    return Projection("metadata" in chosen, "document" in chosen, "vector" in chosen) if chosen else NOTHING
 
 
 def _iterable(value: object) -> bool:
     return isinstance(value, Iterable)
 
 
-def check_query_vectors(vectors: Any, dim: int | None, what: str) -> NDArray[np.float32]:
-    """Query vectors [n, dim] with a direction, float32; their lengths are left to the kernels."""
-    return _with_directions(check_query_shape(vectors, dim, what), what)
+def _remembered(check: Callable[Concatenate[Any, P], T]) -> Callable[Concatenate[Any, P], T]:
+    """The same check, which remembers what it gave: callers pass the same arguments again and again.
 
+    The first argument is remembered only if it is a tuple: an iterator can be used once.
+    """
+    known = cast("Callable[Concatenate[Any, P], T]", functools.lru_cache(maxsize=1_000, typed=True)(check))
 
-def check_query_shape(vectors: Any, dim: int | None, what: str) -> NDArray[np.float32]:
-    """The same, but that float32 vectors are not looked at: `prepare` does so, and raises NoDirection."""
-    if isinstance(vectors, list | tuple) and not vectors:
-        return np.empty((0, dim or 0), dtype=np.float32)
-    matrix = as_matrix(vectors, what)
-    check_dim(matrix.shape[1], dim, what)
-    return matrix if matrix.dtype == np.float32 else _with_directions(matrix, what)
-
-
-def _with_directions(matrix: NDArray[Any], what: str) -> NDArray[np.float32]:
-    if matrix.dtype != np.float32:
-        wide = matrix.astype(np.float64)
-        return np.asarray(wide / check_lengths(wide, what)[:, None], dtype=np.float32)
-    with np.errstate(over="ignore", invalid="ignore"):  # what is wrong is told below
-        squares = np.vecdot(matrix, matrix)
-    odd = ~((squares > _SMALL) & (squares < _LARGE))
-    if not odd.any():
-        return np.ascontiguousarray(matrix)
-    lengths = check_lengths(matrix.astype(np.float64), what)
-    units = np.array(matrix)  # the others stay as they are: a row's scores do not depend on its company
-    units[odd] = matrix[odd] / lengths[odd, None]
-    return units
-
-
-def check_query(vector: Any, dim: int | None, prefix_dim: int | None) -> Queries:
-    """One query vector [dim] with a direction, made ready."""
-    if type(vector) is np.ndarray and vector.dtype == _FLOAT32 and vector.shape == (dim,):
+    @functools.wraps(check)
+    def checked(first: Any, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        if type(first) is not tuple:
+            return check(first, *args, **kwargs)
         try:
-            return prepare(vector, prefix_dim or len(vector))
-        except NoDirection:
-            pass  # what is wrong is told below
-    elif isinstance(vector, str | bytes | Mapping):
-        raise InvalidInput(f"vector: expected numbers of shape [dim], got {type(vector).__name__}")
-    array = as_array(vector, "vector")
-    if array.ndim != 1:
-        raise InvalidInput(f"vector: expected shape [dim], got {list(array.shape)}; see query_batch for many")
-    row = check_query_vectors(array[None, :], dim, "vector")
-    return prepare(row, prefix_dim or row.shape[1])
+            return known(first, *args, **kwargs)
+        except TypeError:  # of an argument that cannot be hashed; the check itself raises none
+            return check(first, *args, **kwargs)
+
+    return checked
 
 
-def check_asked(
-    k: object, namespace: str, target_recall: object, shortlist: object, ef: object, exact: object,
-    dim: object, explain: object, include: object, min_score: object, full: int | None,
-) -> Asked:  # fmt: skip
-    """What `query` and `query_batch` take besides vectors and filters; `full` is the store's dim."""
-    arguments = k, namespace, target_recall, shortlist, ef, exact, dim, explain, include, min_score, full
-    try:
-        remembered = _check_asked if type(include) is tuple else _check_asked.__wrapped__
-        return remembered(*arguments)
-    except TypeError:  # of something that can't be hashed; nothing else raises it
-        return _check_asked.__wrapped__(*arguments)
-
-
-@functools.lru_cache(maxsize=1_000, typed=True)  # callers ask for the same again and again
-def _check_asked(
-    k: object, namespace: str, target_recall: object, shortlist: object, ef: object, exact: object,
-    dim: object, explain: object, include: Any, min_score: Any, full: int | None,
-) -> Asked:  # fmt: skip
-    wanted = check_wanted(include, min_score)
-    count, target = check_count(k, "k", 1, LIMITS.k), check_target(target_recall)
+@_remembered
+def check_params(
+    include: Any, k: object, namespace: str, min_score: object, target_recall: object, shortlist: object,
+    ef: object, exact: object, dim: object, explain: object, full_dim: int | None,
+) -> QueryParams:  # fmt: skip
+    """What `query` and `query_batch` take beside vectors and filters; `full_dim` is the store's dim."""
+    projection, count = check_projection(include), check_count(k, "k", 1, LIMITS.k)
+    target = check_target(target_recall)
     if target is not None and not (ef is None and shortlist is None):
         raise InvalidInput("target_recall: chooses ef and shortlist itself; give either it or them")
-    return Asked(
+    return QueryParams(
         count,
         check_namespace(namespace),
+        projection,
+        None if min_score is None else check_number(min_score, "min_score"),
         target,
         check_optional_count(shortlist, "shortlist", 1, LIMITS.k),
         check_optional_count(ef, "ef", 1, LIMITS.k),
         check_flag(exact, "exact"),
-        check_optional_count(dim, "dim", 1, full),
+        check_optional_count(dim, "dim", 1, full_dim),
         check_flag(explain, "explain"),
-        wanted,
     )
 
 

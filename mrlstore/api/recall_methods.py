@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrlstore import checks
-from mrlstore.api import arguments
-from mrlstore.api.arguments import ProgressCallback
+from mrlstore.api.arguments import ProgressCallback, check_job
 from mrlstore.api.handle import Handle
 from mrlstore.catalogue import rows
 from mrlstore.checks import check_namespace
@@ -21,6 +20,7 @@ from mrlstore.recall import calibrate, tiers
 from mrlstore.recall.audit import Audit
 from mrlstore.recall.calibrate import Calibration
 from mrlstore.recall.tiers import TierReport
+from mrlstore.search.queries import take_units
 from mrlstore.storage.session import Session
 
 
@@ -132,7 +132,7 @@ class RecallMethods(Handle):
         _check_qrels(qrels, queries)
         if by is not None and not isinstance(by, str):
             raise InvalidInput(f'by: expected a metadata field or "namespace", got {type(by).__name__}')
-        job = arguments.check_job(progress)
+        job = check_job(progress)
         k = checks.check_count(k, "k", 1, 1_000)
         lengths = checks.check_counts(dims, "dims", 1)
         units = None if queries is None else check_queries(queries, dim)
@@ -169,7 +169,7 @@ class RecallMethods(Handle):
         if dim is None:
             raise InvalidInput("set_prefix_dim: the store has no vectors yet; open it with prefix_dim=")
         wanted = checks.check_count(prefix_dim, "prefix_dim", 1, dim)
-        job = arguments.check_job(progress, timeout_s)
+        job = check_job(progress, timeout_s)
         with self._background_paused():
             steps.set_prefix_dim(session, wanted, job)
 
@@ -202,7 +202,7 @@ def _check_qrels(qrels: object, queries: object) -> None:
 
 def check_queries(queries: Any, dim: int) -> NDArray[np.float32]:
     """At least two query vectors, float32 [q, dim], of unit length."""
-    units = arguments.check_query_vectors(queries, dim, "queries")
+    units = take_units(queries, dim, "queries")
     if len(units) < 2:
         raise InvalidInput("queries: give at least two, better a few hundred")
     return units

@@ -20,9 +20,7 @@ from mrlstore.embedders.protocol import Embedder
 from mrlstore.errors import InvalidInput, LimitExceeded
 from mrlstore.ingest import Split
 from mrlstore.search import hybrid, query, records
-from mrlstore.search.group_search import NoDirection
-from mrlstore.search.hybrid import Question
-from mrlstore.search.params import Wanted
+from mrlstore.search.params import NOTHING
 from mrlstore.search.records import Selection, decode_cursor
 from mrlstore.storage.create import Mode
 from mrlstore.storage.session import Session
@@ -39,6 +37,8 @@ from mrlstore.types import (
 from mrlstore.where import Node, parse
 from mrlstore.writing import writer
 from mrlstore.writing.batch import RowChange, make_batch, make_changes
+
+_VECTOR_SOURCES = "vector, id, text and content"
 
 
 class Store(CareMethods, RecallMethods, OwnThreads):
@@ -223,8 +223,8 @@ class Store(CareMethods, RecallMethods, OwnThreads):
         include: Iterable[Include] = ("metadata", "document"),
     ) -> list[Record]:
         """The rows with these ids, in their order; missing ones are skipped. All of one generation."""
-        names, wanted = check_ids(ids), arguments.check_wanted(include)
-        return records.get(self._session, check_namespace(namespace), names, wanted)
+        names, projection = check_ids(ids), arguments.check_projection(include)
+        return records.get(self._session, check_namespace(namespace), names, projection)
 
     def scan(
         self,
@@ -250,7 +250,7 @@ class Store(CareMethods, RecallMethods, OwnThreads):
         limit = checks.check_optional_count(limit, "limit", 0, 2**63 - 1)
         cursor = None if after is None else decode_cursor(after)
         selection = Selection(namespace, parse(where), prefix, limit, cursor)
-        return records.scan(self._session, selection, arguments.check_wanted(include))
+        return records.scan(self._session, selection, arguments.check_projection(include))
 
     def count(self, where: Where | None = None, *, namespace: str | None = "") -> int:
         """How many rows match, with a vector or without; `namespace=None` counts all."""
@@ -269,7 +269,7 @@ class Store(CareMethods, RecallMethods, OwnThreads):
             names = check_ids([id], "id")  # type: ignore[list-item]
         except (InvalidInput, LimitExceeded):
             return False
-        return bool(records.get(session, "", names, Wanted()))
+        return bool(records.get(session, "", names, NOTHING))
 
     def query(
         self,
@@ -329,44 +329,23 @@ class Store(CareMethods, RecallMethods, OwnThreads):
             CorruptStore: damage was met that cannot be worked around.
         """
         session = self._session
-        if keywords is not None or weights is not None:
-            wanted = arguments.check_wanted(include, min_score)
-            question = hybrid.check_question(keywords, weights, k, namespace, where, min_score)
-            efforts = (target_recall, shortlist, ef, exact, dim, explain)
-            return self._query_by_words(question, wanted, vector, id, text, content, efforts)
-        if (vector is not None) + (id is not None) + (text is not None) + (content is not None) != 1:
-            raise InvalidInput("query: give exactly one of vector, id, text and content")
-        if vector is None:
-            vector = self._vector_of(session, namespace, id, text, content)
-        stored = session.snapshots.latest()
-        asked = arguments.check_asked(
-            k, namespace, target_recall, shortlist, ef, exact, dim, explain, include, min_score, stored.dim
+        given = (vector is not None) + (id is not None) + (text is not None) + (content is not None)
+        latest, words = session.snapshots.latest(), None
+        params = arguments.check_params(
+            include, k, namespace, min_score, target_recall, shortlist, ef, exact, dim, explain, latest.dim
         )
-        node = None if where is None else parse(where)
-        result = query.at_once(session, stored, asked, node, vector)
-        if result is not None:
-            return result
-        ready = arguments.check_query(vector, stored.dim, stored.prefix_dim)
-        return query.answer(session, stored, asked, node, ready)
-
-    def _query_by_words(
-        self, question: Question, wanted: Wanted, vector: Any, id: Any, text: Any, content: Any, efforts: Any
-    ) -> Result:
-        """Answer a query with keywords, and with at most one of vector, id, text and content."""
-        session = self._session
-        given = [thing is not None for thing in (vector, id, text, content)]
-        if sum(given) > 1:
-            raise InvalidInput("query: beside keywords give at most one of vector, id, text and content")
-        if not any(given):
-            hybrid.check_words_alone(question, *efforts)
-            return hybrid.answer(session, question, None, wanted)
-        if vector is None:
-            vector = self._vector_of(session, question.namespace, id, text, content)
-        stored = session.snapshots.latest()
-        rest = (*efforts, (), None, stored.dim)
-        asked = arguments.check_asked(question.depth, question.namespace, *rest)
-        ready = arguments.check_query(vector, stored.dim, stored.prefix_dim)
-        return hybrid.answer(session, question, (asked, ready), wanted)
+        if where is not None:
+            params = params._replace(where=parse(where))
+        if keywords is not None or weights is not None:
+            words = hybrid.check_keywords(keywords, weights, min_score)
+        if given > 1 or (given == 0 and words is None):
+            raise InvalidInput(f"query: give {'at most' if words else 'exactly'} one of {_VECTOR_SOURCES}")
+        if given and vector is None:
+            vector = self._vector_of(session, namespace, id, text, content)
+            latest = session.snapshots.latest()  # an embedder takes its time
+        if words is not None:
+            return hybrid.query(session, latest, params, words, vector)
+        return query.query(session, latest, params, vector)
 
     def _vector_of(
         self, session: Session, namespace: str, id: str | None, text: str | None, content: Any
@@ -402,17 +381,13 @@ class Store(CareMethods, RecallMethods, OwnThreads):
         The work is spread over the store's threads; kernels do not hold the GIL.
         """
         session = self._session
-        stored = session.snapshots.latest()
-        matrix = arguments.check_query_shape(vectors, stored.dim, "vectors")
-        asked = arguments.check_asked(
-            k, namespace, target_recall, shortlist, ef, exact, dim, explain, include, min_score, stored.dim
+        latest = session.snapshots.latest()
+        params = arguments.check_params(
+            include, k, namespace, min_score, target_recall, shortlist, ef, exact, dim, explain, latest.dim
         )
-        node = None if where is None else parse(where)
-        try:
-            return BatchResult(query.answer_many(session, stored, asked, node, matrix), k)
-        except NoDirection:  # not in float32: told by its row, or brought to a length that is
-            units = arguments.check_query_vectors(matrix, stored.dim, "vectors")
-            return BatchResult(query.answer_many(session, stored, asked, node, units), k)
+        if where is not None:
+            params = params._replace(where=parse(where))
+        return query.query_batch(session, latest, params, vectors)
 
     aquery = off_loop(query)
     """`query`, off the event loop."""

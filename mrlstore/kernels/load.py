@@ -18,7 +18,7 @@ def kernels() -> SimpleNamespace:
     """The kernels as attributes, compiled or loaded from the cache; only here searches import numba."""
     if not _loaded:
         with _loading:
-            from mrlstore.kernels import rerank, scratch, two_stage, unit_rows
+            from mrlstore.kernels import rerank, two_stage, unit_rows
 
             _loaded[:] = [
                 SimpleNamespace(
@@ -27,7 +27,6 @@ def kernels() -> SimpleNamespace:
                     rerank=rerank.rerank.ready(),
                     exact=rerank.exact.ready(),
                     normalise=unit_rows.normalise.ready(),
-                    scratch=scratch.scratch,
                 )
             ]
     return _loaded[0]

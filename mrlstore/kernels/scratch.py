@@ -1,11 +1,10 @@
-"""Working memory of the kernels: arrays that grow when needed and never shrink.
+"""Working memory of the kernels: arrays that grow when needed and never shrink. `search` lends it to calls.
 
 Kernels get it as one table of addresses and sizes, int64 [FIELDS], and make views of it, see `views`.
 """
 
 from __future__ import annotations
 
-import threading
 from typing import Any, Final
 
 import numpy as np
@@ -78,14 +77,3 @@ class Scratch:
         if size is not None:
             self.table[size] = array.size
         return array
-
-
-_LOCAL = threading.local()
-
-
-def scratch() -> Scratch:
-    """This thread's own."""
-    own: Scratch | None = getattr(_LOCAL, "scratch", None)
-    if own is None:
-        own = _LOCAL.scratch = Scratch()
-    return own

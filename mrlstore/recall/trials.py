@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -17,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrlstore.index.group import Group
-from mrlstore.planning import confidence
+from mrlstore.planning import access_path, confidence
 from mrlstore.planning.access_path import STOP_MARGIN, Effort
 from mrlstore.planning.calibration_curves import Level
 from mrlstore.recall import ground_truth
-from mrlstore.search.group_search import Queries, passing_over, prepare
-from mrlstore.search.searcher import Request
+from mrlstore.search.group_search import prepare_search, search_group
+from mrlstore.search.queries import Queries, prepare
 from mrlstore.storage.snapshot import Snapshot
 from mrlstore.system.job import Job
 
@@ -220,7 +219,6 @@ def _places(
     """Where the wanted keys stand in the shortlists of their groups."""
     nowhere = np.full(len(wanted), _NEVER, dtype=np.int64)
     seen = _Seen(nowhere, nowhere.copy())
-    request = Request(k, namespace, None, effort)
     for group, live in _groups(snapshot, namespace):
         allowed = _allowed(group.keys, live, share)
         count = len(group.keys) if allowed is None else int(np.count_nonzero(allowed))
@@ -229,15 +227,17 @@ def _places(
         listed: list[NDArray[np.int64]] = []
 
         def keep(
-            rows: NDArray[np.int64], told: int, reach: int, into: list[NDArray[np.int64]] = listed
+            rows: NDArray[np.int64], start: int, stop: int, into: list[NDArray[np.int64]] = listed
         ) -> None:
-            if told == 0:
+            if start == 0:
                 into[:] = [rows.copy()]
 
         home = np.flatnonzero(group.keys == own)  # nowhere for queries of the caller's: own is -1
-        with passing_over(group, int(home[0])) if len(home) else nullcontext():
-            found = request.search(group, allowed, count)(query, keep)
-        ((hits, reranked, visited, *_),) = found.counts
+        path = access_path.choose(group, count, effort)
+        skipped = int(home[0]) if len(home) else None
+        search = prepare_search(path, group, k, effort, allowed, skipped=skipped)
+        found = search_group(search, query, keep)
+        hits, reranked, visited, _ = found.counts[0].tolist()
         seen.visited += visited
         if group.index is None or not listed or not len(listed[0]):
             seen.fixed += reranked

@@ -11,26 +11,25 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, NamedTuple
+from functools import partial
+from typing import Final, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mrlstore.catalogue import keywords, rows, settings
 from mrlstore.catalogue.connection import Connection
-from mrlstore.checks import check_count, check_namespace, check_number
+from mrlstore.checks import check_number
 from mrlstore.errors import InvalidInput
-from mrlstore.search.group_search import Queries
-from mrlstore.search.hydrate import hits_of, metadata_of_keys, rows_of, vectors_of
+from mrlstore.search.explain import explained
+from mrlstore.search.hydrate import hits_of, rows_of, vectors_of
 from mrlstore.search.keyword_terms import Term, any_of, parse_keywords
-from mrlstore.search.params import Asked, Wanted
-from mrlstore.search.query import explained, find
+from mrlstore.search.params import NOTHING, Projection, QueryParams
+from mrlstore.search.queries import Queries, take_query
+from mrlstore.search.query import search
 from mrlstore.search.records import matching_keys
-from mrlstore.storage.segment import Fetch
 from mrlstore.storage.session import Session, View
 from mrlstore.storage.snapshot import Snapshot
-from mrlstore.types import LIMITS, FusedRank, Hit, KeywordPlan, Plan, Result, Where
-from mrlstore.where import Node, parse
+from mrlstore.types import LIMITS, FusedRank, Hit, KeywordPlan, Plan, Result
 
 RANK_CONSTANT: Final = 60
 LEAST_DEPTH: Final = 100  # of both lists
@@ -39,34 +38,26 @@ MANY_DOCUMENTS: Final = 1_000  # from here on words that stand in more than half
 Ranked = list[tuple[int, float]]  # (row key, score), best first
 
 
-class Placed(NamedTuple):
-    """A row of an answer, and its places in the two lists, from 0; None: it is not in that list."""
+class Fused(NamedTuple):
+    """A row of the answer, and its ranks in the two lists, from 0; None: it is not in that list."""
 
     key: int
     score: float
-    by_vector: int | None
-    by_words: int | None
+    vector_rank: int | None
+    keyword_rank: int | None
 
 
 @dataclass(frozen=True)
-class Question:
-    """What is looked for by words, and how much words and vectors weigh; checked."""
+class Keywords:
+    """The words of a query, and how much words and vector weigh; checked."""
 
     terms: tuple[Term, ...]
-    k: int
-    namespace: str
-    where: Where | None
-    weights: tuple[float, float] | None  # of the vectors' list, of the keywords' list
-
-    @property
-    def depth(self) -> int:
-        """How many rows of each list are fused."""
-        return min(max(LEAST_DEPTH, 2 * self.k), LIMITS.k)
+    weights: tuple[float, float] | None  # of the vector's list, of the keywords' list
 
 
 @dataclass(frozen=True)
-class _Words:
-    """The keywords' list, and which terms it is of."""
+class _KeywordList:
+    """The rows that keywords found, and which terms were looked for."""
 
     ranked: Ranked
     searched: tuple[Term, ...]
@@ -74,27 +65,15 @@ class _Words:
     matching: int | None
 
 
-def check_question(
-    keywords: object, weights: object, k: object, namespace: str, where: Where | None, min_score: object
-) -> Question:
-    """What was asked, checked; InvalidInput if it cannot be answered."""
-    if keywords is None:
+def check_keywords(words: object, weights: object, min_score: object) -> Keywords:
+    """The keywords of a query, checked; InvalidInput if they cannot be answered."""
+    if words is None:
         raise InvalidInput("weights: there is nothing to weigh without keywords")
     if min_score is not None:
         raise InvalidInput(
             "min_score: is a cosine similarity, which scores with keywords are not; leave it out"
         )
-    count = check_count(k, "k", 1, LIMITS.k)
-    terms = parse_keywords(keywords)
-    return Question(terms, count, check_namespace(namespace), where, _check_weights(weights))
-
-
-def check_words_alone(question: Question, *efforts: object) -> None:
-    """Refuse, without a vector, what only concerns vectors; `efforts` are query's, in its order."""
-    names = ("target_recall", "shortlist", "ef", "exact", "dim")
-    for name, value in [*zip(names, efforts, strict=False), ("weights", question.weights)]:
-        if value is not None and value is not False:
-            raise InvalidInput(f"{name}: concerns vectors, and only keywords are given")
+    return Keywords(parse_keywords(words), _check_weights(weights))
 
 
 def _check_weights(weights: object) -> tuple[float, float] | None:
@@ -107,113 +86,117 @@ def _check_weights(weights: object) -> tuple[float, float] | None:
     return numbers[0], numbers[1]
 
 
-def answer(
-    session: Session, question: Question, asked: tuple[Asked, Queries] | None, wanted: Wanted
+def query(
+    session: Session, latest: Snapshot, params: QueryParams, words: Keywords, vector: object = None
 ) -> Result:
-    """The best k rows by keywords, or, asked for `question.depth` rows by vector too, by both."""
-
-    def run(view: View) -> Result:
-        with view.connection() as connection:
-            return _run(session, connection, view.snapshot, question, asked, wanted)
-
-    return session.consistently(run)
-
-
-def _run(
-    session: Session,
-    connection: Connection,
-    snapshot: Snapshot,
-    question: Question,
-    asked: tuple[Asked, Queries] | None,
-    wanted: Wanted,
-) -> Result:
-    def fetch(keys: NDArray[np.int64]) -> list[dict[str, Any] | None]:
-        return metadata_of_keys(connection, keys, snapshot.generation)
-
-    if settings.get_int(connection, "format_version") < settings.FIRST_WITH_KEYWORDS:
-        raise InvalidInput(
-            f'{session.path} has no keyword index yet; open it once with mode="a", which makes it'
-        )
-    times = [time.perf_counter()]
-    by_vector, best, plan = Ranked(), list[Placed](), Plan(snapshot.generation, "keywords", ())
-    if asked is not None:
-        by_vector, plan = _by_vector(snapshot, *asked, parse(question.where), fetch)
-    times.append(time.perf_counter())
-    depth = question.k if asked is None else question.depth
-    weights = question.weights or (1.0, 1.0)
-    words = _by_words(connection, snapshot, question, depth)
-    times.append(time.perf_counter())
-    if asked is None:
-        best = [Placed(key, score, None, number) for number, (key, score) in enumerate(words.ranked)]
-        plan = replace(plan, matching=words.matching)
+    """The best k rows by keywords, or by keywords and vector, all of one generation."""
+    queries = None
+    if vector is None:
+        _refuse_vector_params(params, words)
     else:
-        best = fuse(by_vector, words.ranked, weights)[: question.k]
-    hits = _hits(connection, snapshot, best, wanted)
-    times.append(time.perf_counter())
-    told = KeywordPlan(
-        searched=tuple(map(str, words.searched)),
-        ignored=tuple(map(str, words.ignored)),
-        listed=len(words.ranked),
+        queries = take_query(vector, latest.dim, latest.prefix_dim)
+    return session.consistently(partial(_answer, session, params, words, queries))
+
+
+def _refuse_vector_params(params: QueryParams, words: Keywords) -> None:
+    """Refuse what only concerns vectors, where there is none."""
+    given = {name: getattr(params, name) for name in ("target_recall", "shortlist", "ef", "exact", "dim")}
+    for name, value in (given | {"weights": words.weights}).items():
+        if value is not None and value is not False:
+            raise InvalidInput(f"{name}: concerns vectors, and only keywords are given")
+
+
+def _answer(
+    session: Session, params: QueryParams, words: Keywords, queries: Queries | None, view: View
+) -> Result:
+    times = [time.perf_counter()]
+    with view.connection() as connection:
+        if settings.get_int(connection, "format_version") < settings.FIRST_WITH_KEYWORDS:
+            raise InvalidInput(
+                f'{session.path} has no keyword index yet; open it once with mode="a", which makes it'
+            )
+        by_vector, plan, depth = Ranked(), Plan(view.snapshot.generation, "keywords", ()), params.k
+        if queries is not None:
+            depth = min(max(LEAST_DEPTH, 2 * params.k), LIMITS.k)  # rows of each list that are fused
+            by_vector, plan = _by_vector(view, params._replace(k=depth, projection=NOTHING), queries)
+        times.append(time.perf_counter())
+        weights = words.weights or (1.0, 1.0)
+        by_words = _by_words(connection, view.snapshot, params, words, depth)
+        times.append(time.perf_counter())
+        if queries is None:
+            best = [Fused(key, score, None, rank) for rank, (key, score) in enumerate(by_words.ranked)]
+            plan = replace(plan, matching=by_words.matching)
+        else:
+            best = fuse(by_vector, by_words.ranked, weights)[: params.k]
+        hits = _hits(connection, view.snapshot, best, params.projection)
+        times.append(time.perf_counter())
+    keyword_plan = KeywordPlan(
+        searched=tuple(map(str, by_words.searched)),
+        ignored=tuple(map(str, by_words.ignored)),
+        listed=len(by_words.ranked),
         depth=depth,
-        weights=None if asked is None else weights,
-        hits=tuple(_told(hits, best, by_vector, words.ranked)),
+        weights=None if queries is None else weights,
+        hits=tuple(_ranks(hits, best, by_vector, by_words.ranked)),
     )
     stages = ("vectors", "keywords", "rows")
-    seconds = {name: times[i + 1] - times[i] for i, name in enumerate(stages) if i or asked is not None}
+    seconds = {name: times[i + 1] - times[i] for i, name in enumerate(stages) if i or queries is not None}
     return Result(
         [hit.id for hit in hits],
         np.array([hit.score for hit in hits], dtype=np.float32),
-        replace(plan, seconds=seconds, keywords=told),
+        replace(plan, seconds=seconds, keywords=keyword_plan),
         hits,
     )
 
 
-def _by_vector(
-    snapshot: Snapshot, asked: Asked, query: Queries, node: Node | None, fetch: Fetch
-) -> tuple[Ranked, Plan]:
-    """The vectors' list, and how it came about."""
-    (found,), watch = find(snapshot, asked, node, query, fetch)
-    result = Result(found.ids, found.scores, found.make_plan)
-    if watch is not None:
-        result = explained(result, asked, query, watch, found)
-    return list(zip(found.keys.tolist(), found.scores.tolist(), strict=True)), result.plan
+def _by_vector(view: View, params: QueryParams, queries: Queries) -> tuple[Ranked, Plan]:
+    """The vector's list, and how it came about."""
+    hits, trace = search(view, params, queries)
+    result, keys = hits.result(), hits.keys_of(0)
+    if trace is not None:
+        result = explained(result, params.k, queries, trace, keys)
+    return list(zip(keys.tolist(), result.scores.tolist(), strict=True)), result.plan
 
 
-def fuse(by_vector: Ranked, by_words: Ranked, weights: tuple[float, float]) -> list[Placed]:
+def fuse(by_vector: Ranked, by_words: Ranked, weights: tuple[float, float]) -> list[Fused]:
     """All rows of both lists, best first; equal scores go by row key. A list that weighs 0 adds no row."""
-    places: tuple[dict[int, int], ...] = tuple(
-        {key: number for number, (key, _) in enumerate(ranked)} for ranked in (by_vector, by_words)
+    ranks: tuple[dict[int, int], ...] = tuple(
+        {key: rank for rank, (key, _) in enumerate(ranked)} for ranked in (by_vector, by_words)
     )
     fused = []
-    for key in places[0] | places[1]:
-        here = [place.get(key) for place in places]
-        shares = [
-            weight / (RANK_CONSTANT + number + 1)
-            for weight, number in zip(weights, here, strict=True)
-            if number is not None
-        ]
-        if sum(shares) > 0:
-            fused.append(Placed(key, sum(shares), here[0], here[1]))
-    return sorted(fused, key=lambda one: (-one.score, one.key))
+    for key in ranks[0] | ranks[1]:
+        here = [of_list.get(key) for of_list in ranks]
+        score = sum(
+            weight / (RANK_CONSTANT + rank + 1)
+            for weight, rank in zip(weights, here, strict=True)
+            if rank is not None
+        )
+        if score > 0:
+            fused.append(Fused(key, score, here[0], here[1]))
+    return sorted(fused, key=lambda row: (-row.score, row.key))
 
 
-def _by_words(connection: Connection, snapshot: Snapshot, question: Question, count: int) -> _Words:
+def _by_words(
+    connection: Connection, snapshot: Snapshot, params: QueryParams, words: Keywords, count: int
+) -> _KeywordList:
     """The best rows by BM25, of those that the namespace and the filter let through."""
-    node, allowed = parse(question.where), None
-    if not question.terms:
-        return _Words([], (), (), None)
-    kept, ignored = _telling(connection, question.terms)
-    if node is not None or not rows.only_namespace(connection, question.namespace):
-        allowed = matching_keys(connection, snapshot, question.namespace, node)
+    if not words.terms:
+        return _KeywordList([], (), (), None)
+    allowed = None
+    kept, ignored = _without_common(connection, words.terms)
+    if params.where is not None or not rows.only_namespace(connection, params.namespace):
+        allowed = matching_keys(connection, snapshot, params.namespace, params.where)
     ranked = keywords.best(connection, any_of(kept), count, allowed)
-    matching = None if node is None or allowed is None else len(allowed)
-    return _Words(ranked, kept, ignored, matching)
+    matching = None if params.where is None or allowed is None else len(allowed)
+    return _KeywordList(ranked, kept, ignored, matching)
 
 
-def _telling(connection: Connection, terms: tuple[Term, ...]) -> tuple[tuple[Term, ...], tuple[Term, ...]]:
-    """Terms that tell rows apart, and those that stand in more than half of many documents.
+def _without_common(
+    connection: Connection, terms: tuple[Term, ...]
+) -> tuple[tuple[Term, ...], tuple[Term, ...]]:
+    """The terms that are looked for, and those left out: in more than half of many documents.
 
     BM25 gives the latter no weight (FTS5 takes 1e-6), but they would make it score half of all rows or more.
+    Where all terms are as common, none is left out.
     """
     total = keywords.documents(connection) if len(terms) > 1 else 0
     if total < MANY_DOCUMENTS:
@@ -224,21 +207,20 @@ def _telling(connection: Connection, terms: tuple[Term, ...]) -> tuple[tuple[Ter
     return tuple(term for term in terms if term not in common), common
 
 
-def _hits(connection: Connection, snapshot: Snapshot, best: Sequence[Placed], wanted: Wanted) -> list[Hit]:
-    stored = rows_of(connection, [one.key for one in best], snapshot.generation)
+def _hits(
+    connection: Connection, snapshot: Snapshot, best: Sequence[Fused], projection: Projection
+) -> list[Hit]:
+    stored = rows_of(connection, [row.key for row in best], snapshot.generation)
     vectors = None
-    if wanted.vector:
+    if projection.vector:
         found = vectors_of(snapshot, [row.key for row in stored if not row.bare])
         vectors = [found.get(row.key) for row in stored]
-    ids, scores = (row.id for row in stored), (one.score for one in best)
-    return hits_of(ids, scores, stored, vectors, wanted)
+    ids, scores = (row.id for row in stored), (row.score for row in best)
+    return hits_of(ids, scores, stored, vectors, projection)
 
 
-def _told(
-    hits: Sequence[Hit],
-    best: Sequence[Placed],
-    by_vector: Ranked,
-    by_words: Ranked,
+def _ranks(
+    hits: Sequence[Hit], best: Sequence[Fused], by_vector: Ranked, by_words: Ranked
 ) -> list[FusedRank]:
     """Where each hit stood in both lists."""
     return [
@@ -246,10 +228,10 @@ def _told(
             hit.id,
             rank,
             hit.score,
-            None if one.by_vector is None else one.by_vector + 1,
-            None if one.by_vector is None else by_vector[one.by_vector][1],
-            None if one.by_words is None else one.by_words + 1,
-            None if one.by_words is None else by_words[one.by_words][1],
+            None if row.vector_rank is None else row.vector_rank + 1,
+            None if row.vector_rank is None else by_vector[row.vector_rank][1],
+            None if row.keyword_rank is None else row.keyword_rank + 1,
+            None if row.keyword_rank is None else by_words[row.keyword_rank][1],
         )
-        for rank, (hit, one) in enumerate(zip(hits, best, strict=True), 1)
+        for rank, (hit, row) in enumerate(zip(hits, best, strict=True), 1)
     ]

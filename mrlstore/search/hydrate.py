@@ -17,13 +17,30 @@ from mrlstore.catalogue import rows, settings
 from mrlstore.catalogue.connection import Connection
 from mrlstore.catalogue.rows import Row, metadata_of
 from mrlstore.errors import CorruptStore
-from mrlstore.search.params import Wanted
+from mrlstore.search.hits import Hits
+from mrlstore.search.params import Projection
+from mrlstore.storage.session import View
 from mrlstore.storage.snapshot import Snapshot, SnapshotMoved
-from mrlstore.types import Hit
+from mrlstore.types import Hit, Result
+
+
+def hydrated(view: View, hits: Hits, number: int, projection: Projection) -> Result:
+    """The result of one query, whose hits carry what is projected; SnapshotMoved as for `rows_of`."""
+    result, stored, vectors = hits.result(number), None, None
+    if projection.metadata or projection.document:
+        keys = hits.keys_of(number).tolist()
+        with view.connection() as connection:
+            stored = rows_of(connection, keys, hits.plan.generation)
+    if projection.vector:
+        vectors = [part.original(row) for part, row in hits.places_of(number)]
+    made = hits_of(result.ids, result.scores.tolist(), stored, vectors, projection)
+    return result.with_hits(made)
 
 
 def rows_of(connection: Connection, keys: Sequence[int], generation: int) -> list[Row]:
     """The rows with these keys, in their order; SnapshotMoved if any was removed since that generation."""
+    if len(set(keys)) < len(keys):
+        raise CorruptStore(connection.filename, "two vectors have one key")
     found = list(rows.by_key(connection, keys))
     if len(found) < len(keys):
         if settings.generation(connection) != generation:
@@ -63,10 +80,10 @@ def hits_of(
     scores: Iterable[float],
     stored: Sequence[Row] | None,
     vectors: Iterable[NDArray[np.float32] | None] | None,
-    wanted: Wanted,
+    projection: Projection,
 ) -> list[Hit]:
-    """Hits with what is wanted of their rows and vectors, which are given in the same order."""
+    """Hits that carry what is projected of their rows and vectors, which are given in the same order."""
     nothing, found = repeat(None), stored or ()
-    metadata = [metadata_of(row.metadata) for row in found] if wanted.metadata else nothing
-    documents = [row.document for row in found] if wanted.document else nothing
+    metadata = [metadata_of(row.metadata) for row in found] if projection.metadata else nothing
+    documents = [row.document for row in found] if projection.document else nothing
     return list(map(Hit, ids, scores, metadata, documents, nothing if vectors is None else vectors))

@@ -1,34 +1,45 @@
-"""What a caller asks of a query, checked: how to answer it, and what hits shall carry."""
+"""What a caller asks of a query, checked: which rows, how hard to look for them, and what hits carry."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Hashable
+from typing import Final, NamedTuple
+
+from mrlstore.where import Node
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """What a hit or record is to carry, and the least score that a hit needs."""
+class Projection(NamedTuple):
+    """What a hit or a record carries beside its id and score."""
 
     metadata: bool = False
     document: bool = False
     vector: bool = False
-    min_score: float | None = None
 
 
-NOTHING: Final = Wanted()
+NOTHING: Final = Projection()
 
 
-@dataclass(frozen=True, eq=False)
-class Asked:
-    """A query but for its vector and filter; the same arguments give the same object, to remember by."""
+class QueryParams(NamedTuple):
+    """A checked query without its vector; passed whole from `Store.query` down to the searcher."""
 
     k: int
     namespace: str
+    projection: Projection = NOTHING
+    min_score: float | None = None  # hits with a lower cosine similarity are left out
     target_recall: float | None = None
     shortlist: int | None = None
     ef: int | None = None
     exact: bool = False
-    dim: int | None = None
+    dim: int | None = None  # score by the cosine of the first `dim` dimensions
     explain: bool = False
-    wanted: Wanted = NOTHING
+    where: Node | None = None  # the last field: see key
+
+    @property
+    def key(self) -> Hashable:
+        """Equal for equal queries. A filter counts by its canonical text, which is hashed only once."""
+        return self if self.where is None else (*self[:-1], self.where.key)
+
+    @property
+    def by_codes(self) -> bool:
+        """Whether codes may choose the rows that are scored in full; if not, all rows are."""
+        return not self.exact and self.dim is None

@@ -16,7 +16,7 @@ from mrlstore.catalogue.connection import Connection
 from mrlstore.catalogue.rows import Row, metadata_of
 from mrlstore.errors import InvalidInput
 from mrlstore.search.hydrate import metadata_of_keys, vectors_of
-from mrlstore.search.params import Wanted
+from mrlstore.search.params import Projection
 from mrlstore.storage.segment import Segment
 from mrlstore.storage.session import Session, View
 from mrlstore.storage.snapshot import Snapshot
@@ -38,17 +38,17 @@ class Selection:
     after: tuple[str, str] | None = None
 
 
-def get(session: Session, namespace: str, ids: Sequence[str], wanted: Wanted) -> list[Record]:
+def get(session: Session, namespace: str, ids: Sequence[str], projection: Projection) -> list[Record]:
     """The rows with these ids, in their order, of one generation; missing ones are skipped."""
 
     def run(view: View) -> list[Record]:
         with view.connection() as connection:
-            return _records(view, list(rows.by_id(connection, namespace, ids)), wanted)
+            return _records(view, list(rows.by_id(connection, namespace, ids)), projection)
 
     return session.consistently(run)
 
 
-def scan(session: Session, selection: Selection, wanted: Wanted) -> Iterator[Record]:
+def scan(session: Session, selection: Selection, projection: Projection) -> Iterator[Record]:
     """Rows in the order of (namespace, id).
 
     Which rows is settled at one generation; they are read page by page. One that is removed before its page
@@ -58,7 +58,7 @@ def scan(session: Session, selection: Selection, wanted: Wanted) -> Iterator[Rec
 
     def pages() -> Iterator[Record]:
         for start in range(0, len(places), _PAGE):
-            yield from _page(session, places[start : start + _PAGE], selection.node, wanted)
+            yield from _page(session, places[start : start + _PAGE], selection.node, projection)
 
     return pages()
 
@@ -165,13 +165,13 @@ def _selected(session: Session, selection: Selection) -> list[Place]:
     return session.consistently(run)
 
 
-def _page(session: Session, places: list[Place], node: Node | None, wanted: Wanted) -> list[Record]:
+def _page(session: Session, places: list[Place], node: Node | None, projection: Projection) -> list[Record]:
 
     def run(view: View) -> list[Record]:
         with view.connection() as connection:
             found = {row.key: row for row in rows.by_key(connection, (key for key, _, _ in places))}
             current = [found.get(key) or _successor(connection, space, id, node) for key, space, id in places]
-            return _records(view, [row for row in current if row is not None], wanted)
+            return _records(view, [row for row in current if row is not None], projection)
 
     return session.consistently(run)
 
@@ -182,17 +182,17 @@ def _successor(connection: Connection, namespace: str, id: str, node: Node | Non
     return row if row is not None and (node is None or node.matches(metadata_of(row.metadata))) else None
 
 
-def _records(view: View, found: list[Row], wanted: Wanted) -> list[Record]:
+def _records(view: View, found: list[Row], projection: Projection) -> list[Record]:
     vectors: dict[int, NDArray[np.float32]] = {}
-    if wanted.vector:
+    if projection.vector:
         keys = [row.key for row in found if not row.bare]
         vectors = vectors_of(view.snapshot, keys)
     return [
         Record(
             row.id,
             row.namespace,
-            metadata_of(row.metadata) if wanted.metadata else None,
-            row.document if wanted.document else None,
+            metadata_of(row.metadata) if projection.metadata else None,
+            row.document if projection.document else None,
             vectors.get(row.key),
             encode_cursor(row.namespace, row.id),
         )

@@ -1,290 +1,224 @@
-"""Two stages over a snapshot: each group gives its re-ranked best, and only full scores are compared."""
+"""The searcher: what is prepared for one snapshot and one QueryParams, and then asked any number of times.
+
+Each group gives its re-ranked best, and only full scores are compared between groups. The usual query, one
+float32 vector against one segment that is in memory, has a fast path: it runs the same kernel without the
+calls and checks between, which took a quarter of its time
+(docs/decisions/0013-a-shortcut-for-the-usual-query.md).
+"""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Hashable
 from functools import partial
-from typing import Any, NamedTuple
+from time import perf_counter
+from typing import Any, Final, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mrlstore.index.group import Group
+from mrlstore.index.group import SHORT_PREFIX
+from mrlstore.kernels.load import kernels
+from mrlstore.kernels.scratch import Scratch
 from mrlstore.planning import access_path
-from mrlstore.planning.access_path import AccessPath, Effort
-from mrlstore.search import group_search as ways
-from mrlstore.search.group_search import Found, Names, Queries
+from mrlstore.planning.access_path import Effort
+from mrlstore.search.explain import GroupTrace, Trace
+from mrlstore.search.group_search import GroupSearch, Scan, Walk, prepare_search
+from mrlstore.search.hits import Hits, text_of
+from mrlstore.search.params import QueryParams
+from mrlstore.search.queries import Queries
+from mrlstore.search.workspace import GroupHits, borrow, give_back
 from mrlstore.storage.segment import WARM_S, Fetch, Segment
 from mrlstore.storage.snapshot import Snapshot, Stretch
-from mrlstore.storage.tail import Tail
+from mrlstore.system.bounded_cache import BoundedCache
 from mrlstore.system.residency import absent_pages
-from mrlstore.types import Plan, Result, SegmentPlan
-from mrlstore.where import Node
+from mrlstore.types import Plan, SegmentPlan
 
-Place = tuple["Segment | Tail", int]  # where a hit lies: segment or tail, and row
-
-
-@dataclass
-class Watched:
-    """What explain=True sees of one group. Times in seconds of time.perf_counter()."""
-
-    group: Group
-    start: int  # where the group begins in its segment
-    allowed: int
-    started: float
-    listed: NDArray[np.int64] | None = None  # the shortlist, by code score; None for an exact scan
-    listed_at: float = 0.0
-    absent: int | None = None  # pages of the shortlist's rows that were not in memory
-    reranking_at: float = 0.0
-    done: float = 0.0
-    found: Found | None = None
-
-
-@dataclass
-class Watch:
-    """What explain=True sees of a search, and its times."""
-
-    groups: list[Watched] = field(default_factory=list)
-    started: float = field(default_factory=time.perf_counter)
-    ready: float = 0.0  # filters are evaluated
-    searched: float = 0.0
-
-
-class Request(NamedTuple):
-    """What is looked for, but for the queries; checked, and the same for every group."""
-
-    k: int
-    namespace: str
-    node: Node | None
-    effort: Effort
-    exact: bool = False
-    dim: int | None = None
-
-    def path(self, group: Group, allowed: int) -> tuple[AccessPath, Effort]:
-        """How to search a group of which `allowed` rows may be answers, and with how much effort."""
-        effort = self.effort if self.node is None else self.effort.at(allowed / len(group.keys))
-        exact = self.exact or self.dim is not None
-        return "exact" if exact else access_path.choose(group, allowed, effort), effort
-
-    def search(self, group: Group, allowed: NDArray[np.bool_] | None, count: int) -> ways.Search:
-        """The search of a group of which `count` rows are allowed."""
-        path, effort = self.path(group, count)
-        if path == "exact":
-            return ways.Exact(group, self.k, allowed, self.dim)
-        if path == "scan":
-            return ways.Scan(group, self.k, effort.shortlist, allowed, stop_margin=effort.stop_margin)
-        return ways.Walk(
-            group, self.k, effort.ef, effort.shortlist, allowed,
-            beam_ratio=effort.beam_ratio, stop_margin=effort.stop_margin, lost_ratio=effort.lost_ratio,
-        )  # fmt: skip
-
-
-_Told = tuple[str, int, AccessPath, int, int, int]  # as a SegmentPlan begins, and bytes per code
-
-
-class Outline(NamedTuple):
-    """What was done but for what was counted. It holds no segment open."""
-
-    generation: int
-    effort: Effort | None  # None: exact
-    parts: tuple[_Told, ...]
-    matching: int | None  # rows that pass the filter, where there is one
-
-    def plan(self, counts: Sequence[Sequence[int]]) -> Plan:
-        """The plan of one query, with the recall that calibration lets expect."""
-        segments = tuple(
-            SegmentPlan(name, rows, path, ef, shortlist, visited, reranked, code_bytes)
-            for (name, rows, path, ef, shortlist, code_bytes), (_, reranked, visited, *_) in zip(
-                self.parts, counts, strict=True
-            )
-        )
-        effort = self.effort
-        if effort is None:
-            return Plan(self.generation, "exact", segments, self.matching)
-        return Plan(
-            self.generation, effort.name, segments, self.matching,
-            target=effort.target, expected=effort.expected, remark=effort.remark,
-        )  # fmt: skip
+_SEARCHERS: Final = 200  # kept for a snapshot: namespaces, targets and filters may come from users
+_MASK_BYTES: Final = 64 * 1024 * 1024  # of the masks that their filters gave
+_FLOAT32 = np.dtype(np.float32)
 
 
 class _Step(NamedTuple):
+    """One group that is searched."""
+
     stretch: Stretch
-    segment: Segment | None  # whose shortlists may have to come from the disk
-    search: ways.Search
+    segment: Segment | None  # whose shortlisted rows may have to be read from the disk
+    search: GroupSearch
 
 
-class Search:
-    """A request made ready for one snapshot: ask it for any number of queries, from any thread."""
+class _FastPath(NamedTuple):
+    """What the usual query needs: the only group's search, and what vectors it takes."""
 
-    __slots__ = ("_k", "nbytes", "outline", "shortcut", "steps")
+    search: Walk | Scan
+    segment: Segment
+    prefix_dim: int
+    vector_shape: tuple[int]
+    work_shape: tuple[int, int]
 
-    def __init__(self, snapshot: Snapshot, request: Request, fetch: Fetch) -> None:
-        """Filters are evaluated here; `fetch` gives metadata that columns don't hold."""
-        stretches, effort, matching = snapshot.stretches(request.namespace), request.effort, None
-        if request.node is not None:
-            passing = [one.matching(request.namespace, request.node, fetch) for one in stretches]
+
+class Searcher:
+    """Filters evaluated, efforts and access paths chosen; immutable, and safe to use from many threads."""
+
+    __slots__ = ("_fast", "_k", "_normalise", "_steps", "_stretches", "nbytes", "plan")
+
+    def __init__(self, snapshot: Snapshot, params: QueryParams, fetch: Fetch) -> None:
+        """Evaluate the filter; `fetch` gives metadata that the segments' columns do not hold."""
+        stretches, effort, matching = snapshot.stretches(params.namespace), _effort(snapshot, params), None
+        if params.where is not None:
+            passing = [one.matching(params.namespace, params.where, fetch) for one in stretches]
             stretches = tuple(one for one in passing if one.size)
             matching = sum(one.size for one in stretches)
-            if matching:
-                effort = effort.at(matching / sum(len(one.group.keys) for one in stretches))
-        parts = [_prepared(one, request) for one in stretches]
-        self._k, self.steps = request.k, [step for step, _ in parts]
-        self.shortcut: Any = None  # a Shortcut, where there is one: whoever keeps this search sees to it
+        chosen = [_prepared(one, params, effort) for one in stretches]
+        if matching:
+            effort = effort.at(matching / sum(len(one.group.keys) for one in stretches))
+        self._k, self._stretches = params.k, stretches
+        self._steps = tuple(step for step, _ in chosen)
         self.nbytes = sum(one.allowed.nbytes for one in stretches if one.allowed is not None)
-        whole = request.exact or request.dim is not None
-        told = tuple(part for _, part in parts)
-        self.outline = Outline(snapshot.generation, None if whole else effort, told, matching)
+        self.plan = _plan(snapshot.generation, params, effort, tuple(part for _, part in chosen), matching)
+        self._fast, self._normalise = _fast_path(self._steps, params), kernels().normalise
 
-    def __call__(self, queries: Queries, watch: Watch | None = None) -> Answers:
-        """The best k for each query, or for the one that is watched."""
-        shares = [
-            (step.stretch, _search(step, queries) if watch is None else _watched(step, queries, watch))
-            for step in self.steps
-        ]
-        return Answers(self.outline, shares, len(queries.prefix_norms), self._k)
+    def one(self, vector: Any) -> Hits | None:
+        """The fast path: the best rows for one vector; None leaves an unusual query to `search`.
 
-
-class Answers:
-    """The best k for each of some queries."""
-
-    __slots__ = ("_count", "_k", "_shares", "outline")
-
-    def __init__(self, outline: Outline, shares: Sequence[tuple[Stretch, Found]], count: int, k: int) -> None:
-        self.outline, self._shares, self._count, self._k = outline, shares, count, k
-
-    def kept(self) -> Kept | None:
-        """What results can be made of later, without the snapshot; None where ids have to be read now."""
-        if len(self._shares) != 1:
+        Unusual are: several groups or none, rows that may have to be read from the disk, an exact search, a
+        vector of another type, shape or length than usual, and one whose prefix is too short.
+        """
+        fast = self._fast
+        if fast is None or fast.segment.heat.cold or type(vector) is not np.ndarray:
             return None
-        ((_, found),) = self._shares
-        return None if found.names is None else Kept(self.outline, found.scores, found.counts, found.names)
+        if vector.dtype != _FLOAT32 or vector.shape != fast.vector_shape:
+            return None
+        work, hits = borrow(), None
+        if work.shape != fast.work_shape:
+            work.fit(fast.work_shape)
+        work.vector[:] = vector
+        if self._normalise(work.unit, fast.prefix_dim, work.norm) and work.norm[0] >= SHORT_PREFIX:
+            found, started = work.hits, perf_counter()
+            fast.search.launch(work.unit, found, work.scratch)
+            elapsed_s, counts = perf_counter() - started, found.counts.tolist()
+            if elapsed_s > WARM_S:
+                fast.segment.heat.learn(elapsed_s, counts)
+            rows, scores = found.rows.copy(), found.scores.copy()
+            hits = Hits(self.plan, self._stretches, rows, scores, [counts], text_of(found.ids, counts))
+        give_back(work)
+        return hits
 
-    def __getitem__(self, number: int) -> Answer:
-        return Answer(self.outline, self._shares, number, self._k)
-
-    def __iter__(self) -> Iterator[Answer]:
-        return (self[number] for number in range(self._count))
-
-
-class Kept(NamedTuple):
-    """What was found in one group, for each of some queries. It holds no segment open."""
-
-    outline: Outline
-    found: NDArray[np.float32]  # [m, k], scores
-    counts: list[list[int]]  # [m][4], see ways.Found
-    names: Names
-
-    def ids(self) -> list[list[str]]:
-        """For each query the hits' ids."""
-        return self.names.lists(count[0] for count in self.counts)
-
-    def scores(self) -> list[NDArray[np.float32]]:
-        """For each query the hits' scores."""
-        return [some[: count[0]] for some, count in zip(self.found, self.counts, strict=True)]
-
-    def results(self) -> list[Result]:
-        """For each query all of it."""
-        plans = (partial(self.outline.plan, [count]) for count in self.counts)
-        return list(map(Result, self.ids(), self.scores(), plans))
+    def search(self, queries: Queries, trace: Trace | None = None) -> Hits:
+        """The best rows for each query, or for the one that is traced."""
+        work = borrow()
+        found = [
+            _search(step, queries, work.scratch)
+            if trace is None
+            else _traced(step, queries, work.scratch, trace)
+            for step in self._steps
+        ]
+        give_back(work)
+        return Hits.merge(self.plan, self._stretches, found, len(queries.vectors), self._k)
 
 
-class Answer:
-    """The best k of a snapshot, best first; equal scores go by row key. Only what is asked for is made."""
-
-    __slots__ = ("_best", "_number", "_outline", "_shares", "scores")
-
-    def __init__(
-        self, outline: Outline, shares: Sequence[tuple[Stretch, Found]], number: int, k: int
-    ) -> None:
-        self._outline, self._shares, self._number = outline, shares, number  # which query's it is
-        self._best: NDArray[np.int64] | None = None  # among the rows of all shares
-        if len(shares) == 1:  # nearly always: sorted already
-            found = shares[0][1]
-            self.scores = found.scores[number, : found.counts[number][0]]  # float32 [<= k]
-            return
-        scores = [found.scores[number, : found.counts[number][0]] for _, found in shares]
-        joined = np.concatenate(scores or [np.empty(0, np.float32)])
-        self._best = np.lexsort((self._keys(), -joined))[:k]
-        self.scores = joined[self._best]
-
-    @property
-    def keys(self) -> NDArray[np.int64]:
-        """The hits' row keys, [<= k]."""
-        return self._keys() if self._best is None else self._keys()[self._best]
-
-    @property
-    def ids(self) -> list[str]:
-        """The hits' ids."""
-        if self._best is not None:
-            return [part.ids((row,))[0] for part, row in self.places()]
-        ((one, found),) = self._shares
-        return one.part.ids(self._rows(one, found)) if found.names is None else found.names.of(self._number)
-
-    @property
-    def make_plan(self) -> Callable[[], Plan]:
-        """What makes the plan of a result. It holds no segment open."""
-        return partial(self._outline.plan, [found.counts[self._number] for _, found in self._shares])
-
-    def places(self) -> list[Place]:
-        """Where the hits lie."""
-        everywhere = [(one.part, row) for one, found in self._shares for row in self._rows(one, found)]
-        return everywhere if self._best is None else [everywhere[i] for i in self._best]
-
-    def _rows(self, one: Stretch, found: Found) -> list[int]:
-        rows: list[int] = found.rows[self._number, : found.counts[self._number][0]].tolist()
-        return [one.start + row for row in rows] if one.start else rows
-
-    def _keys(self) -> NDArray[np.int64]:
-        number = self._number
-        keys = [one.group.keys[found.rows[number, : found.counts[number][0]]] for one, found in self._shares]
-        return np.concatenate(keys or [np.empty(0, np.int64)])
+_searchers: WeakKeyDictionary[Snapshot, BoundedCache[Hashable, Searcher]] = WeakKeyDictionary()
 
 
-def _prepared(stretch: Stretch, request: Request) -> tuple[_Step, _Told]:
-    """A stretch and its search, and what the plan tells of it."""
-    group, allowed, count = stretch.group, stretch.allowed, stretch.size
-    rows, index = len(group.keys), group.index
-    path, effort = request.path(group, count)
+def known_searcher(snapshot: Snapshot, params: QueryParams) -> Searcher | None:
+    """The searcher of a query like one before it, if it is still kept."""
+    known = _searchers.get(snapshot)
+    return None if known is None else known.get(params.key)
+
+
+def searcher_for(snapshot: Snapshot, params: QueryParams, fetch: Fetch) -> Searcher:
+    """The searcher for a query, kept for the next one like it for as long as the snapshot lives."""
+    searcher = known_searcher(snapshot, params)
+    if searcher is None:
+        searcher = Searcher(snapshot, params, fetch)
+        known = _searchers.get(snapshot)
+        if known is None:
+            known = _searchers.setdefault(snapshot, BoundedCache(_SEARCHERS, _MASK_BYTES))
+        known.put(params.key, searcher, searcher.nbytes)
+    return searcher
+
+
+def _effort(snapshot: Snapshot, params: QueryParams) -> Effort:
+    """The effort that calibration chooses, or the caller did."""
+    if params.ef is None and params.shortlist is None:
+        return snapshot.calibration.effort(params.k, params.target_recall)
+    return access_path.effort(params.k, params.ef, params.shortlist)
+
+
+def _prepared(stretch: Stretch, params: QueryParams, effort: Effort) -> tuple[_Step, SegmentPlan]:
+    """The search of one group, and its part of the plan with nothing counted yet."""
+    group, rows = stretch.group, len(stretch.group.keys)
+    if params.where is not None:
+        effort = effort.at(stretch.size / rows)
+    path = access_path.choose(group, stretch.size, effort) if params.by_codes else "exact"
     segment = stretch.part if isinstance(stretch.part, Segment) and path != "exact" else None
-    step = _Step(stretch, segment, request.search(group, allowed, count))
-    if path == "exact" or index is None:
-        return step, (stretch.name, rows, path, 0, 0, 0)
-    ef = 0 if path == "scan" else effort.ef
-    return step, (stretch.name, rows, path, ef, effort.shortlist, index.codes.shape[1])
+    search = prepare_search(path, group, params.k, effort, stretch.allowed, dim=params.dim)
+    step = _Step(stretch, segment, search)
+    if path == "exact" or group.index is None:
+        return step, SegmentPlan(stretch.name, rows, path, 0, 0, 0, 0)
+    ef, code_bytes = 0 if path == "scan" else effort.ef, group.index.codes.shape[1]
+    return step, SegmentPlan(stretch.name, rows, path, ef, effort.shortlist, 0, 0, code_bytes)
 
 
-def _search(step: _Step, queries: Queries) -> Found:
-    """Search a stretch; where its rows have to be read from the disk, announce them first."""
+def _plan(
+    generation: int,
+    params: QueryParams,
+    effort: Effort,
+    segments: tuple[SegmentPlan, ...],
+    matching: int | None,
+) -> Plan:
+    """The plan with nothing counted yet, and the recall that calibration lets expect."""
+    if not params.by_codes:
+        return Plan(generation, "exact", segments, matching)
+    return Plan(
+        generation, effort.name, segments, matching,
+        target=effort.target, expected=effort.expected, remark=effort.remark,
+    )  # fmt: skip
+
+
+def _fast_path(steps: tuple[_Step, ...], params: QueryParams) -> _FastPath | None:
+    """The fast path, if the query and its only group allow it."""
+    if params.min_score is not None or params.explain or len(steps) != 1:
+        return None
+    _, segment, search = steps[0]
+    if segment is None or not isinstance(search, Walk | Scan) or search.group.index is None:
+        return None
+    index = search.group.index
+    if isinstance(search, Walk) and index.neighbours is None:
+        return None
+    return _FastPath(search, segment, index.prefix_dim, (segment.dim,), (segment.dim, search.k))
+
+
+def _search(step: _Step, queries: Queries, scratch: Scratch) -> GroupHits:
+    """Search one group; where its rows have to be read from the disk, start that for many at once."""
     stretch, segment, search = step
     if segment is None:
-        return search(queries)
+        return search(queries, scratch)
     if segment.heat.cold:
-        return search(queries, partial(segment.announce, stretch.start))
-    started = time.perf_counter()
-    found = search(queries)
-    elapsed_s = time.perf_counter() - started
+        return search(queries, scratch, partial(segment.announce, stretch.start))
+    started = perf_counter()
+    hits = search(queries, scratch)
+    elapsed_s = perf_counter() - started
     if elapsed_s > WARM_S:
-        segment.heat.learn(elapsed_s, found.counts)
-    return found
+        segment.heat.learn(elapsed_s, hits.counts.tolist())
+    return hits
 
 
-def _watched(step: _Step, query: Queries, watch: Watch) -> Found:
+def _traced(step: _Step, query: Queries, scratch: Scratch, trace: Trace) -> GroupHits:
     """The same search of one query, its two stages apart and timed."""
     stretch, segment = step.stretch, step.segment
     group = stretch.group
-    seen = Watched(group, stretch.start, stretch.size, time.perf_counter())
+    seen = GroupTrace(group, stretch.size, perf_counter())
 
-    def between(rows: NDArray[np.int64], told: int, reach: int) -> None:
-        if told == 0:
-            seen.listed_at = time.perf_counter()
+    def before_rerank(rows: NDArray[np.int64], start: int, stop: int) -> None:
+        if start == 0:
+            seen.listed_at = perf_counter()
             seen.listed, seen.absent = rows.copy(), absent_pages(group.vectors, rows)
-            seen.reranking_at = time.perf_counter()
+            seen.reranking_at = perf_counter()
         if segment is not None and segment.heat.cold:
-            segment.announce(stretch.start, rows, told, reach)
+            segment.announce(stretch.start, rows, start, stop)
 
-    found = step.search(query, between)
-    seen.done, seen.found = time.perf_counter(), found
-    watch.groups.append(seen)
-    return found
+    hits = step.search(query, scratch, before_rerank)
+    seen.done, seen.rows = perf_counter(), hits.rows[0, : hits.counts[0, 0]]
+    trace.groups.append(seen)
+    return hits

@@ -10,9 +10,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,15 +23,12 @@ from mrlstore.catalogue.segments import SegmentRow
 from mrlstore.errors import CorruptStore
 from mrlstore.index.group import Group
 from mrlstore.planning.calibration_curves import CalibrationCurves, parse
-from mrlstore.search.params import Asked
 from mrlstore.storage.segment import Fetch, Segment, open_segment
 from mrlstore.storage.tail import Tail
 from mrlstore.system.files import Files
 from mrlstore.where import Node
 
 _T = TypeVar("_T")
-_READY: Final = 200  # searches that are remembered: namespaces, targets and filters may come from users
-_READY_BYTES: Final = 32 * 1024 * 1024  # of what their filters let pass
 
 
 class SnapshotMoved(Exception):
@@ -85,7 +82,7 @@ class Stretch(NamedTuple):
         return self._replace(allowed=mask, size=int(np.count_nonzero(mask)))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # compared by identity, so that searchers can be kept for each
 class Snapshot:
     """Everything that has a vector, at one generation. Immutable; maps stay valid while it is referenced."""
 
@@ -95,7 +92,6 @@ class Snapshot:
     segments: tuple[LiveSegment, ...]
     tail: Tail | None  # None until the store knows its dimension
     calibration: CalibrationCurves = CalibrationCurves()
-    ready: Ready = field(default_factory=lambda: Ready(), compare=False, repr=False)
 
     def stretches(self, namespace: str) -> tuple[Stretch, ...]:
         """What a search of a namespace goes through; CorruptStore where vectors that it needs are damaged."""
@@ -132,26 +128,6 @@ class Snapshot:
             rows = order[at]
             for position in np.flatnonzero(self.tail.keys[rows] == keys):
                 yield int(position), self.tail, int(rows[position])
-
-
-class Ready:
-    """Searches made ready for one snapshot, for the next query that asks the same; all go when it is full."""
-
-    def __init__(self) -> None:
-        self._searches: dict[tuple[Asked, str | None], Any] = {}
-        self._bytes = 0
-
-    def get(self, asked: Asked, node: Node | None) -> Any:
-        """The search for what is asked under a filter, or None."""
-        return self._searches.get((asked, None if node is None else node.key))
-
-    def keep(self, asked: Asked, node: Node | None, search: Any, size: int) -> None:
-        """Remember it; `size` is the bytes that it holds."""
-        if len(self._searches) >= _READY or self._bytes + size > _READY_BYTES:
-            self._searches, self._bytes = {}, 0
-        if size <= _READY_BYTES:
-            self._bytes += size
-            self._searches[asked, None if node is None else node.key] = search
 
 
 class Snapshots:

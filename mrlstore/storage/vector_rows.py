@@ -14,6 +14,7 @@ from mrlstore.types import LIMITS
 _BLOCK = 512  # rows worked on at once, so that the float64 copies stay in the cache
 _NARROW = 32
 _MANY = 256  # rows from which on a kernel rounds
+_SMALL_SQUARE, _LARGE_SQUARE = 1e-30, 1e37  # squared lengths that float32 sums without losing them
 _SHORTEST, _LONGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 
 
@@ -88,6 +89,25 @@ def _write(block: NDArray[Any], lengths: NDArray[Any], rows: NDArray[np.float16]
             unit_rows.unit_halves(block.__array_interface__["data"][0], lengths, rows.view(np.uint16))
             return
     rows[:] = block / lengths[:, None]
+
+
+def with_directions(matrix: NDArray[Any], what: str) -> NDArray[np.float32]:
+    """Rows [n, dim] as float32 whose squared lengths float32 holds; InvalidInput names one without direction.
+
+    Rows that need no rescaling keep their values, so a row's scores do not depend on the rows beside it.
+    """
+    if matrix.dtype != np.float32:
+        wide = matrix.astype(np.float64)
+        return np.asarray(wide / check_lengths(wide, what)[:, None], dtype=np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is rescaled or refused below
+        squares = np.vecdot(matrix, matrix)
+    odd = ~((squares > _SMALL_SQUARE) & (squares < _LARGE_SQUARE))
+    if not odd.any():
+        return np.ascontiguousarray(matrix)
+    lengths = check_lengths(matrix.astype(np.float64), what)
+    units = np.array(matrix)
+    units[odd] = matrix[odd] / lengths[odd, None]
+    return units
 
 
 def check_lengths(

@@ -2,11 +2,10 @@
 
 from mrlstore.types.plans import Expected, Explanation, FusedRank, HitRanks, KeywordPlan, Plan, SegmentPlan
 from mrlstore.types.reports import AuditStats, Problem, Progress, RepairReport, Settings, Stats, VerifyReport
-from mrlstore.types.results import Answered, BatchResult, Hit, Made, Record, Result
+from mrlstore.types.results import BatchResult, Hit, LazyHits, Record, Result
 from mrlstore.types.values import LIMITS, Conflict, Include, Limits, Metadata, Tokenizer, Where
 
 __all__ = [
-    "Answered",
     "AuditStats",
     "BatchResult",
     "Conflict",
@@ -19,7 +18,7 @@ __all__ = [
     "KeywordPlan",
     "LIMITS",
     "Limits",
-    "Made",
+    "LazyHits",
     "Metadata",
     "Plan",
     "Problem",

@@ -33,7 +33,7 @@ class Result(Sequence[Hit]):
 
     def __init__(
         self,
-        ids: list[str] | Callable[[], list[str]],
+        ids: list[str],
         scores: NDArray[np.float32],
         plan: Plan | Callable[[], Plan],
         hits: list[Hit] | None = None,
@@ -43,8 +43,6 @@ class Result(Sequence[Hit]):
     @property
     def ids(self) -> list[str]:
         """The hits' ids, best first."""
-        if not isinstance(self._ids, list):
-            self._ids = self._ids()
         return self._ids
 
     @property
@@ -66,6 +64,10 @@ class Result(Sequence[Hit]):
         """The scores, float32 [len(self)], best first."""
         return self._scores
 
+    def with_hits(self, hits: list[Hit]) -> Result:
+        """The same result, whose hits carry more."""
+        return Result(self._ids, self._scores, self._plan, hits)
+
     def __len__(self) -> int:
         return len(self._scores)
 
@@ -85,8 +87,8 @@ class Result(Sequence[Hit]):
         return f"Result({self.hits!r})"
 
 
-class Answered(Protocol):
-    """The answers to some of a batch's queries, in their order."""
+class LazyHits(Protocol):
+    """The answers to some of a batch's queries, in their order; made when they are asked for."""
 
     def ids(self) -> list[list[str]]:
         """For each query the hits' ids."""
@@ -95,25 +97,7 @@ class Answered(Protocol):
         """For each query the hits' scores."""
 
     def results(self) -> list[Result]:
-        """For each query all of it."""
-
-
-class Made(NamedTuple):
-    """Answers of which everything has been made."""
-
-    made: list[Result]
-
-    def ids(self) -> list[list[str]]:
-        """See Answered."""
-        return [result.ids for result in self.made]
-
-    def scores(self) -> list[NDArray[np.float32]]:
-        """See Answered."""
-        return [result.scores for result in self.made]
-
-    def results(self) -> list[Result]:
-        """See Answered."""
-        return self.made
+        """For each query its result."""
 
 
 class BatchResult(Sequence[Result]):
@@ -121,7 +105,7 @@ class BatchResult(Sequence[Result]):
 
     __slots__ = ("_ids", "_results", "_runs", "k")
 
-    def __init__(self, runs: Sequence[Answered], k: int) -> None:
+    def __init__(self, runs: Sequence[LazyHits], k: int) -> None:
         self._runs, self.k = runs, k
         self._ids: list[list[str]] | None = None
         self._results: list[Result] | None = None

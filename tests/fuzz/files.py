@@ -28,7 +28,7 @@ from mrlstore.exchange.importing import import_rows
 from mrlstore.exchange.input_row import FieldNames, Refusal
 from mrlstore.exchange.jsonl import read_jsonl
 from mrlstore.exchange.npy import open_vectors
-from mrlstore.search.group_search import prepare
+from mrlstore.search.queries import prepare
 from mrlstore.storage.segment import Segment, open_segment
 from mrlstore.system.files import Files
 from mrlstore.where import parse

@@ -124,9 +124,9 @@ def opened_by_others() -> None:
 
 def hydration() -> None:
     from mrlstore.catalogue import rows
-    from mrlstore.search import query
+    from mrlstore.search import hydrate
 
-    query.rows_of = lambda connection, keys, generation: list(rows.by_key(connection, keys))
+    hydrate.rows_of = lambda connection, keys, generation: list(rows.by_key(connection, keys))
 
 
 def removals_of_the_tail() -> None:

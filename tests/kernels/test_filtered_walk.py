@@ -8,7 +8,8 @@ import pytest
 from mrlstore.index.build import build_index
 from mrlstore.index.group import Group
 from mrlstore.index.layout import open_index
-from mrlstore.search.group_search import Walk, prepare
+from mrlstore.search.group_search import Walk, search_group
+from mrlstore.search.queries import prepare
 from tests.nested import nested
 from tests.one_query import answers, search_graph, search_scan
 
@@ -48,7 +49,7 @@ def test_it_finds_what_a_scan_finds(group, queries, kind, share, beam_ratio):
     walk.walkable = 0  # where a walk comes to nothing no scan takes its place
     for query in queries:
         best = search_scan(group, query, 10, 60, allowed)
-        (found,) = answers(walk(query))
+        (found,) = answers(search_group(walk, query))
         assert len(set(found.rows.tolist())) == 10 and allowed[found.rows].all()
         shares.append(len(set(found.rows.tolist()) & set(best.rows.tolist())) / 10)
     assert np.mean(shares) >= 0.985

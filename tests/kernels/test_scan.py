@@ -13,7 +13,7 @@ from mrlstore.index.group import Group
 from mrlstore.index.layout import open_index
 from mrlstore.kernels import bits
 from mrlstore.kernels.jit import kernel
-from mrlstore.search.group_search import prepare
+from mrlstore.search.queries import prepare
 from tests.nested import nested
 from tests.one_query import search_graph, search_scan
 
@@ -74,7 +74,7 @@ def shortlist(group, query, length, allowed=None):
     def listen(rows, start, stop):
         told[:] = rows.tolist()
 
-    search_scan(group, query, 1, length, allowed, advise=listen)
+    search_scan(group, query, 1, length, allowed, before_rerank=listen)
     return told
 
 

@@ -153,11 +153,11 @@ def test_rule_03_a_query_that_was_overtaken_runs_again(
     indexed: Any, opened: Any, monkeypatch: pytest.MonkeyPatch, times: int
 ) -> None:
     """Another handle replaces everything between the search and the hydration, up to ten times over."""
-    import mrlstore.search.query as module
+    from mrlstore.search.searcher import Searcher
 
     other = opened()
     turns = {0: nested_vectors(50, DIM, seed=2)}
-    real = module.Search.__call__
+    real = Searcher.search
     done: list[int] = []
 
     def overtaken(self: Any, *arguments: Any) -> Any:
@@ -169,7 +169,7 @@ def test_rule_03_a_query_that_was_overtaken_runs_again(
             other.upsert(ids(50, "tail"), turns[turn], [{"n": i, "turn": turn} for i in range(50)])
         return found
 
-    monkeypatch.setattr(module.Search, "__call__", overtaken)
+    monkeypatch.setattr(Searcher, "search", overtaken)
     found = indexed.query(QUERY, k=ROWS + 50, exact=True, include=("metadata", "vector"))
     assert done, "nothing was injected: the test no longer tests"
     mine = [hit for hit in found if hit.id.startswith("tail")]
@@ -187,10 +187,10 @@ def test_rule_03_a_query_that_was_overtaken_runs_again(
 def test_rule_03_a_filter_read_from_another_generation_is_not_mixed_in(
     indexed: Any, opened: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import mrlstore.search.query as module
+    import mrlstore.search.searcher as module
 
     other = opened()
-    real, done = module.Search, []
+    real, done = module.Searcher, []
 
     def overtaken(*arguments: Any) -> Any:
         if len(done) < 2:
@@ -198,7 +198,7 @@ def test_rule_03_a_filter_read_from_another_generation_is_not_mixed_in(
             other.update(metadatas={"turn": len(done)}, where={"n": {"$lt": 40}})
         return real(*arguments)
 
-    monkeypatch.setattr(module, "Search", overtaken)
+    monkeypatch.setattr(module, "Searcher", overtaken)
     found = indexed.query(QUERY, k=200, where={"turn": 0, "n": {"$lt": 100}}, exact=True)
     assert done
     assert {hit.metadata["turn"] for hit in found} == {0}

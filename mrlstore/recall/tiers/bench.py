@@ -20,7 +20,9 @@ from mrlstore.planning.confidence import Interval
 from mrlstore.recall import calibrate, ground_truth
 from mrlstore.recall.tiers.answered import AnsweredProbes, rows_in, share_found, shares_found
 from mrlstore.recall.tiers.figures import GOAL, Kind, Tier
-from mrlstore.search.group_search import Exact, Found, Queries, Walk, prepare
+from mrlstore.search.group_search import Exact, Walk, search_group
+from mrlstore.search.queries import Queries, prepare
+from mrlstore.search.workspace import GroupHits
 from mrlstore.storage.session import Session
 from mrlstore.storage.snapshot import Snapshot
 from mrlstore.storage.vector_rows import inverse_lengths
@@ -75,7 +77,7 @@ class Bench:
         here, goal = nearest[d, "all"], nearest[self.whole, "all"]
         alone = self._group(d)
         indexed = self._index(alone, d)
-        scanned = self._time(lambda query, k: Exact(alone, k)(query), d)
+        scanned = self._time(lambda query, k: search_group(Exact(alone, k), query), d)
         ef, walked = self._enough(indexed, here, d)
         recall = confidence.of_shares(shares_found(answered, self.k, d, self.k, self.whole), self.k)
         index_bytes = _index_bytes(indexed)
@@ -90,8 +92,8 @@ class Bench:
             for s in lists:
                 wide = max(ef, s)
 
-                def search(query: Queries, k: int, wide: int = wide, s: int = s) -> Found:
-                    return Walk(both, k, wide, s)(query)
+                def search(query: Queries, k: int, wide: int = wide, s: int = s) -> GroupHits:
+                    return search_group(Walk(both, k, wide, s), query)
 
                 timed = self._time(search, self.whole)
                 tiers.append(
@@ -167,28 +169,28 @@ class Bench:
         for ef in (max(self.k, round(ef * (self.k / 10) ** 0.5)) for ef in _EFS):
             wide, s = min(ef, self.rows), min(5 * self.k, ef, self.rows)
 
-            def search(query: Queries, k: int, wide: int = wide, s: int = s) -> Found:
-                return Walk(group, k, wide, s)(query)
+            def search(query: Queries, k: int, wide: int = wide, s: int = s) -> GroupHits:
+                return search_group(Walk(group, k, wide, s), query)
 
             found = self._answers(search, d)
             if self._recall(Timing(np.zeros(1), 0, 0, found), here).mean >= GOAL or wide == self.rows:
                 break
         return wide, self._time(search, d)
 
-    def _answers(self, search: Callable[[Any, int], Found], d: int) -> list[NDArray[np.int64]]:
+    def _answers(self, search: Callable[[Any, int], GroupHits], d: int) -> list[NDArray[np.int64]]:
         return [self._answer(search, number, d)[0] for number in range(len(self.queries))]
 
     def _answer(
-        self, search: Callable[[Any, int], Found], number: int, d: int
+        self, search: Callable[[Any, int], GroupHits], number: int, d: int
     ) -> tuple[NDArray[np.int64], float]:
         own = int(self.own[number])
         started = time.perf_counter()
         found = search(prepare(self.queries[number, :d], min(d, self.prefix)), self.k + (own >= 0))
         elapsed = time.perf_counter() - started
-        keys = self.keys[found.rows[0, : found.counts[0][0]]]
+        keys = self.keys[found.rows[0, : found.counts[0, 0]]]
         return keys[keys != own][: self.k], elapsed
 
-    def _time(self, search: Callable[[Any, int], Found], d: int) -> Timing:
+    def _time(self, search: Callable[[Any, int], GroupHits], d: int) -> Timing:
         numbers = list(range(len(self.queries)))
         answers = [self._answer(search, number, d) for number in numbers]  # the round that is not timed
         seconds = np.median(

@@ -15,8 +15,8 @@ from mrlstore.index import codes
 from mrlstore.index.build import build_index
 from mrlstore.index.group import Group
 from mrlstore.index.layout import open_index
-from mrlstore.search import group_search as ways
-from mrlstore.search.group_search import prepare
+from mrlstore.search.group_search import Exact, Scan, Walk, search_group
+from mrlstore.search.queries import prepare
 from tests.kernels import oracle
 from tests.nested import nested
 from tests.one_query import answers, search_exact, search_graph, search_scan
@@ -112,16 +112,16 @@ def test_many_queries_are_answered_as_each_alone(large, queries):
     nowhere = np.zeros(384, np.float32)
     nowhere[200] = 1  # its prefix says nothing: such a one is answered by itself
     searches = (
-        (ways.Walk, (10, 80, 60), {"beam_ratio": 0.2, "stop_margin": 3.5}),
-        (ways.Scan, (10, 60), {"stop_margin": 3.5}),
-        (ways.Exact, (10,), {}),
+        (Walk, (10, 80, 60), {"beam_ratio": 0.2, "stop_margin": 3.5}),
+        (Scan, (10, 60), {"stop_margin": 3.5}),
+        (Exact, (10,), {}),
     )
     for vectors in (queries[:7], [*queries[:3], nowhere, queries[3]]):
         prepared = prepare(np.stack(vectors), 96)
         for search, effort, options in searches:
-            together = answers(search(large, *effort, **options)(prepared))
+            together = answers(search_group(search(large, *effort, **options), prepared))
             for vector, found in zip(vectors, together, strict=True):
-                (expected,) = answers(search(large, *effort, **options)(prepare(vector, 96)))
+                (expected,) = answers(search_group(search(large, *effort, **options), prepare(vector, 96)))
                 np.testing.assert_array_equal(found.rows, expected.rows)
                 np.testing.assert_array_equal(found.scores, expected.scores)
                 assert (found.visited, found.reranked) == (expected.visited, expected.reranked)
@@ -167,7 +167,7 @@ def test_a_re_rank_may_end_early(large, queries, search):
             query,
             *effort,
             stop_margin=2.0,
-            advise=lambda *told, into=listed: into.append(told[0].copy()),
+            before_rerank=lambda *told, into=listed: into.append(told[0].copy()),
         )
         assert 12 <= found.reranked <= 200
         fewer += found.reranked < 100
@@ -336,11 +336,11 @@ def test_rows_are_announced_before_they_are_read(large, queries, search):
     effort = (10, 40, 40) if search is search_graph else (10, 40)
     told: list[np.ndarray] = []
 
-    def advise(rows, start, stop):
+    def before_rerank(rows, start, stop):
         told.append(rows[start:stop].copy())
 
     query = prepare(queries[0], 96)
-    found = search(large, query, *effort, advise=advise)
+    found = search(large, query, *effort, before_rerank=before_rerank)
     assert len(told) == 1 and len(told[0]) == 40
     assert set(found.rows.tolist()) <= set(told[0].tolist())
     np.testing.assert_array_equal(found.rows, search(large, query, *effort).rows)
@@ -354,11 +354,11 @@ def test_a_re_rank_that_ends_early_has_few_rows_announced(large, queries, search
     for vector in queries:
         query, told, ranges = prepare(vector, 96), [], []
 
-        def advise(rows, start, stop, told=told, ranges=ranges):
+        def before_rerank(rows, start, stop, told=told, ranges=ranges):
             told.extend(rows[start:stop].tolist())
             ranges.append((start, stop))
 
-        found = search(large, query, *effort, stop_margin=3.5, advise=advise)
+        found = search(large, query, *effort, stop_margin=3.5, before_rerank=before_rerank)
         expected = search(large, query, *effort, stop_margin=3.5)
         np.testing.assert_array_equal(found.rows, expected.rows)
         np.testing.assert_array_equal(found.scores, expected.scores)
@@ -393,7 +393,7 @@ def test_ids_are_fetched_by_row_and_change_nothing(large, queries):
 DAMAGE = """
 import sys, numpy as np
 from mrlstore.index.group import Group, GroupIndex
-from mrlstore.search.group_search import prepare
+from mrlstore.search.queries import prepare
 from tests.one_query import answers, search_exact, search_graph, search_scan
 import dataclasses, pickle
 group = pickle.load(open(sys.argv[1], "rb"))

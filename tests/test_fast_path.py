@@ -1,4 +1,4 @@
-"""The short way of a query against the long one: the same answers, or it stands back."""
+"""The fast path of a query against the general one: the same answers, or it leaves the query to that."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import mrlstore
-from mrlstore.search.fast_path import Shortcut
+from mrlstore.search.searcher import Searcher
 from mrlstore.storage.segment import Heat
 from tests.nested import nested
 
@@ -22,7 +22,7 @@ Store = mrlstore.Store
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("shortcut") / "s.mrl"
+    path = tmp_path_factory.mktemp("fast") / "s.mrl"
     names = [f"row {i}" for i in range(ROWS)]
     names[1::3] = [f"ряд {i} ☃" for i in range(1, ROWS, 3)]
     with mrlstore.open(path, dim=DIM, prefix_dim=32, auto_maintain=False) as store:
@@ -34,16 +34,17 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def taken(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """For each query that came to a shortcut, whether it answered."""
+    """For each query whose searcher has a fast path, whether that answered."""
     calls: list[bool] = []
-    plain = Shortcut.__call__
+    plain = Searcher.one
 
-    def watched(self: Shortcut, vector: Any) -> Any:
-        result = plain(self, vector)
-        calls.append(result is not None)
-        return result
+    def watched(self: Searcher, vector: Any) -> Any:
+        hits = plain(self, vector)
+        if self._fast is not None:
+            calls.append(hits is not None)
+        return hits
 
-    monkeypatch.setattr(Shortcut, "__call__", watched)
+    monkeypatch.setattr(Searcher, "one", watched)
     return calls
 
 
@@ -57,24 +58,24 @@ def store(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
         yield store
 
 
-WAYS = [
+PARAMS = [
     {}, {"k": 3}, {"ef": 40}, {"target_recall": 0.9}, {"where": {"n": {"$lt": 2_500}}},
     {"where": {"n": {"$lt": 50}}},
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_both_ways_answer_alike(store: Store, taken: list[bool], way: dict[str, Any]) -> None:
+@pytest.mark.parametrize("params", PARAMS)
+def test_both_paths_answer_alike(store: Store, taken: list[bool], params: dict[str, Any]) -> None:
     for query in QUERIES:
-        long = store.query(query, include=ALL, min_score=-1.0, **way)
-        short, rich = store.query(query, include=(), **way), store.query(query, include=ALL, **way)
+        long = store.query(query, include=ALL, min_score=-1.0, **params)
+        short, rich = store.query(query, include=(), **params), store.query(query, include=ALL, **params)
         assert short.ids == rich.ids == long.ids
         assert short.scores.tobytes() == rich.scores.tobytes() == long.scores.tobytes()
         assert [(hit.id, hit.score) for hit in short] == [(hit.id, hit.score) for hit in long]
         assert [hit[:4] for hit in rich] == [hit[:4] for hit in long]
         assert all((a.vector == b.vector).all() for a, b in zip(rich, long, strict=True))
         assert short.plan == rich.plan == long.plan
-    few = way.get("where", {}).get("n", {}).get("$lt") == 50
+    few = params.get("where", {}).get("n", {}).get("$lt") == 50
     assert taken == [] if few else sum(taken) >= 2 * (len(QUERIES) - 1), "so few rows are scored in full"
 
 
@@ -85,7 +86,7 @@ def test_both_ways_answer_alike(store: Store, taken: list[bool], way: dict[str, 
         QUERIES[1].astype(">f4"), QUERIES[1:2][0][::1].reshape(DIM).astype(np.float16).astype(np.float64),
     ],
 )  # fmt: skip
-def test_unusual_vectors_are_left_to_the_long_way(store: Store, taken: list[bool], vector: Any) -> None:
+def test_unusual_vectors_are_left_to_the_general_path(store: Store, taken: list[bool], vector: Any) -> None:
     expected = store.query(QUERIES[1], include=()).ids
     taken.clear()
     assert len(set(store.query(vector, include=()).ids) & set(expected)) >= 9
@@ -123,7 +124,7 @@ def test_a_prefix_that_says_nothing_is_answered_exactly(store: Store, taken: lis
     assert not any(taken[-2:])
 
 
-def test_cold_rows_are_announced_the_long_way(store: Store, taken: list[bool]) -> None:
+def test_rows_to_be_read_ahead_are_left_to_the_general_path(store: Store, taken: list[bool]) -> None:
     heat = store._session.snapshots.latest().segments[0].segment.heat
     store.query(QUERIES[3], include=())
     heat.cold = True
@@ -132,12 +133,12 @@ def test_cold_rows_are_announced_the_long_way(store: Store, taken: list[bool]) -
 
 
 def test_a_search_that_took_long_tells_of_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mrlstore.search import fast_path as shortcut
+    from mrlstore.search import searcher
 
     told: list[Any] = []
     expected = store.query(QUERIES[3], include=())
     times = iter([0.0, 10.0])
-    monkeypatch.setattr(shortcut, "perf_counter", lambda: next(times))
+    monkeypatch.setattr(searcher, "perf_counter", lambda: next(times))
     monkeypatch.setattr(Heat, "learn", lambda _, *what: told.append(what))
     assert store.query(QUERIES[3], include=()).ids == expected.ids
     ((elapsed_s, ((hits, reranked, visited, *_),)),) = told
@@ -192,19 +193,19 @@ def test_ids_that_a_kernel_does_not_write_down(
 
 
 @pytest.mark.parametrize("event", ["removed", "added"])
-def test_rows_that_are_removed_behind_a_shortcut(
+def test_rows_that_are_removed_behind_the_fast_path(
     tmp_path: Path, path: Path, taken: list[bool], monkeypatch: pytest.MonkeyPatch, event: str
 ) -> None:
     """A hit that is gone before its metadata is read: the query begins again. Other writes do not matter."""
     import shutil
 
     own = shutil.copytree(path, tmp_path / "own.mrl")
-    watched = Shortcut.__call__
+    watched = Searcher.one
     with mrlstore.open(own, auto_maintain=False) as writer, mrlstore.open(own, mode="r") as reader:
         before = reader.query(QUERIES[0])
         reader._session.snapshots.latest().segments[0].segment.heat.cold = False
 
-        def overtaken(self: Shortcut, vector: Any) -> Any:
+        def overtaken(self: Searcher, vector: Any) -> Any:
             found = watched(self, vector)
             if event == "removed":
                 writer.delete([before.ids[0]])
@@ -212,7 +213,7 @@ def test_rows_that_are_removed_behind_a_shortcut(
                 writer.upsert(["new"], QUERIES[:1])
             return found
 
-        monkeypatch.setattr(Shortcut, "__call__", overtaken)
+        monkeypatch.setattr(Searcher, "one", overtaken)
         found = reader.query(QUERIES[0])
         assert taken == [True]
         if event == "removed":

@@ -1,0 +1,196 @@
+"""What a search found, for one query or many: ids, keys, places and results are made of it when asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import islice
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrlstore.search.workspace import ID_SEPARATOR, GroupHits
+from mrlstore.storage.segment import Segment
+from mrlstore.storage.snapshot import Stretch
+from mrlstore.storage.tail import Tail
+from mrlstore.types import Plan, Result
+
+Counts = list[int]  # of one query in one group: rows found, full rows scored, codes scored, where its ids end
+
+
+class Hits:
+    """The best k rows for each of m queries, best first; equal scores go by row key.
+
+    Until `release` it holds the segments open that the rows lie in.
+    """
+
+    __slots__ = (
+        "_counts", "_ids", "_results", "_rows", "_scores", "_sizes", "_stretches", "_text", "_which", "plan",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        plan: Plan,
+        stretches: tuple[Stretch, ...],
+        rows: NDArray[np.int64],
+        scores: NDArray[np.float32],
+        counts: list[list[Counts]],
+        text: str | None,
+    ) -> None:
+        """Take what one group gave, which is in order already; `merge` puts several groups together.
+
+        plan: the searcher's, with nothing counted. rows, scores: [m, k]. counts: [groups][m]. text: the ids
+        of all queries, ID_SEPARATOR behind each; None where they have to be read by row.
+        """
+        self.plan, self._stretches, self._rows, self._scores = plan, stretches, rows, scores
+        self._counts, self._text = counts, text
+        self._sizes: list[int] | None = None  # hits of each query; None: as many as the one group found
+        self._which: NDArray[np.int64] | None = None  # [m, k], the stretch of each row; None: the only one
+        self._ids: list[list[str]] | None = None
+        self._results: list[Result] | None = None
+
+    @staticmethod
+    def merge(
+        plan: Plan, stretches: tuple[Stretch, ...], found: list[GroupHits], queries: int, k: int
+    ) -> Hits:
+        """The best k rows of all groups for each query; scores are exact, so they compare between groups."""
+        counts: list[list[Counts]] = [hits.counts.tolist() for hits in found]
+        if len(found) == 1:  # nearly always
+            hits = found[0]
+            return Hits(plan, stretches, hits.rows, hits.scores, counts, text_of(hits.ids, counts[0]))
+        rows, scores = np.zeros((queries, k), np.int64), np.zeros((queries, k), np.float32)
+        which, sizes = np.zeros((queries, k), np.int64), []
+        for number in range(queries):
+            best = _best(stretches, found, number, k)
+            size = len(best.rows)
+            which[number, :size], rows[number, :size] = best.which, best.rows
+            scores[number, :size] = best.scores
+            sizes.append(size)
+        merged = Hits(plan, stretches, rows, scores, counts, None)
+        merged._which, merged._sizes = which, sizes
+        return merged
+
+    def __len__(self) -> int:
+        """The number of queries."""
+        return len(self._scores)
+
+    def size(self, number: int) -> int:
+        """How many hits a query has."""
+        return self._counts[0][number][0] if self._sizes is None else self._sizes[number]
+
+    def cut(self, min_score: float) -> None:
+        """Leave out hits with a lower score."""
+        self._sizes = [int(np.count_nonzero(scores >= min_score)) for scores in self.scores()]
+
+    def scores_of(self, number: int) -> NDArray[np.float32]:
+        """The scores of a query's hits, float32 [size]."""
+        return self._scores[number, : self.size(number)]
+
+    def keys_of(self, number: int) -> NDArray[np.int64]:
+        """The row keys of a query's hits, int64 [size]."""
+        if self._which is None:
+            return self._stretches[0].group.keys[self._rows[number, : self.size(number)]]
+        keys = [self._stretches[which].group.keys[row] for which, row in self._pairs(number)]
+        return np.array(keys, np.int64)
+
+    def places_of(self, number: int) -> Iterator[tuple[Segment | Tail, int]]:
+        """For each hit of a query the segment or tail that it lies in, and its row there."""
+        for which, row in self._pairs(number):
+            stretch = self._stretches[which]
+            yield stretch.part, stretch.start + row
+
+    def result(self, number: int = 0) -> Result:
+        """The result of a query, without metadata, documents and vectors. It holds no segment open."""
+        counts = [counts[number] for counts in self._counts]
+        return Result(self.ids()[number], self.scores_of(number), partial(counted, self.plan, counts))
+
+    def ids(self) -> list[list[str]]:
+        """The ids of every query's hits."""
+        if self._ids is None:
+            self._ids = self._read_ids()
+        return self._ids
+
+    def scores(self) -> list[NDArray[np.float32]]:
+        """The scores of every query's hits."""
+        return [self.scores_of(number) for number in range(len(self))]
+
+    def results(self) -> list[Result]:
+        """The result of every query."""
+        if self._results is None:
+            self._results = [self.result(number) for number in range(len(self))]
+        return self._results
+
+    def keep(self, results: list[Result]) -> None:
+        """Answer with these results, whose hits carry more than ids and scores; let the segments go."""
+        self._results = results
+        self.release()
+
+    def release(self) -> None:
+        """Let the segments go; what only they can tell is read before."""
+        if self._text is None:
+            self.ids()
+        self._stretches = ()
+
+    def _read_ids(self) -> list[list[str]]:
+        if self._text is not None:
+            ids = self._text.split(ID_SEPARATOR)
+            if len(self) == 1:
+                return [ids[: self.size(0)]]
+            written = iter(ids)
+            lists = [list(islice(written, count[0])) for count in self._counts[0]]
+            return [some[: self.size(number)] for number, some in enumerate(lists)] if self._sizes else lists
+        if self._which is not None:
+            places = (self.places_of(number) for number in range(len(self)))
+            return [[id for part, row in some for id in part.ids((row,))] for some in places]
+        (stretch,) = self._stretches
+        rows = (self._rows[number, : self.size(number)] for number in range(len(self)))
+        return [stretch.part.ids((stretch.start + some).tolist()) for some in rows]
+
+    def _pairs(self, number: int) -> Iterator[tuple[int, int]]:
+        """The number of the stretch and the row in its group, for each hit of a query."""
+        size = self.size(number)
+        rows: list[int] = self._rows[number, :size].tolist()
+        which: list[int] = [0] * size if self._which is None else self._which[number, :size].tolist()
+        return zip(which, rows, strict=True)
+
+
+class _Best(NamedTuple):
+    which: NDArray[np.int64]  # [<= k], the number of the group
+    rows: NDArray[np.int64]  # [<= k], rows of that group
+    scores: NDArray[np.float32]  # [<= k]
+
+
+def _best(stretches: tuple[Stretch, ...], found: list[GroupHits], number: int, k: int) -> _Best:
+    """The best k rows of one query over all groups."""
+    sizes = [int(hits.counts[number, 0]) for hits in found]
+    rows = [hits.rows[number, :size] for hits, size in zip(found, sizes, strict=True)]
+    scores = [hits.scores[number, :size] for hits, size in zip(found, sizes, strict=True)]
+    keys = [stretch.group.keys[some] for stretch, some in zip(stretches, rows, strict=True)]
+    if not found:
+        return _Best(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
+    joined = np.concatenate(scores)
+    order = np.lexsort((np.concatenate(keys), -joined))[:k]
+    which = np.repeat(np.arange(len(found)), sizes)
+    return _Best(which[order], np.concatenate(rows)[order], joined[order])
+
+
+def text_of(ids: NDArray[np.uint8], counts: list[Counts]) -> str | None:
+    """The ids that a kernel has written; None if it wrote none, or what it wrote is damaged."""
+    stop = counts[-1][3] if counts else -1
+    if stop < 0:
+        return None
+    try:
+        return str(ids[:stop].tobytes(), "utf-8")
+    except UnicodeDecodeError:
+        return None
+
+
+def counted(plan: Plan, counts: Sequence[Counts]) -> Plan:
+    """The plan with what one query has cost in each group."""
+    segments = tuple(
+        replace(segment, reranked=reranked, visited=visited)
+        for segment, (_, reranked, visited, *_) in zip(plan.segments, counts, strict=True)
+    )
+    return replace(plan, segments=segments)
