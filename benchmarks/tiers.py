@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,9 @@ def read(path: Path, column: str) -> Any:
     return np.asarray(values.flatten()).reshape(len(values), -1)
 
 
-def read_qrels(path: Path) -> dict[int, dict[str, float]]:
+def read_qrels(path: Path) -> dict[Hashable, dict[str, float]]:
     """Grades by query number and id."""
-    judged: dict[int, dict[str, float]] = {}
+    judged: dict[Hashable, dict[str, float]] = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         query, name, grade = line.split("\t")
         judged.setdefault(int(query), {})[name] = float(grade)

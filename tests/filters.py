@@ -165,7 +165,8 @@ STRINGS += [
 
 def one_of_these(values: list[Any]) -> st.SearchStrategy[Any]:
     """As sampled_from, with a short repr: those above make strategies that take too long to print."""
-    return st.integers(0, len(values) - 1).map(values.__getitem__)
+    chosen: st.SearchStrategy[Any] = st.integers(0, len(values) - 1).map(lambda place: values[place])
+    return chosen
 
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
@@ -208,14 +209,17 @@ def draw_filter(draw: st.DrawFn, paths: list[str], found: list[Any], depth: int 
 
 def draw_field(draw: st.DrawFn, paths: list[str]) -> str:
     fields = [path for path in paths if not path.startswith("$")]
-    return draw(one_of_these(fields if fields and draw(st.integers(0, 5)) else PATHS[1:5]))
+    some: int = draw(st.integers(0, 5))
+    chosen: str = draw(one_of_these(fields if fields and some else PATHS[1:5]))
+    return chosen
 
 
 def draw_condition(draw: st.DrawFn, found: list[Any]) -> Any:
     """A bare value, or one or two operators."""
 
     def value() -> Any:
-        return draw(one_of_these(found) if found and draw(st.integers(0, 4)) else operands)
+        some: int = draw(st.integers(0, 4))
+        return draw(one_of_these(found) if found and some else operands)
 
     def limit() -> Any:
         one = value()

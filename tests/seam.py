@@ -17,7 +17,17 @@ import apsw
 
 from mrlstore.system.files import Files, Lock
 
-VERBS = ("create", "write", "sync", "close", "sync_dir", "make_dir", "rename", "link", "unlink")
+VERBS: tuple[str, ...] = (
+    "create",
+    "write",
+    "sync",
+    "close",
+    "sync_dir",
+    "make_dir",
+    "rename",
+    "link",
+    "unlink",
+)
 VERBS += ("remove_dir", "list_dir", "size", "read", "map", "lock")
 
 
@@ -237,7 +247,7 @@ def sqlite_error(code: int, verb: str) -> apsw.Error:
     if verb not in kinds:
         return apsw.CantOpenError("test")
     error = apsw.IOError("test")
-    error.result, error.extendedresult = apsw.SQLITE_IOERR, kinds[verb]
+    vars(error).update(result=apsw.SQLITE_IOERR, extendedresult=kinds[verb])
     return error
 
 

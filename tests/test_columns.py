@@ -19,6 +19,7 @@ from mrlstore.columns.layout import ARRAYS, HEADER, RECORD, Layout, read_layout
 from mrlstore.columns.verify import verify_layout
 from mrlstore.system.job import Interrupted, Job
 from mrlstore.where import Node, parse
+from tests import inside
 from tests.filters import NUMBERS
 
 Rows = list[dict[str, Any] | None]
@@ -195,6 +196,7 @@ def test_an_empty_part() -> None:
 def test_only_rows_with_long_strings_or_enormous_numbers_are_asked_for_and_only_where_they_matter() -> None:
     rows: Rows = [{"a": "short"}, {"a": "x" * 257}, {"a": 10**700}, {"a": ["y" * 300, 3]}, {"b": 1}]
     columns = open_columns(build(rows))
+    where: Any
     for where, asked, passing in [
         ({"a": "short"}, [], [0]),
         ({"a": 3}, [], [3]),
@@ -215,7 +217,7 @@ def test_only_rows_with_long_strings_or_enormous_numbers_are_asked_for_and_only_
 
 
 def test_undecided_rows_are_asked_for_in_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mrlstore.columns.mask._FETCH_ROWS", 3)
+    monkeypatch.setattr(inside.MASK_FETCH_ROWS, 3)
     fetched = Fetched([{"a": "x" * (300 + i)} for i in range(8)])
     columns = open_columns(build(fetched.rows))
     mask = columns.mask(node_of({"a": "x" * 306}), 1, 8, fetched)
@@ -414,6 +416,7 @@ def test_every_flipped_bit_of_the_directory_and_every_cut_is_refused() -> None:
             open_columns(blob[:length])
     with pytest.raises(InvalidColumns):
         open_columns(np.concatenate([blob, np.zeros(8, dtype=np.uint8)]))
+    wrong: Any
     for wrong in (blob.view(np.int8), blob.reshape(1, -1), blob.astype(np.uint16)):
         with pytest.raises(InvalidColumns):
             open_columns(wrong)

@@ -160,7 +160,17 @@ def loaded_after(program: str, *packages: str) -> set[str]:
 
 
 def test_importing_the_package_loads_no_heavy_package() -> None:
-    heavy = ("numba", "llvmlite", "hnswlib", "sklearn", "scipy", "click", "rich", "google.genai", "sqlite3")
+    heavy: tuple[str, ...] = (
+        "numba",
+        "llvmlite",
+        "hnswlib",
+        "sklearn",
+        "scipy",
+        "click",
+        "rich",
+        "google.genai",
+        "sqlite3",
+    )
     heavy += ("pyarrow", "pandas", "polars", "opentelemetry")
     assert loaded_after("import mrlstore", *heavy) == set()
     assert loaded_after("import mrlstore", "mrlstore") == {"mrlstore"}

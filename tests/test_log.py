@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import mrlstore
+from tests import inside
 from tests.conftest import Opened
 
 ROWS = np.random.default_rng(5).standard_normal((3000, 16)).astype(np.float32)
@@ -89,7 +90,7 @@ def test_a_failure_in_the_background_is_told_with_its_store(
         for _ in range(500):
             if caplog.records:
                 break
-            store._background._stop.wait(0.01)
+            inside.background_stop(store).wait(0.01)
     record = events(caplog)["maintenance failed"]
     assert record.levelno == logging.ERROR and record.exc_info is not None
     assert "no such luck" in record.getMessage()

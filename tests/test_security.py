@@ -94,8 +94,8 @@ class Written:
                 return self.here(node.left)
             case ast.ListComp() | ast.GeneratorExp():
                 return self.here(node.elt)
-            case ast.Call(func=ast.Attribute()):  # a method of a text
-                return all(self.here(part) for part in (node.func.value, *node.args))
+            case ast.Call(func=ast.Attribute(value=text)):  # a method of a text
+                return all(self.here(part) for part in (text, *node.args))
             case ast.Name():
                 return node.id.isupper() or self.is_local(node.id)
         return False

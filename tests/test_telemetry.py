@@ -25,6 +25,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor  # noqa: E402
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter  # noqa: E402
 from opentelemetry.trace import SpanKind, StatusCode  # noqa: E402
 
+from tests import inside
+
 ROWS = np.random.default_rng(5).standard_normal((3000, 16)).astype(np.float32)
 
 
@@ -54,7 +56,7 @@ class Seen:
             if one.name == metric
             for point in one.data.data_points
         ]
-        return [point for point in found if wanted.items() <= dict(point.attributes).items()]
+        return [point for point in found if wanted.items() <= dict(point.attributes or {}).items()]
 
 
 @pytest.fixture
@@ -116,7 +118,7 @@ def test_every_operation_has_a_span(seen: Seen, store: mrlstore.Store, tmp_path:
     assert seen.span("count papers.mrl")["mrlstore.rows"] == 3000
     assert seen.span("verify papers.mrl")["mrlstore.problems"] == 0
     assert seen.span("repair papers.mrl")["mrlstore.lost_rows"] == 0
-    for name in set(telemetry._METHODS) - {"query", "add"}:
+    for name in set(inside.TELEMETRY_METHODS) - {"query", "add"}:
         (point,) = seen.points("db.client.operation.duration", **{"db.operation.name": name})
         assert point.count == len(seen.spans(f"{name} papers.mrl")) == 1, name
 
@@ -161,10 +163,10 @@ def test_an_error_is_told_by_its_type_alone(seen: Seen, store: mrlstore.Store) -
 
 def test_a_step_that_gives_way_is_no_error(seen: Seen, store: mrlstore.Store) -> None:
     store.upsert(ids(3000), ROWS)
-    maintain.seal(store._session)
-    (part,) = store._session.snapshots.latest().segments
+    maintain.seal(inside.session(store))
+    (part,) = inside.session(store).snapshots.latest().segments
     with pytest.raises(Interrupted):
-        maintain.complete(store._session, part, Job(should_stop=lambda: True))
+        maintain.complete(inside.session(store), part, Job(should_stop=lambda: True))
     (span,) = seen.spans("index papers.mrl")
     assert span.status.status_code is StatusCode.UNSET
 
@@ -195,8 +197,8 @@ def test_an_awaited_query_stands_below_the_span_that_awaits_it(seen: Seen, store
 
 
 def test_without_instrument_the_methods_are_the_plain_ones(tmp_path: Path) -> None:
-    plain = {name: getattr(mrlstore.Store, name) for name in telemetry._METHODS}
-    steps = {name: getattr(maintain, name) for name in telemetry._STEPS}
+    plain = {name: getattr(mrlstore.Store, name) for name in inside.TELEMETRY_METHODS}
+    steps = {name: getattr(maintain, name) for name in inside.TELEMETRY_STEPS}
     assert not any(hasattr(method, "__wrapped__") for method in (*plain.values(), *steps.values()))
     seen = Seen()
     telemetry.instrument(seen.tracers, seen.meters)

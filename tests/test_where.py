@@ -14,7 +14,7 @@ import pytest
 
 from mrlstore.errors import InvalidInput
 from mrlstore.where import MISSING, parse, resolve
-from mrlstore.where.parse import _known, _Parser
+from tests import inside
 
 ROW = {
     "year": 2024,
@@ -330,7 +330,7 @@ def test_keys_tell_filters_apart_and_only_those() -> None:
         assert node is not None
         return node.key
 
-    same = [
+    same: list[Any] = [
         ({"a": 1}, {"a": {"$eq": 1.0}}),
         ({"a": {"$in": [1, 2, 2]}}, {"a": {"$in": [2.0, 1]}}),
         ({"a": 1, "b": 2}, {"$and": [{"b": 2}, {"a": 1}]}),
@@ -340,7 +340,7 @@ def test_keys_tell_filters_apart_and_only_those() -> None:
     ]
     for one, other in same:
         assert key(one) == key(other)
-    distinct = [
+    distinct: list[Any] = [
         *(
             {"a": value}
             for value in (1, "1", True, None, "null", "true", 1.5, 2**53, 2**53 + 1, "1h", 10**5000)
@@ -381,10 +381,11 @@ def test_filters_that_are_remembered_are_told_apart() -> None:
 
     def outcome(where: Any) -> Any:
         try:
-            return _Parser().filter(where, "where", 1)
+            return inside.FilterParser().filter(where, "where", 1)
         except InvalidInput as error:
             return str(error)
 
+    where: Any
     for where in alike * 2:  # the second time they are known
         try:
             found: Any = parse(where)
@@ -408,4 +409,4 @@ def test_only_short_filters_are_remembered() -> None:
         assert parse(long) is not parse(long)
     for i in range(2_500):
         parse({"i": i})
-    assert len(_known) <= 1_000
+    assert len(inside.known_filters) <= 1_000

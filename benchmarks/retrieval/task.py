@@ -37,7 +37,7 @@ class StdlibSummaries(AbsTaskRetrieval):
 
     def load_data(self, num_proc: int | None = None, **_: Any) -> None:
         """Read the docstrings; nothing is fetched."""
-        if self.data_loaded:
+        if getattr(self, "data_loaded", False):
             return
         corpus, queries = [], []
         for docstring in standard_library():

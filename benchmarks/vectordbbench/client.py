@@ -92,7 +92,7 @@ class Mrlstore(VectorDB):
         **_: Any,
     ) -> tuple[int, Exception | None]:
         assert self.store is not None
-        labels = labels_data or [None] * len(metadata)
+        labels: list[Any] = labels_data or [None] * len(metadata)
         rows = [
             {"id": number} | ({} if label is None else {"label": label})
             for number, label in zip(metadata, labels, strict=True)

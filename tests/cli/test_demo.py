@@ -9,6 +9,7 @@ import pytest
 
 import mrlstore
 from mrlstore.cli.demo import corpus
+from tests import inside
 
 from .conftest import Run
 
@@ -31,7 +32,7 @@ def test_docstrings_have_names_kinds_and_lines(tmp_path: Path) -> None:
     (tmp_path / "wood").mkdir()
     file = tmp_path / "wood" / "__init__.py"
     file.write_text(textwrap.dedent(SOURCE))
-    found = list(corpus._of_file(file, Path("wood/__init__.py")))
+    found = list(inside.file_of_demo(file, Path("wood/__init__.py")))
     assert [(each.name, each.kind, each.line, each.public) for each in found] == [
         ("wood", "module", 1, True),
         ("wood.Tree", "class", 3, True),
@@ -45,7 +46,7 @@ def test_docstrings_have_names_kinds_and_lines(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"def (", b"\0", b"\xff\xfe\xff"])
 def test_files_that_are_no_python_are_passed_over(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "broken.py").write_bytes(content)
-    assert list(corpus._of_file(tmp_path / "broken.py", Path("broken.py"))) == []
+    assert list(inside.file_of_demo(tmp_path / "broken.py", Path("broken.py"))) == []
 
 
 def test_the_standard_library_has_docstrings_enough_and_each_once() -> None:

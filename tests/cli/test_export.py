@@ -70,7 +70,7 @@ def test_export_to_standard_output(
     done = run("export", filled, "-", "--where", '{"n": {"$lt": 3}}')
     assert done.code == 0
     assert "Exported 3 rows" in done.err
-    lines = out.buffer.getvalue().splitlines()  # type: ignore[attr-defined]
+    lines = out.buffer.getvalue().splitlines()
     assert [json.loads(line)["id"] for line in lines] == ["row-0", "row-1", "row-2"]
     assert run("export", filled, "-", "--json").code == 2
 

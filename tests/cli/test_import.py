@@ -38,6 +38,7 @@ def test_import_keeps_every_field(filled: Path) -> None:
     assert [record.metadata for record in records] == [row["metadata"] for row in rows]
     assert [record.document for record in records] == [row["document"] for row in rows]
     for record, row in zip(records, rows, strict=True):
+        assert record.vector is not None
         np.testing.assert_allclose(record.vector, row["vector"], rtol=2e-3, atol=2e-3)
 
 

@@ -10,6 +10,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -121,7 +122,7 @@ def test_a_folder_that_is_no_store(tmp_path: Path, run: Run) -> None:
 
 @pytest.mark.parametrize("name", sorted(set(app.commands) - WITH_OWN_TESTS))
 def test_every_command_prints_one_json_value(name: str, filled: Path, tmp_path: Path, run: Run) -> None:
-    more = {
+    more: dict[str, list[Any]] = {
         "query": ["--id", "row-1"],
         "get": ["row-1"],
         "update": ["row-1", "-m", '{"read": true}'],

@@ -40,7 +40,7 @@ def write_turns(pipe: Pipe, path: str, turns: int, maintain: bool) -> None:
         pipe.send(turns)
 
 
-def read_turns(pipe: Pipe, path: str, turns: int, mode: str) -> None:
+def read_turns(pipe: Pipe, path: str, turns: int, mode: Any) -> None:
     """Ask in every way until the last turn is seen; each answer must be of one turn, and none go back."""
     expected = [scores_of(turn) for turn in range(4)]
     place = {name: i for i, name in enumerate(IDS)}
@@ -58,7 +58,7 @@ def read_turns(pipe: Pipe, path: str, turns: int, mode: str) -> None:
             for options in ({"exact": True}, {}, {"where": {"turn": {"$gte": 0}}}):
                 found = store.query(QUERY, k=50, **options)
                 assert len(found) == 50, (options, len(found))
-                last = one({hit.metadata["turn"] for hit in found}, f"query {options}")
+                last = one({(hit.metadata or {})["turn"] for hit in found}, f"query {options}")
                 truth = expected[last % 4]
                 wrong = [hit.id for hit in found if abs(hit.score - truth[place[hit.id]]) > 1e-5]
                 assert not wrong, f"query {options}: scores of another turn than the metadata's: {wrong}"
@@ -67,7 +67,7 @@ def read_turns(pipe: Pipe, path: str, turns: int, mode: str) -> None:
                     assert np.allclose(found.scores, best, atol=1e-5)
             found_rows = store.get(IDS[::40], include=("metadata",))
             assert len(found_rows) == len(IDS[::40])
-            last = one({record.metadata["turn"] for record in found_rows}, "get")
+            last = one({(record.metadata or {})["turn"] for record in found_rows}, "get")
             assert len(store) == ROWS
             if answers % 10 == 0:
                 scanned = [record.id for record in store.scan()]
@@ -117,9 +117,9 @@ def hold_snapshot(pipe: Pipe, path: str) -> None:
         pipe.send(before)
         pipe.receive()
         rest = list(scan)
-        turns = {record.metadata["turn"] for record in [*first, *rest]}
+        turns = {(record.metadata or {})["turn"] for record in [*first, *rest]}
         pipe.send((turns, [record.id for record in [*first, *rest]]))
-        pipe.send([hit.metadata["turn"] for hit in store.query(QUERY, k=20, exact=True)])
+        pipe.send([(hit.metadata or {})["turn"] for hit in store.query(QUERY, k=20, exact=True)])
 
 
 def _in_fork(work: Any) -> int:

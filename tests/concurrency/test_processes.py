@@ -165,6 +165,6 @@ def test_a_writer_sees_another_processs_rows_at_its_next_call(turned: Path) -> N
             writer.send("go")
             assert writer.receive() == 1
             assert mine.count({"turn": 1}) == bodies.ROWS
-            assert {hit.metadata["turn"] for hit in mine.query(bodies.QUERY, k=20)} == {1}
+            assert {(hit.metadata or {})["turn"] for hit in mine.query(bodies.QUERY, k=20)} == {1}
             assert len(mine) == bodies.ROWS
             writer.finish()

@@ -13,6 +13,7 @@ import pytest
 
 import mrlstore
 from mrlstore.catalogue import wal_index
+from tests import inside
 
 ELSEWHERE = """
 import sys, numpy as np, mrlstore
@@ -32,14 +33,14 @@ def store(tmp_path: Path) -> Any:
 def statements(store: Any) -> list[str]:
     """What the watching connection is asked from now on."""
     asked: list[str] = []
-    with store._session.catalogue.connections.watcher() as connection:
+    with inside.session(store).catalogue.connections.watcher() as connection:
         connection.set_exec_trace(lambda cursor, sql, bindings: asked.append(sql) or True)
     return asked
 
 
 @mapped
 def test_sqlite_is_asked_only_after_a_commit(store: Any) -> None:
-    state = store._session.catalogue.state
+    state = inside.session(store).catalogue.state
     before, asked = state(), statements(store)
     for _ in range(50):
         assert state() == before
@@ -56,9 +57,9 @@ def test_commits_of_others_are_seen_at_once(
     store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: bool
 ) -> None:
     if not known:
-        monkeypatch.setattr(wal_index, "_MAPS", tmp_path / "absent")
+        monkeypatch.setattr(inside.WAL_MAPS, tmp_path / "absent")
     with mrlstore.open(store.path, mode="r") as reader:
-        assert (reader._session.catalogue.connections._headers is not None) <= known
+        assert (inside.wal_headers(reader) is not None) <= known
         for number in range(3):
             subprocess.run([sys.executable, "-c", ELSEWHERE, str(store.path), str(number)], check=True)
             assert str(number) in reader.query(np.ones(4), k=10).ids
@@ -70,7 +71,7 @@ def test_commits_of_others_are_seen_at_once(
 
 @mapped
 def test_a_rollback_is_no_commit(store: Any) -> None:
-    state, catalogue = store._session.catalogue.state, store._session.catalogue
+    state, catalogue = inside.session(store).catalogue.state, inside.session(store).catalogue
     before = state()
     with pytest.raises(RuntimeError), catalogue.write() as write:
         write.connection.execute("UPDATE rows SET metadata = NULL")
@@ -83,7 +84,7 @@ def test_the_mapping_is_found_by_its_name_alone(tmp_path: Path, monkeypatch: pyt
     content = ctypes.create_string_buffer(b"x" * wal_index.HEADERS)
     start = ctypes.addressof(content)
     catalogue, maps = tmp_path / "with space" / "catalogue.db", tmp_path / "maps"
-    monkeypatch.setattr(wal_index, "_MAPS", maps)
+    monkeypatch.setattr(inside.WAL_MAPS, maps)
 
     def line(offset: str = "00000000", name: str = f"{catalogue}-shm", at: int = start) -> str:
         return f"{at:x}-{at + 32768:x} rw-s {offset} fe:00 1234    {name}\n"

@@ -14,7 +14,7 @@ import pytest
 
 import mrlstore
 from mrlstore.api.opening import open_store
-from mrlstore.maintenance import repair
+from tests import inside
 from tests.corrupt import damage
 from tests.corrupt.damage import Damage
 from tests.scale import figure, shares
@@ -151,6 +151,7 @@ def test_what_others_write_during_a_repair_stays(
     name, copy = str(largest.relative_to(template)), tmp_path / "copy"
     damage.copy_store(template, copy, [name])
     Damage("truncate", name, 128 + 200 * 2 * damage.DIM).inflict(copy)
+    repair = inside.module("mrlstore.maintenance.repair")
     real = repair.transaction
 
     def overtaken(*arguments: Any) -> Any:

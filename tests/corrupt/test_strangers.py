@@ -16,6 +16,7 @@ import pytest
 import mrlstore
 from mrlstore.catalogue import segments
 from mrlstore.storage.segment import base_arrays, write_base
+from tests import inside
 from tests.children import Child, Pipe, children
 from tests.oracle import nested_vectors
 
@@ -111,7 +112,7 @@ def test_a_pipe_in_place_of_a_file_is_not_waited_for(filled: Path, name: str) ->
 
 def forge(path: Path, change: Any) -> None:
     """Rewrite the one segment's row, its crc included."""
-    with mrlstore.open(path, auto_maintain=False) as store, store._session.catalogue.write() as write:
+    with mrlstore.open(path, auto_maintain=False) as store, inside.session(store).catalogue.write() as write:
         (row,) = segments.load(write.connection)
         segments.replace(write.connection, write.generation, change(row))
 
@@ -129,7 +130,7 @@ def test_a_part_named_elsewhere_is_refused(filled: Path, name: str) -> None:
 def test_a_part_of_other_dims_is_refused(filled: Path) -> None:
     """Kernels read as many numbers of a query as a row has."""
     with mrlstore.open(filled, auto_maintain=False) as store:
-        session = store._session
+        session = inside.session(store)
         arrays = base_arrays(
             np.arange(1, ROWS + 1), np.ones((ROWS, 4 * DIM), np.float16), np.ones(ROWS, np.float32)
         )
@@ -153,7 +154,7 @@ def test_an_index_that_lacks_an_array_is_worked_around(path: Path, missing: str)
         store.upsert([f"r{i}" for i in range(2_100)], rows)
         store.optimize()
         expected = store.query(QUERY, exact=True).ids
-        (held,) = store._session.snapshots.latest().segments
+        (held,) = inside.session(store).snapshots.latest().segments
         index = held.segment.row.index
     assert index is not None
     file = path / "parts" / index.name / "part.json"
@@ -186,9 +187,9 @@ def test_metadata_that_are_no_object(filled: Path, text: str) -> None:
     from mrlstore.catalogue import rows
 
     with mrlstore.open(filled, auto_maintain=False) as store:
-        with store._session.catalogue.write() as write:
+        with inside.session(store).catalogue.write() as write:
             (row,) = rows.by_id(write.connection, "", ["r7"])
-            crc = rows._crc(row._replace(metadata=text))
+            crc = inside.row_crc(inside.changed_row(row, metadata=text))
             write.connection.execute("UPDATE rows SET metadata = ?, crc = ? WHERE id = 'r7'", (text, crc))
         with pytest.raises(mrlstore.CorruptStore, match="metadata"):
             store.get(["r7"])

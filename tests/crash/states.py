@@ -21,7 +21,7 @@ POOL = nested_vectors(400, DIM, seed=1)
 Step = Callable[[Any], object]
 
 
-def _upsert(start: int, stop: int, turn: int, space: str = "") -> Step:
+def upsert_rows(start: int, stop: int, turn: int, space: str = "") -> Step:
     ids = [f"r{i}" for i in range(start, stop)]
     rows = [None if i % 11 == 0 else POOL[(i + turn) % len(POOL)] for i in range(start, stop)]
     metadatas = [{"turn": turn, "i": i} for i in range(start, stop)]
@@ -29,11 +29,11 @@ def _upsert(start: int, stop: int, turn: int, space: str = "") -> Step:
     return lambda target: target.upsert(ids, rows, metadatas, documents, namespace=space)
 
 
-def _delete(start: int, stop: int) -> Step:
+def delete_rows(start: int, stop: int) -> Step:
     return lambda target: target.delete([f"r{i}" for i in range(start, stop)])
 
 
-def _update(start: int, stop: int, turn: int) -> Step:
+def update_rows(start: int, stop: int, turn: int) -> Step:
     ids = [f"r{i}" for i in range(start, stop)]
     return lambda target: target.update(ids, [{"updated": turn}] * len(ids))
 
@@ -44,20 +44,20 @@ def _optimize(target: Any) -> None:
 
 
 STEPS: list[Step] = [
-    _upsert(0, 20, 1),
-    _upsert(0, 110, 2),  # a base part of its own
-    _delete(5, 15),
-    _upsert(100, 130, 3),
+    upsert_rows(0, 20, 1),
+    upsert_rows(0, 110, 2),  # a base part of its own
+    delete_rows(5, 15),
+    upsert_rows(100, 130, 3),
     _optimize,
-    _update(20, 40, 4),
-    _update(20, 100, 5),  # moves vectors into a new base part
-    _upsert(200, 290, 6, "tenant"),
+    update_rows(20, 40, 4),
+    update_rows(20, 100, 5),  # moves vectors into a new base part
+    upsert_rows(200, 290, 6, "tenant"),
     lambda target: target.clear("tenant"),
-    _upsert(0, 30, 7),
+    upsert_rows(0, 30, 7),
     _optimize,
-    _delete(30, 110),
+    delete_rows(30, 110),
     _optimize,
-    _upsert(300, 320, 8),
+    upsert_rows(300, 320, 8),
 ]
 
 

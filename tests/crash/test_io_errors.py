@@ -14,6 +14,7 @@ import pytest
 
 import mrlstore
 from mrlstore.api.opening import open_store
+from tests import inside
 from tests.crash import states
 from tests.crash.small import small_thresholds
 from tests.oracle import Oracle
@@ -36,11 +37,11 @@ def fill(target: Any) -> None:
 
 
 WRITES: list[tuple[str, Callable[[Any], Any]]] = [
-    ("upsert", states._upsert(10, 30, 11)),
-    ("large upsert", states._upsert(500, 570, 12)),
-    ("update", states._update(15, 40, 13)),
-    ("delete", states._delete(0, 25)),
-    ("upsert elsewhere", states._upsert(0, 20, 14, "tenant")),
+    ("upsert", states.upsert_rows(10, 30, 11)),
+    ("large upsert", states.upsert_rows(500, 570, 12)),
+    ("update", states.update_rows(15, 40, 13)),
+    ("delete", states.delete_rows(0, 25)),
+    ("upsert elsewhere", states.upsert_rows(0, 20, 14, "tenant")),
     ("clear", lambda target: target.clear("tenant")),
 ]
 
@@ -188,7 +189,7 @@ def test_keys_that_could_not_be_reserved_are_not_given_out(tmp_path: Path) -> No
         with mrlstore.open(path, auto_maintain=False) as other:
             other.upsert(["b"], POOL[:1])
         store.upsert(["c"], POOL[:1])
-        assert store._session.snapshots.latest().tail.keys.min() > 0
+        assert inside.session(store).snapshots.latest().tail.keys.min() > 0
         assert [record.id for record in store.scan()] == ["b", "c"]
 
 

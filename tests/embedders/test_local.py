@@ -14,6 +14,7 @@ import pytest
 from mrlstore.embedders import Embedder
 from mrlstore.embedders.local import LocalEmbedder, words_of
 from mrlstore.errors import CorruptStore, EmbedError, InvalidInput
+from tests import inside
 
 TOPICS = {
     "cooking": ["bread", "oven", "flour", "butter", "sugar", "salt", "dough", "kitchen", "recipe"],
@@ -69,7 +70,7 @@ def test_it_agrees_with_a_plain_singular_value_decomposition(texts: list[str]) -
 
 def test_dimensions_come_in_the_order_of_their_importance(texts: list[str]) -> None:
     long, short = LocalEmbedder.fit(texts, dim=20), LocalEmbedder.fit(texts, dim=5)
-    energy = np.square(long._weights.transform(texts) @ long.directions).sum(axis=0)
+    energy = np.square(inside.term_weights(long).transform(texts) @ long.directions).sum(axis=0)
     assert np.all(np.diff(energy) <= 1e-3 * energy[0])
     np.testing.assert_allclose(long.directions[:, :5], short.directions, atol=1e-3)
 

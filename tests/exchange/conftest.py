@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import mrlstore
+from tests import inside
 
 DIM = 6
 Held = dict[tuple[str, str], tuple[Any, Any, bytes | None]]
@@ -33,7 +34,7 @@ def fill(store: mrlstore.Store, rows: int = 300) -> None:
 
 def held(store: mrlstore.Store) -> Held:
     """What a store holds, vectors as their stored float16 bytes."""
-    session = store._session
+    session = inside.session(store)
     found: Held = {}
     for record in store.scan(namespace=None, include=("metadata", "document")):
         found[record.namespace, record.id] = (record.metadata, record.document, None)

@@ -136,9 +136,10 @@ def test_targets_that_are_refused(full: mrlstore.Store, tmp_path: Path) -> None:
         export_rows(full, tmp_path / "x.jsonl", vectors=there)
     assert there.read_text() == "mine"
     assert not (tmp_path / "x.jsonl").exists()
+    target: Any
     for target in (None, 5, io.StringIO()):
         with pytest.raises(InvalidInput, match="target"):
-            export_rows(full, target)  # type: ignore[arg-type]
+            export_rows(full, target)
     with pytest.raises(FileNotFoundError, match=f"no such folder.*{tmp_path / 'none'}"):
         export_rows(full, tmp_path / "none" / "x.jsonl")
 
@@ -179,7 +180,7 @@ def test_sources_that_are_none(store: mrlstore.Store) -> None:
         {"progress": 5},
     ):
         with pytest.raises(InvalidInput):
-            import_rows(store, io.BytesIO(b""), **options)  # type: ignore[arg-type]
+            import_rows(store, io.BytesIO(b""), **options)
 
 
 def test_norms_go_with_float16_only(store: mrlstore.Store) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 import mrlstore
 from mrlstore.exchange import export_rows, import_rows, to_arrow, to_batches, to_pandas, to_polars
+from tests import inside
 
 from .conftest import fill, held
 
@@ -105,8 +106,8 @@ def test_an_export_goes_on_behind_its_cursor(full: mrlstore.Store, opened: Opene
 
 
 def test_pages_of_ids_follow_each_other(full: mrlstore.Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mrlstore.exchange.exporting._PAGE", 64)
-    monkeypatch.setattr("mrlstore.exchange.exporting._BLOCK_BYTES", 20_000)
+    monkeypatch.setattr(inside.EXPORT_PAGE, 64)
+    monkeypatch.setattr(inside.EXPORT_BLOCK_BYTES, 20_000)
     whole = io.BytesIO()
     assert export_rows(full, whole).rows == 600
     assert len(whole.getvalue().splitlines()) == 600
@@ -166,5 +167,5 @@ def test_jsonl_keeps_the_sign_of_zero(tmp_path: Path) -> None:
                 export_rows(store, tmp_path / "rows.jsonl")
             else:
                 import_rows(store, tmp_path / "rows.jsonl")
-            found.append(np.signbit(store.get(["x"], include=("vector",))[0].vector).tolist())
+            found.append(np.signbit(np.asarray(store.get(["x"], include=("vector",))[0].vector)).tolist())
     assert found == [[False, True, False, True]] * 2

@@ -32,6 +32,7 @@ from mrlstore.search.queries import prepare
 from mrlstore.storage.segment import Segment, open_segment
 from mrlstore.system.files import Files
 from mrlstore.where import parse
+from tests import inside
 
 KINDS = ("base", "index", "columns")
 DIM, ROWS = 8, 2_100
@@ -58,7 +59,7 @@ def sound() -> Sound:
     with mrlstore.open(folder / "s.mrl", dim=DIM, prefix_dim=4, auto_maintain=False) as store:
         store.upsert([f"r{i}" for i in range(ROWS)], rows, [{"n": i} for i in range(ROWS)])
         store.optimize()
-        (held,) = store._session.snapshots.latest().segments
+        (held,) = inside.session(store).snapshots.latest().segments
         return Sound(folder / "s.mrl" / "parts", store.settings.store_uuid, held.segment.row)
 
 

@@ -13,6 +13,7 @@ import pytest
 
 import mrlstore
 from mrlstore.catalogue.schema import FORMAT_VERSION
+from tests import inside
 from tests.golden import make
 
 VERSIONS = sorted(path.name.split(".")[0] for path in make.FOLDER.glob("v*.json"))
@@ -46,7 +47,7 @@ def test_there_is_a_golden_store_of_this_format() -> None:
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("mode", ["r", "a"])
-def test_a_golden_store_answers_as_it_did(tmp_path: Path, version: str, mode: str) -> None:
+def test_a_golden_store_answers_as_it_did(tmp_path: Path, version: str, mode: Any) -> None:
     path = unpack(version, tmp_path)
     expected = json.loads((make.FOLDER / f"{version}.json").read_text(encoding="utf-8"))
     with mrlstore.open(path, mode=mode, auto_maintain=False) as store:
@@ -58,7 +59,7 @@ def test_a_golden_store_answers_as_it_did(tmp_path: Path, version: str, mode: st
 @pytest.mark.parametrize("version", VERSIONS)
 def test_codes_of_an_older_layout_are_read_until_they_are_written_anew(tmp_path: Path, version: str) -> None:
     def places(store: mrlstore.Store) -> set[Any]:
-        indexes = [part.segment.index for part in store._session.snapshots.latest().segments]
+        indexes = [part.segment.index for part in inside.session(store).snapshots.latest().segments]
         return {index.info.get("scale_at") for index in indexes if index is not None}
 
     with mrlstore.open(unpack(version, tmp_path), auto_maintain=False) as store:
@@ -93,7 +94,7 @@ def test_the_script_still_makes_the_same_answers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["r", "a"])
-def test_a_future_catalogue_is_refused_and_left_alone(tmp_path: Path, mode: str) -> None:
+def test_a_future_catalogue_is_refused_and_left_alone(tmp_path: Path, mode: Any) -> None:
     path = unpack(f"v{FORMAT_VERSION}", tmp_path)
     connection = apsw.Connection(str(path / "catalogue.db"))
     connection.execute(f"PRAGMA user_version = {FORMAT_VERSION + 1}")
@@ -112,7 +113,7 @@ def test_a_future_part_is_refused(tmp_path: Path) -> None:
         from mrlstore.catalogue import segments
         from mrlstore.catalogue.part_ref import PartRef
 
-        with store._session.catalogue.write() as write:
+        with inside.session(store).catalogue.write() as write:
             (row, *_) = segments.load(write.connection)
             name = path / "parts" / row.base.name / "part.json"
             head = json.loads(name.read_text())

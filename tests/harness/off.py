@@ -7,11 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.inside import module
+
 
 def array_crcs() -> None:
-    from mrlstore.maintenance import verify
+    verify = module("mrlstore.maintenance.verify")
 
-    verify.check_part = lambda *arguments, **options: []  # type: ignore[assignment]
+    verify.check_part = lambda *arguments, **options: []
 
 
 class _Anything(int):
@@ -34,15 +36,15 @@ class _Indifferent:
 
 
 def part_json_crc() -> None:
-    from mrlstore.storage import parts
+    parts = module("mrlstore.storage.parts")
 
-    parts.zlib = _Indifferent()  # type: ignore[assignment]
+    parts.zlib = _Indifferent()
 
 
 def columns_crc() -> None:
-    from mrlstore.columns import layout
+    layout = module("mrlstore.columns.layout")
 
-    layout.zlib = _Indifferent()  # type: ignore[assignment]
+    layout.zlib = _Indifferent()
 
 
 def crc_of(module: str, function: str) -> Callable[[], None]:
@@ -51,7 +53,7 @@ def crc_of(module: str, function: str) -> Callable[[], None]:
     def off() -> None:
         import importlib
 
-        table = importlib.import_module(f"mrlstore.catalogue.{module}")
+        table: Any = importlib.import_module(f"mrlstore.catalogue.{module}")
         real, compute = table.matches, getattr(table, function)
         table.matches = lambda crc, by, *values: by is compute or real(crc, by, *values)
 
@@ -61,7 +63,7 @@ def crc_of(module: str, function: str) -> Callable[[], None]:
 def row_crcs_of_parts() -> None:
     import numpy as np
 
-    from mrlstore.maintenance import verify
+    verify = module("mrlstore.maintenance.verify")
 
     verify.row_checks = lambda base: np.zeros(base.rows, dtype=np.bool_)
 
@@ -69,7 +71,7 @@ def row_crcs_of_parts() -> None:
 def row_crcs_in_repair() -> None:
     import numpy as np
 
-    from mrlstore.maintenance import salvage
+    salvage = module("mrlstore.maintenance.salvage")
 
     salvage._whole = lambda arrays: np.ones(len(arrays["keys"]), dtype=np.bool_)
 
@@ -97,7 +99,7 @@ def draft(path: Path) -> bool:
 
 
 def unsynced_commits() -> None:
-    from mrlstore.catalogue import connection
+    connection = module("mrlstore.catalogue.connection")
 
     connection._PRAGMAS = connection._PRAGMAS.replace("synchronous = FULL", "synchronous = OFF")
 
@@ -110,7 +112,7 @@ def watcher() -> None:
     def state(self: Any) -> tuple[int, int]:
         return first.setdefault(id(self), real(self))
 
-    Catalogue.state = state  # type: ignore[method-assign]
+    Catalogue.state = state
 
 
 def opened_by_others() -> None:
@@ -119,18 +121,18 @@ def opened_by_others() -> None:
     def size(self: Any, path: Path) -> int:
         return len(path.read_bytes())
 
-    Files.size = size  # type: ignore[method-assign]
+    Files.size = size
 
 
 def hydration() -> None:
-    from mrlstore.catalogue import rows
-    from mrlstore.search import hydrate
+    rows = module("mrlstore.catalogue.rows")
+    hydrate = module("mrlstore.search.hydrate")
 
     hydrate.rows_of = lambda connection, keys, generation: list(rows.by_key(connection, keys))
 
 
 def removals_of_the_tail() -> None:
-    from mrlstore.catalogue import tail
+    tail = module("mrlstore.catalogue.tail")
 
     real = tail.remove
 
@@ -139,11 +141,11 @@ def removals_of_the_tail() -> None:
         tail.drop(connection, [key for key in keys if key in waiting])
         real(connection, generation, [key for key in keys if key not in waiting])
 
-    tail.remove = remove  # type: ignore[assignment]
+    tail.remove = remove
 
 
 def floor() -> None:
-    from mrlstore.catalogue import tail
+    tail = module("mrlstore.catalogue.tail")
 
     real = tail.forget_removals
 
@@ -151,19 +153,17 @@ def floor() -> None:
         real(*arguments)
         return 0
 
-    tail.forget_removals = forget  # type: ignore[assignment]
+    tail.forget_removals = forget
 
 
 def carried_over() -> None:
-    from mrlstore.storage import snapshot
+    snapshot = module("mrlstore.storage.snapshot")
 
-    snapshot.Snapshots._opened = lambda self, connection, row: snapshot.LiveSegment(  # type: ignore[method-assign]
-        self._open(row, None)
-    )
+    snapshot.Snapshots._opened = lambda self, connection, row: snapshot.LiveSegment(self._open(row, None))
 
 
 def filters_inside() -> None:
-    from mrlstore.writing import writer
+    writer = module("mrlstore.writing.writer")
 
     real = writer._chosen
 
@@ -173,7 +173,7 @@ def filters_inside() -> None:
         with session.catalogue.write() as write:
             return writer._remove(write, namespace, names)
 
-    writer.delete = delete  # type: ignore[assignment]
+    writer.delete = delete
 
 
 def same_bytes() -> None:
@@ -188,23 +188,24 @@ def same_bytes() -> None:
         vector = np.frombuffer(data, dtype=np.float16).astype(np.float32) * np.float32(1.001)
         return vector.astype(np.float16).tobytes(), norm
 
-    Segment.stored = stored  # type: ignore[method-assign]
+    Segment.stored = stored
 
 
 def afresh() -> None:
-    from mrlstore.maintenance import garbage
+    garbage = module("mrlstore.maintenance.garbage")
 
-    real, known = garbage._named, {}
+    known: dict[int, set[str]] = {}
+    real = garbage._named
 
     def named(session: Any) -> set[str]:
-        return known.setdefault(id(session), real(session))  # type: ignore[no-any-return]
+        return known.setdefault(id(session), real(session))
 
     garbage._named = named
 
 
 def missing_folders() -> None:
-    from mrlstore.catalogue import segments
-    from mrlstore.maintenance import garbage
+    segments = module("mrlstore.catalogue.segments")
+    garbage = module("mrlstore.maintenance.garbage")
 
     def named(session: Any) -> set[str]:
         with session.catalogue.read() as connection:
@@ -216,7 +217,7 @@ def missing_folders() -> None:
 def mapped_at_once() -> None:
     from dataclasses import replace
 
-    from mrlstore.storage import parts
+    parts = module("mrlstore.storage.parts")
 
     real = parts._open_part
 
@@ -234,7 +235,8 @@ def mapped_at_once() -> None:
 
 def merged_away() -> None:
     from mrlstore.errors import CorruptStore
-    from mrlstore.storage import snapshot
+
+    snapshot = module("mrlstore.storage.snapshot")
 
     real = snapshot.Snapshots._read
 
@@ -244,11 +246,11 @@ def merged_away() -> None:
         except FileNotFoundError as error:
             raise CorruptStore(error.filename, "is missing") from error
 
-    snapshot.Snapshots._read = read  # type: ignore[method-assign]
+    snapshot.Snapshots._read = read
 
 
 def never_made_anew() -> None:
-    from mrlstore.storage import create
+    create = module("mrlstore.storage.create")
 
     real = create._look
 
@@ -269,11 +271,11 @@ def made_in_place() -> None:
 
         shutil.copytree(source, target, dirs_exist_ok=True)
 
-    RecordingFiles.rename = rename  # type: ignore[method-assign]
+    RecordingFiles.rename = rename
 
 
 def free_iterators() -> None:
-    from mrlstore.search import records
+    records = module("mrlstore.search.records")
 
     real = records.scan
 
@@ -282,11 +284,11 @@ def free_iterators() -> None:
             connection.execute("SELECT count(*) FROM rows").fetchall()
             yield from real(session, *arguments)
 
-    records.scan = scan  # type: ignore[assignment]
+    records.scan = scan
 
 
 def vacuum() -> None:
-    from mrlstore.catalogue import schema
+    schema = module("mrlstore.catalogue.schema")
 
     schema.PREPARE = schema.PREPARE.replace("auto_vacuum = INCREMENTAL", "auto_vacuum = NONE")
 
@@ -299,7 +301,7 @@ def hard_links() -> None:
     def link(self: Any, source: Path, target: Path) -> None:
         raise OSError(errno.EXDEV, "switched off", str(source))
 
-    Files.link = link  # type: ignore[method-assign]
+    Files.link = link
 
 
 def alone() -> None:
@@ -312,11 +314,11 @@ def alone() -> None:
             work.step()
         made.close()
 
-    Catalogue._copy = copy  # type: ignore[method-assign]
+    Catalogue._copy = copy
 
 
 def two_maps() -> None:
-    from mrlstore.storage import segment
+    segment = module("mrlstore.storage.segment")
 
     real = segment.open_part
     segment.open_part = lambda *arguments, **options: real(*arguments)
@@ -325,7 +327,7 @@ def two_maps() -> None:
 def names() -> None:
     import uuid
 
-    from mrlstore.storage import parts
+    parts = module("mrlstore.storage.parts")
 
     class Speaking:
         def __init__(self) -> None:
@@ -334,24 +336,24 @@ def names() -> None:
     class Uuids:
         uuid4 = Speaking
 
-    parts.uuid = Uuids  # type: ignore[assignment]
+    parts.uuid = Uuids
 
 
 def folder_locks() -> None:
     from mrlstore.system.files import Files, Lock
 
-    Files.lock = lambda self, path, *, wait_s=0.0: Lock(-1)  # type: ignore[method-assign, assignment]
+    Files.lock = lambda self, path, *, wait_s=0.0: Lock(-1)
 
 
 def poison() -> None:
     from mrlstore.catalogue import Catalogue
 
-    Catalogue.poison = lambda self, reason: None  # type: ignore[method-assign]
-    Catalogue.check_usable = lambda self: None  # type: ignore[method-assign]
+    Catalogue.poison = lambda self, reason: None
+    Catalogue.check_usable = lambda self: None
 
 
 def short_writes() -> None:
-    from mrlstore.storage import parts
+    parts = module("mrlstore.storage.parts")
     from mrlstore.system.files import Files
 
     def write_file(files: Files, path: Any, pieces: Any) -> None:
@@ -363,34 +365,34 @@ def short_writes() -> None:
         finally:
             files.close(descriptor)
 
-    parts.write_file = write_file  # type: ignore[assignment]
+    parts.write_file = write_file
 
 
 def checkpoints() -> None:
-    from mrlstore.catalogue import catalogue
+    catalogue = module("mrlstore.catalogue.catalogue")
 
     catalogue.CHECKPOINT_BYTES = 1 << 40
 
 
 def fork() -> None:
-    from mrlstore.api import handle
+    handle = module("mrlstore.api.handle")
 
     class Nobody(set[Any]):
         def add(self, _: Any) -> None:
             pass
 
-    handle._handles = Nobody()  # type: ignore[assignment]
+    handle._handles = Nobody()
 
 
 def vector_checks() -> None:
-    from mrlstore.storage import vector_rows as vectors
-    from mrlstore.writing import batch
+    vectors = module("mrlstore.storage.vector_rows")
+    batch = module("mrlstore.writing.batch")
 
     def unchecked(wide: Any, *arguments: Any, **options: Any) -> Any:
         import numpy as np
 
         return np.maximum(np.nan_to_num(np.linalg.norm(wide, axis=1)), 1e-9)
 
-    vectors.check_lengths = unchecked  # type: ignore[assignment]
+    vectors.check_lengths = unchecked
     if hasattr(batch, "check_lengths"):
-        batch.check_lengths = unchecked  # type: ignore[attr-defined]
+        batch.check_lengths = unchecked

@@ -87,7 +87,7 @@ def test_new_metadata_costs_nothing(target: Any, gemini: Any, google: Google) ->
 
 
 def test_without_metadata_those_of_the_earlier_content_stay(target: Any, gemini: Any) -> None:
-    contents = ["a", Image(png(1)), "word " * 100]
+    contents: list[Any] = ["a", Image(png(1)), "word " * 100]
     ingest(target, gemini, contents[:2], ["1", "2"], [{"x": 1}, {"x": 2}])
     ingest(target, gemini, contents[2:], ["3"], [{"x": 3}], split=Split(50, 5))
     ingest(target, gemini, ["b", Image(png(2))], ["1", "2"])
@@ -106,7 +106,7 @@ def test_a_row_without_a_vector_is_embedded(target: Any, gemini: Any) -> None:
 def test_media_and_lists_are_known_again(target: Any, gemini: Any, google: Google, tmp_path: Path) -> None:
     path = tmp_path / "cat.png"
     path.write_bytes(png(1))
-    contents = [Image(path), ["a caption", Image(png(2)), "and more"], "text"]
+    contents: list[Any] = [Image(path), ["a caption", Image(png(2)), "and more"], "text"]
     first = ingest(target, gemini, contents, metadatas=[{"path": "cat.png"}, None, None])
     assert [r.document for r in target.get(first.ids)] == [None, "a caption\nand more", "text"]
     assert ingest(target, gemini, contents).skipped == 3

@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 import mrlstore
 from mrlstore.catalogue import keywords
 from mrlstore.writing import writer
+from tests import inside
 from tests.keywords.corpus import DIM, WORDS, bm25, documents, vectors
 
 
@@ -87,7 +88,7 @@ def test_optimize_makes_the_index_one_piece_and_smaller(store: mrlstore.Store) -
         names = [f"r{n % 300}" for n in range(at, at + 20)]
         store.upsert(names, None, None, [f"{text} nr{at}" for text in texts[at : at + 20]])
     before = store.query(keywords="quince nr980", k=50)
-    read = store._session.catalogue.read
+    read = inside.session(store).catalogue.read
     with read() as connection:
         assert keywords.scattered(connection)
     store.optimize()

@@ -114,9 +114,9 @@ def little_memory(pipe: Pipe, path: str, spare_mib: int) -> None:
 
 def no_descriptors(pipe: Pipe, path: str) -> None:
     """Work with every descriptor taken, then with some given back."""
-    with mrlstore.open(path, auto_maintain=False) as store:
-        store.upsert(ids(3000), rows(3000))
-        store.optimize()
+    with mrlstore.open(path, auto_maintain=False) as first:
+        first.upsert(ids(3000), rows(3000))
+        first.optimize()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
     taken = []
@@ -129,7 +129,7 @@ def no_descriptors(pipe: Pipe, path: str) -> None:
     for descriptor in taken[-8:]:  # enough for the catalogue, not for the parts
         os.close(descriptor)
     outcomes = {opening}
-    store = None
+    store: mrlstore.Store | None = None
     for descriptor in taken[:-8]:
         if store is None:
             try:

@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 import mrlstore
-from mrlstore.storage import snapshot
-from mrlstore.writing import writer
+from tests import inside
 from tests.oracle import nested_vectors
 from tests.scale import figure
 
@@ -125,6 +124,7 @@ def test_a_signal_handler_may_read_but_not_write(opened: Any, monkeypatch: pytes
         except mrlstore.StoreLocked as error:
             said.append("in the midst of another write" in str(error))
 
+    writer = inside.module("mrlstore.writing.writer")
     real = writer.rows.insert
 
     def insert(*arguments: Any) -> None:
@@ -146,6 +146,7 @@ def test_a_signal_handler_may_read_in_the_midst_of_a_read(
 ) -> None:
     store, other = opened(dim=DIM), opened()
     said: list[int] = []
+    snapshot = inside.module("mrlstore.storage.snapshot")
     real = snapshot.tail.since
 
     def since(*arguments: Any) -> Any:

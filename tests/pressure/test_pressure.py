@@ -165,7 +165,7 @@ def test_thousands_of_tiny_upserts_stay_small(path: Path) -> None:
         for turn in range(count):
             store.upsert([f"r{turn % 100}"], vectors[turn % 100 : turn % 100 + 1], [{"turn": turn}])
         assert len(store) == 100
-        assert {record.metadata["turn"] for record in store.scan()} == set(range(count - 100, count))
+        assert {(record.metadata or {})["turn"] for record in store.scan()} == set(range(count - 100, count))
         store.optimize()
         stats = store.stats()
         assert stats.bytes_on_disk < 2_000_000

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from mrlstore.columns import build_columns, open_columns
 from mrlstore.where import MISSING, parse, resolve
+from tests import inside
 from tests.filters import PATHS, filters, flattened, metadatas, objects, passes, questions
 from tests.scale import figure, shares
 
@@ -21,12 +22,12 @@ SHARES = shares(5)  # in torture each runs by a random seed of its own
 
 # Sizes at which the code changes its way, made so small that a few rows cross them.
 SMALL = {
-    "mrlstore.columns.build._BATCH_CHARACTERS": 50,
-    "mrlstore.columns.build._SORTED_AT_ONCE": 16,
-    "mrlstore.columns.mask._FETCH_ROWS": 2,
-    "mrlstore.columns.mask._BLOCK": 2,
-    "mrlstore.columns.mask._MAX_INTERVALS": 1,
-    "mrlstore.columns.dictionary._CHUNK_BYTES": 16,
+    inside.COLUMN_BATCH_CHARACTERS: 50,
+    inside.COLUMN_SORTED_AT_ONCE: 16,
+    inside.MASK_FETCH_ROWS: 2,
+    inside.MASK_BLOCK: 2,
+    inside.MASK_MAX_INTERVALS: 1,
+    inside.COLUMN_CHUNK_BYTES: 16,
 }
 
 

@@ -19,6 +19,7 @@ from mrlstore.api.opening import open_store
 from mrlstore.maintenance import garbage
 from mrlstore.maintenance import steps as maintain
 from mrlstore.storage.segment import Heat
+from tests import inside
 from tests.children import Child, children
 from tests.oracle import Oracle, assert_exact, assert_same_rows, nested_vectors
 from tests.rules import bodies
@@ -44,7 +45,7 @@ def sql(path: Path, statement: str, *bound: Any) -> Any:
 
 def collect(store: Any) -> int:
     """Garbage collection now: the 30 seconds that it usually waits are taken as gone."""
-    session = store._session
+    session = inside.session(store)
     with maintain.take_lock(session, 60):
         return garbage.collect(session, lambda name: True)
 
@@ -187,10 +188,11 @@ def test_rule_03_a_query_that_was_overtaken_runs_again(
 def test_rule_03_a_filter_read_from_another_generation_is_not_mixed_in(
     indexed: Any, opened: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import mrlstore.search.searcher as module
+    module = inside.module("mrlstore.search.searcher")
 
     other = opened()
-    real, done = module.Searcher, []
+    done: list[int] = []
+    real = module.Searcher
 
     def overtaken(*arguments: Any) -> Any:
         if len(done) < 2:
@@ -297,8 +299,9 @@ def test_rule_04_filters_of_writes_are_evaluated_inside_the_transaction(
 ) -> None:
     """A row that another handle commits just before our transaction begins is seen by its filter."""
     other = opened()
-    catalogue = indexed._session.catalogue
-    real, done = catalogue.write, []
+    catalogue = inside.session(indexed).catalogue
+    done: list[int] = []
+    real = catalogue.write
 
     def write() -> Any:
         if not done:
@@ -373,7 +376,7 @@ def test_rule_06_what_a_dead_writer_left_is_collected(path: Path, opened: Any) -
 
 def test_rule_06_the_catalogue_is_read_afresh_before_a_folder_is_deleted(indexed: Any, path: Path) -> None:
     """A part that is named between the first look and the folder's lock is kept."""
-    session = indexed._session
+    session = inside.session(indexed)
     named = {row[0] for row in sql(path, "SELECT base FROM segments UNION SELECT idx FROM segments")}
     stray = path / "parts" / ("0" * 32)
     stray.mkdir()
@@ -401,7 +404,7 @@ def test_rule_06_a_part_named_by_a_commit_during_collection_is_kept(
 ) -> None:
     """The list of folders is taken, then a writer commits one of them, then collection comes to it."""
     other = opened()
-    session = indexed._session
+    session = inside.session(indexed)
     real = session.files.list_dir
     done: list[bool] = []
 
@@ -567,7 +570,7 @@ def test_rule_08_who_loses_the_race_with_another_dim_is_told(path: Path) -> None
 
 @pytest.mark.parametrize("mode", ["a", "r", "x"])
 @pytest.mark.parametrize("missing", ["catalogue.db", "parts"])
-def test_rule_08_a_damaged_store_is_never_made_anew(path: Path, mode: str, missing: str) -> None:
+def test_rule_08_a_damaged_store_is_never_made_anew(path: Path, mode: Any, missing: str) -> None:
     with mrlstore.open(path, dim=DIM, auto_maintain=False) as store:
         store.upsert(ids(4200), nested_vectors(4200, DIM))
     (path / missing).rename(path.parent / "kept")
@@ -656,7 +659,7 @@ def test_rule_09_a_failed_fsync_poisons_until_reopened(path: Path, size: int) ->
     def fail_sqlite(name: Path) -> None:
         if armed:
             error = apsw.IOError("test")
-            error.result, error.extendedresult = apsw.SQLITE_IOERR, apsw.SQLITE_IOERR_FSYNC
+            vars(error).update(result=apsw.SQLITE_IOERR, extendedresult=apsw.SQLITE_IOERR_FSYNC)
             raise error
 
     files.before.update({"sync": fail, "sync_dir": fail, "sqlite sync": fail_sqlite})
@@ -937,7 +940,7 @@ def test_rule_14_warm_rows_are_not_announced(indexed: Any, path: Path) -> None:
         told = {}
         for cold in (True, False):
             reader.query(QUERY, k=10)
-            segments = [part.segment for part in reader._session.snapshots.latest().segments]
+            segments = [part.segment for part in inside.session(reader).snapshots.latest().segments]
             assert segments
             for segment in segments:
                 segment.heat.cold = cold
@@ -974,7 +977,7 @@ def test_rule_14_systems_that_cannot_be_told_answer_as_well(
     monkeypatch.delattr(mmap, "MADV_WILLNEED", raising=False)
     with mrlstore.open(path, mode="r") as reader:
         assert [(hit.id, hit.score) for hit in reader.query(QUERY, k=10)] == expected
-        segments = [part.segment for part in reader._session.snapshots.latest().segments]
+        segments = [part.segment for part in inside.session(reader).snapshots.latest().segments]
         assert segments
         assert not any(segment.heat.cold for segment in segments)
 

@@ -138,7 +138,7 @@ def test_backups_while_another_thread_writes_and_optimizes(tmp_path: Path, opene
     assert wrong == []
     for copy in range(6):
         with mrlstore.open(tmp_path / f"copy{copy}.mrl", mode="r") as backup:
-            turns = {record.metadata["turn"] for record in backup.scan()}
+            turns = {(record.metadata or {})["turn"] for record in backup.scan()}
             assert len(turns) == 1, f"a backup of half a batch: {turns}"
             assert len(backup) == 600
             assert backup.verify().ok

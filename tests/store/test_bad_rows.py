@@ -99,7 +99,7 @@ class Untold:
         {"new": GOOD},
         [[GOOD]],
         b"\0" * 32,
-        np.ma.masked_array(np.ones((1, 8)), mask=np.eye(1, 8)),
+        np.ma.masked_array(np.ones((1, 8)), mask=np.eye(1, 8, dtype=bool)),
         Untold(),
         np.array([[Decimal(1)] * 8], dtype=object),
     ],

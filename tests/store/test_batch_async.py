@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from mrlstore import BatchResult, InvalidInput, Store, StoreClosed
+from tests import inside
 from tests.layouts import DIM, LAYOUTS, queries
 from tests.oracle import nested_vectors
 
@@ -129,7 +130,7 @@ def test_a_batch_where_no_thread_can_be_started(opened: Any, monkeypatch: pytest
 def test_an_interrupt_while_threads_start_ends_a_batch(
     opened: Any, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
 ) -> None:
-    from mrlstore.search import query as module
+    module = inside.module("mrlstore.search.query")
 
     store = opened(dim=16, threads=3)
     store.upsert([f"r{i}" for i in range(100)], nested_vectors(100, 16))
@@ -151,7 +152,7 @@ def test_an_interrupt_while_threads_start_ends_a_batch(
 
 @pytest.mark.parametrize("at", [0, 150, 300])
 def test_a_batch_ends_at_its_first_error(opened: Any, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
-    from mrlstore.search import query as module
+    module = inside.module("mrlstore.search.query")
 
     store = opened(dim=16, threads=2)
     store.upsert([f"r{i}" for i in range(100)], nested_vectors(100, 16))

@@ -58,7 +58,9 @@ def _open_and_close(pipe: Pipe, path: str, times: int) -> None:
 
     def rounds(count: int) -> tuple[int, int]:
         for number in range(count):
-            with mrlstore.open(path, mode="ar"[number % 2], auto_maintain=number % 4 == 0) as store:
+            with mrlstore.open(
+                path, mode="a" if number % 2 == 0 else "r", auto_maintain=number % 4 == 0
+            ) as store:
                 assert len(store.query(query, k=5)) == 5
                 assert len(store.query(query, k=5, where={"n": {"$gt": 3}})) == 5
                 next(iter(store.scan()))

@@ -160,7 +160,7 @@ def test_exclusive_mode_must_create(opened: Any, path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["a", "x", "r"])
-def test_a_file_is_not_a_store(path: Path, mode: str) -> None:
+def test_a_file_is_not_a_store(path: Path, mode: Any) -> None:
     path.write_bytes(b"not a folder")
     with pytest.raises(mrlstore.MrlStoreError, match=path.name):
         mrlstore.open(path, mode=mode)
@@ -170,7 +170,7 @@ def test_a_file_is_not_a_store(path: Path, mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["a", "x", "r"])
-def test_a_folder_of_other_things_is_never_made_a_store(path: Path, mode: str) -> None:
+def test_a_folder_of_other_things_is_never_made_a_store(path: Path, mode: Any) -> None:
     path.mkdir()
     (path / "thesis.txt").write_text("years of work")
     with pytest.raises((CorruptStore, StoreExists), match=path.name):

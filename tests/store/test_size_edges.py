@@ -16,6 +16,7 @@ from mrlstore.catalogue.segments import SegmentRow
 from mrlstore.storage.parts import Stream
 from mrlstore.storage.segment import write_base
 from mrlstore.system.files import Files
+from tests import inside
 from tests.oracle import nested_vectors, stored_row
 
 DIM = 8192
@@ -55,7 +56,7 @@ def test_rows_beyond_the_edge_are_the_right_ones(path: Path, size: int) -> None:
 
     files = SparseFiles()
     with open_store(path, dim=DIM, auto_maintain=False, files=files) as store:
-        session = store._session
+        session = inside.session(store)
         keys = np.arange(1000, 1000 + n, dtype=np.int64)
         part = write_base(
             files,
@@ -88,6 +89,6 @@ def test_rows_beyond_the_edge_are_the_right_ones(path: Path, size: int) -> None:
                 hit = store.query(vector, k=1, **options)[0]
                 assert hit.id == f"r{place}", (place, options)
                 assert hit.score == pytest.approx(1.0, abs=1e-5)
-            found = store.get([f"r{place}"], include=("vector",))[0].vector
+            found: Any = store.get([f"r{place}"], include=("vector",))[0].vector
             assert np.allclose(found, unit[place].astype(np.float32), atol=1e-3)
         assert [hit.id for hit in store.query(id=f"r{edge}", k=1, exact=True)] == [f"r{edge}"]

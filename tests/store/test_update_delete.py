@@ -26,7 +26,7 @@ def filled(opened: Any) -> tuple[Any, Oracle]:
 
 def test_update_merges_keys_and_none_removes_one(filled: tuple[Any, Oracle]) -> None:
     store, oracle = filled
-    change = ["r1", "r2", "r0"], [{"n": None, "new": 1}, {"tags": ["x"]}, {"first": True}]
+    change: Any = ["r1", "r2", "r0"], [{"n": None, "new": 1}, {"tags": ["x"]}, {"first": True}]
     assert store.update(*change) == oracle.update(*change) == 3
     assert store.get(["r1"])[0].metadata == {"parity": 1, "tags": [1], "new": 1}
     assert_same_rows(store, oracle)

@@ -18,7 +18,11 @@ ALL = ("metadata", "document", "vector")
 
 def test_what_goes_in_comes_out(store: Any) -> None:
     vectors = nested_vectors(3, 8) * 7
-    metadatas = [{"s": "x", "i": 1, "f": 1.5, "b": True, "n": None, "l": [1, "a"], "d": {"e": {}}}, {}, None]
+    metadatas: list[Any] = [
+        {"s": "x", "i": 1, "f": 1.5, "b": True, "n": None, "l": [1, "a"], "d": {"e": {}}},
+        {},
+        None,
+    ]
     documents = ["one", "", None]
     assert store.upsert(["a", "b", "c"], vectors, metadatas, documents) == 3
     records = store.get(["a", "b", "c"], include=ALL)

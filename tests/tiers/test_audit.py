@@ -14,6 +14,7 @@ import pytest
 from mrlstore.errors import InvalidInput
 from mrlstore.planning import confidence
 from mrlstore.recall.audit import QUEUE
+from tests import inside
 from tests.nested import nested
 from tests.scale import figure
 from tests.tiers.conftest import DIM, PREFIX, Indexed, fill
@@ -31,7 +32,7 @@ def ask(indexed: Indexed, count: int, **options: Any) -> list[Any]:
     results = []
     for query in indexed.queries[:count]:
         results.append(indexed.store.query(query, include=(), **options))
-        assert indexed.store._session.audit.wait(30)
+        assert inside.session(indexed.store).audit.wait(30)
     return results
 
 

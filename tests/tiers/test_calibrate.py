@@ -14,6 +14,7 @@ from mrlstore.errors import InvalidInput
 from mrlstore.planning.calibration_curves import CalibrationCurves, Curve, Level
 from mrlstore.recall import calibrate, ground_truth
 from mrlstore.system.job import Interrupted, Job
+from tests import inside
 from tests.nested import nested
 from tests.scale import figure
 from tests.tiers.conftest import DIM, Indexed, fill, recall
@@ -106,6 +107,7 @@ def test_calibrate_with_queries_says_so_and_is_kept(tmp_path: Path) -> None:
     store.close()
     with mrlstore.open(tmp_path / "s.mrl", mode="r") as again:
         plan = again.query(vectors[0], 5, include=()).plan
+        assert plan.expected is not None
         assert (plan.expected.source, plan.expected.queries, plan.expected.k) == ("queries", 100, 5)
 
 
@@ -180,16 +182,17 @@ def test_it_is_refreshed_when_enough_rows_have_changed(tmp_path: Path) -> None:
     rows = nested(n, DIM, hard=True)
     store = fill(tmp_path / "s.mrl", rows, 64)
     other = np.roll(nested(n * 3 // 10, DIM, seed=5), 64, axis=1)  # of a different distribution
-    kept = store._session.snapshots.latest().calibration
+    kept = inside.session(store).snapshots.latest().calibration
     store.upsert([f"few {i}" for i in range(n // 20)], other[: n // 20])
     store.optimize()
-    assert store._session.snapshots.latest().calibration.stored == kept.stored
+    assert inside.session(store).snapshots.latest().calibration.stored == kept.stored
     store.upsert([str(i) for i in range(len(other))], other)
     assert (
-        calibrate.changed_share(store._session.snapshots.latest(), kept.curves[0]) > calibrate.REFRESH_SHARE
+        calibrate.changed_share(inside.session(store).snapshots.latest(), kept.curves[0])
+        > calibrate.REFRESH_SHARE
     )
     store.optimize()
-    fresh = store._session.snapshots.latest().calibration
+    fresh = inside.session(store).snapshots.latest().calibration
     assert fresh.stored != kept.stored
     queries = np.concatenate(
         [nested(60, DIM, seed=8, hard=True), np.roll(nested(60, DIM, seed=9), 64, axis=1)]
@@ -241,14 +244,14 @@ def test_it_can_be_interrupted(generated: Indexed) -> None:
         return len(calls) > 3
 
     with pytest.raises(Interrupted):
-        calibrate.calibrate(generated.store._session, job=Job(should_stop=stop))
+        calibrate.calibrate(inside.session(generated.store), job=Job(should_stop=stop))
     assert len(calls) == 4
 
 
 def test_a_damaged_entry_is_left_out_and_found_by_verify(tmp_path: Path) -> None:
     path = tmp_path / "s.mrl"
     store = fill(path, nested(2_200, DIM), 64)
-    with store._session.catalogue.write() as write:
+    with inside.session(store).catalogue.write() as write:
         write.connection.execute("UPDATE calibration SET value = value || ' ' WHERE class = 'all'")
     assert store.query(np.ones(DIM), include=()).plan.expected is None
     assert any("calibration" in problem.what for problem in store.verify().problems)
@@ -260,7 +263,7 @@ def test_a_damaged_entry_is_left_out_and_found_by_verify(tmp_path: Path) -> None
 
 def test_exact_neighbours_are_those_of_numpy(generated: Indexed) -> None:
     store, queries = generated.store, generated.queries[:20]
-    snapshot = store._session.snapshots.latest()
+    snapshot = inside.session(store).snapshots.latest()
     rows = np.asarray(generated.rows, np.float64)
     found = ground_truth.nearest(ground_truth.rows_of(snapshot, ""), queries, 10, dims=(48, DIM), threads=2)
     for dim in (48, DIM):

@@ -12,6 +12,7 @@ import mrlstore
 from mrlstore.errors import InvalidInput
 from mrlstore.maintenance import steps as maintain
 from mrlstore.system.job import UNWATCHED
+from tests import inside
 from tests.nested import nested
 from tests.scale import figure
 from tests.tiers.conftest import DIM, fill, recall
@@ -37,7 +38,9 @@ def check(store: Any, rows: Any) -> None:
 
 
 def prefixes(store: Any) -> set[int]:
-    return {part.segment.index.info["prefix_dim"] for part in store._session.snapshots.latest().segments}
+    return {
+        part.segment.index.info["prefix_dim"] for part in inside.session(store).snapshots.latest().segments
+    }
 
 
 def test_there_and_back(filled: Any) -> None:
@@ -49,8 +52,8 @@ def test_there_and_back(filled: Any) -> None:
         filled.set_prefix_dim(wanted)
         assert filled.prefix_dim == wanted
         assert prefixes(filled) == {wanted}
-        assert filled._session.snapshots.latest().tail.buffer.prefix_dim == wanted
-        curve = filled._session.snapshots.latest().calibration.curve(10, "all")
+        assert inside.session(filled).snapshots.latest().tail.buffer.prefix_dim == wanted
+        curve = inside.session(filled).snapshots.latest().calibration.curve(10, "all")
         assert curve.prefix_dim == wanted
         check(filled, every)
         assert filled.query(extra[7], 1, include=()).ids == ["tail 7"]
@@ -58,7 +61,7 @@ def test_there_and_back(filled: Any) -> None:
 
 def test_reads_and_writes_go_on_meanwhile(filled: Any, tmp_path: Path) -> None:
     rows = nested(N, DIM)
-    seen = []
+    seen: list[Any] = []
     with mrlstore.open(tmp_path / "s.mrl", auto_maintain=False) as other:
 
         def meanwhile(step: mrlstore.Progress) -> None:
@@ -93,7 +96,7 @@ def test_a_stop_in_the_midst_is_made_good(filled: Any, tmp_path: Path) -> None:
         again.optimize()
         assert prefixes(again) == {32}
         check(again, rows)
-        assert not maintain.tend(again._session, UNWATCHED)
+        assert not maintain.tend(inside.session(again), UNWATCHED)
 
 
 def test_wrong_lengths_are_refused(filled: Any, tmp_path: Path) -> None:

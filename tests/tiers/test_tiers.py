@@ -26,9 +26,7 @@ SAMPLE = 2_500
 
 @pytest.fixture(scope="module")
 def report(generated: Indexed) -> TierReport:
-    return generated.store.tier_report(  # type: ignore[no-any-return]
-        generated.queries, K, DIMS, by="n", sample=SAMPLE
-    )
+    return generated.store.tier_report(generated.queries, K, DIMS, by="n", sample=SAMPLE)
 
 
 def ranks(indexed: Indexed, dim: int) -> Any:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from mrlstore.embedders.gemini import GeminiEmbedError
+from tests import inside
 from tests.embedders.gemini.server import Answer, Call, Google, refused, vector_of
 
 
@@ -82,7 +83,7 @@ async def test_after_a_cancellation_nothing_more_is_sent(google: Google, embedde
         await task
     assert time.monotonic() - started < 10, "it did not wait for the requests that were under way"
     go_on.set()
-    await asyncio.to_thread(one._threads.shutdown, True)
+    await asyncio.to_thread(inside.embedder_threads(one).shutdown, True)
     assert len(google.calls) == 2
 
 
@@ -98,5 +99,5 @@ async def test_a_cancellation_ends_a_long_wait(google: Google, client: Any) -> N
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await asyncio.to_thread(one._threads.shutdown, True)  # type: ignore[union-attr]
+    await asyncio.to_thread(inside.embedder_threads(one).shutdown, True)
     assert len(google.calls) == 1

@@ -39,7 +39,7 @@ def lines_sent(google: Google) -> list[Any]:
 
 
 def test_a_batch_fills_the_cache(google: Google, one: GeminiEmbedder) -> None:
-    contents = [*TEXTS, ["a caption", Image(png())]]
+    contents: list[Any] = [*TEXTS, ["a caption", Image(png())]]
     batch = GeminiBatch(one)
     assert batch.submit(contents) == 26
     assert batch.collect() == Collected(kept=0, waiting=26)

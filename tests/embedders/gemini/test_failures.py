@@ -15,6 +15,7 @@ from mrlstore.embedders.content import Image
 from mrlstore.embedders.gemini import GeminiEmbedder, GeminiEmbedError, Retry
 from mrlstore.embedders.gemini.run import Run
 from mrlstore.errors import EmbedError
+from tests import inside
 from tests.embedders.gemini.media import png
 from tests.embedders.gemini.server import Answer, Call, Google, refused, vector_of
 
@@ -197,7 +198,7 @@ def test_a_file_that_vanishes_fails_alone(google: Google, embedder: Any, tmp_pat
     with pytest.raises(FileNotFoundError):
         one.embed_documents(["a", medium])
     assert google.calls == [], "found out before anything was sent"
-    run = Run(one._means("document"), items, threading.Event())
+    run = Run(inside.gemini_means(one, "document"), items, threading.Event())
     run.execute()
     assert list(run.vectors) == [0] and isinstance(run.failed[1], FileNotFoundError)
 

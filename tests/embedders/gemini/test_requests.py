@@ -111,7 +111,7 @@ def test_large_media_are_not_sent_together(google: Google, embedder: Any) -> Non
 def test_the_quota_of_requests_counts_items(google: Google, embedder: Any, clock: Any) -> None:
     """A batch is no larger than the quota, and in no 60 seconds more than the quota is sent."""
     sent: list[tuple[float, int]] = []
-    google.decide = lambda call: sent.append((clock.now(), len(call.contents)))  # type: ignore[func-returns-value]
+    google.decide = lambda call: sent.append((clock.now(), len(call.contents)))
     embedder(requests_per_minute=60, concurrency=1).embed_documents([f"text {i}" for i in range(170)])
     assert sorted(count for _, count in sent) == [50, 60, 60]
     times = [time for time, _ in sent]
@@ -120,7 +120,7 @@ def test_the_quota_of_requests_counts_items(google: Google, embedder: Any, clock
 
 def test_the_quota_of_tokens(google: Google, embedder: Any, clock: Any) -> None:
     sent: list[float] = []
-    google.decide = lambda call: sent.append(clock.now())  # type: ignore[func-returns-value]
+    google.decide = lambda call: sent.append(clock.now())
     text = "word " * 400  # 506 tokens with the prefix, by the estimate
     embedder(tokens_per_minute=1100, concurrency=1).embed_documents([text + str(i) for i in range(6)])
     assert [len(call.contents) for call in google.calls] == [2, 2, 2]
@@ -160,17 +160,17 @@ def vertex(client: Any) -> Any:
     """A client of Vertex AI with a token that needs no refreshing."""
     from google.oauth2.credentials import Credentials
 
-    own = Credentials(token="T")  # type: ignore[no-untyped-call]
+    own = Credentials(token="T")
     return client(api_key=None, vertexai=True, project="p", location="us-central1", credentials=own)
 
 
 def test_vertex_takes_one_content_a_request(google: Google, client: Any, clock: Any) -> None:
     """Up to SDK 3.3 more than one is a ValueError."""
     one = GeminiEmbedder(client=vertex(client), clock=clock, concurrency=2)
-    contents = ["a", ["b", Image(png())], "c"]
+    contents: list[Any] = ["a", ["b", Image(png())], "c"]
     vectors = one.embed_documents(contents)
     assert [call.path.rsplit(":")[-1] for call in google.calls] == ["embedContent"] * 3
-    parts = [["title: none | text: a"], ["b", ("image/png", png())], ["title: none | text: c"]]
+    parts: list[Any] = [["title: none | text: a"], ["b", ("image/png", png())], ["title: none | text: c"]]
     np.testing.assert_allclose(vectors, [vector_of(one) for one in parts], atol=1e-6)
 
 

@@ -105,7 +105,7 @@ def test_an_interleaved_list_is_one_vector_without_a_prefix(google: Google, embe
     together = ["a caption", Image(png()), "and", Audio(wav(1))]
     vectors = embedder().embed_documents([together, "alone", ["two", "texts"]])
     parts = ["a caption", ("image/png", png()), "and", ("audio/wav", wav(1))]
-    wanted = [parts, ["title: none | text: alone"], ["title: none | text: two", "texts"]]
+    wanted: list[Any] = [parts, ["title: none | text: alone"], ["title: none | text: two", "texts"]]
     assert google.contents == wanted
     np.testing.assert_allclose(vectors, [vector_of(one) for one in wanted], atol=1e-6)
     embedder().embed_query(["like", Image(png())])

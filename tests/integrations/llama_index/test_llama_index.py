@@ -33,8 +33,8 @@ from llama_index.core.vector_stores.utils import build_metadata_filter_fn
 import mrlstore
 from mrlstore.integrations.llama_index import MrlVectorStore
 from mrlstore.integrations.llama_index.filters import where_of
-from mrlstore.integrations.llama_index.vector_store import _metadata
 from mrlstore.where import parse
+from tests import inside
 from tests.integrations.pages import run_page
 from tests.integrations.rows import QUERY, VECTORS, nearest
 
@@ -222,7 +222,7 @@ def test_filters_mean_what_they_mean_to_llama_index(filters: Any, metas: Any) ->
     reference = build_metadata_filter_fn(rows.__getitem__, filters)
     translated = parse(where_of(filters, lambda key: [meta.get(key) for meta in metas]))
     for name, meta in rows.items():
-        stored = _metadata(TextNode(text="", metadata=meta))
+        stored = inside.llama_metadata(TextNode(text="", metadata=meta))
         assert (translated is None or translated.matches(stored)) == reference(name), meta
 
 
@@ -241,7 +241,7 @@ _SHARED: list[Any] = []
 def shared(folders: pytest.TempPathFactory) -> Any:
     if not _SHARED:
         made = MrlVectorStore(folders.mktemp("filters") / "store.mrl", auto_maintain=False)
-        values = {
+        values: dict[str, list[Any]] = {
             "a": [None, 0, 1, 2, 1.5, -3],
             "b": [None, "", "x", "X", "yx", "Xy"],
             "c": [None, [], [0], [True, "x"], ["X", 2], [1.5, "", "yx"]],

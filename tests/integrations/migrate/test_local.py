@@ -24,6 +24,7 @@ import mrlstore
 from mrlstore.cli import main
 from mrlstore.exchange.migrate import Choice, Migrated, migrate
 from mrlstore.storage.vector_rows import to_unit_rows
+from tests import inside
 from tests.integrations.pages import run_page
 from tests.nested import nested
 
@@ -84,7 +85,7 @@ def test_ten_thousand_rows_come_over_whole(
     made: Callable[[Path], tuple[str, Choice]], tmp_path: Path, path: Path
 ) -> None:
     source, choice = made(tmp_path)
-    told = []
+    told: list[Any] = []
     done = migrate(path, source, choice=choice, batch=3_000, progress=told.append)
     assert done.ok and done.warnings == () and done.refused == 0, done
     [checked] = done.collections
@@ -180,14 +181,15 @@ def test_several_collections_go_to_namespaces(tmp_path: Path, path: Path) -> Non
 
 def test_a_difference_is_found(tmp_path: Path, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, choice = faiss_file(tmp_path)
-    put = mrlstore.exchange.migrate.migration.put
+    migration = inside.module("mrlstore.exchange.migrate.migration")
+    put = migration.put
 
     def careless(store: Any, rows: Any, *others: Any, **options: Any) -> None:
         put(store, rows, *others, **options)
         store.delete([rows[0].id])
         store.upsert([rows[1].id], VECTORS[:1])
 
-    monkeypatch.setattr(mrlstore.exchange.migrate.migration, "put", careless)
+    monkeypatch.setattr(migration, "put", careless)
     done: Migrated = migrate(path, source, choice=choice, sample=10_000)
     assert not done.ok
     told = " ".join(done.collections[0].problems)

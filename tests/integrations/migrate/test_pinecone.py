@@ -124,6 +124,7 @@ def test_namespaces_come_over(service: Any, path: Path) -> None:
     with mrlstore.open(path, mode="r") as store:
         [row] = store.get(["v007"], namespace="more", include=("metadata", "document", "vector"))
         assert (row.metadata, row.document) == ({"n": 7}, "text 7")
+        assert row.vector is not None
         np.testing.assert_allclose(row.vector, VECTORS[7], atol=1e-2)
 
 

@@ -88,6 +88,7 @@ def test_query_by_id(index: Index) -> None:
     assert [match.id for match in answer.matches] == nearest(range(30), 3, VECTORS[7])
     assert index.query(top_k=3, id="none").matches == []
     assert index.query(top_k=3, vector=QUERY, namespace="none").matches == []
+    wrong: dict[str, Any]
     for wrong in ({}, {"id": "a", "vector": QUERY}, {"vector": QUERY, "sparse_vector": {}}):
         with pytest.raises(mrlstore.InvalidInput):
             index.query(top_k=3, **wrong)
@@ -106,6 +107,7 @@ def test_update(index: Index) -> None:
     assert index.describe_index_stats(filter={"seen": 1}).total_vector_count == 0
     assert index.update(filter={"even": True}, set_metadata={"seen": 1}).matched_records == 15
     assert index.describe_index_stats(filter={"seen": 1}).total_vector_count == 15
+    wrong: dict[str, Any]
     for wrong in ({}, {"id": "a", "filter": {"n": 1}}, {"filter": {}}, {"filter": {"n": 1}, "values": QUERY}):
         with pytest.raises(mrlstore.InvalidInput):
             index.update(**wrong)
@@ -117,6 +119,7 @@ def test_delete(index: Index) -> None:
     assert [item.id for page in index.list() for item in page] == ["a#01", "a#02", "a#03", "a#04"]
     index.delete(delete_all=True)
     assert index.describe_index_stats().namespaces == {}
+    wrong: dict[str, Any]
     for wrong in ({}, {"filter": {}}, {"ids": ["a"], "delete_all": True}):
         with pytest.raises(mrlstore.InvalidInput):
             index.delete(**wrong)

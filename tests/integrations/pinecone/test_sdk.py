@@ -74,10 +74,7 @@ def test_results_have_the_sdks_fields(result: type) -> None:
             return field.default_factory()
         return "required" if field.default is nothing else field.default
 
-    ours = {
-        each.name: default(each, dataclasses.MISSING)
-        for each in dataclasses.fields(result)  # type: ignore[arg-type]
-    }
+    ours = {each.name: default(each, dataclasses.MISSING) for each in dataclasses.fields(result)}
     assert ours == {
         each.name: default(each, msgspec.NODEFAULT) for each in msgspec.structs.fields(theirs(result))
     }
@@ -86,7 +83,7 @@ def test_results_have_the_sdks_fields(result: type) -> None:
 @pytest.mark.parametrize("result", RESULTS)
 def test_results_are_read_as_the_sdks_are(result: type) -> None:
     required: dict[str, Any] = {"id": "a", "score": 0.5, "upserted_count": 3}
-    names = {each.name for each in dataclasses.fields(result)}  # type: ignore[arg-type]
+    names = {each.name for each in dataclasses.fields(result)}
     if result is Vector:
         required["values"] = [1.0]  # the SDK refuses one without
     given = {name: value for name, value in required.items() if name in names}

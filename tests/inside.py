@@ -1,0 +1,78 @@
+"""The one door from tests to the library's private parts: when one of them moves, only this file changes."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import mrlstore.telemetry
+from mrlstore.api.store import Store
+from mrlstore.catalogue import rows
+from mrlstore.catalogue.rows import Row
+from mrlstore.cli.demo import corpus
+
+# Limits that tests make small, so that few rows reach them: what pytest's monkeypatch takes.
+EXPORT_PAGE = "mrlstore.exchange.exporting._PAGE"
+EXPORT_BLOCK_BYTES = "mrlstore.exchange.exporting._BLOCK_BYTES"
+COLUMN_BATCH_CHARACTERS = "mrlstore.columns.build._BATCH_CHARACTERS"
+COLUMN_SORTED_AT_ONCE = "mrlstore.columns.build._SORTED_AT_ONCE"
+COLUMN_CHUNK_BYTES = "mrlstore.columns.dictionary._CHUNK_BYTES"
+MASK_FETCH_ROWS = "mrlstore.columns.mask._FETCH_ROWS"
+MASK_BLOCK = "mrlstore.columns.mask._BLOCK"
+MASK_MAX_INTERVALS = "mrlstore.columns.mask._MAX_INTERVALS"
+WAL_MAPS = "mrlstore.catalogue.wal_index._MAPS"
+
+file_of_demo = corpus._of_file
+row_crc = rows._crc
+known_filters = import_module("mrlstore.where.parse")._known
+FilterParser = import_module("mrlstore.where.parse")._Parser
+TELEMETRY_METHODS = mrlstore.telemetry._METHODS
+TELEMETRY_STEPS = mrlstore.telemetry._STEPS
+
+
+def session(store: Any) -> Any:
+    """What an open store consists of."""
+    assert isinstance(store, Store)
+    return store._session
+
+
+def background_stop(store: Any) -> Any:
+    """The event that ends the background thread of a store."""
+    assert store._background is not None
+    return store._background._stop
+
+
+def wal_headers(store: Any) -> Any:
+    """The mapped header of the log, by which commits of others are noticed."""
+    return session(store).catalogue.connections._headers
+
+
+def changed_row(row: Row, **values: Any) -> Row:
+    """A row of the catalogue with other values."""
+    return row._replace(**values)
+
+
+def embedder_threads(embedder: Any) -> Any:
+    """The threads of an embedder's async methods."""
+    return embedder._threads
+
+
+def term_weights(embedder: Any) -> Any:
+    """The weights that a local embedder has learned."""
+    return embedder._weights
+
+
+def module(name: str) -> Any:
+    """A module by its full name, with what it imports for its own use: where tests put in something else."""
+    return import_module(name)
+
+
+def llama_metadata(node: Any) -> dict[str, Any]:
+    """The metadata that a row of a LlamaIndex node gets."""
+    metadata: dict[str, Any] = module("mrlstore.integrations.llama_index.vector_store")._metadata(node)
+    return metadata
+
+
+def gemini_means(embedder: Any, kind: str) -> Any:
+    """How a Gemini embedder sends items of a kind: its client, cache, limits and clock."""
+    return embedder._means(kind)
