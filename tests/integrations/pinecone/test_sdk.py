@@ -19,13 +19,13 @@ from pinecone.models.vectors import responses as sdk_responses
 from pinecone.models.vectors import vector as sdk_vector
 
 from mrlstore.integrations.pinecone import Index, Vector
-from mrlstore.integrations.pinecone import results as pinecone_results
+from mrlstore.integrations.pinecone import responses as pinecone_responses
 from mrlstore.integrations.pinecone.responses import KeyedResponse
 
 METHODS = [name for name, _ in inspect.getmembers(Index, callable) if not name.startswith("_")]
 RESULTS = [
     value
-    for value in vars(pinecone_results).values()
+    for value in vars(pinecone_responses).values()
     if isinstance(value, type) and issubclass(value, KeyedResponse) and dataclasses.is_dataclass(value)
 ]
 # Of the hosted service: its inference, imports from object storage, and schemas of namespaces.
