@@ -136,7 +136,7 @@ def test_an_id_given_twice_is_updated_in_order(opened: Any) -> None:
     for target in (store, oracle):
         target.upsert(["a", "b"], VECTORS[:2], [{"x": 0, "y": 0, "z": 0}, {"x": 0}], ["one", "two"])
     ids = ["a", "b", "a", "a"]
-    changes = [{"x": 1, "y": None}, {"x": 5}, {"y": 2, "z": None}, None]
+    changes: list[dict[str, Any] | None] = [{"x": 1, "y": None}, {"x": 5}, {"y": 2, "z": None}, None]
     documents = [None, None, "first", None]
     assert store.update(ids, changes, documents) == 2
     for position in range(4):
