@@ -6,30 +6,26 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mrlstore.checks import check_progress
 from mrlstore.embedders.content import Content
 from mrlstore.embedders.protocol import Embedder
 from mrlstore.errors import EmbedError, InvalidInput, LimitExceeded
-from mrlstore.ingest.rows import Metadata, Row, Split, Window, windows
-from mrlstore.storage.vector_rows import as_matrix
+from mrlstore.ingest.document_rows import DocumentRow, Metadata, Split, Window, WindowMaker
+from mrlstore.ingest.embed_rows import EmbeddedRows, embed_rows, is_down
+from mrlstore.system.job import Job
 from mrlstore.types import Progress, Record
 from mrlstore.writing.batch import make_batch
 
-_HALVINGS = 16
 
-Vector = NDArray[np.float32]
-
-
-class Store(Protocol):
-    """The verbs of a store that are used here."""
+class StoreVerbs(Protocol):
+    """The methods of a store that are used here."""
 
     def get(self, ids: Iterable[str], *, namespace: str = "", include: Any = ...) -> list[Record]:
-        """Give rows by id."""
+        """Return stored rows by id."""
         ...
 
     def upsert(
@@ -47,23 +43,25 @@ class Store(Protocol):
         ...
 
     def namespaces(self) -> dict[str, int]:
-        """Tell which there are."""
+        """Return the number of rows by namespace."""
         ...
 
     def scan(self, *, namespace: str | None = "", prefix: str | None = None, include: Any = ...) -> Any:
-        """Go through rows."""
+        """Iterate over stored rows."""
         ...
 
 
 @dataclass
 class Ingested:
-    """What was done: `ids` of all rows in the order of the documents, and how many took which way."""
+    """What was done: the ids of all rows in the order of the documents, and how many rows went which way."""
 
     ids: list[str] = field(default_factory=list)
     embedded: int = 0
-    skipped: int = 0  # stored already, with the same content
-    updated: int = 0  # of those: how many got new metadata
-    failed: dict[str, Exception] = field(default_factory=dict)  # id -> why
+    skipped: int = 0  # were stored already, with the same content
+    updated: int = 0  # of the skipped ones: got new metadata
+    failed: dict[str, Exception] = field(
+        default_factory=dict
+    )  # id, or place of a document without one -> why
 
 
 class IngestError(EmbedError):
@@ -78,7 +76,7 @@ class IngestError(EmbedError):
 
 
 def ingest(
-    store: Store,
+    store: StoreVerbs,
     embedder: Embedder,
     documents: Iterable[Content],
     ids: Iterable[str] | None = None,
@@ -92,19 +90,21 @@ def ingest(
     """Embed documents and store them; those that are stored already with the same content are skipped.
 
     Args:
-        store: where to.
+        store: gets the rows.
         embedder: its fingerprint must be the store's: that is for the caller to check.
         documents: texts, media, or lists of both that are one content each; any iterable, read as needed.
         ids: one for each document; without, ids are made from the contents, so that a second run finds them
             again, and equal contents are one row.
         metadatas: one dict or None for each; None leaves that of a stored row. New metadata of an unchanged
             content is stored without embedding it again.
-        namespace: where the ids live.
-        split: cut texts into chunks: rows "ID#0", "ID#1" ..., whose metadata tell under `chunk` where they
+        namespace: of all the ids.
+        split: cut texts into chunks: rows "ID#0", "ID#1" ..., whose metadata say under `chunk` where they
             stood. Rows of an earlier, longer text of the same id are removed.
-        on_error: "raise" stops at the first document that fails; "skip" passes over single documents and
-            tells them in `.failed`, but still stops when all of a window of 100 fail.
-        progress: called after every window with the documents done, and their number where it is known.
+        on_error: "raise" stops at the first document that fails; "skip" notes it in `.failed` and goes on.
+            Both
+            stop when the embedder itself fails: when it says so (a refused key, a spent quota), or when it
+            embeds neither a document of a window of 100 nor one that it had embedded before.
+        progress: called after every window with the number of documents done, and of all where it is known.
 
     Raises:
         InvalidInput, LimitExceeded: a document was refused, by the embedder or here.
@@ -115,9 +115,13 @@ def ingest(
     if split is not None and not isinstance(split, Split):
         raise InvalidInput(f"split: expected a mrlstore.ingest.Split, got {type(split).__name__}")
     check_progress(progress)
-    work = Work(store, embedder, namespace, on_error, progress, documents)
-    work.run(windows(documents, ids, metadatas, split))
-    return work.done
+    if on_error not in ("raise", "skip"):
+        raise InvalidInput(f'on_error={on_error!r}: "raise" or "skip"')
+    total = len(documents) if isinstance(documents, Sized) else 0
+    run = IngestRun(store, embedder, namespace, on_error == "skip", Job(progress), total)
+    maker = WindowMaker(namespace, split, keep_going=on_error == "skip")
+    run.run(maker.windows(documents, ids, metadatas))
+    return run.done
 
 
 def _check_columns(given: Mapping[str, Any]) -> None:
@@ -135,57 +139,48 @@ def _check_columns(given: Mapping[str, Any]) -> None:
         raise InvalidInput(f"as many ids and metadatas as documents are needed, not {sizes}")
 
 
-@dataclass(frozen=True)
-class _Embedded:
-    """What came of the fresh rows of a window."""
+class _UnderWay(NamedTuple):
+    """A window whose fresh rows are being embedded."""
 
-    vectors: dict[str, Vector]
-    failed: dict[str, Exception]
+    window: Window
+    embedding: Future[EmbeddedRows]
 
 
-class Work:
+class IngestRun:
     """One call of `ingest`."""
 
     def __init__(
-        self,
-        store: Store,
-        embedder: Embedder,
-        namespace: str,
-        on_error: str,
-        progress: Callable[[Progress], None] | None,
-        documents: Iterable[Content],
+        self, store: StoreVerbs, embedder: Embedder, namespace: str, skip: bool, job: Job, total: int
     ) -> None:
-        if on_error not in ("raise", "skip"):
-            raise InvalidInput(f'on_error={on_error!r}: "raise" or "skip"')
+        """`skip`: go on after a document that failed. `total`: documents, 0 if that is not known."""
         self.done = Ingested()
         self._store, self._embedder, self._namespace = store, embedder, namespace
-        self._skip, self._progress = on_error == "skip", progress
-        self._total = len(documents) if isinstance(documents, Sized) else 0
+        self._skip, self._job, self._total = skip, job, total
         self._documents = 0
+        self._known_good: DocumentRow | None = None  # a row that this embedder has embedded
         self._error: Exception | None = None
 
-    def run(self, planned: Iterator[Window]) -> None:
-        """Embed several windows at once, if the embedder says that it can; store them in their order."""
-        ahead = max(int(getattr(self._embedder, "concurrency", 1)), 1)
-        under_way: deque[tuple[Window, Future[_Embedded]]] = deque()
-        pool = ThreadPoolExecutor(ahead, "mrlstore-ingest")
+    def run(self, windows: Iterator[Window]) -> None:
+        """Embed as many windows at once as the embedder says it can; store them in their order."""
+        concurrency = max(int(getattr(self._embedder, "concurrency", 1)), 1)
+        under_way: deque[_UnderWay] = deque()
+        pool = ThreadPoolExecutor(concurrency, "mrlstore-ingest")
         try:
             try:
-                for window in planned:
-                    while len(under_way) >= ahead or any(
-                        w.rows.keys() & window.rows.keys() for w, _ in under_way
-                    ):
+                for window in windows:
+                    while len(under_way) >= concurrency or _share_a_row(under_way, window):
                         self._finish(*under_way.popleft())
                     if self._error is not None:
                         break
                     self._compare(window)
-                    under_way.append((window, pool.submit(self._embed, window.fresh)))
-            except Exception as error:  # a refused document, a failing source: what is under way is kept
+                    embedding = pool.submit(embed_rows, self._embedder, window.fresh)
+                    under_way.append(_UnderWay(window, embedding))
+            except Exception as error:  # a refused document or a failing source: what is under way is stored
                 self._error = self._error or error
             while under_way:
                 self._finish(*under_way.popleft())
         except BaseException:
-            getattr(self._embedder, "cancel", lambda: None)()  # nobody waits for what is under way
+            getattr(self._embedder, "cancel", lambda: None)()  # what is under way is not waited for
             raise
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -193,10 +188,10 @@ class Work:
             raise self._error
 
     def _compare(self, window: Window) -> None:
-        """Sort the rows of a window: to be embedded, to get new metadata, to be left."""
-        after = [f"{name}#{count}" for name, count in window.chunks.items()]
-        wanted = [*window.rows, *after, *window.chunks]
-        found = self._store.get(wanted, namespace=self._namespace, include=("metadata", "document", "vector"))
+        """Sort the rows of a window: to be embedded, to get new metadata, to be left as they are."""
+        first_beyond = [f"{name}#{count}" for name, count in window.chunks.items()]
+        ids = [*window.rows, *first_beyond, *window.chunks]
+        found = self._store.get(ids, namespace=self._namespace, include=("metadata", "document", "vector"))
         records = {record.id: record for record in found}
         for row in window.rows.values():
             record = records.get(row.id)
@@ -204,8 +199,10 @@ class Work:
                 window.fresh.append(row)
             elif not row.is_stored_as(record):
                 window.fresh.append(row.with_metadata_of(record))
-            elif changes := row.changes(record):
-                window.changes[row.id] = changes
+            else:
+                self._known_good = row
+                if changes := row.changes(record):
+                    window.changes[row.id] = changes
         window.rows.update((row.id, row) for row in window.fresh)
         make_batch(  # what the store would refuse is refused before it is paid for
             [row.id for row in window.fresh],
@@ -221,48 +218,17 @@ class Work:
                 window.stale += self._chunks_from(name, count)
 
     def _chunks_from(self, name: str, count: int) -> list[str]:
-        """Ids of the rows "NAME#i" with i >= count."""
+        """Ids of the stored rows "NAME#i" with i >= count."""
         found = self._store.scan(namespace=self._namespace, prefix=f"{name}#", include=())
         numbers = ((record.id, record.id.removeprefix(f"{name}#")) for record in found)
         return [id for id, number in numbers if number.isdecimal() and int(number) >= count]
 
-    def _embed(self, rows: list[Row]) -> _Embedded:
-        """Embed rows; one that is refused does not keep the others back.
-
-        An error that does not tell which row is to blame is looked for by halving, a bounded number of times.
-        """
-        done = _Embedded({}, {})
-        todo, failures = [list(rows)] if rows else [], 0
-        while todo:
-            part = todo.pop()
-            try:
-                vectors = _one_each(self._embedder.embed_documents([row.content for row in part]), len(part))
-            except Exception as error:
-                failures += 1
-                number, good = getattr(error, "item", None), getattr(error, "succeeded", None)
-                if number is not None:
-                    done.failed[part.pop(number).id] = error
-                    todo += [part] if part else []
-                elif good is not None:
-                    bad: Mapping[int, Exception] = getattr(error, "failed", {})
-                    done.vectors.update((part[i].id, vector) for i, vector in good.items())
-                    done.failed.update(
-                        (row.id, bad.get(i, error)) for i, row in enumerate(part) if i not in good
-                    )
-                elif isinstance(error, EmbedError) and len(part) > 1 and failures <= _HALVINGS:
-                    middle = len(part) // 2
-                    todo += [part[middle:], part[:middle]]
-                else:
-                    done.failed.update((row.id, error) for row in part)
-            else:
-                done.vectors.update((row.id, vectors[i]) for i, row in enumerate(part))
-        return done
-
-    def _finish(self, window: Window, future: Future[_Embedded]) -> None:
-        """Store what succeeded, and book what did not."""
-        embedded = future.result()
+    def _finish(self, window: Window, embedding: Future[EmbeddedRows]) -> None:
+        """Store what was embedded, and count it."""
+        embedded = embedding.result()
         rows = [window.rows[id] for id in embedded.vectors]
         if rows:
+            self._known_good = rows[-1]
             self._store.upsert(
                 [row.id for row in rows],
                 np.stack(list(embedded.vectors.values())),
@@ -275,21 +241,24 @@ class Work:
             self._store.update(changed, list(window.changes.values()), namespace=self._namespace)
         if window.stale and not embedded.failed:
             self._store.delete(window.stale, namespace=self._namespace)
-        self._book(window, embedded)
+        self._count(window, embedded)
 
-    def _book(self, window: Window, embedded: _Embedded) -> None:
+    def _count(self, window: Window, embedded: EmbeddedRows) -> None:
         done = self.done
         done.ids += [id for id in window.ids if id not in embedded.failed]
         done.embedded += len(embedded.vectors)
         done.skipped += len(window.rows) - len(window.fresh)
         done.updated += len(window.changes)
-        done.failed |= embedded.failed
+        done.failed |= window.refused | embedded.failed
         self._documents += window.documents
-        hopeless = not embedded.vectors and len(window.fresh) > 1
-        if embedded.failed and self._error is None and (hopeless or not self._skip):
+        if embedded.failed and self._error is None and self._must_stop(embedded):
             self._error = self._failure(*next(iter(embedded.failed.items())))
-        if self._progress is not None:
-            self._progress(Progress("embed", self._documents, self._total))
+        self._job.step("embed", self._documents, self._total)
+
+    def _must_stop(self, embedded: EmbeddedRows) -> bool:
+        if not self._skip:
+            return True
+        return not embedded.vectors and is_down(self._embedder, embedded.failed, self._known_good)
 
     def _failure(self, id: str, error: Exception) -> Exception:
         text = f"document {id!r}: {getattr(error, 'reason', error)}"
@@ -303,9 +272,6 @@ class Work:
         return failure
 
 
-def _one_each(vectors: Any, count: int) -> NDArray[Any]:
-    """What an embedder gave, if it is one vector for each content; else whose is whose is unknown."""
-    matrix = as_matrix(vectors, "embed_documents")
-    if len(matrix) != count:
-        raise InvalidInput(f"embed_documents: {len(matrix)} vectors came back for {count} contents")
-    return matrix
+def _share_a_row(under_way: Iterable[_UnderWay], window: Window) -> bool:
+    """Whether a window has a row of another one that is not stored yet: the later of the two must win."""
+    return any(other.window.rows.keys() & window.rows.keys() for other in under_way)

@@ -1,6 +1,6 @@
 """Files as documents: texts, Markdown, images, sound, film, PDFs, and JSONL with a document on each line.
 
-What a file is, its first bytes tell. PDFs with more pages than a model takes are cut into pieces.
+The first bytes of a file say what it is. PDFs with more pages than a model takes are cut into pieces.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from mrlstore.embedders.content import Content, Pdf, media_of
 from mrlstore.embedders.media import split_pdf
 from mrlstore.errors import InvalidInput
 
-_PDF_PAGES = 6
+_PDF_PAGES = 6  # pages that Gemini's embedding models take in one content
 
 
 @dataclass(frozen=True)
 class Source:
-    """One document of a file. `metadata` tells where it came from, under `path`, `line` and `pages`."""
+    """One document of a file. `metadata` says under `path`, `line` and `pages` where it came from."""
 
     id: str
     content: Content
@@ -37,8 +37,8 @@ def read_sources(paths: Iterable[str | Path], *, pdf_pages: int = _PDF_PAGES) ->
     A line of a .jsonl file is an object with "document" (or "text"), and perhaps "id" and "metadata".
 
     Raises:
-        InvalidInput: a file is neither a known medium nor UTF-8 text, or a line of JSONL is not as said.
-        FileNotFoundError: a path leads nowhere.
+        InvalidInput: a file is neither a known medium nor UTF-8 text, or a line of JSONL has another form.
+        FileNotFoundError: there is no file or folder at a path.
     """
     for path in map(Path, paths):
         if path.is_dir():
