@@ -264,7 +264,7 @@ def test_a_broken_embedder_is_noticed_though_few_documents_are_fresh(opened: Cal
 def test_bad_documents_of_gemini_in_a_second_run(target: Any, gemini: Any, google: Google) -> None:
     google.decide = lambda call: (
         refused(400, "Bad.", "INVALID_ARGUMENT")
-        if any(content[0].endswith((" 7", " 8")) for content in call.contents)
+        if any(str(content[0]).endswith((" 7", " 8")) for content in call.contents)
         else None
     )
     ids = [str(i) for i in range(250)]
