@@ -24,7 +24,7 @@ WAL_MAPS = "mrlstore.catalogue.wal_index._MAPS"
 
 file_of_demo = corpus._of_file
 row_crc = rows._crc
-known_filters = import_module("mrlstore.where.parse")._known
+known_filters = import_module("mrlstore.where.parse")._parsed
 FilterParser = import_module("mrlstore.where.parse")._Parser
 TELEMETRY_METHODS = mrlstore.telemetry._METHODS
 TELEMETRY_STEPS = mrlstore.telemetry._STEPS

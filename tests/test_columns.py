@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from mrlstore.columns import Columns, InvalidColumns, build_columns, open_columns
 from mrlstore.columns.dictionary import sortable
+from mrlstore.columns.full_check import verify_layout
 from mrlstore.columns.layout import ARRAYS, HEADER, RECORD, Layout, read_layout
-from mrlstore.columns.verify import verify_layout
 from mrlstore.system.job import Interrupted, Job
 from mrlstore.where import Node, parse
 from tests import inside

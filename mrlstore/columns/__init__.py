@@ -2,7 +2,7 @@
 
 Each path of the metadata is a column of codes into a sorted dictionary of its distinct scalars, so that
 equality and ranges are a bisection and a comparison of small integers. `layout` holds the bytes and checks
-them, `build` makes them, `dictionary` finds operands, `mask` evaluates filters, `verify` checks it all.
+them, `build` makes them, `dictionary` finds operands, `mask` evaluates filters, `full_check` reads all of it.
 """
 
 from mrlstore.columns.build import build_columns

@@ -1,4 +1,4 @@
-"""Metadata in, one blob of columns out: a stream of JSON texts is taken apart into one column per path."""
+"""Builds the columns of a part from the JSON texts of its rows: one column for each path."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from mrlstore.where import MAX_PATH, resolve
 
 MAX_CANDIDATES: Final = 4_096  # paths that are followed while the rows stream by; later ones get no column
 _BATCH_CHARACTERS: Final = 1 << 20  # of the rows whose values are coded together
-_SORTED_AT_ONCE: Final = 16_384  # values, in some 10 ms
+_SORTED_AT_ONCE: Final = 16_384  # values: about 10 ms
 _EXACT: Final = 2**53  # up to here float64 holds every whole number
 _INT64: Final = 2**63
 
@@ -44,13 +44,12 @@ def build_columns(metadatas: Iterable[str | None], n: int, *, job: Job = UNWATCH
     `metadatas` are the rows' JSON objects as text, or None, in row order; they are read once and not
     kept. At most 256 paths get a column, those that most rows have; the blob tells which rows have
     others. Memory: 8 bytes for each value of a field, and each field's distinct values once.
-    Once all rows are read, the job is asked several times a second whether to stop. Other threads are never
-    kept waiting for long.
+    Once all rows are read, the job may stop it several times a second. No step holds the GIL for long.
     Raises InvalidColumns if a text is no JSON object or if there are not exactly n of them.
     """
     candidates: dict[str, _Column] = {}
     overflow = array("I")  # rows with a value that no candidate takes
-    row, waiting = -1, 0
+    row, characters = -1, 0
     for row, text in enumerate(metadatas):
         if row >= n:
             raise InvalidColumns(f"more rows than the {n} announced")
@@ -58,9 +57,9 @@ def build_columns(metadatas: Iterable[str | None], n: int, *, job: Job = UNWATCH
             continue
         if not _add_row(candidates, row, _parsed(text, row)):
             overflow.append(row)
-        waiting += len(text)
-        if waiting >= _BATCH_CHARACTERS:
-            waiting = 0
+        characters += len(text)
+        if characters >= _BATCH_CHARACTERS:
+            characters = 0
             for column in candidates.values():
                 column.take_in()
     if row + 1 != n:
@@ -87,7 +86,7 @@ def _parsed(text: str, row: int) -> dict[str, Any]:
 def _add_row(candidates: dict[str, _Column], row: int, metadata: dict[str, Any]) -> bool:
     """Add a row's values to the candidates' columns; False if some value found no column."""
     complete = True
-    # Without objects inside, a row's paths are its keys.
+    # Without nested objects the paths of a row are its keys.
     for path, value in _flat(metadata) if dict in map(type, metadata.values()) else metadata.items():
         column = candidates.get(path)
         if column is None:
@@ -112,7 +111,7 @@ def _flat(metadata: dict[str, Any]) -> list[tuple[str, Any]]:
 
 
 def _walk(metadata: dict[str, Any]) -> list[tuple[str, Any]]:
-    """All values under their keys joined with dots; two may share a path, if keys hold dots themselves."""
+    """All values, each with its keys joined by dots; two may share a path, where keys hold dots."""
     found: list[tuple[str, Any]] = []
     todo = [("", metadata)]
     while todo:
@@ -140,7 +139,7 @@ class _Column:
         self.strings: defaultdict[str, int] = defaultdict(next_code)
 
     def take_in(self) -> None:
-        """Code the values that wait."""
+        """Code the values that were added since the last call."""
         first = len(self.codes)
         self.codes.extend(self._coded(self.values))
         lists = [value for value in self.values if type(value) is list]
@@ -161,7 +160,7 @@ class _Column:
         self.member_codes.frombytes(pairs.astype(np.uint32).tobytes())
 
     def _coded(self, values: list[Any]) -> list[int]:
-        """One code for each value; values of one kind without odd ones take no branch each."""
+        """One code for each value; values of one type, none of them ODD, take no branch each."""
         kinds = set(map(type, values))
         if kinds == {str} and max(map(len, values)) <= MAX_CHARACTERS:
             return [*map(self.strings.__getitem__, values)]
@@ -207,7 +206,7 @@ class _Column:
         job.check()
         big_ends, bigs = _heap([sortable(value) for value in numbers.bigs])
         ends = np.dtype("<u4" if max(heap.size, bigs.size) < 2**32 else "<u8")
-        # A dense column is faster to read; it may take up to twice the room of a sparse one.
+        # A dense column is faster to read, so it is chosen up to twice the bytes of a sparse one.
         dense = n * width.itemsize <= 2 * rows.size * (width.itemsize + 4)
         if dense:
             every = np.full(n, MISSING, dtype=width)
@@ -259,7 +258,7 @@ class _Numbers:
 
 
 def _sorted(values: Iterable[Any], job: Job) -> list[Any]:
-    """As `sorted`, by pieces: one call for a million strings would stop all other threads for a second."""
+    """As `sorted`, in pieces: one call for a million strings would hold the GIL for a second."""
     values = list(values)
     if len(values) <= _SORTED_AT_ONCE:
         return sorted(values)

@@ -1,7 +1,7 @@
-"""A field's dictionary: where among its sorted distinct values an operand stands, as intervals of codes.
+"""A field's dictionary: the codes of the values that equal an operand, or stand in an order to it.
 
-Numbers lie in three sorted arrays (ints, floats, bigs), each compared exactly with an operand of any
-Python number type; strings lie in UTF-8, whose byte order is the order of code points.
+Numbers lie in three sorted arrays (ints, floats, bigs). Each is compared exactly with an operand of any
+Python number type. Strings lie in UTF-8, whose byte order is the order of code points.
 """
 
 from __future__ import annotations
@@ -18,16 +18,15 @@ from mrlstore.where import Ordering, Scalar
 
 Interval = tuple[int, int]  # codes from the first up to the second, which is not included
 
-MAX_CHARACTERS: Final = (
-    256  # a longer string, or a whole number of more bits than eight times as many, is ODD
-)
+# A longer string, or a whole number of more than eight times as many bits, is ODD.
+MAX_CHARACTERS: Final = 256
 _MAX_ITEM_BYTES: Final = 4 * MAX_CHARACTERS
 _CHUNK_BYTES: Final = 1 << 20
 _INT64: Final = np.iinfo(np.int64)
 
 
 def is_odd(value: Any) -> bool:
-    """Whether a scalar is too large for the dictionary, so that only the row's JSON can tell."""
+    """Whether a scalar is too large for the dictionary, so that only the row's JSON decides."""
     if isinstance(value, str):
         return len(value) > MAX_CHARACTERS
     return isinstance(value, int) and value.bit_length() > 8 * MAX_CHARACTERS
@@ -64,8 +63,8 @@ def equal_to(field: Field, values: Iterable[Scalar]) -> list[Interval]:
             numbers.append(value)
     codes += _equal_numbers(field, numbers)
     first = field.size - field.string_ends.size
-    wanted = sorted(value.encode() for value in strings)
-    codes += [first + place for place in _find_all(field.string_ends, field.strings, wanted)]
+    items = sorted(value.encode() for value in strings)
+    codes += [first + position for position in _find_all(field.string_ends, field.strings, items)]
     return merged((code, code + 1) for code in codes)
 
 
@@ -108,9 +107,9 @@ def containing(field: Field, needle: str, candidates: NDArray[Any] | None) -> ND
     first = field.size - field.string_ends.size
     table = np.zeros(field.size, dtype=np.bool_)
     if candidates is not None and candidates.size * 8 < field.string_ends.size:
-        wanted, heap = needle.encode(), field.strings.data
+        items, heap = needle.encode(), field.strings.data
         for code in np.unique(candidates[(candidates >= first) & (candidates < field.size)]).tolist():
-            table[code] = wanted in _item(field.string_ends, heap, code - first)
+            table[code] = items in _item(field.string_ends, heap, code - first)
     elif needle:
         _search(field, needle.encode(), table[first:])
     else:
@@ -134,7 +133,7 @@ def _search(field: Field, needle: bytes, table: NDArray[np.bool_]) -> None:
 
 
 def _equal_numbers(field: Field, values: list[int | float]) -> list[int]:
-    """The codes of these finite numbers, each looked for in the arrays that may hold it."""
+    """The codes of these finite numbers; each is looked up in the arrays that may hold it."""
     ints: list[int] = []
     floats: list[float] = []
     bigs: list[bytes] = []
@@ -145,17 +144,17 @@ def _equal_numbers(field: Field, values: list[int | float]) -> list[int]:
             bigs.append(sortable(int(value)))
         if _INT64.min <= value <= _INT64.max and value == int(value):
             ints.append(int(value))
-    codes = _places(field.ints, np.array(ints, dtype=np.int64), FIRST)
-    codes += _places(field.floats, np.array(floats, dtype=np.float64), FIRST + field.ints.size)
+    codes = _positions(field.ints, np.array(ints, dtype=np.int64), FIRST)
+    codes += _positions(field.floats, np.array(floats, dtype=np.float64), FIRST + field.ints.size)
     start = FIRST + field.ints.size + field.floats.size
-    return codes + [start + place for place in _find_all(field.big_ends, field.bigs, sorted(set(bigs)))]
+    return codes + [start + position for position in _find_all(field.big_ends, field.bigs, sorted(set(bigs)))]
 
 
-def _places(values: NDArray[Any], wanted: NDArray[Any], first: int) -> list[int]:
+def _positions(values: NDArray[Any], items: NDArray[Any], first: int) -> list[int]:
     if not values.size:
         return []
-    places = np.minimum(np.searchsorted(values, wanted), values.size - 1)
-    found: list[int] = (first + places[values[places] == wanted]).tolist()
+    positions = np.minimum(np.searchsorted(values, items), values.size - 1)
+    found: list[int] = (first + positions[values[positions] == items]).tolist()
     return found
 
 
@@ -212,14 +211,14 @@ def _cut_bigs(field: Field, value: int | float) -> tuple[int, int]:
     return _bisect(field.big_ends, field.bigs, sortable(whole))
 
 
-def _find_all(ends: NDArray[Any], data: NDArray[np.uint8], wanted: list[bytes]) -> list[int]:
-    """The places of those items that are there. `wanted` ascends, so each one found narrows the rest."""
+def _find_all(ends: NDArray[Any], data: NDArray[np.uint8], items: list[bytes]) -> list[int]:
+    """The positions of those items that are there. They ascend, so each bisection narrows the others."""
     found = []
-    todo = [(0, len(wanted), 0, ends.size)] if wanted and ends.size else []
+    todo = [(0, len(items), 0, ends.size)] if items and ends.size else []
     while todo:
         first, last, low, high = todo.pop()
         middle = (first + last) // 2
-        left, right = _bisect(ends, data, wanted[middle], low, high)
+        left, right = _bisect(ends, data, items[middle], low, high)
         if left < right:
             found.append(left)
         if first < middle:
@@ -230,23 +229,23 @@ def _find_all(ends: NDArray[Any], data: NDArray[np.uint8], wanted: list[bytes]) 
 
 
 def _bisect(
-    ends: NDArray[Any], data: NDArray[np.uint8], wanted: bytes, low: int = 0, high: int | None = None
+    ends: NDArray[Any], data: NDArray[np.uint8], item: bytes, low: int = 0, high: int | None = None
 ) -> tuple[int, int]:
-    """How many items are below `wanted`, and how many are not above it; known to be from low to high."""
+    """How many entries are below the item, and how many are not above it; both lie from low to high."""
     view = data.data
     high = ends.size if high is None else high
     while low < high:
         middle = (low + high) // 2
-        if _item(ends, view, middle) < wanted:
+        if _item(ends, view, middle) < item:
             low = middle + 1
         else:
             high = middle
-    found = low < ends.size and _item(ends, view, low) == wanted
+    found = low < ends.size and _item(ends, view, low) == item
     return low, low + found
 
 
 def _item(ends: NDArray[Any], data: memoryview, number: int) -> bytes:
-    """One string or big number; never more than an item may have, whatever the ends say."""
+    """One string or big number; at most the bytes that one may have, even where the ends are damaged."""
     start = ends.item(number - 1) if number else 0
     stop = min(ends.item(number) - 1, start + _MAX_ITEM_BYTES)
     return data[start : max(start, stop)].tobytes()

@@ -9,8 +9,8 @@ All integers are little-endian; every array begins at a multiple of 8.
     arrays     the overflow bits, then each field's arrays, ARRAYS below
 
 The directory (header, records, names) is checked in full when the blob is opened, and its size depends on
-the fields, never on the rows. The arrays themselves are not read then: whoever follows an offset or a code
-taken from one bounds it first.
+the fields, never on the rows. The arrays themselves are not read then: code that follows an offset or a code
+from one of them bounds it first.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MAX_ROWS: Final = 2**32 - 1
 # What the codes of a field mean; the distinct scalars follow from FIRST on, in the order of DICTIONARY.
 MISSING: Final = 0  # the row lacks the field
 PRESENT: Final = 1  # there, but no scalar: an object, a list, NaN
-ODD: Final = 2  # a scalar beyond the dictionary (`build.is_odd`): only the row's JSON can tell
+ODD: Final = 2  # a scalar too large for the dictionary (`dictionary.is_odd`): the row's JSON decides
 NULL: Final = 3
 FALSE: Final = 4
 TRUE: Final = 5

@@ -1,4 +1,4 @@
-"""Filters evaluated over columns: which rows pass, and which only their JSON can decide."""
+"""Filters evaluated over columns: which rows pass, and which rows only their JSON decides."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrlstore.columns.dictionary import Interval, containing, equal_to, intersected, is_odd, ordered
+from mrlstore.columns.full_check import verify_layout
 from mrlstore.columns.layout import ODD, PRESENT, Field, Layout, read_layout
-from mrlstore.columns.verify import verify_layout
 from mrlstore.where import And, AnyMember, Contains, Exists, In, Leaf, Node, Not, Or, Range
 
 Fetch = Callable[[NDArray[np.int64]], Sequence[dict[str, Any] | None]]
 Codes = list[Interval] | NDArray[np.bool_]  # a set of codes: sorted disjoint intervals, or bool [size]
 
 _FETCH_ROWS: Final = 16_384  # at a time, so that memory stays bounded
-_BLOCK: Final = 1 << 16  # codes compared at a time, so that what is between two steps stays in the cache
+_BLOCK: Final = 1 << 16  # codes compared at a time, so that intermediate results stay in the cache
 _MAX_INTERVALS: Final = 6  # with more of them, looking each code up in a table is faster
 _ODD: Final[list[Interval]] = [(ODD, ODD + 1)]
 
@@ -36,21 +36,21 @@ class FieldSummary:
 
 
 @dataclass(frozen=True)
-class _Answer:
-    """What the columns know: rows that pass, and rows of which only their JSON tells. Both bool [rows]."""
+class _Decision:
+    """Rows that pass, and rows that only their JSON decides. Both bool [rows]."""
 
     yes: NDArray[np.bool_]
-    ask: NDArray[np.bool_] | None = None
+    undecided: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
 class _Test:
-    """A leaf in terms of one field's codes: which pass; and whether ODD ones must be asked."""
+    """A leaf in terms of one field's codes: those that pass, and whether ODD ones stay undecided."""
 
     scalars: Codes
     members: Codes
-    ask_scalars: bool = False
-    ask_members: bool = False
+    check_scalars: bool = False
+    check_members: bool = False
 
 
 class Columns:
@@ -74,14 +74,14 @@ class Columns:
         """
         if not 0 <= start <= stop <= self.rows:
             raise ValueError(f"rows {start} to {stop} of {self.rows}")
-        answer = self._evaluate(node, start, stop)
-        if answer.ask is not None:
-            asked = np.flatnonzero(answer.ask)
-            for first in range(0, asked.size, _FETCH_ROWS):
-                page = asked[first : first + _FETCH_ROWS]
+        decision = self._evaluate(node, start, stop)
+        if decision.undecided is not None:
+            rows = np.flatnonzero(decision.undecided)
+            for first in range(0, rows.size, _FETCH_ROWS):
+                page = rows[first : first + _FETCH_ROWS]
                 found = [node.matches(metadata) for metadata in fetch(page + start)]
-                answer.yes[page] = np.array(found, dtype=np.bool_)
-        return answer.yes
+                decision.yes[page] = np.array(found, dtype=np.bool_)
+        return decision.yes
 
     def verify(self) -> list[str]:
         """Read everything and say what is out of range or out of order, in words; empty if nothing is."""
@@ -96,24 +96,24 @@ class Columns:
             if each is not None
         ]
 
-    def _evaluate(self, node: Node, start: int, stop: int) -> _Answer:
+    def _evaluate(self, node: Node, start: int, stop: int) -> _Decision:
         match node:
             case Leaf():
                 return self._leaf([node], start, stop)
             case Not(clause):
                 inner = self._evaluate(clause, start, stop)
-                known = inner.yes if inner.ask is None else inner.yes | inner.ask
-                return _Answer(np.logical_not(known, out=known), inner.ask)
+                known = inner.yes if inner.undecided is None else inner.yes | inner.undecided
+                return _Decision(np.logical_not(known, out=known), inner.undecided)
             case And(clauses):
                 ranges, others = self._fused(clauses)
-                answers = [partial(self._leaf, leaves, start, stop) for leaves in ranges]
-                answers += [partial(self._evaluate, clause, start, stop) for clause in others]
-                return _all(answers)
+                decisions = [partial(self._leaf, leaves, start, stop) for leaves in ranges]
+                decisions += [partial(self._evaluate, clause, start, stop) for clause in others]
+                return _all(decisions)
             case Or(clauses):
-                answer = self._evaluate(clauses[0], start, stop)
+                decision = self._evaluate(clauses[0], start, stop)
                 for clause in clauses[1:]:
-                    answer = _either(answer, self._evaluate(clause, start, stop))
-                return answer
+                    decision = _either(decision, self._evaluate(clause, start, stop))
+                return decision
         raise TypeError(f"{type(node).__name__} is no condition")
 
     def _fused(self, clauses: Sequence[Node]) -> tuple[list[list[Range]], list[Node]]:
@@ -131,13 +131,13 @@ class Columns:
                 others.append(clause)
         return list(ranges.values()), others
 
-    def _leaf(self, leaves: Sequence[Leaf], start: int, stop: int) -> _Answer:
+    def _leaf(self, leaves: Sequence[Leaf], start: int, stop: int) -> _Decision:
         """The rows on which these leaves hold; if there are several, they come from `_fused`."""
         field = self._field(leaves[0].field)
         if field is None:
-            return _Answer(np.zeros(stop - start, dtype=np.bool_), self._overflowing(start, stop))
-        codes, rows = _span(field.codes, None if field.dense else field.rows, start, stop)
-        members, member_rows = _span(field.member_codes, field.member_rows, start, stop)
+            return _Decision(np.zeros(stop - start, dtype=np.bool_), self._overflowing(start, stop))
+        codes, rows = _slice(field.codes, None if field.dense else field.rows, start, stop)
+        members, member_rows = _slice(field.member_codes, field.member_rows, start, stop)
         test = _test(leaves[0], field, codes)
         if len(leaves) > 1:
             test = _Test(
@@ -149,15 +149,15 @@ class Columns:
         yes = _mark(codes, rows, test.scalars, start, stop)
         if len(test.members) and members.size:
             yes |= _mark(members, member_rows, test.members, start, stop)
-        ask_scalars = test.ask_scalars and field.odd_scalars > 0
-        ask_members = test.ask_members and field.odd_members > 0
-        if not ask_scalars and not ask_members:
-            return _Answer(yes)
-        ask = _mark(codes, rows, _ODD if ask_scalars else [], start, stop)
-        if ask_members and members.size:
-            ask |= _mark(members, member_rows, _ODD, start, stop)
-        ask &= ~yes
-        return _Answer(yes, ask if ask.any() else None)
+        check_scalars = test.check_scalars and field.odd_scalars > 0
+        check_members = test.check_members and field.odd_members > 0
+        if not check_scalars and not check_members:
+            return _Decision(yes)
+        undecided = _mark(codes, rows, _ODD if check_scalars else [], start, stop)
+        if check_members and members.size:
+            undecided |= _mark(members, member_rows, _ODD, start, stop)
+        undecided &= ~yes
+        return _Decision(yes, undecided if undecided.any() else None)
 
     def _field(self, name: str) -> Field | None:
         if name in self._layout.names and name not in self._fields:
@@ -169,65 +169,65 @@ class Columns:
         if not self._layout.overflow.size or start == stop:
             return None
         bits = np.unpackbits(self._layout.overflow[start // 8 : -(-stop // 8)])
-        ask = bits[start % 8 : start % 8 + stop - start].astype(np.bool_)
-        return ask if ask.any() else None
+        undecided = bits[start % 8 : start % 8 + stop - start].astype(np.bool_)
+        return undecided if undecided.any() else None
 
 
 def open_columns(blob: NDArray[np.uint8]) -> Columns:
     """Open a blob of `build_columns`, mapped or in memory: checks its directory, reads no whole array.
 
-    Raises InvalidColumns. Damage in the arrays is not looked for: masks may then be wrong, no more;
-    `Columns.verify` finds it.
+    Raises InvalidColumns. Damaged arrays give wrong masks but no wrong reads;
+    `Columns.verify` finds them.
     """
     return Columns(read_layout(blob))
 
 
-def _all(answers: Sequence[Callable[[], _Answer]]) -> _Answer:
-    """Where every one of the answers, one or more, says yes; once nothing can, the rest is left out."""
-    answer = answers[0]()
-    for following in answers[1:]:
-        if answer.ask is None and not answer.yes.any():
+def _all(decisions: Sequence[Callable[[], _Decision]]) -> _Decision:
+    """The rows that pass all decisions, one or more; once no row can, the others are not made."""
+    decision = decisions[0]()
+    for following in decisions[1:]:
+        if decision.undecided is None and not decision.yes.any():
             break
         other = following()
-        yes = answer.yes & other.yes
-        if answer.ask is None and other.ask is None:
-            answer = _Answer(yes)
+        yes = decision.yes & other.yes
+        if decision.undecided is None and other.undecided is None:
+            decision = _Decision(yes)
         else:
-            answer = _Answer(yes, _possible(answer) & _possible(other) & ~yes)
-    return answer
+            decision = _Decision(yes, _possible(decision) & _possible(other) & ~yes)
+    return decision
 
 
-def _either(one: _Answer, other: _Answer) -> _Answer:
+def _either(one: _Decision, other: _Decision) -> _Decision:
     yes = one.yes | other.yes
-    if one.ask is None and other.ask is None:
-        return _Answer(yes)
-    return _Answer(yes, (_possible(one) | _possible(other)) & ~yes)
+    if one.undecided is None and other.undecided is None:
+        return _Decision(yes)
+    return _Decision(yes, (_possible(one) | _possible(other)) & ~yes)
 
 
-def _possible(answer: _Answer) -> NDArray[np.bool_]:
-    return answer.yes if answer.ask is None else answer.yes | answer.ask
+def _possible(decision: _Decision) -> NDArray[np.bool_]:
+    return decision.yes if decision.undecided is None else decision.yes | decision.undecided
 
 
 def _test(leaf: Leaf, field: Field, codes: NDArray[Any]) -> _Test:
     """The leaf in terms of this field's codes; `codes` are those of the rows in question."""
     match leaf:
         case AnyMember(_, values):
-            return _Test([], equal_to(field, values), ask_members=any(map(is_odd, values)))
+            return _Test([], equal_to(field, values), check_members=any(map(is_odd, values)))
         case In(_, values):
             same, odd = equal_to(field, values), any(map(is_odd, values))
             return _Test(same, same, odd, odd)
         case Range(_, op, operand):
-            return _Test(ordered(field, op, operand), [], ask_scalars=True)
+            return _Test(ordered(field, op, operand), [], check_scalars=True)
         case Contains(_, str(value)):
             return _Test(containing(field, value, codes), equal_to(field, (value,)), True, is_odd(value))
         case Contains(_, value):
-            return _Test([], equal_to(field, (value,)), ask_members=is_odd(value))
+            return _Test([], equal_to(field, (value,)), check_members=is_odd(value))
         case Exists():
             return _Test([(PRESENT, field.size)], [])
     raise TypeError(f"{type(leaf).__name__} is no condition")
 
 
-def _span(
+def _slice(
     codes: NDArray[Any], rows: NDArray[np.uint32] | None, start: int, stop: int
 ) -> tuple[NDArray[Any], NDArray[np.uint32] | None]:
     """The codes of the rows from start up to stop, and their rows (None: they are consecutive)."""
@@ -238,50 +238,50 @@ def _span(
 
 
 def _mark(
-    codes: NDArray[Any], rows: NDArray[np.uint32] | None, wanted: Codes, start: int, stop: int
+    codes: NDArray[Any], rows: NDArray[np.uint32] | None, chosen: Codes, start: int, stop: int
 ) -> NDArray[np.bool_]:
-    """Which of the rows from start up to stop have a wanted code, bool [stop - start].
+    """Which of the rows from start up to stop have a chosen code, bool [stop - start].
 
     `rows` are those of the codes; None means that there is one code for each row in turn. Codes and rows
-    that are out of range do no harm.
+    that are out of range are ignored.
     """
-    if len(wanted) == 0 or codes.size == 0:
+    if len(chosen) == 0 or codes.size == 0:
         return np.zeros(stop - start, dtype=np.bool_)
-    hits = _among(codes, wanted)
+    hits = _among(codes, chosen)
     if rows is None:
         return hits
     mask = np.zeros(stop - start, dtype=np.bool_)
-    places = rows[np.flatnonzero(hits)].astype(np.int64) - start
-    if places.size and (places.min() < 0 or places.max() >= mask.size):
-        places = places[(places >= 0) & (places < mask.size)]
-    mask[places] = True
+    positions = rows[np.flatnonzero(hits)].astype(np.int64) - start
+    if positions.size and (positions.min() < 0 or positions.max() >= mask.size):
+        positions = positions[(positions >= 0) & (positions < mask.size)]
+    mask[positions] = True
     return mask
 
 
-def _among(codes: NDArray[Any], wanted: Codes) -> NDArray[np.bool_]:
-    """Whether each code is wanted, bool [codes]; at least one interval is."""
-    if isinstance(wanted, list) and len(wanted) > _MAX_INTERVALS:
-        wanted = _table(wanted)
+def _among(codes: NDArray[Any], chosen: Codes) -> NDArray[np.bool_]:
+    """Whether each code is chosen, bool [codes]. `chosen` is not empty."""
+    if isinstance(chosen, list) and len(chosen) > _MAX_INTERVALS:
+        chosen = _table(chosen)
     out = np.empty(codes.size, dtype=np.bool_)
-    if isinstance(wanted, list) and len(wanted) == 1 and wanted[0][1] == wanted[0][0] + 1:
-        np.equal(codes, codes.dtype.type(wanted[0][0]), out=out)
+    if isinstance(chosen, list) and len(chosen) == 1 and chosen[0][1] == chosen[0][0] + 1:
+        np.equal(codes, codes.dtype.type(chosen[0][0]), out=out)
         return out
     scratch = np.empty(min(_BLOCK, codes.size), dtype=codes.dtype)
     hits = np.empty(scratch.size, dtype=np.bool_)
     for first in range(0, codes.size, _BLOCK):
         block, into = codes[first : first + _BLOCK], out[first : first + _BLOCK]
-        if not isinstance(wanted, list):
-            _look_up(block, wanted, into)
+        if not isinstance(chosen, list):
+            _look_up(block, chosen, into)
             continue
-        _within(block, wanted[0], scratch[: block.size], into)
-        for interval in wanted[1:]:
+        _within(block, chosen[0], scratch[: block.size], into)
+        for interval in chosen[1:]:
             _within(block, interval, scratch[: block.size], hits[: block.size])
             np.logical_or(into, hits[: block.size], out=into)
     return out
 
 
 def _table(intervals: list[Interval]) -> NDArray[np.bool_]:
-    """The intervals as bool [codes]; one more than there are, which larger codes are clipped to."""
+    """The intervals as bool [codes + 1]; codes that are too large are clipped to the last entry, False."""
     table = np.zeros(intervals[-1][1] + 1, dtype=np.bool_)
     for low, high in intervals:
         table[low:high] = True
@@ -302,6 +302,6 @@ def _within(codes: NDArray[Any], interval: Interval, scratch: NDArray[Any], out:
     one = codes.dtype.type
     if high == low + 1:
         np.equal(codes, one(low), out=out)
-    else:  # one comparison for both ends: what is below wraps around to the top
+    else:  # one comparison for both ends: smaller codes wrap around to large ones
         np.subtract(codes, one(low), out=scratch)
         np.less(scratch, one(high - low), out=out)

@@ -1,8 +1,8 @@
-"""int8 codes of the renormalised prefix: what walks and scans read instead of the vectors.
+"""int8 codes of the renormalised prefix, which walks and scans read instead of the vectors.
 
-A code row is uint8 [stride]: a float32 scale, int8 numbers with 128 added, and 128 as padding, so that one
-row is one run of cache lines. The prefix may be rotated first, by the principal axes of a sample, and only
-the leading dims kept: cosines hardly change and rows shrink to a third.
+A code row is uint8 [stride]: a float32 scale, int8 numbers with 128 added, and 128 as padding up to whole
+cache lines. The prefix may be rotated first to the principal axes of a sample, of which only the leading ones
+are kept: cosines hardly change and rows shrink to a third (docs/decisions/0006-rotation-by-bytes-read.md).
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ from numpy.typing import NDArray
 
 from mrlstore.index.group import SCALE_BYTES, SHORT_PREFIX, GroupIndex
 
-LINE: Final = 64
-SAMPLE_ROWS: Final = 8_192
-BLOCK: Final = 4_096
-TINY: Final = 1e-30
+LINE: Final = 64  # bytes of a cache line
+SAMPLE_ROWS: Final = 8_192  # rows that a rotation is fitted to and judged on
+BLOCK: Final = 4_096  # rows that are encoded at a time
+TINY: Final = 1e-30  # least_cost length to divide by
 MAX_PREFIX: Final = 8_192
-CODE_DIMS: Final = (124, 188, 252, 380, 508)  # and the scale: 2, 3, 4, 6, 8 cache lines
-MIN_SAMPLE: Final = 1_000  # rows without which no rotation is fitted
-JUDGES: Final = 250  # rows held out to judge it
-VISITS: Final = 300  # codes that a walk reads, less what longer ones are read in passing
+CODE_DIMS: Final = (124, 188, 252, 380, 508)  # with the scale 2, 3, 4, 6 and 8 cache lines
+MIN_SAMPLE: Final = 1_000  # fewer rows get no rotation
+HELD_OUT: Final = 250  # rows of the sample that judge the rotation
+# Code rows that a query is taken to read: fewer than a walk visits, because prefetching hides a part.
+VISITS: Final = 300
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,10 @@ def stride_of(code_dim: int) -> int:
 def unit_prefixes(
     vectors: NDArray[np.floating], prefix_dim: int
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Renormalised prefixes, float32 [n, prefix_dim], and which rows have a prefix to speak of, bool [n]."""
+    """Renormalised prefixes, float32 [n, prefix_dim], and which rows have a usable prefix, bool [n].
+
+    A prefix shorter than SHORT_PREFIX of the whole vector is not usable: it would be rounding noise.
+    """
     rows = vectors[:, :prefix_dim].astype(np.float32)
     lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
     if prefix_dim == vectors.shape[1]:
@@ -95,7 +99,7 @@ def fit_rotation(prefixes: NDArray[np.float32], code_dim: int) -> Rotation:
 
 
 def quantised(axes: NDArray[np.float32]) -> Rotation:
-    """Round the axes to int8, and round-trip them, so that rows and queries see the same rotation."""
+    """The axes rounded to int8, and back to float32, so that rows and queries are rotated alike."""
     code_dim, prefix_dim = axes.shape
     scales = (np.abs(axes).max(axis=1) / 127).astype(np.float32)
     numbers = np.rint(axes / scales[:, None])
@@ -105,11 +109,11 @@ def quantised(axes: NDArray[np.float32]) -> Rotation:
 
 
 def choose_rotation(vectors: NDArray[np.floating], prefix_dim: int) -> Rotation | None:
-    """The rotated codes that make queries cheapest; None where native ones do, or rows are few.
+    """The rotation whose codes make queries cheapest; None where codes without one do, or rows are few.
 
     Longer codes cost more in the walk, shorter ones need a longer shortlist. Both are counted in bytes read:
-    VISITS code rows, and as many full rows as it takes to hold 0.99 of the exact top 10 at full dimension of
-    held-out rows of a sample.
+    VISITS code rows, and as many full rows as a shortlist needs to hold 0.99 of the exact top 10 (at full
+    dimension) of held-out rows of a sample.
     """
     lengths = [c for c in CODE_DIMS if stride_of(c) < stride_of(prefix_dim)]
     if len(vectors) < MIN_SAMPLE or not lengths:
@@ -121,19 +125,19 @@ def choose_rotation(vectors: NDArray[np.floating], prefix_dim: int) -> Rotation 
     sample, prefixes = sample[usable], prefixes[usable]
     if len(sample) < MIN_SAMPLE:
         return None
-    held = rng.permutation(len(sample))[: min(JUDGES, len(sample) // 4)]
+    held = rng.permutation(len(sample))[: min(HELD_OUT, len(sample) // 4)]
     best = _nearest(sample, held, 10)
     learned = np.ones(len(sample), np.bool_)
     learned[held] = False
     whole = fit_rotation(prefixes[learned], lengths[-1])
-    # A sample is sparser than the whole, where ranks are lower: about by the fourth root, as measured.
+    # The whole set is denser than the sample, so shortlists are longer there: measured, by the fourth root.
     row_bytes = 2 * vectors.shape[1] * (len(vectors) / len(sample)) ** 0.25
-    chosen, least = None, VISITS * stride_of(prefix_dim) + row_bytes * _needed(prefixes, held, best)
+    chosen, least_cost = None, VISITS * stride_of(prefix_dim) + row_bytes * _needed(prefixes, held, best)
     for code_dim in lengths:
         rotation = Rotation(whole.codes[:code_dim], whole.scales[:code_dim], whole.axes[:code_dim])
         cost = VISITS * stride_of(code_dim) + row_bytes * _needed(prefixes @ rotation.axes.T, held, best)
-        if cost < least:
-            chosen, least = rotation, cost
+        if cost < least_cost:
+            chosen, least_cost = rotation, cost
     return chosen
 
 
@@ -152,8 +156,8 @@ def _nearest(rows: NDArray[np.floating], own: NDArray[np.int64], count: int) -> 
 
 
 def _needed(rows: NDArray[np.float32], held: NDArray[np.int64], best: NDArray[np.int64]) -> float:
-    """How long a shortlist by these codes must be to hold 0.99 of `best`."""
+    """The length of a shortlist by these numbers that holds 0.99 of `best` int64 [held, 10]."""
     scores = _scores(rows, held)
-    wanted = np.take_along_axis(scores, best, axis=1)
-    ranks = [(row > wanted[i, :, None]).sum(axis=1) for i, row in enumerate(scores[:, None, :])]
+    of_best = np.take_along_axis(scores, best, axis=1)
+    ranks = [(row > of_best[i, :, None]).sum(axis=1) for i, row in enumerate(scores[:, None, :])]
     return float(np.quantile(np.concatenate(ranks), 0.99)) + 1

@@ -1,6 +1,7 @@
 """A group: one namespace's rows inside one segment, or in the tail, as plain arrays, mapped or in memory.
 
-It is the unit that is searched: ways.py has the ways. For the kernels it is one table of addresses and sizes.
+It is the unit that is searched, see `mrlstore.search.group_search`. Kernels get it as one table of addresses
+and sizes.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from numpy.typing import NDArray
 
 from mrlstore.kernels import group_table
 
-SCALE_AT, SCALE_BYTES = 0, 4  # in a code row
-SHORT_PREFIX = 1e-6  # a prefix shorter than this part of the whole says nothing about the row
+SCALE_AT, SCALE_BYTES = 0, 4  # offset and size of the scale in a code row
+SHORT_PREFIX = 1e-6  # a prefix shorter than this part of the whole vector is rounding noise
 
 
 @dataclass(frozen=True)
@@ -23,36 +24,36 @@ class GroupIndex:
     """The index part's slice for one group. Without `neighbours` only its codes are scanned."""
 
     prefix_dim: int
-    codes: NDArray[np.uint8]  # [n, stride]: the scale, float32, and biased int8, padded
-    rotation: NDArray[np.uint8] | None  # [c, padded prefix]: biased int8, None for native codes
+    codes: NDArray[np.uint8]  # [n, stride]: float32 scale, int8 numbers plus 128, padding
+    rotation: NDArray[np.uint8] | None  # [c, padded prefix]: int8 plus 128; None: codes without rotation
     rotation_scales: NDArray[np.float32] | None  # [c]
     neighbours: NDArray[np.uint32] | None  # [n, width], rows of this group, padded with 0xFFFFFFFF
     entries: NDArray[np.uint32]  # [e] rows where a walk may start
     entry_codes: NDArray[np.uint8]  # [e, stride] their codes, side by side
     unprefixed: NDArray[np.uint32]  # [u] rows whose prefix is too short: no node, always re-ranked
-    scale_at: int = SCALE_AT  # in parts of older versions the scale stands behind the numbers
+    scale_at: int = SCALE_AT  # in parts of version 2 and older the scale lies behind the numbers
 
 
 @dataclass(frozen=True)
 class Group:
-    """The rows that are searched together. Keep the object: it caches what the kernels need to know of it."""
+    """The rows that are searched together. Keep the object: it caches its table for the kernels."""
 
     vectors: NDArray[np.float16]  # [n, dim], unit rows, C-contiguous; may be seen as uint16
     inv_norms: NDArray[np.float32]  # [n], 1 / length of the stored float16 row
     keys: NDArray[np.int64]  # [n], for ties: equal scores go by key ascending
     index: GroupIndex | None = None
-    # What is asked for next: searches write it down on their way, where all is well with it.
-    id_starts: NDArray[np.int64] | None = None  # [n + 1], places in `id_text`
-    id_text: NDArray[np.uint8] | None = None
+    # With these, kernels write the ids of the hits; without, the caller reads them one by one.
+    id_starts: NDArray[np.int64] | None = None  # [n + 1], where each id begins in `id_text`
+    id_text: NDArray[np.uint8] | None = None  # UTF-8
 
     @functools.cached_property
     def table(self) -> NDArray[np.int64]:
-        """int64 [FIELDS], see table.py: addresses and sizes, valid while this object lives."""
+        """int64 [FIELDS], see kernels.group_table: addresses and sizes, valid while this object lives."""
         return _table(self)
 
     @functools.cached_property
     def sizes(self) -> tuple[int, int, int, int]:
-        """What the kernels need room for: rows, rows without prefix, numbers of a code, rows to be scored."""
+        """Sizes of working memory: rows, rows without prefix, numbers of a code, rows scored at a time."""
         index = self.index
         if index is None:
             return len(self.keys), 0, 0, 0
@@ -64,7 +65,7 @@ class Group:
 def _put(
     table: NDArray[np.int64], field: int, array: NDArray[Any] | None, itemsize: int, shape: tuple[int, ...]
 ) -> None:
-    """Note an array's address after a look at its shape; an absent or empty one stays 0."""
+    """Write an array's address to the table once its shape is checked; an absent or empty one stays 0."""
     if array is None or array.size == 0:
         return
     if array.itemsize != itemsize or array.shape != shape or not array.flags.c_contiguous:
@@ -73,7 +74,7 @@ def _put(
 
 
 def _table(group: Group) -> NDArray[np.int64]:
-    """Check shapes once, then note where everything is."""
+    """The table of a group; raises ValueError where shapes do not fit."""
     n, dim = group.vectors.shape
     if group.index is None:
         table = np.zeros(group_table.FIELDS, np.int64)

@@ -7,7 +7,6 @@ it. A walk costs more than a scan where a filter lets few rows pass, so few rows
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -79,7 +78,6 @@ def selectivity(share: float) -> str:
     return FEW
 
 
-@functools.lru_cache(maxsize=1_000)
 def effort(k: int, ef: int | None, shortlist: int | None) -> Effort:
     """The effort for k results without calibration; an explicit ef or shortlist is used, but at least k."""
     if ef is None and shortlist is None:

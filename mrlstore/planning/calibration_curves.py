@@ -15,6 +15,7 @@ from typing import Any, Final, Literal, NamedTuple, get_args
 
 from mrlstore.planning import access_path, confidence
 from mrlstore.planning.access_path import Effort
+from mrlstore.system.bounded_cache import BoundedCache
 from mrlstore.types import LIMITS, Expected
 
 DEFAULT_TARGET: Final = 0.99  # the target recall of a query that names none
@@ -201,15 +202,16 @@ class CalibrationCurves:
 
     curves: tuple[Curve, ...] = ()
     stored: tuple[tuple[int, str, str], ...] = ()  # the catalogue rows, to notice a change
-    _chosen: dict[tuple[int, float | None], Effort] = field(default_factory=dict, compare=False, repr=False)
+    _chosen: BoundedCache[tuple[int, float | None], Effort] = field(
+        default_factory=lambda: BoundedCache(_MAX_CHOICES), compare=False, repr=False
+    )
 
     def effort(self, k: int, target: float | None) -> Effort:
         """The effort for k results at a target recall; None means the default target."""
         chosen = self._chosen.get((k, target))
         if chosen is None:
-            if len(self._chosen) > _MAX_CHOICES:
-                self._chosen.clear()
-            chosen = self._chosen[k, target] = self._choose(k, target)
+            chosen = self._choose(k, target)
+            self._chosen.put((k, target), chosen)
         return chosen
 
     def curve(self, k: int, name: str) -> Curve | None:

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 CONFIDENCE: Final = 0.95
-_ASSUMED_EFFECT: Final = 3
-_STEPS, _TINY = 300, 1e-300
+_ASSUMED_EFFECT: Final = 3  # design effect where no query missed anything, see of_shares
+_STEPS = 300  # terms of a continued fraction, at most
+_TINY = 1e-300  # in place of a zero denominator (Lentz)
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def effective_trials(shares: NDArray[np.floating], each: int) -> float:
 
 
 def standard_error(shares: NDArray[np.floating]) -> float:
-    """Of the mean of per-query shares, float [q]."""
+    """The standard error of the mean of per-query shares, float [q]; 0 for one query."""
     return float(np.std(shares, ddof=1) / math.sqrt(len(shares))) if len(shares) > 1 else 0.0
 
 

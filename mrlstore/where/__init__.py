@@ -1,7 +1,7 @@
-"""The filter language: from a dict given as `where`, `parse` makes a tree of `nodes`, each of plain meaning.
+"""The filter language: `parse` makes a tree of `nodes` from a dict that is given as `where`.
 
-`columns` evaluates the same tree over many rows at once and asks `Node.matches` for the few rows it cannot
-decide.
+`mrlstore.columns` evaluates the tree over many rows at once, and uses `Node.matches` for the few rows that it
+cannot decide.
 """
 
 from mrlstore.where.nodes import (

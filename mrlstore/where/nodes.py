@@ -1,6 +1,6 @@
-"""The tree of a filter: nodes of plain data, each with a plain meaning.
+"""The tree of a filter: nodes of plain data.
 
-`Node.matches` says what a condition means for one row, in plain Python, and is the reference.
+`Node.matches` is the reference: it says in plain Python what a condition means for one row.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ MISSING: Final = object()  # what `resolve` gives for a path that is not there; 
 def resolve(metadata: Mapping[str, Any], path: str) -> Any:
     """The value at a dotted path, or MISSING.
 
-    The longest literal key wins: in `{"a.b": 1, "a": {"b": 2}}` the path `a.b` is 1. Where a key leads
-    nowhere, the next shorter one is tried, so every value is reached by its keys joined with dots.
+    The longest literal key wins: in `{"a.b": 1, "a": {"b": 2}}` the path `a.b` is 1. Where a key
+    leads to nothing, the next shorter one is tried, so every value is reached by its keys joined with dots.
     Lists are not descended into.
     """
     if path in metadata:
@@ -105,7 +105,7 @@ class In(Leaf):
     values: tuple[Scalar, ...]
 
     @cached_property
-    def wanted(self) -> frozenset[Tag | None]:
+    def tags(self) -> frozenset[Tag | None]:
         """The tags of the values."""
         return frozenset(tag(value) for value in self.values)
 
@@ -162,16 +162,16 @@ def _holds(leaf: Leaf, value: Any) -> bool:
     members = value if isinstance(value, list) else [value]
     match leaf:
         case AnyMember():
-            return isinstance(value, list) and any(tag(member) in leaf.wanted for member in members)
+            return isinstance(value, list) and any(tag(member) in leaf.tags for member in members)
         case In():
-            return any(tag(member) in leaf.wanted for member in members if tag(member) is not None)
+            return any(tag(member) in leaf.tags for member in members if tag(member) is not None)
         case Range(_, op, operand):
             kind = (str,) if isinstance(operand, str) else (int, float)
             return isinstance(value, kind) and not isinstance(value, bool) and _COMPARE[op](value, operand)
-        case Contains(_, wanted):
+        case Contains(_, part):
             if isinstance(value, str):
-                return isinstance(wanted, str) and wanted in value
-            return isinstance(value, list) and any(tag(member) == tag(wanted) for member in value)
+                return isinstance(part, str) and part in value
+            return isinstance(value, list) and any(tag(member) == tag(part) for member in value)
     return isinstance(leaf, Exists)
 
 

@@ -1,4 +1,4 @@
-"""From what a caller may write as `where` to the tree; everything else is refused, with its place."""
+"""Parses what a caller gives as `where` into the tree; everything else is refused, with its place."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from mrlstore.errors import InvalidInput
+from mrlstore.system.bounded_cache import BoundedCache
 from mrlstore.where.nodes import (
     And,
     AnyMember,
@@ -29,8 +30,8 @@ MAX_CLAUSES: Final = 1_000
 MAX_VALUES: Final = 100_000  # members of one $in, $nin or $any
 MAX_PATH: Final = 1_024  # characters of a field's path
 
-_REMEMBERED: Final = 1_000  # filters
-_TOKENS: Final = 200  # of a filter that is remembered
+_REMEMBERED: Final = 1_000  # parsed filters: services use the same ones again and again
+_TOKENS: Final = 200  # most tokens of a filter that is remembered
 _SCALARS: Final = {int, float, bool, type(None)}
 
 _ARRAYS = (list, tuple, set, frozenset, np.ndarray)
@@ -49,26 +50,24 @@ def parse(where: Mapping[str, Any] | None) -> Node | None:
     if not _spell(given, tokens):
         return _Parser().filter(given, "where", 1)
     spelling = tuple(tokens)
-    node = _known.get(spelling)
+    node = _parsed.get(spelling)
     if node is None:
         node = _Parser().filter(given, "where", 1)
-        if len(_known) >= _REMEMBERED:
-            _known.clear()
-        _known[spelling] = node
+        _parsed.put(spelling, node)
     return node
 
 
-_known: dict[tuple[Any, ...], Node] = {}  # services ask with the same filters again and again
+_parsed: BoundedCache[tuple[Any, ...], Node] = BoundedCache(_REMEMBERED)
 
 
 def _spell(where: Any, tokens: list[Any]) -> bool:
-    """Append what tells a filter from all others, to be hashed; False for long ones and unusual types."""
+    """Append tokens that no other filter has, as a cache key; False for long filters and unusual types."""
     kind = type(where)
     if kind is str:
         tokens.append(where)
         return True
     if kind in _SCALARS:
-        tokens += kind, where  # with its type, or True were 1
+        tokens += kind, where  # with the type, because True == 1
         return True
     if kind is not dict and kind is not list:
         return False
@@ -120,7 +119,7 @@ class _Parser:
         return [self.filter(each, f"{at}[{i}]", depth + 1) for i, each in enumerate(value)]
 
     def _condition(self, field: str, value: Any, at: str, depth: int) -> Node:
-        """What is asked of one field: a bare value, or a dict of operators which must all hold."""
+        """The condition on one field: a bare value, or a dict of operators which must all hold."""
         if not isinstance(value, Mapping):
             self._count(at, 1)
             return In(field, (_scalar(value, at),))
@@ -232,10 +231,10 @@ def _values(operand: Any, at: str) -> tuple[Scalar, ...]:
 
 
 def _scalar(value: Any, at: str, instead: str = "$in, $any or $all") -> Scalar:
-    """A value to be compared for equality; lists are refused, and so is infinity, which JSON lacks."""
+    """A value to compare for equality; lists are refused, and infinities, which JSON cannot hold."""
     plain = _plain(value, at)
     if isinstance(plain, _ARRAYS):
-        raise InvalidInput(f"{at}: one value is wanted here, not a list; for lists use {instead}")
+        raise InvalidInput(f"{at}: takes one value, not a list; for lists use {instead}")
     if tag(plain) is None:
         hint = "; a nested key is reached by a dotted path" if isinstance(plain, Mapping) else ""
         raise InvalidInput(
@@ -247,7 +246,7 @@ def _scalar(value: Any, at: str, instead: str = "$in, $any or $all") -> Scalar:
 
 
 def _plain(value: Any, at: str) -> Any:
-    """The value as a built-in type (so are numpy scalars and enums given); NaN, lone surrogates refused."""
+    """The value as a built-in type, numpy scalars and enums too; NaN and lone surrogates are refused."""
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, str):

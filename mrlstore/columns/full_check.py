@@ -1,4 +1,4 @@
-"""The full check of a columns part: every code, row and offset, and the order that bisection relies on."""
+"""Checks all of a columns part: every code, row and offset, and the order that bisection relies on."""
 
 from __future__ import annotations
 
