@@ -21,7 +21,7 @@ import numpy as np
 
 import mrlstore
 from mrlstore.planning import access_path
-from mrlstore.storage.segment import Heat, Segment
+from mrlstore.storage.page_cache import ReadAhead
 from tests.nested import nested
 
 QUERIES, SHORTLIST, ROUNDS = 300, 100, 3
@@ -35,8 +35,8 @@ def ask(path: Path, scored: str, way: str) -> float:
     if scored == "whole shortlist":
         access_path.STOP_MARGIN = 0.0  # type: ignore[misc]
     if way == "page faults":
-        Heat.learn = lambda *_: None  # type: ignore[assignment,method-assign]
-        Segment.announce = _stay_silent  # type: ignore[assignment,method-assign]
+        ReadAhead.learn = lambda *_: None  # type: ignore[assignment,method-assign]
+        ReadAhead.request = _stay_silent  # type: ignore[assignment,method-assign]
     with mrlstore.open(path, mode="r") as store:
         queries = nested(QUERIES, store.dim or 0, seed=2)
         times = []
@@ -47,8 +47,8 @@ def ask(path: Path, scored: str, way: str) -> float:
     return float(np.median(times)) * 1e3
 
 
-def _stay_silent(segment: Segment, *_: object) -> None:
-    segment.heat.cold = False
+def _stay_silent(read_ahead: ReadAhead, *_: object) -> None:
+    read_ahead.needed = False
 
 
 def drop(path: Path) -> None:

@@ -90,9 +90,9 @@ def batches(path: Path, queries: NDArray[np.float32]) -> Iterator[str]:
         }
         one.query(many[0], include=())
         snapshot = one._session.snapshots.latest()
-        effort, (stretch, *_) = snapshot.calibration.effort(K, None), snapshot.stretches("")
+        effort, (live_group, *_) = snapshot.calibration.effort(K, None), snapshot.groups("")
         walk = Walk(
-            stretch.group,
+            live_group.group,
             K,
             effort.ef,
             effort.shortlist,

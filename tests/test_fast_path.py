@@ -11,7 +11,7 @@ import pytest
 
 import mrlstore
 from mrlstore.search.searcher import Searcher
-from mrlstore.storage.segment import Heat
+from mrlstore.storage.page_cache import ReadAhead
 from tests.nested import nested
 
 DIM, ROWS = 96, 3_000
@@ -51,10 +51,10 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 @pytest.fixture
 def store(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     """One whose rows count as warm, however long a search takes."""
-    monkeypatch.setattr(Heat, "learn", lambda *_: None)
+    monkeypatch.setattr(ReadAhead, "learn", lambda *_: None)
     with mrlstore.open(path, mode="r") as store:
         store.query(QUERIES[0], include=())
-        store._session.snapshots.latest().segments[0].segment.heat.cold = False
+        store._session.snapshots.latest().segments[0].segment.read_ahead.needed = False
         yield store
 
 
@@ -125,9 +125,9 @@ def test_a_prefix_that_says_nothing_is_answered_exactly(store: Store, taken: lis
 
 
 def test_rows_to_be_read_ahead_are_left_to_the_general_path(store: Store, taken: list[bool]) -> None:
-    heat = store._session.snapshots.latest().segments[0].segment.heat
+    read_ahead = store._session.snapshots.latest().segments[0].segment.read_ahead
     store.query(QUERIES[3], include=())
-    heat.cold = True
+    read_ahead.needed = True
     store.query(QUERIES[3], include=())
     assert taken[-1] is False
 
@@ -139,7 +139,7 @@ def test_a_search_that_took_long_tells_of_it(store: Store, monkeypatch: pytest.M
     expected = store.query(QUERIES[3], include=())
     times = iter([0.0, 10.0])
     monkeypatch.setattr(searcher, "perf_counter", lambda: next(times))
-    monkeypatch.setattr(Heat, "learn", lambda _, *what: told.append(what))
+    monkeypatch.setattr(ReadAhead, "learn", lambda _, *what: told.append(what))
     assert store.query(QUERIES[3], include=()).ids == expected.ids
     ((elapsed_s, ((hits, reranked, visited, *_),)),) = told
     assert (elapsed_s, hits) == (10.0, 10)
@@ -160,7 +160,7 @@ def test_writes_of_others_are_seen(tmp_path: Path, path: Path, taken: list[bool]
     own = shutil.copytree(path, tmp_path / "own.mrl")
     with mrlstore.open(own, auto_maintain=False) as writer, mrlstore.open(own, mode="r") as reader:
         reader.query(QUERIES[0], include=())
-        reader._session.snapshots.latest().segments[0].segment.heat.cold = False
+        reader._session.snapshots.latest().segments[0].segment.read_ahead.needed = False
         best = reader.query(QUERIES[0], include=()).ids[0]
         assert taken == [True]
         assert reader.query(QUERIES[0]).ids[0] == best
@@ -174,7 +174,7 @@ def test_writes_of_others_are_seen(tmp_path: Path, path: Path, taken: list[bool]
 def test_ids_that_a_kernel_does_not_write_down(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: list[bool], name: str
 ) -> None:
-    monkeypatch.setattr(Heat, "learn", lambda *_: None)
+    monkeypatch.setattr(ReadAhead, "learn", lambda *_: None)
     with mrlstore.open(tmp_path / "s.mrl", dim=DIM, prefix_dim=32, auto_maintain=False) as store:
         names = [f"{i}" for i in range(2_500)]
         names[7] = name
@@ -185,7 +185,7 @@ def test_ids_that_a_kernel_does_not_write_down(
         for _ in range(4):
             found = store.query(rows[7], include=(), namespace="here")
             assert found.ids[0] == name and len(found.ids) == 10
-            store._session.snapshots.latest().segments[0].segment.heat.cold = False
+            store._session.snapshots.latest().segments[0].segment.read_ahead.needed = False
         assert taken[-1], "it is not searched for twice"
         batch = store.query_batch(rows[:20], include=(), namespace="here")
         assert [result.ids[0] for result in batch] == names[:20]
@@ -203,7 +203,7 @@ def test_rows_that_are_removed_behind_the_fast_path(
     watched = Searcher.one
     with mrlstore.open(own, auto_maintain=False) as writer, mrlstore.open(own, mode="r") as reader:
         before = reader.query(QUERIES[0])
-        reader._session.snapshots.latest().segments[0].segment.heat.cold = False
+        reader._session.snapshots.latest().segments[0].segment.read_ahead.needed = False
 
         def overtaken(self: Searcher, vector: Any) -> Any:
             found = watched(self, vector)

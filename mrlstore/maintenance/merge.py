@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mrlstore.storage.base_part import write_base
 from mrlstore.storage.parts import NewPart, Stream
-from mrlstore.storage.segment import write_base
 from mrlstore.storage.session import Session
 from mrlstore.storage.snapshot import LiveSegment
 
@@ -32,7 +32,7 @@ def order_of(inputs: list[LiveSegment]) -> Order:
     runs = [
         (name, number, start, stop)
         for number, part in enumerate(inputs)
-        for name, start, stop in part.segment.spans()
+        for name, start, stop in part.segment.runs()
     ]
     sources, taken, keys, namespaces = [], [], [], []
     for name, number, start, stop in sorted(runs):

@@ -24,7 +24,7 @@ from mrlstore.errors import CorruptStore
 from mrlstore.maintenance import steps as maintain
 from mrlstore.maintenance import verify
 from mrlstore.maintenance.salvage import salvage
-from mrlstore.storage.segment import base_arrays, write_base
+from mrlstore.storage.base_part import base_arrays, write_base
 from mrlstore.storage.session import Session
 from mrlstore.system.files import CANNOT_LINK, remove_tree
 from mrlstore.system.job import Job

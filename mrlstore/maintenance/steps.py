@@ -28,8 +28,9 @@ from mrlstore.maintenance import garbage
 from mrlstore.maintenance.merge import order_of, write_merged
 from mrlstore.recall import calibrate
 from mrlstore.search import group_search as ways
+from mrlstore.storage.base_part import base_arrays, write_base
 from mrlstore.storage.parts import NewPart, Part, write_part
-from mrlstore.storage.segment import base_arrays, open_segment, write_base
+from mrlstore.storage.segment import open_segment
 from mrlstore.storage.session import LOCK, Session
 from mrlstore.storage.snapshot import LiveSegment, SnapshotMoved, retry_when_moved
 from mrlstore.system.files import Lock

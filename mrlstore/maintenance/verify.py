@@ -23,8 +23,8 @@ from mrlstore.catalogue.segments import SegmentRow
 from mrlstore.columns import InvalidColumns, open_columns
 from mrlstore.errors import CorruptStore, FormatTooNew, MrlStoreError
 from mrlstore.index.verification import verify_index
+from mrlstore.storage.base_part import check_base
 from mrlstore.storage.parts import Kind, Part, check_part, open_part
-from mrlstore.storage.segment import check_base
 from mrlstore.storage.session import Session
 from mrlstore.storage.texts import unpack
 from mrlstore.storage.vector_rows import row_checksums

@@ -170,7 +170,7 @@ def _walked(snapshot: Snapshot) -> dict[str, int]:
     for part in snapshot.segments:
         if part.segment.index is None or part.segment.row.base.damaged:
             continue
-        for name, start, stop in part.segment.spans():
+        for name, start, stop in part.segment.runs():
             if stop - start >= build.MIN_GRAPH_ROWS:
                 sizes.setdefault(name, 0)
     for name in sizes:

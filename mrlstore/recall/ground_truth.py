@@ -52,7 +52,7 @@ class Nearest:
 def rows_of(snapshot: Snapshot, namespace: str) -> Iterator[Rows]:
     """All rows of a namespace, in blocks."""
     for part in snapshot.segments:
-        span = part.segment.span(namespace)
+        span = part.segment.run(namespace)
         if span is None or part.segment.row.base.damaged:
             continue
         vectors = part.segment.base.arrays["vectors"]

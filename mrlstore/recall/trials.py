@@ -265,11 +265,11 @@ def _places(
 def _groups(snapshot: Snapshot, namespace: str) -> list[tuple[Group, NDArray[np.bool_] | None]]:
     groups: list[tuple[Group, NDArray[np.bool_] | None]] = []
     for part in snapshot.segments:
-        span = part.segment.span(namespace)
+        span = part.segment.run(namespace)
         if span is not None and not part.segment.row.base.damaged:
             groups.append((span.group, None if part.live is None else part.live[span.start : span.stop]))
     if snapshot.tail is not None and snapshot.tail.length:
-        groups.append((snapshot.tail.group(), snapshot.tail.mask(namespace, None)))
+        groups.append((snapshot.tail.group, snapshot.tail.mask(namespace, None)))
     return groups
 
 

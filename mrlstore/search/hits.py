@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mrlstore.search.workspace import ID_SEPARATOR, GroupHits
 from mrlstore.storage.segment import Segment
-from mrlstore.storage.snapshot import Stretch
+from mrlstore.storage.snapshot import LiveGroup
 from mrlstore.storage.tail import Tail
 from mrlstore.types import Plan, Result
 
@@ -27,13 +27,14 @@ class Hits:
     """
 
     __slots__ = (
-        "_counts", "_ids", "_results", "_rows", "_scores", "_sizes", "_stretches", "_text", "_which", "plan",
+        "_counts", "_ids", "_live_groups", "_results", "_rows", "_scores", "_sizes", "_text", "_which",
+        "plan",
     )  # fmt: skip
 
     def __init__(
         self,
         plan: Plan,
-        stretches: tuple[Stretch, ...],
+        live_groups: tuple[LiveGroup, ...],
         rows: NDArray[np.int64],
         scores: NDArray[np.float32],
         counts: list[list[Counts]],
@@ -44,31 +45,33 @@ class Hits:
         plan: the searcher's, with nothing counted. rows, scores: [m, k]. counts: [groups][m]. text: the ids
         of all queries, ID_SEPARATOR behind each; None where they have to be read by row.
         """
-        self.plan, self._stretches, self._rows, self._scores = plan, stretches, rows, scores
+        self.plan, self._live_groups, self._rows, self._scores = plan, live_groups, rows, scores
         self._counts, self._text = counts, text
         self._sizes: list[int] | None = None  # hits of each query; None: as many as the one group found
-        self._which: NDArray[np.int64] | None = None  # [m, k], the stretch of each row; None: the only one
+        self._which: NDArray[np.int64] | None = (
+            None  # [m, k], number of the group of each row; None: the only one
+        )
         self._ids: list[list[str]] | None = None
         self._results: list[Result] | None = None
 
     @staticmethod
     def merge(
-        plan: Plan, stretches: tuple[Stretch, ...], found: list[GroupHits], queries: int, k: int
+        plan: Plan, live_groups: tuple[LiveGroup, ...], found: list[GroupHits], queries: int, k: int
     ) -> Hits:
         """The best k rows of all groups for each query; scores are exact, so they compare between groups."""
         counts: list[list[Counts]] = [hits.counts.tolist() for hits in found]
         if len(found) == 1:  # nearly always
             hits = found[0]
-            return Hits(plan, stretches, hits.rows, hits.scores, counts, text_of(hits.ids, counts[0]))
+            return Hits(plan, live_groups, hits.rows, hits.scores, counts, text_of(hits.ids, counts[0]))
         rows, scores = np.zeros((queries, k), np.int64), np.zeros((queries, k), np.float32)
         which, sizes = np.zeros((queries, k), np.int64), []
         for number in range(queries):
-            best = _best(stretches, found, number, k)
+            best = _best(live_groups, found, number, k)
             size = len(best.rows)
             which[number, :size], rows[number, :size] = best.which, best.rows
             scores[number, :size] = best.scores
             sizes.append(size)
-        merged = Hits(plan, stretches, rows, scores, counts, None)
+        merged = Hits(plan, live_groups, rows, scores, counts, None)
         merged._which, merged._sizes = which, sizes
         return merged
 
@@ -91,15 +94,15 @@ class Hits:
     def keys_of(self, number: int) -> NDArray[np.int64]:
         """The row keys of a query's hits, int64 [size]."""
         if self._which is None:
-            return self._stretches[0].group.keys[self._rows[number, : self.size(number)]]
-        keys = [self._stretches[which].group.keys[row] for which, row in self._pairs(number)]
+            return self._live_groups[0].group.keys[self._rows[number, : self.size(number)]]
+        keys = [self._live_groups[which].group.keys[row] for which, row in self._pairs(number)]
         return np.array(keys, np.int64)
 
     def places_of(self, number: int) -> Iterator[tuple[Segment | Tail, int]]:
         """For each hit of a query the segment or tail that it lies in, and its row there."""
         for which, row in self._pairs(number):
-            stretch = self._stretches[which]
-            yield stretch.part, stretch.start + row
+            live_group = self._live_groups[which]
+            yield live_group.holder, live_group.start + row
 
     def result(self, number: int = 0) -> Result:
         """The result of a query, without metadata, documents and vectors. It holds no segment open."""
@@ -131,7 +134,7 @@ class Hits:
         """Let the segments go; what only they can tell is read before."""
         if self._text is None:
             self.ids()
-        self._stretches = ()
+        self._live_groups = ()
 
     def _read_ids(self) -> list[list[str]]:
         if self._text is not None:
@@ -144,12 +147,12 @@ class Hits:
         if self._which is not None:
             places = (self.places_of(number) for number in range(len(self)))
             return [[id for part, row in some for id in part.ids((row,))] for some in places]
-        (stretch,) = self._stretches
+        (live_group,) = self._live_groups
         rows = (self._rows[number, : self.size(number)] for number in range(len(self)))
-        return [stretch.part.ids((stretch.start + some).tolist()) for some in rows]
+        return [live_group.holder.ids((live_group.start + some).tolist()) for some in rows]
 
     def _pairs(self, number: int) -> Iterator[tuple[int, int]]:
-        """The number of the stretch and the row in its group, for each hit of a query."""
+        """The number of the group and the row in its group, for each hit of a query."""
         size = self.size(number)
         rows: list[int] = self._rows[number, :size].tolist()
         which: list[int] = [0] * size if self._which is None else self._which[number, :size].tolist()
@@ -162,12 +165,12 @@ class _Best(NamedTuple):
     scores: NDArray[np.float32]  # [<= k]
 
 
-def _best(stretches: tuple[Stretch, ...], found: list[GroupHits], number: int, k: int) -> _Best:
+def _best(live_groups: tuple[LiveGroup, ...], found: list[GroupHits], number: int, k: int) -> _Best:
     """The best k rows of one query over all groups."""
     sizes = [int(hits.counts[number, 0]) for hits in found]
     rows = [hits.rows[number, :size] for hits, size in zip(found, sizes, strict=True)]
     scores = [hits.scores[number, :size] for hits, size in zip(found, sizes, strict=True)]
-    keys = [stretch.group.keys[some] for stretch, some in zip(stretches, rows, strict=True)]
+    keys = [live_group.group.keys[some] for live_group, some in zip(live_groups, rows, strict=True)]
     if not found:
         return _Best(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
     joined = np.concatenate(scores)

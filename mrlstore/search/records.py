@@ -101,7 +101,7 @@ def matching_keys(
             keys = segment.keys[start:stop]
             chosen = np.ones(len(keys), np.bool_) if part.live is None else part.live[start:stop]
             if node is not None:
-                chosen = chosen & segment.mask(node, start, stop, fetch)
+                chosen = chosen & segment.mask(node, start, stop, fetch, snapshot.generation)
             found.append(keys[chosen])
     if snapshot.tail is not None:
         found.append(snapshot.tail.keys[snapshot.tail.mask(namespace, node)])
@@ -124,8 +124,8 @@ def _by_catalogue(connection: Connection, namespace: str | None, node: Node | No
 def _bounds(segment: Segment, namespace: str | None) -> list[tuple[int, int]]:
     """Where a namespace's rows begin and end; those of each one, if it is None. One alone is looked up."""
     if namespace is None:
-        return [(start, stop) for _, start, stop in segment.spans()]
-    span = segment.span(namespace)
+        return [(run.start, run.stop) for run in segment.runs()]
+    span = segment.run(namespace)
     return [] if span is None else [(span.start, span.stop)]
 
 

@@ -28,8 +28,9 @@ from mrlstore.search.hits import Hits, text_of
 from mrlstore.search.params import QueryParams
 from mrlstore.search.queries import Queries
 from mrlstore.search.workspace import GroupHits, borrow, give_back
-from mrlstore.storage.segment import WARM_S, Fetch, Segment
-from mrlstore.storage.snapshot import Snapshot, Stretch
+from mrlstore.storage.page_cache import WARM_SEARCH_S
+from mrlstore.storage.segment import Fetch, Segment
+from mrlstore.storage.snapshot import LiveGroup, Snapshot
 from mrlstore.system.bounded_cache import BoundedCache
 from mrlstore.system.residency import absent_pages
 from mrlstore.types import Plan, SegmentPlan
@@ -42,7 +43,7 @@ _FLOAT32 = np.dtype(np.float32)
 class _Step(NamedTuple):
     """One group that is searched."""
 
-    stretch: Stretch
+    live_group: LiveGroup
     segment: Segment | None  # whose shortlisted rows may have to be read from the disk
     search: GroupSearch
 
@@ -60,21 +61,21 @@ class _FastPath(NamedTuple):
 class Searcher:
     """Filters evaluated, efforts and access paths chosen; immutable, and safe to use from many threads."""
 
-    __slots__ = ("_fast", "_k", "_normalise", "_steps", "_stretches", "nbytes", "plan")
+    __slots__ = ("_fast", "_k", "_normalise", "_steps", "_live_groups", "nbytes", "plan")
 
     def __init__(self, snapshot: Snapshot, params: QueryParams, fetch: Fetch) -> None:
         """Evaluate the filter; `fetch` gives metadata that the segments' columns do not hold."""
-        stretches, effort, matching = snapshot.stretches(params.namespace), _effort(snapshot, params), None
+        live_groups, effort, matching = snapshot.groups(params.namespace), _effort(snapshot, params), None
         if params.where is not None:
-            passing = [one.matching(params.namespace, params.where, fetch) for one in stretches]
-            stretches = tuple(one for one in passing if one.size)
-            matching = sum(one.size for one in stretches)
-        chosen = [_prepared(one, params, effort) for one in stretches]
+            passing = [one.matching(params.namespace, params.where, fetch) for one in live_groups]
+            live_groups = tuple(one for one in passing if one.size)
+            matching = sum(one.size for one in live_groups)
+        chosen = [_prepared(one, params, effort) for one in live_groups]
         if matching:
-            effort = effort.at(matching / sum(len(one.group.keys) for one in stretches))
-        self._k, self._stretches = params.k, stretches
+            effort = effort.at(matching / sum(len(one.group.keys) for one in live_groups))
+        self._k, self._live_groups = params.k, live_groups
         self._steps = tuple(step for step, _ in chosen)
-        self.nbytes = sum(one.allowed.nbytes for one in stretches if one.allowed is not None)
+        self.nbytes = sum(one.allowed.nbytes for one in live_groups if one.allowed is not None)
         self.plan = _plan(snapshot.generation, params, effort, tuple(part for _, part in chosen), matching)
         self._fast, self._normalise = _fast_path(self._steps, params), kernels().normalise
 
@@ -85,7 +86,7 @@ class Searcher:
         vector of another type, shape or length than usual, and one whose prefix is too short.
         """
         fast = self._fast
-        if fast is None or fast.segment.heat.cold or type(vector) is not np.ndarray:
+        if fast is None or fast.segment.read_ahead.needed or type(vector) is not np.ndarray:
             return None
         if vector.dtype != _FLOAT32 or vector.shape != fast.vector_shape:
             return None
@@ -97,10 +98,10 @@ class Searcher:
             found, started = work.hits, perf_counter()
             fast.search.launch(work.unit, found, work.scratch)
             elapsed_s, counts = perf_counter() - started, found.counts.tolist()
-            if elapsed_s > WARM_S:
-                fast.segment.heat.learn(elapsed_s, counts)
+            if elapsed_s > WARM_SEARCH_S:
+                fast.segment.read_ahead.learn(elapsed_s, counts)
             rows, scores = found.rows.copy(), found.scores.copy()
-            hits = Hits(self.plan, self._stretches, rows, scores, [counts], text_of(found.ids, counts))
+            hits = Hits(self.plan, self._live_groups, rows, scores, [counts], text_of(found.ids, counts))
         give_back(work)
         return hits
 
@@ -114,7 +115,7 @@ class Searcher:
             for step in self._steps
         ]
         give_back(work)
-        return Hits.merge(self.plan, self._stretches, found, len(queries.vectors), self._k)
+        return Hits.merge(self.plan, self._live_groups, found, len(queries.vectors), self._k)
 
 
 _searchers: WeakKeyDictionary[Snapshot, BoundedCache[Hashable, Searcher]] = WeakKeyDictionary()
@@ -145,19 +146,19 @@ def _effort(snapshot: Snapshot, params: QueryParams) -> Effort:
     return access_path.effort(params.k, params.ef, params.shortlist)
 
 
-def _prepared(stretch: Stretch, params: QueryParams, effort: Effort) -> tuple[_Step, SegmentPlan]:
+def _prepared(live_group: LiveGroup, params: QueryParams, effort: Effort) -> tuple[_Step, SegmentPlan]:
     """The search of one group, and its part of the plan with nothing counted yet."""
-    group, rows = stretch.group, len(stretch.group.keys)
+    group, rows = live_group.group, len(live_group.group.keys)
     if params.where is not None:
-        effort = effort.at(stretch.size / rows)
-    path = access_path.choose(group, stretch.size, effort) if params.by_codes else "exact"
-    segment = stretch.part if isinstance(stretch.part, Segment) and path != "exact" else None
-    search = prepare_search(path, group, params.k, effort, stretch.allowed, dim=params.dim)
-    step = _Step(stretch, segment, search)
+        effort = effort.at(live_group.size / rows)
+    path = access_path.choose(group, live_group.size, effort) if params.by_codes else "exact"
+    segment = live_group.holder if isinstance(live_group.holder, Segment) and path != "exact" else None
+    search = prepare_search(path, group, params.k, effort, live_group.allowed, dim=params.dim)
+    step = _Step(live_group, segment, search)
     if path == "exact" or group.index is None:
-        return step, SegmentPlan(stretch.name, rows, path, 0, 0, 0, 0)
+        return step, SegmentPlan(live_group.name, rows, path, 0, 0, 0, 0)
     ef, code_bytes = 0 if path == "scan" else effort.ef, group.index.codes.shape[1]
-    return step, SegmentPlan(stretch.name, rows, path, ef, effort.shortlist, 0, 0, code_bytes)
+    return step, SegmentPlan(live_group.name, rows, path, ef, effort.shortlist, 0, 0, code_bytes)
 
 
 def _plan(
@@ -191,32 +192,32 @@ def _fast_path(steps: tuple[_Step, ...], params: QueryParams) -> _FastPath | Non
 
 def _search(step: _Step, queries: Queries, scratch: Scratch) -> GroupHits:
     """Search one group; where its rows have to be read from the disk, start that for many at once."""
-    stretch, segment, search = step
+    live_group, segment, search = step
     if segment is None:
         return search(queries, scratch)
-    if segment.heat.cold:
-        return search(queries, scratch, partial(segment.announce, stretch.start))
+    if segment.read_ahead.needed:
+        return search(queries, scratch, partial(segment.read_ahead.request, live_group.start))
     started = perf_counter()
     hits = search(queries, scratch)
     elapsed_s = perf_counter() - started
-    if elapsed_s > WARM_S:
-        segment.heat.learn(elapsed_s, hits.counts.tolist())
+    if elapsed_s > WARM_SEARCH_S:
+        segment.read_ahead.learn(elapsed_s, hits.counts.tolist())
     return hits
 
 
 def _traced(step: _Step, query: Queries, scratch: Scratch, trace: Trace) -> GroupHits:
     """The same search of one query, its two stages apart and timed."""
-    stretch, segment = step.stretch, step.segment
-    group = stretch.group
-    seen = GroupTrace(group, stretch.size, perf_counter())
+    live_group, segment = step.live_group, step.segment
+    group = live_group.group
+    seen = GroupTrace(group, live_group.size, perf_counter())
 
     def before_rerank(rows: NDArray[np.int64], start: int, stop: int) -> None:
         if start == 0:
             seen.listed_at = perf_counter()
             seen.listed, seen.absent = rows.copy(), absent_pages(group.vectors, rows)
             seen.reranking_at = perf_counter()
-        if segment is not None and segment.heat.cold:
-            segment.announce(stretch.start, rows, start, stop)
+        if segment is not None and segment.read_ahead.needed:
+            segment.read_ahead.request(live_group.start, rows, start, stop)
 
     hits = step.search(query, scratch, before_rerank)
     seen.done, seen.rows = perf_counter(), hits.rows[0, : hits.counts[0, 0]]

@@ -1,8 +1,8 @@
 """Snapshots: what one query sees, frozen at one generation, and how readers follow the catalogue.
 
 A snapshot is a list of mapped segments with their live masks and a view of the tail. `Snapshots` keeps the
-newest one of this process; when the catalogue has moved on it reads only the difference since the snapshot's
-generation, or everything where the difference has been purged (`floor_gen`).
+newest one of this process. When the catalogue has moved on, it reads only the difference since the snapshot's
+generation, or everything where the removals of that time have been purged (`floor_gen`).
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from mrlstore.catalogue.segments import SegmentRow
 from mrlstore.errors import CorruptStore
 from mrlstore.index.group import Group
 from mrlstore.planning.calibration_curves import CalibrationCurves, parse
-from mrlstore.storage.segment import Fetch, Segment, open_segment
+from mrlstore.storage.segment import Fetch, Segment, new_masks, open_segment
 from mrlstore.storage.tail import Tail
 from mrlstore.system.files import Files
 from mrlstore.where import Node
 
-_T = TypeVar("_T")
+T = TypeVar("T")
 
 
 class SnapshotMoved(Exception):
-    """The catalogue has a newer generation than the snapshot (or an older view than it); try again."""
+    """The catalogue is of another generation than the snapshot: begin again with the newest."""
 
 
-def retry_when_moved(run: Callable[[], _T]) -> _T:
+def retry_when_moved(run: Callable[[], T]) -> T:
     """Run until it does not raise SnapshotMoved; every run reads the newest generation."""
     while True:
         with suppress(SnapshotMoved):
@@ -48,7 +48,7 @@ class LiveSegment:
 
     segment: Segment
     live: NDArray[np.bool_] | None = None  # [rows]; None: all
-    dead: int = 0
+    dead: int = 0  # rows that are not
 
     def without(self, keys: NDArray[np.int64]) -> LiveSegment:
         """The same with these keys dead."""
@@ -61,25 +61,35 @@ class LiveSegment:
         return LiveSegment(self.segment, live, len(live) - int(np.count_nonzero(live)))
 
 
-class Stretch(NamedTuple):
+class LiveGroup(NamedTuple):
     """Rows of one namespace that are searched together: those of one segment, or of the tail."""
 
-    name: str
-    part: Segment | Tail
-    start: int  # where the group begins in its part
+    name: str  # of the segment's base part, or "tail"
+    holder: Segment | Tail
+    start: int  # row of the holder where the group begins
     group: Group
     allowed: NDArray[np.bool_] | None  # rows that may be answers; None: all
     size: int  # how many that are
+    generation: int  # of the snapshot
 
-    def matching(self, namespace: str, node: Node, fetch: Fetch) -> Stretch:
-        """The same where a filter lets pass only some; `fetch` gives metadata that columns don't hold."""
-        if isinstance(self.part, Tail):
-            mask = self.part.mask(namespace, node)
+    def matching(self, namespace: str, node: Node, fetch: Fetch) -> LiveGroup:
+        """The same where a filter lets pass only some; `fetch` reads metadata that columns do not hold."""
+        if isinstance(self.holder, Tail):
+            mask = self.holder.mask(namespace, node)
         else:
-            mask = self.part.mask(node, self.start, self.start + len(self.group.keys), fetch)
+            stop = self.start + len(self.group.keys)
+            mask = self.holder.mask(node, self.start, stop, fetch, self.generation)
             if self.allowed is not None:
                 mask = mask & self.allowed
         return self._replace(allowed=mask, size=int(np.count_nonzero(mask)))
+
+
+class KeyLocation(NamedTuple):
+    """Where the vector of a key lies."""
+
+    position: int  # of the key among those that were asked for
+    holder: Segment | Tail
+    row: int
 
 
 @dataclass(frozen=True, eq=False)  # compared by identity, so that searchers can be kept for each
@@ -93,71 +103,94 @@ class Snapshot:
     tail: Tail | None  # None until the store knows its dimension
     calibration: CalibrationCurves = CalibrationCurves()
 
-    def stretches(self, namespace: str) -> tuple[Stretch, ...]:
+    def groups(self, namespace: str) -> tuple[LiveGroup, ...]:
         """What a search of a namespace goes through; CorruptStore where vectors that it needs are damaged."""
-        return tuple(one for one in self._stretch(namespace) if one.size)
+        return tuple(group for group in self._groups(namespace) if group.size)
 
-    def _stretch(self, namespace: str) -> Iterator[Stretch]:
+    def _groups(self, namespace: str) -> Iterator[LiveGroup]:
         for part in self.segments:
             segment = part.segment
-            if segment.row.base.damaged and segment.concerns(namespace):
+            if segment.row.base.damaged and segment.may_have(namespace):
                 raise CorruptStore(segment.base.path, "its vectors are damaged: run repair()")
-            span = segment.span(namespace)
-            if span is not None:
-                live = None if part.live is None else part.live[span.start : span.stop]
-                count = span.stop - span.start if live is None else int(np.count_nonzero(live))
-                yield Stretch(segment.row.base.name, segment, span.start, span.group, live, count)
+            run = segment.run(namespace)
+            if run is not None:
+                live = None if part.live is None else part.live[run.start : run.stop]
+                size = run.stop - run.start if live is None else int(np.count_nonzero(live))
+                name = segment.row.base.name
+                yield LiveGroup(name, segment, run.start, run.group, live, size, self.generation)
         if self.tail is not None and self.tail.length:
             mask = self.tail.mask(namespace, None)
-            yield Stretch("tail", self.tail, 0, self.tail.group(), mask, int(np.count_nonzero(mask)))
+            size = int(np.count_nonzero(mask))
+            yield LiveGroup("tail", self.tail, 0, self.tail.group, mask, size, self.generation)
 
     def rows(self) -> int:
         """Rows with a vector."""
         held = sum(part.segment.rows - part.dead for part in self.segments)
         return held + (self.tail.count() if self.tail is not None else 0)
 
-    def locate(self, keys: NDArray[np.int64]) -> Iterator[tuple[int, Segment | Tail, int]]:
-        """(position in keys, segment or tail, row) of each key that has a vector; order is free."""
+    def locate(self, keys: NDArray[np.int64]) -> Iterator[KeyLocation]:
+        """Where those of the keys lie that have a vector, in no order."""
         for part in self.segments:
             rows = part.segment.find(keys)
-            for position in np.flatnonzero(rows >= 0):
-                yield int(position), part.segment, int(rows[position])
+            for position in np.flatnonzero(rows >= 0).tolist():
+                yield KeyLocation(position, part.segment, int(rows[position]))
         if self.tail is not None and self.tail.length:
             order = np.argsort(self.tail.keys, kind="stable")
             at = np.minimum(np.searchsorted(self.tail.keys, keys, sorter=order), self.tail.length - 1)
             rows = order[at]
-            for position in np.flatnonzero(self.tail.keys[rows] == keys):
-                yield int(position), self.tail, int(rows[position])
+            for position in np.flatnonzero(self.tail.keys[rows] == keys).tolist():
+                yield KeyLocation(position, self.tail, int(rows[position]))
+
+
+class _Known(NamedTuple):
+    """A snapshot, and a state of the catalogue that it covers."""
+
+    state: tuple[int, int]
+    snapshot: Snapshot
 
 
 class Snapshots:
-    """The newest snapshot of this process."""
+    """The newest snapshot of this process.
+
+    A snapshot is built aside and put in place by one assignment, so an exception at any moment leaves the one
+    before. A signal handler may come here while its thread is here: it then goes on from the same snapshot.
+    """
 
     def __init__(self, files: Files, parts: Path, catalogue: Catalogue) -> None:
         self._files, self._parts, self._catalogue = files, parts, catalogue
-        self._lock = threading.RLock()  # a signal handler may ask while its thread is in here
+        self._lock = threading.RLock()
         self._current: Snapshot | None = None
-        self._known: tuple[tuple[int, int], Snapshot] | None = None  # a snapshot, and a state that it covers
+        self._known: _Known | None = None
+        self._masks = new_masks()
 
     def latest(self) -> Snapshot:
         """What has been committed by anyone before this call."""
         state, known = self._catalogue.state(), self._known
-        if known is not None and known[0] == state:
-            return known[1]
+        if known is not None and known.state == state:
+            return known.snapshot
         with self._lock:
-            while True:
-                with suppress(SnapshotMoved), self._catalogue.read() as connection:
-                    self._current = current = self._follow(connection)
-                    self._known = state, current
-                    return current
+            snapshot = retry_when_moved(self._newest)
+            self._current = snapshot
+            self._known = _Known(state, snapshot)
+            return snapshot
 
     def at(self, connection: Connection) -> Snapshot:
         """The snapshot of exactly this transaction; SnapshotMoved if a newer one is already known."""
         with self._lock:
-            current = self._follow(connection)
-            if current is not self._current:
-                self._current, self._known = current, None  # the one before is not held any longer
-            return current
+            snapshot = self._follow(connection)
+            if snapshot is not self._current:
+                self._known = None  # lets go of the snapshot before
+                self._current = snapshot
+            return snapshot
+
+    def close(self) -> None:
+        """Let go of the snapshot and of everything that was kept for it; queries under way keep theirs."""
+        self._known = self._current = None
+        self._masks.clear()
+
+    def _newest(self) -> Snapshot:
+        with self._catalogue.read() as connection:
+            return self._follow(connection)
 
     def _follow(self, connection: Connection) -> Snapshot:
         known, generation = self._current, settings.generation(connection)
@@ -206,18 +239,21 @@ class Snapshots:
         return Snapshot(generation, None, None, tuple(parts), None)
 
     def _opened(self, connection: Connection, row: SegmentRow) -> LiveSegment:
+        """A segment that is new to this process, without the rows that were removed since it was read."""
         segment = self._open(row, None)
         removed = np.array(tail.removed_since(connection, row.built_gen), dtype=np.int64)
         return LiveSegment(segment).without(removed)
 
     def _updated(self, old: LiveSegment, row: SegmentRow) -> LiveSegment:
+        """The same base part with the index and columns that the catalogue names now."""
         if old.segment.row == row:
             return old
         return LiveSegment(self._open(row, old.segment), old.live, old.dead)
 
     def _open(self, row: SegmentRow, old: Segment | None) -> Segment:
         base = None if old is None else old.base
-        return open_segment(self._files, self._parts, self._catalogue.settings.store_uuid, row, base)
+        uuid = self._catalogue.settings.store_uuid
+        return open_segment(self._files, self._parts, uuid, row, base, self._masks)
 
 
 def _calibration(connection: Connection, known: Snapshot | None) -> CalibrationCurves:

@@ -1,16 +1,17 @@
 """The tail as a reader keeps it: rows committed and not yet in a segment, mirrored in memory.
 
-Views share one growing buffer: a view sees its first `length` rows, and only the newest view is extended, so
-older ones stay as they were. A row that is removed, or has moved into a segment, is marked dead; the buffer
-is packed when more than half of it is.
+Views share one growing buffer. A view sees its first `length` rows, which never change; a newer view is made
+by writing rows behind them and counting them in. So an exception in the midst of that, or a signal handler
+that does the same, leaves every view as it was: a second one that would write to the same rows copies the
+buffer instead (`_claim`). A row that is removed, or has moved into a segment, is marked dead; the live rows
+are copied to a new buffer when more than half are dead.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,24 +22,103 @@ from mrlstore.errors import CorruptStore
 from mrlstore.index import codes
 from mrlstore.index.group import Group
 from mrlstore.storage.vector_rows import inverse_lengths
+from mrlstore.system.bounded_cache import BoundedCache
+from mrlstore.system.lazy import lazy
 from mrlstore.where import Node
+
+Parsed = BoundedCache[str, dict[str, Any]]  # metadata by its JSON text
+
+_LEAST_CAPACITY: Final = 64  # rows of a new buffer
+_PARSED: Final = 16_384  # rows whose metadata is kept parsed, eight times what a tail usually has
+_PARSED_BYTES: Final = 64 * 1024 * 1024
+# What a parsed dict takes: an empty one 64 bytes; text of short strings and numbers grows by about 10 times.
+_DICT_BYTES: Final = 200
+_GROWTH: Final = 10
+
+
+def _new_parsed() -> Parsed:
+    return BoundedCache(_PARSED, _PARSED_BYTES)
 
 
 @dataclass(frozen=True)
 class TailBuffer:
-    """What all views share: arrays with room to grow, filled up to `len(ids)`."""
+    """What views share: arrays with capacity for more rows."""
 
     prefix_dim: int
-    vectors: NDArray[np.float16]  # [room, dim], unit rows
-    norms: NDArray[np.float32]  # [room]
-    inv_norms: NDArray[np.float32]  # [room]
-    keys: NDArray[np.int64]  # [room]
-    codes: NDArray[np.uint8]  # [room, stride]
-    prefixed: NDArray[np.bool_]  # [room], whether the prefix is long enough to mean anything
-    spaces: NDArray[np.int32]  # [room], numbers of namespaces
+    vectors: NDArray[np.float16]  # [capacity, dim], unit rows
+    norms: NDArray[np.float32]  # [capacity], original lengths
+    inv_norms: NDArray[np.float32]  # [capacity], 1 / length of the float16 row
+    keys: NDArray[np.int64]  # [capacity]
+    codes: NDArray[np.uint8]  # [capacity, stride]
+    has_prefix: NDArray[np.bool_]  # [capacity], whether the prefix is long enough to say anything
+    spaces: NDArray[np.int32]  # [capacity], numbers of namespaces
+    ids: NDArray[np.object_]  # [capacity], str
+    metadata: NDArray[np.object_]  # [capacity], JSON text or None
     numbers: dict[str, int] = field(default_factory=dict)  # namespace -> its number
-    ids: list[str] = field(default_factory=list)
-    metadata: list[str | None] = field(default_factory=list)
+    parsed: Parsed = field(default_factory=_new_parsed)
+    extended_at: dict[int, object] = field(default_factory=dict)  # length -> who writes behind it
+
+    @staticmethod
+    def empty(dim: int, prefix_dim: int, capacity: int, parsed: Parsed | None = None) -> TailBuffer:
+        """A buffer without rows."""
+        capacity = max(capacity, _LEAST_CAPACITY)
+        return TailBuffer(
+            prefix_dim,
+            np.empty((capacity, dim), dtype=np.float16),
+            np.empty(capacity, dtype=np.float32),
+            np.empty(capacity, dtype=np.float32),
+            np.empty(capacity, dtype=np.int64),
+            np.empty((capacity, codes.stride_of(prefix_dim)), dtype=np.uint8),
+            np.empty(capacity, dtype=np.bool_),
+            np.empty(capacity, dtype=np.int32),
+            np.empty(capacity, dtype=object),
+            np.empty(capacity, dtype=object),
+            parsed=_new_parsed() if parsed is None else parsed,
+        )
+
+    def copied(self, rows: NDArray[np.int64], prefix_dim: int, capacity: int) -> TailBuffer:
+        """These rows in a buffer of their own, with codes of this prefix."""
+        fresh, n = TailBuffer.empty(self.vectors.shape[1], prefix_dim, capacity, self.parsed), len(rows)
+        for name in ("vectors", "norms", "inv_norms", "keys", "spaces", "ids", "metadata"):
+            getattr(fresh, name)[:n] = getattr(self, name)[rows]
+        fresh.numbers.update(self.numbers)
+        if prefix_dim == self.prefix_dim:
+            fresh.codes[:n], fresh.has_prefix[:n] = self.codes[rows], self.has_prefix[rows]
+        else:
+            fresh.encode(0, n)
+        return fresh
+
+    def write(self, start: int, rows: Sequence[TailRow]) -> None:
+        """Write rows from row `start` on. Views of up to `start` rows do not see them."""
+        stop, dim = start + len(rows), self.vectors.shape[1]
+        if any(len(row.vector) != 2 * dim for row in rows):
+            raise CorruptStore("catalogue.db", f"the tail has vectors of other dims than {dim}")
+        block = np.frombuffer(b"".join(row.vector for row in rows), dtype=np.float16).reshape(len(rows), dim)
+        self.vectors[start:stop] = block
+        self.norms[start:stop] = [row.norm for row in rows]
+        self.inv_norms[start:stop] = inverse_lengths(block)
+        self.keys[start:stop] = [row.key for row in rows]
+        self.spaces[start:stop] = [self.numbers.setdefault(row.namespace, len(self.numbers)) for row in rows]
+        self.ids[start:stop] = [row.id for row in rows]
+        self.metadata[start:stop] = [row.metadata for row in rows]
+        self.encode(start, stop)
+
+    def encode(self, start: int, stop: int) -> None:
+        """Make the codes of rows whose vectors are there."""
+        self.codes[start:stop], short = codes.native(self.vectors[start:stop], self.prefix_dim)
+        self.has_prefix[start:stop] = True
+        self.has_prefix[start + short.astype(np.int64)] = False
+
+    def parsed_metadata(self, row: int) -> dict[str, Any] | None:
+        """The metadata of one row."""
+        text = self.metadata[row]
+        if text is None:
+            return None
+        known = self.parsed.get(text)
+        if known is None:
+            known = metadata_of(text) or {}
+            self.parsed.put(text, known, _DICT_BYTES + _GROWTH * len(text))
+        return known
 
 
 @dataclass(frozen=True)
@@ -48,23 +128,11 @@ class Tail:
     buffer: TailBuffer
     length: int
     live: NDArray[np.bool_]  # [length]
-    _cache: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @staticmethod
-    def empty(dim: int, prefix_dim: int, room: int = 64) -> Tail:
+    def empty(dim: int, prefix_dim: int) -> Tail:
         """A view without rows."""
-        stride = codes.stride_of(prefix_dim)
-        buffer = TailBuffer(
-            prefix_dim,
-            np.empty((room, dim), dtype=np.float16),
-            np.empty(room, dtype=np.float32),
-            np.empty(room, dtype=np.float32),
-            np.empty(room, dtype=np.int64),
-            np.empty((room, stride), dtype=np.uint8),
-            np.empty(room, dtype=np.bool_),
-            np.empty(room, dtype=np.int32),
-        )
-        return Tail(buffer, 0, np.zeros(0, dtype=np.bool_))
+        return Tail(TailBuffer.empty(dim, prefix_dim, 0), 0, np.zeros(0, dtype=np.bool_))
 
     @property
     def keys(self) -> NDArray[np.int64]:
@@ -75,22 +143,21 @@ class Tail:
         """How many rows are live."""
         return int(np.count_nonzero(self.live))
 
+    @lazy
     def group(self) -> Group:
-        """The rows as the searches take them; dead ones and other namespaces are the caller's to mask."""
-        if "group" not in self._cache:
-            buffer, n = self.buffer, self.length
-            unprefixed = np.flatnonzero(~buffer.prefixed[:n]).astype(np.uint32)
-            index = codes.codes_only(buffer.prefix_dim, buffer.codes[:n], unprefixed)
-            self._cache["group"] = Group(buffer.vectors[:n], buffer.inv_norms[:n], buffer.keys[:n], index)
-        return self._cache["group"]  # type: ignore[no-any-return]
+        """All rows as searches take them; the caller masks dead ones and other namespaces."""
+        buffer, n = self.buffer, self.length
+        short = np.flatnonzero(~buffer.has_prefix[:n]).astype(np.uint32)
+        index = codes.codes_only(buffer.prefix_dim, buffer.codes[:n], short)
+        return Group(buffer.vectors[:n], buffer.inv_norms[:n], buffer.keys[:n], index)
 
     def ids(self, rows: Iterable[int]) -> list[str]:
         """The ids of these rows."""
         return [self.buffer.ids[row] for row in rows]
 
-    def namespace_of(self, row: int) -> str:
-        """The namespace of one row."""
-        return list(self.buffer.numbers)[int(self.buffer.spaces[row])]
+    def namespaces(self) -> list[str]:
+        """The namespaces that its rows have, or have had."""
+        return list(self.buffer.numbers)
 
     def original(self, row: int) -> NDArray[np.float32]:
         """One vector in its original length, float32 [dim]."""
@@ -105,10 +172,10 @@ class Tail:
         """A view with these rows behind the present ones."""
         if not rows:
             return self
-        view = self
-        if len(self.buffer.ids) != self.length or self.length + len(rows) > len(self.buffer.keys):
-            view = self.packed(room=2 * (self.length + len(rows)))
-        view._append(rows)
+        view, stop = self, self.length + len(rows)
+        if stop > len(self.buffer.keys) or not self._claim():
+            view = self.packed(capacity=2 * stop)
+        view.buffer.write(view.length, rows)
         live = np.concatenate([view.live, np.ones(len(rows), dtype=np.bool_)])
         return Tail(view.buffer, len(live), live)
 
@@ -120,36 +187,16 @@ class Tail:
         view = Tail(self.buffer, self.length, self.live & ~gone)
         return view if view.count() * 2 > view.length else view.packed()
 
-    def packed(self, room: int = 64) -> Tail:
-        """A view of the live rows in a buffer of their own."""
-        old, rows = self.buffer, np.flatnonzero(self.live)
-        fresh = Tail.empty(old.vectors.shape[1], old.prefix_dim, max(room, 64, 2 * len(rows))).buffer
-        for name in ("vectors", "norms", "inv_norms", "keys", "codes", "prefixed", "spaces"):
-            getattr(fresh, name)[: len(rows)] = getattr(old, name)[rows]
-        fresh.numbers.update(old.numbers)
-        for name in ("ids", "metadata"):
-            getattr(fresh, name).extend(getattr(old, name)[row] for row in rows)
-        return Tail(fresh, len(rows), np.ones(len(rows), dtype=np.bool_))
+    def packed(self, capacity: int = 0, prefix_dim: int | None = None) -> Tail:
+        """A view of the live rows in a buffer of their own, if need be with codes of another prefix."""
+        rows = np.flatnonzero(self.live)
+        prefix_dim = self.buffer.prefix_dim if prefix_dim is None else prefix_dim
+        buffer = self.buffer.copied(rows, prefix_dim, max(capacity, 2 * len(rows)))
+        return Tail(buffer, len(rows), np.ones(len(rows), dtype=np.bool_))
 
     def coded(self, prefix_dim: int) -> Tail:
         """This view, or one of the live rows with codes of another prefix."""
-        if self.buffer.prefix_dim == prefix_dim:
-            return self
-        rows = np.flatnonzero(self.live)
-        old, fresh = (
-            self.packed().buffer,
-            Tail.empty(self.buffer.vectors.shape[1], prefix_dim, max(len(rows), 64)),
-        )
-        buffer, n = fresh.buffer, len(rows)
-        for name in ("vectors", "norms", "inv_norms", "keys", "spaces"):
-            getattr(buffer, name)[:n] = getattr(old, name)[:n]
-        buffer.codes[:n], unprefixed = codes.native(buffer.vectors[:n], prefix_dim)
-        buffer.prefixed[:n] = True
-        buffer.prefixed[unprefixed.astype(np.int64)] = False
-        buffer.numbers.update(old.numbers)
-        buffer.ids.extend(old.ids)
-        buffer.metadata.extend(old.metadata)
-        return Tail(buffer, n, np.ones(n, dtype=np.bool_))
+        return self if self.buffer.prefix_dim == prefix_dim else self.packed(prefix_dim=prefix_dim)
 
     def mask(self, namespace: str | None, node: Node | None) -> NDArray[np.bool_]:
         """Which rows are live, of this namespace (None: of any), and match: bool [length]."""
@@ -158,30 +205,11 @@ class Tail:
         else:
             mask = self.live & (self.buffer.spaces[: self.length] == self.buffer.numbers.get(namespace, -1))
         if node is not None:
-            for row in np.flatnonzero(mask):
-                mask[row] = node.matches(_parsed(self.buffer.metadata[row]))
+            for row in np.flatnonzero(mask).tolist():
+                mask[row] = node.matches(self.buffer.parsed_metadata(row))
         return mask
 
-    def _append(self, rows: Sequence[TailRow]) -> None:
-        buffer, start = self.buffer, self.length
-        stop = start + len(rows)
-        dim = buffer.vectors.shape[1]
-        if any(len(row.vector) != 2 * dim for row in rows):
-            raise CorruptStore("catalogue.db", f"the tail has vectors of other dims than {dim}")
-        block = np.frombuffer(b"".join(row.vector for row in rows), dtype=np.float16).reshape(len(rows), dim)
-        buffer.vectors[start:stop] = block
-        buffer.norms[start:stop] = [row.norm for row in rows]
-        buffer.inv_norms[start:stop] = inverse_lengths(block)
-        buffer.keys[start:stop] = [row.key for row in rows]
-        buffer.codes[start:stop], unprefixed = codes.native(block, buffer.prefix_dim)
-        buffer.prefixed[start:stop] = True
-        buffer.prefixed[start + unprefixed.astype(np.int64)] = False
-        numbers = buffer.numbers
-        buffer.spaces[start:stop] = [numbers.setdefault(row.namespace, len(numbers)) for row in rows]
-        buffer.metadata.extend(row.metadata for row in rows)
-        buffer.ids.extend(row.id for row in rows)  # last: its length says how far the buffer is filled
-
-
-@lru_cache(maxsize=16_384)
-def _parsed(metadata: str | None) -> dict[str, Any] | None:
-    return metadata_of(metadata)
+    def _claim(self) -> bool:
+        """Whether this call may write behind the view's rows; it is said to one caller alone, in one step."""
+        token = object()
+        return self.buffer.extended_at.setdefault(self.length, token) is token

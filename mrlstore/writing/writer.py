@@ -17,8 +17,8 @@ from mrlstore.embedders.fingerprint import check_same, fingerprint_of
 from mrlstore.embedders.protocol import Embedder
 from mrlstore.errors import CorruptStore, IdExists
 from mrlstore.search.records import matching_keys
+from mrlstore.storage.base_part import base_arrays, write_base
 from mrlstore.storage.parts import NewPart
-from mrlstore.storage.segment import base_arrays, write_base
 from mrlstore.storage.session import Session
 from mrlstore.storage.vector_rows import check_dim
 from mrlstore.types import Conflict

@@ -15,7 +15,7 @@ import pytest
 
 import mrlstore
 from mrlstore.catalogue import segments
-from mrlstore.storage.segment import base_arrays, write_base
+from mrlstore.storage.base_part import base_arrays, write_base
 from tests import inside
 from tests.children import Child, Pipe, children
 from tests.oracle import nested_vectors

@@ -77,12 +77,12 @@ def exercise(segment: Segment) -> None:
 
     segment.find(np.array([1, 2, ROWS * 2], dtype=np.int64))
     segment.ids(range(min(segment.rows, 20)))
-    spans = segment.spans()
+    runs = segment.runs()
     assert WHERE is not None
-    for name, start, stop in spans:
-        segment.mask(WHERE, start, stop, fetch)
-        span = segment.span(name)
-        if span is not None and span.group.index is not None:
+    for name, start, stop in runs:
+        segment.mask(WHERE, start, stop, fetch, 1)
+        run = segment.run(name)
+        if run is not None and run.group.index is not None:
             query = prepare(np.ones(DIM, dtype=np.float32), min(4, DIM))
             assert query.vectors.shape == (1, DIM)
 

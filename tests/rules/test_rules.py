@@ -18,7 +18,7 @@ import mrlstore
 from mrlstore.api.opening import open_store
 from mrlstore.maintenance import garbage
 from mrlstore.maintenance import steps as maintain
-from mrlstore.storage.segment import Heat
+from mrlstore.storage.page_cache import ReadAhead
 from tests import inside
 from tests.children import Child, children
 from tests.oracle import Oracle, assert_exact, assert_same_rows, nested_vectors
@@ -943,7 +943,7 @@ def test_rule_14_warm_rows_are_not_announced(indexed: Any, path: Path) -> None:
             segments = [part.segment for part in inside.session(reader).snapshots.latest().segments]
             assert segments
             for segment in segments:
-                segment.heat.cold = cold
+                segment.read_ahead.needed = cold
             before = _announced(files)
             reader.query(QUERY, k=10)
             told[cold] = _announced(files) - before
@@ -956,17 +956,17 @@ def _announced(files: MappingFiles) -> int:
 
 
 def test_rule_14_what_was_announced_for_nothing_is_warm() -> None:
-    heat = Heat()
-    assert heat.cold, "who has just opened a segment knows nothing of it"
-    heat.learn_announced(32 * 1e-6, 32)
-    assert not heat.cold
+    read_ahead = ReadAhead()
+    assert read_ahead.needed, "who has just opened a segment knows nothing of it"
+    read_ahead.learn_from_request(32 * 1e-6, 32)
+    assert not read_ahead.needed
     counts = [[10, 31, 2_000, 0, 0, -1]]
-    heat.learn(0.3e-3, counts)
-    assert not heat.cold
-    heat.learn(5e-3, counts)
-    assert heat.cold
-    heat.learn_announced(32 * 8e-6, 32)
-    assert heat.cold
+    read_ahead.learn(0.3e-3, counts)
+    assert not read_ahead.needed
+    read_ahead.learn(5e-3, counts)
+    assert read_ahead.needed
+    read_ahead.learn_from_request(32 * 8e-6, 32)
+    assert read_ahead.needed
 
 
 def test_rule_14_systems_that_cannot_be_told_answer_as_well(
@@ -979,7 +979,7 @@ def test_rule_14_systems_that_cannot_be_told_answer_as_well(
         assert [(hit.id, hit.score) for hit in reader.query(QUERY, k=10)] == expected
         segments = [part.segment for part in inside.session(reader).snapshots.latest().segments]
         assert segments
-        assert not any(segment.heat.cold for segment in segments)
+        assert not any(segment.read_ahead.needed for segment in segments)
 
 
 # --- 15: names ---

@@ -13,8 +13,8 @@ import pytest
 from mrlstore.api.opening import open_store
 from mrlstore.catalogue import rows, segments, settings, tail
 from mrlstore.catalogue.segments import SegmentRow
+from mrlstore.storage.base_part import write_base
 from mrlstore.storage.parts import Stream
-from mrlstore.storage.segment import write_base
 from mrlstore.system.files import Files
 from tests import inside
 from tests.oracle import nested_vectors, stored_row

@@ -93,7 +93,7 @@ def _probes(
     if by == "namespace":
         names = {name for part in snapshot.segments for name in part.segment.namespaces()}
         if snapshot.tail is not None:
-            names |= set(snapshot.tail.buffer.numbers)
+            names |= set(snapshot.tail.namespaces())
         counted = {name: rows_in(snapshot, name) for name in names | {namespace}}
         sizes = dict(sorted(counted.items(), key=lambda item: -item[1])[:_STRATA])
     sizes = {name: size for name, size in sizes.items() if size > 1}
