@@ -139,6 +139,4 @@ os.register_at_fork(
 def _shut(session: Session, background: Background | None) -> None:
     if background is not None:
         background.stop()
-    if session.audit is not None:
-        session.audit.stop()
-    session.catalogue.connections.close()
+    session.close()

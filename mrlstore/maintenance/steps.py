@@ -149,8 +149,7 @@ def set_prefix_dim(session: Session, prefix_dim: int, job: Job) -> None:
         if session.snapshots.latest().prefix_dim != prefix_dim:
             with session.catalogue.write() as write:
                 settings.put(write.connection, "prefix_dim", prefix_dim)
-            with session.catalogue.read() as connection:
-                session.catalogue.settings = settings.load(connection, session.catalogue.path)
+            session.reload_settings()
         retry_when_moved(lambda: complete_all(session, job))
         calibrate.refresh(session, job)
         garbage.collect(session, lambda name: True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from typing import Final, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mrlstore.catalogue import Catalogue
+from mrlstore.catalogue import Catalogue, settings
 from mrlstore.catalogue.connection import Connection
 from mrlstore.errors import MrlStoreError, StorePoisoned
 from mrlstore.storage.snapshot import Snapshot, SnapshotMoved, Snapshots, retry_when_moved
@@ -79,9 +78,7 @@ class Session:
     snapshots: Snapshots
     threads: int
     audit: Audit | None = None
-    _key_lock: threading.RLock = field(default_factory=threading.RLock)
-    _next_key: int = 0
-    _keys_left: int = 0
+    _free_keys: list[range] = field(default_factory=list)  # reserved for this process and not used yet
 
     @property
     def parts(self) -> Path:
@@ -92,6 +89,11 @@ class Session:
     def settings(self) -> Settings:
         """What the store was created with."""
         return self.catalogue.settings
+
+    def reload_settings(self) -> None:
+        """Read the settings again, after a commit that may have changed them."""
+        with self.catalogue.read() as connection:
+            self.catalogue.settings = settings.load(connection, self.catalogue.path)
 
     def consistently(self, run: Callable[[View], T], first: Snapshot | None = None) -> T:
         """What `run` gives when everything that it reads is of one generation.
@@ -112,15 +114,29 @@ class Session:
         return retry_when_moved(in_transaction)
 
     def take_keys(self, count: int) -> int:
-        """The first of `count` consecutive row keys that nobody else has or will have."""
-        with self._key_lock:
-            if self._keys_left < count:
-                wanted = max(count, _KEY_RANGE)
-                self._next_key, self._keys_left = self.catalogue.reserve_keys(wanted), wanted
-            first = self._next_key
-            self._next_key += count
-            self._keys_left -= count
-            return first
+        """The first of `count` consecutive row keys that nobody else has or will have.
+
+        A range of keys is taken out of the list before it is divided, so no two calls, and no signal handler
+        within one, can divide the same. What an exception interrupts is lost: gaps between keys are normal.
+        """
+        try:
+            free = self._free_keys.pop()
+        except IndexError:
+            free = range(0)
+        if len(free) < count:
+            reserved = max(count, _KEY_RANGE)
+            first = self.catalogue.reserve_keys(reserved)
+            free = range(first, first + reserved)
+        if len(free) > count:
+            self._free_keys.append(free[count:])
+        return free.start
+
+    def close(self) -> None:
+        """Stop the audit, and let go of all files and of what was kept in memory."""
+        if self.audit is not None:
+            self.audit.stop()
+        self.snapshots.close()
+        self.catalogue.connections.close()
 
     @contextmanager
     def storing(self, doing: str) -> Iterator[None]:

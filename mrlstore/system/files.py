@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Final
 
 from mrlstore.errors import InvalidInput, MrlStoreError, StorageError, StorageFull, StorePoisoned
+from mrlstore.system.mapping import map_file
 
 Buffer = bytes | bytearray | memoryview
 FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -136,7 +137,7 @@ class Files:
             found = os.fstat(descriptor).st_size
             if found < size:
                 raise ValueError(f"{found} bytes, expected {size}")
-            return mmap.mmap(descriptor, size, prot=mmap.PROT_READ, flags=mmap.MAP_SHARED)
+            return map_file(descriptor, size)
         finally:
             os.close(descriptor)
 

@@ -38,7 +38,10 @@ def upsert(session: Session, batch: Batch, on_conflict: Conflict) -> int:
         keys = np.arange(first, first + len(batch.ids), dtype=np.int64)
         parts = [_base_part(session, batch, keys[~batch.bare])] if len(batch.vectors) >= BIG_BATCH else []
         with transaction(session, parts) as write:
-            return _store(session, write, batch, keys, on_conflict, parts)
+            written = _store(write, batch, keys, on_conflict, parts)
+        if session.settings.dim is None:
+            session.reload_settings()  # not before the commit: the batch may have been refused
+        return written
 
 
 def check_embedder(session: Session, embedder: Embedder) -> bool:
@@ -122,7 +125,6 @@ def transaction(session: Session, parts: list[NewPart]) -> Iterator[Write]:
 
 
 def _store(
-    session: Session,
     write: Write,
     batch: Batch,
     keys: NDArray[np.int64],
@@ -131,7 +133,7 @@ def _store(
 ) -> int:
     connection = write.connection
     if batch.dim is not None:
-        settle_dim(session, connection, batch.dim)
+        settle_dim(connection, batch.dim)
     skipped: set[str] = set()
     if on_conflict != "replace":
         there = rows.existing(connection, batch.namespace, batch.ids)
@@ -175,7 +177,7 @@ def _tail_rows(
         yield key, raw[start : start + row_bytes], norm
 
 
-def settle_dim(session: Session, connection: Connection, dim: int) -> None:
+def settle_dim(connection: Connection, dim: int) -> None:
     """Give a store without vectors the dimension of its first ones; refuse any other."""
     known = settings.get(connection, "dim")
     if known is None:
@@ -184,7 +186,6 @@ def settle_dim(session: Session, connection: Connection, dim: int) -> None:
             settings.put(connection, "prefix_dim", min(DEFAULT_PREFIX_DIM, dim))
     elif isinstance(known, int):
         check_dim(dim, known)
-    session.catalogue.settings = settings.load(connection, session.catalogue.path)
 
 
 def _base_part(session: Session, batch: Batch, keys: NDArray[np.int64]) -> NewPart:
