@@ -48,9 +48,7 @@ class Hits:
         self.plan, self._live_groups, self._rows, self._scores = plan, live_groups, rows, scores
         self._counts, self._text = counts, text
         self._sizes: list[int] | None = None  # hits of each query; None: as many as the one group found
-        self._which: NDArray[np.int64] | None = (
-            None  # [m, k], number of the group of each row; None: the only one
-        )
+        self._which: NDArray[np.int64] | None = None  # [m, k], which group each row is of; None: the only
         self._ids: list[list[str]] | None = None
         self._results: list[Result] | None = None
 
