@@ -10,6 +10,7 @@ from mrlstore.api.store import Store
 from mrlstore.catalogue import rows
 from mrlstore.catalogue.rows import Row
 from mrlstore.cli.demo import corpus
+from mrlstore.search import searcher
 
 # Limits that tests make small, so that few rows reach them: what pytest's monkeypatch takes.
 EXPORT_PAGE = "mrlstore.exchange.exporting._PAGE"
@@ -20,9 +21,11 @@ COLUMN_CHUNK_BYTES = "mrlstore.columns.dictionary._CHUNK_BYTES"
 MASK_FETCH_ROWS = "mrlstore.columns.mask._FETCH_ROWS"
 MASK_BLOCK = "mrlstore.columns.mask._BLOCK"
 MASK_MAX_INTERVALS = "mrlstore.columns.mask._MAX_INTERVALS"
+SEARCHERS_MASK_BYTES = "mrlstore.search.searcher._MASK_BYTES"
 WAL_MAPS = "mrlstore.catalogue.wal_index._MAPS"
 
 file_of_demo = corpus._of_file
+searchers = searcher._searchers  # those kept, by snapshot
 row_crc = rows._crc
 known_filters = import_module("mrlstore.where.parse")._parsed
 FilterParser = import_module("mrlstore.where.parse")._Parser
@@ -34,6 +37,11 @@ def session(store: Any) -> Any:
     """What an open store consists of."""
     assert isinstance(store, Store)
     return store._session
+
+
+def first_segment(store: Any) -> Any:
+    """The first mapped segment of what a store sees now."""
+    return session(store).snapshots.latest().segments[0].segment
 
 
 def background_stop(store: Any) -> Any:

@@ -44,6 +44,11 @@ def reached(path: Path) -> list[str]:
             inherited = isinstance(node.value, ast.Call) and ast.unparse(node.value.func) == "super"
             if not own and not inherited:
                 found.append(f"line {node.lineno}: {ast.unparse(node)}")
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(
+            ("setattr", "getattr", "delattr")
+        ):
+            names = [ast.literal_eval(each) for each in node.args[1:2] if isinstance(each, ast.Constant)]
+            found.extend(f"line {node.lineno}: {name}" for name in names if name in PRIVATE)
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mrlstore"):
             names = [alias.name for alias in node.names if is_private(alias.name)]
             found.extend(f"line {node.lineno}: imports {name}" for name in names)

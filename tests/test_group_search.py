@@ -7,6 +7,7 @@ import mmap
 import os
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -111,7 +112,7 @@ def test_walk_and_scan_find_the_true_top_ten(large, queries):
 def test_many_queries_are_answered_as_each_alone(large, queries):
     nowhere = np.zeros(384, np.float32)
     nowhere[200] = 1  # its prefix says nothing: such a one is answered by itself
-    searches = (
+    searches: tuple[tuple[Any, tuple[int, ...], dict[str, float]], ...] = (
         (Walk, (10, 80, 60), {"beam_ratio": 0.2, "stop_margin": 3.5}),
         (Scan, (10, 60), {"stop_margin": 3.5}),
         (Exact, (10,), {}),
@@ -147,8 +148,8 @@ def test_slack_does_not_lead_a_walk_for_one_row_astray(large, queries):
     for number, vector in enumerate(rows):
         found = search_graph(large, prepare(vector, 96), 1, 400, 40, beam_ratio=0.1, stop_margin=3.5)
         assert found.rows.tolist() == [25 * number]
-    found = [search_graph(large, prepare(vector, 96), 1, 400, 40, beam_ratio=0.1) for vector in queries]
-    assert overlap(found, [search_exact(large, prepare(vector, 96), 1).rows for vector in queries]) >= 0.96
+    nearest = [search_graph(large, prepare(vector, 96), 1, 400, 40, beam_ratio=0.1) for vector in queries]
+    assert overlap(nearest, [search_exact(large, prepare(vector, 96), 1).rows for vector in queries]) >= 0.96
 
 
 @pytest.mark.parametrize("search", [search_graph, search_scan])
@@ -157,7 +158,8 @@ def test_a_re_rank_may_end_early(large, queries, search):
     effort = (10, 200, 200) if search is search_graph else (10, 200)
     fewer = 0
     for vector in queries:
-        query, listed = prepare(vector, 96), []
+        query = prepare(vector, 96)
+        listed: list[np.ndarray] = []
         whole = search(large, query, *effort)
         assert whole.reranked == 200
         far = search(large, query, *effort, stop_margin=1_000.0)
@@ -311,8 +313,8 @@ def test_slices_at_odd_offsets_and_read_only_maps(large, queries, tmp_path):
             file.write(b"x" * (1 + file.tell() % 2))
             places[name] = file.tell()
             file.write(array.tobytes())
-    with open(path, "rb") as file:
-        mapped = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+    with open(path, "rb") as written:
+        mapped = mmap.mmap(written.fileno(), 0, prot=mmap.PROT_READ)
 
     def view(name):
         array = parts[name]
@@ -352,7 +354,9 @@ def test_a_re_rank_that_ends_early_has_few_rows_announced(large, queries, search
     effort = (k, 200, 200) if search is search_graph else (k, 200)
     waves = set()
     for vector in queries:
-        query, told, ranges = prepare(vector, 96), [], []
+        query = prepare(vector, 96)
+        told: list[int] = []
+        ranges: list[tuple[int, int]] = []
 
         def before_rerank(rows, start, stop, told=told, ranges=ranges):
             told.extend(rows[start:stop].tolist())

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import mrlstore
-from mrlstore.search import searcher
 from mrlstore.search.params import NOTHING, Projection, QueryParams
 from mrlstore.search.searcher import known_searcher, searcher_for
 from mrlstore.where import parse
+from tests import inside
 
 
 def params(**fields: Any) -> QueryParams:
@@ -35,14 +35,14 @@ def test_equal_queries_have_equal_keys_and_others_do_not() -> None:
 def test_a_searcher_is_kept_for_as_long_as_its_snapshot_lives(tmp_path: Path) -> None:
     with mrlstore.open(tmp_path / "s.mrl", dim=8, auto_maintain=False) as store:
         store.upsert(["a"], np.eye(1, 8))
-        before = store._session.snapshots.latest()
-        asked = params(where=parse({"a": 1}))
-        assert known_searcher(before, asked) is None
-        kept = searcher_for(before, asked, lambda keys: [None for _ in keys])
-        assert searcher_for(before, asked, lambda keys: [None for _ in keys]) is kept
+        before = inside.session(store).snapshots.latest()
+        params_of_it = params(where=parse({"a": 1}))
+        assert known_searcher(before, params_of_it) is None
+        kept = searcher_for(before, params_of_it, lambda keys: [None for _ in keys])
+        assert searcher_for(before, params_of_it, lambda keys: [None for _ in keys]) is kept
         store.upsert(["b"], np.eye(1, 8))
-        after = store._session.snapshots.latest()
-        assert known_searcher(after, asked) is None
+        after = inside.session(store).snapshots.latest()
+        assert known_searcher(after, params_of_it) is None
         gone = weakref.ref(before)
         del before
         assert gone() is None, "a kept searcher must not keep its snapshot"
@@ -51,16 +51,16 @@ def test_a_searcher_is_kept_for_as_long_as_its_snapshot_lives(tmp_path: Path) ->
 def test_neither_many_searchers_nor_large_masks_pile_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(searcher, "_MASK_BYTES", 10_000)
+    monkeypatch.setattr(inside.SEARCHERS_MASK_BYTES, 10_000)
     with mrlstore.open(tmp_path / "s.mrl", dim=8, auto_maintain=False) as store:
         store.upsert([str(i) for i in range(1_000)], np.ones((1_000, 8)), [{"n": i} for i in range(1_000)])
         for number in range(300):
             store.query(np.ones(8), k=1 + number, include=())
-        snapshot = store._session.snapshots.latest()
-        assert len(searcher._searchers[snapshot]) <= 200
+        snapshot = inside.session(store).snapshots.latest()
+        assert len(inside.searchers[snapshot]) <= 200
         for number in range(50):
             store.query(np.ones(8), where={"n": {"$gt": number}}, include=())
-            assert searcher._searchers[snapshot].nbytes <= 10_000
+            assert inside.searchers[snapshot].nbytes <= 10_000
         assert known_searcher(snapshot, params(where=parse({"n": {"$gt": 49}}))) is not None
 
 

@@ -270,7 +270,7 @@ def test_a_flipped_bit_that_gives_two_vectors_one_key(path: Path) -> None:
     with mrlstore.open(path, dim=16, auto_maintain=False) as store:
         store.upsert([f"r{i}" for i in range(50)], rows, [{"n": i} for i in range(50)])
         store.optimize()
-        key = int(inside.session(store).snapshots.latest().segments[0].segment.keys[0])
+        key = int(inside.first_segment(store).keys[0])
     (keys,) = (path / "parts").rglob("keys.npy")
     data = bytearray(keys.read_bytes())
     data[-50 * 8] ^= key ^ (key + 1)

@@ -40,7 +40,7 @@ def run(step):
 
 def digest(store):
     found = hashlib.sha256()
-    for segment in store._session.snapshots.latest().segments:
+    for segment in inside.session(store).snapshots.latest().segments:
         found.update(np.ascontiguousarray(segment.segment.base.arrays["vectors"]).tobytes())
     rest = hashlib.sha256()
     for record in store.scan(include=("metadata", "document")):

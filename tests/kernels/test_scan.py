@@ -53,10 +53,11 @@ def test_numbers_that_are_not_below():
             assert [place for place in range(64) if bits >> place & 1] == expected.tolist()
 
 
-def parts_of(rows):
-    """What a group is made of: float16 rows, and their inverse lengths."""
+def group_of(rows, index, keys=None):
+    """A group of these rows as they are stored: in float16, with the inverse of each row's length."""
     stored = rows.astype(np.float16)
-    return stored, (1 / np.linalg.norm(stored.astype(np.float64), axis=1)).astype(np.float32)
+    inv_norms = (1 / np.linalg.norm(stored.astype(np.float64), axis=1)).astype(np.float32)
+    return Group(stored, inv_norms, np.arange(len(rows)) if keys is None else keys, index)
 
 
 def native(n):
@@ -64,18 +65,18 @@ def native(n):
     rows = nested(n, 96, seed=n)
     rows[::50, :64] = 0
     keys = np.random.default_rng(n).permutation(n)
-    return Group(*parts_of(rows), keys, codes.codes_only(64, *codes.native(rows, 64)))
+    return group_of(rows, codes.codes_only(64, *codes.native(rows, 64)), keys)
 
 
 def shortlist(group, query, length, allowed=None):
     """The rows that are re-ranked, in the order of their codes; then those without a prefix."""
-    told = []
+    listed: list[int] = []
 
-    def listen(rows, start, stop):
-        told[:] = rows.tolist()
+    def before_rerank(rows, start, stop):
+        listed[:] = rows.tolist()
 
-    search_scan(group, query, 1, length, allowed, before_rerank=listen)
-    return told
+    search_scan(group, query, 1, length, allowed, before_rerank=before_rerank)
+    return listed
 
 
 @pytest.mark.parametrize("n", [1, 3, 63, 64, 65, 127, 128, 129, 700])
@@ -128,7 +129,7 @@ def test_leads_leave_out_what_would_not_be_kept(how, share, kind):
         rng = np.random.default_rng(2)
         queries, others = (rng.standard_normal((n, 768), np.float32) for n in (40, 8_000))
     rows = misleading(others, queries, how)
-    group = Group(*parts_of(rows), np.arange(len(rows)), codes.codes_only(512, *codes.native(rows, 512)))
+    group = group_of(rows, codes.codes_only(512, *codes.native(rows, 512)))
     allowed = np.random.default_rng(3).random(len(rows)) < share
     shares = []
     for vector in queries:
@@ -148,10 +149,9 @@ def as_before(codes_now):
 @pytest.mark.parametrize("rotated", [False, True])
 def test_codes_of_older_versions_give_the_same_scores(rotated):
     rows, prefix = nested(3_000, 512), 512 if rotated else 120
-    stored, inverse = parts_of(rows)
-    arrays, info = build_index(stored, np.array([0, len(rows)]), prefix_dim=prefix, m=8)
+    arrays, info = build_index(rows.astype(np.float16), np.array([0, len(rows)]), prefix_dim=prefix, m=8)
     index = open_index(arrays, info, 0, 0, len(rows))
-    group = Group(stored, inverse, np.arange(len(rows)), index)
+    group = group_of(rows, index)
     assert (index.rotation is not None) == rotated
     older = dataclasses.replace(
         index,
@@ -176,7 +176,7 @@ def test_codes_of_older_versions_give_the_same_scores(rotated):
 def test_a_damaged_scale_costs_no_other_row_its_place(scale):
     rows = nested(3_000, 512)
     packed, unprefixed = codes.native(rows, 256)
-    group = Group(*parts_of(rows), np.arange(len(rows)), codes.codes_only(256, packed, unprefixed))
+    group = group_of(rows, codes.codes_only(256, packed, unprefixed))
     query = prepare(nested(1, 512, seed=2)[0], 256)
     before = search_scan(group, query, 10, 60, stop_margin=3.5).rows.tolist()
     wrong = next(row for row in range(len(rows)) if row not in before)
