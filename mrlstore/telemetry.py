@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 from mrlstore.api.store import Store
-from mrlstore.maintenance import steps as maintain
+from mrlstore.maintenance import steps
 from mrlstore.storage.snapshot import SnapshotMoved
 from mrlstore.system.job import Interrupted
 from mrlstore.types import BatchResult, RepairReport, Result, VerifyReport
@@ -77,7 +77,7 @@ def instrument(
     for name, tell in _METHODS.items():
         _replace(next(kind for kind in Store.__mro__ if name in vars(kind)), name, reporter, name, tell)
     for name, operation in _STEPS.items():
-        _replace(maintain, name, reporter, operation, _nothing)
+        _replace(steps, name, reporter, operation, _nothing)
 
 
 def uninstrument() -> None:
@@ -150,7 +150,7 @@ _METHODS: Final[dict[str, Tell]] = {
     "tier_report": _nothing,
 }
 _STEPS: Final = {
-    "seal": "seal",
+    "flush": "flush",
     "merge": "merge",
     "complete": "index",
 }  # functions of maintenance.steps

@@ -43,9 +43,9 @@ def test_maintenance_is_told_step_by_step(
         store.backup(tmp_path / "copy.mrl")
         assert store.verify().ok
     found = events(caplog)
-    assert set(found) >= {"sealed", "indexed", "merged", "optimized", "backed up", "verified"}
+    assert set(found) >= {"flushed", "indexed", "merged", "optimized", "backed up", "verified"}
     assert all(record.levelno == logging.INFO for record in found.values())
-    assert (found["sealed"].rows, found["indexed"].rows) == (200, 300)
+    assert (found["flushed"].rows, found["indexed"].rows) == (200, 300)
     assert (found["merged"].rows, found["merged"].segments) == (300, 2)
     assert found["verified"].problems == 0
     assert found["merged"].getMessage().startswith(f"{store.path}: merged (segments=2, rows=300, seconds=")
@@ -79,12 +79,12 @@ def test_damage_and_its_repair_are_warnings(
 def test_a_failure_in_the_background_is_told_with_its_store(
     path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mrlstore.maintenance import steps as maintain
+    from mrlstore.maintenance import steps
 
     def fail(*_: Any) -> bool:
         raise RuntimeError("no such luck")
 
-    monkeypatch.setattr(maintain, "tend", fail)
+    monkeypatch.setattr(steps, "next_step", fail)
     with caplog.at_level(logging.INFO, "mrlstore"), mrlstore.open(path) as store:
         fill(store)
         for _ in range(500):

@@ -13,7 +13,7 @@ import pytest
 
 import mrlstore
 from mrlstore import telemetry
-from mrlstore.maintenance import steps as maintain
+from mrlstore.maintenance import steps
 from mrlstore.system.job import Interrupted, Job
 
 pytest.importorskip("opentelemetry.sdk", reason="needs opentelemetry-sdk")
@@ -128,9 +128,9 @@ def test_steps_of_maintenance_are_spans_below_what_called_for_them(seen: Seen, s
         store.upsert([f"{n}" for n in range(start, start + 100)], ROWS[start : start + 100])
         store.optimize()
     (first, second) = seen.spans("optimize papers.mrl")
-    (_, sealed) = seen.spans("seal papers.mrl")
+    (_, flushed) = seen.spans("flush papers.mrl")
     (merged,) = seen.spans("merge papers.mrl")
-    for step in (sealed, merged):
+    for step in (flushed, merged):
         assert step.parent is not None and step.parent.span_id == second.context.span_id
     assert seen.spans("index papers.mrl")[0].parent.span_id == first.context.span_id  # type: ignore[union-attr]
 
@@ -163,10 +163,10 @@ def test_an_error_is_told_by_its_type_alone(seen: Seen, store: mrlstore.Store) -
 
 def test_a_step_that_gives_way_is_no_error(seen: Seen, store: mrlstore.Store) -> None:
     store.upsert(ids(3000), ROWS)
-    maintain.seal(inside.session(store))
+    steps.flush(inside.session(store))
     (part,) = inside.session(store).snapshots.latest().segments
     with pytest.raises(Interrupted):
-        maintain.complete(inside.session(store), part, Job(should_stop=lambda: True))
+        steps.complete(inside.session(store), part, Job(should_stop=lambda: True))
     (span,) = seen.spans("index papers.mrl")
     assert span.status.status_code is StatusCode.UNSET
 
@@ -198,8 +198,8 @@ def test_an_awaited_query_stands_below_the_span_that_awaits_it(seen: Seen, store
 
 def test_without_instrument_the_methods_are_the_plain_ones(tmp_path: Path) -> None:
     plain = {name: getattr(mrlstore.Store, name) for name in inside.TELEMETRY_METHODS}
-    steps = {name: getattr(maintain, name) for name in inside.TELEMETRY_STEPS}
-    assert not any(hasattr(method, "__wrapped__") for method in (*plain.values(), *steps.values()))
+    originals = {name: getattr(steps, name) for name in inside.TELEMETRY_STEPS}
+    assert not any(hasattr(method, "__wrapped__") for method in (*plain.values(), *originals.values()))
     seen = Seen()
     telemetry.instrument(seen.tracers, seen.meters)
     telemetry.instrument(seen.tracers, seen.meters)  # replaces the first, and does not wrap twice
@@ -207,7 +207,7 @@ def test_without_instrument_the_methods_are_the_plain_ones(tmp_path: Path) -> No
     telemetry.uninstrument()
     telemetry.uninstrument()
     assert all(getattr(mrlstore.Store, name) is plain[name] for name in plain)
-    assert all(getattr(maintain, name) is steps[name] for name in steps)
+    assert all(getattr(steps, name) is originals[name] for name in originals)
     with mrlstore.open(tmp_path / "papers.mrl") as store:
         store.upsert(ids(10), ROWS[:10])
     assert seen.spans("upsert papers.mrl") == []

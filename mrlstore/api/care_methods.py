@@ -22,7 +22,7 @@ class CareMethods(Handle):
             return statistics.stats(session)
 
     def optimize(self, progress: ProgressCallback | None = None, timeout_s: float | None = None) -> None:
-        """Seal, merge and index everything committed before this call, and give disk space back.
+        """Flush, merge and index everything committed before this call, and give disk space back.
 
         Waits up to `timeout_s` seconds (an hour by default) while another process indexes, then raises
         StoreLocked. Queries and writes go on meanwhile. Ctrl-C leaves everything as it was.

@@ -1,48 +1,54 @@
-"""Calibrations as the catalogue keeps them: for each k and class of filters one JSON text, with its crc."""
+"""The catalogue's `calibration` table: one JSON text for each k and class of filters, with its crc."""
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable
-from typing import Any
+from typing import NamedTuple
 
 from mrlstore.catalogue.connection import Connection, matches
 
-Stored = tuple[int, str, str]  # k, class, JSON
+
+class Stored(NamedTuple):
+    """One calibration curve as it is stored."""
+
+    k: int
+    filters: str  # the class of filters that it holds for
+    text: str  # JSON
 
 
 def load(connection: Connection) -> tuple[Stored, ...]:
-    """All calibrations, ordered. One that does not match its crc is left out: it is only advice."""
+    """All calibrations, by k and class. One that does not match its crc is left out: queries need none."""
     return tuple(stored for stored, sound in _all(connection) if sound)
 
 
 def replace(connection: Connection, entries: Iterable[Stored]) -> None:
-    """Write these in place of those of the same k and class."""
+    """Write calibrations; each replaces the one of the same k and class."""
     connection.executemany(
         "INSERT OR REPLACE INTO calibration(k, class, value, crc) VALUES (?, ?, ?, ?)",
-        ((k, name, value, _crc(k, name, value)) for k, name, value in entries),
+        ((*entry, _crc(*entry)) for entry in entries),
     )
 
 
 def clear(connection: Connection) -> None:
-    """Forget all of them."""
+    """Delete all of them."""
     connection.execute("DELETE FROM calibration")
 
 
 def problems(connection: Connection) -> list[str]:
-    """Which do not match their crc, in words, for verify()."""
+    """A sentence for each calibration that does not match its crc."""
     return [
-        f"the calibration for k {k}, class {name!r} does not match its crc"
-        for (k, name, _), sound in _all(connection)
+        f"the calibration for k {stored.k}, class {stored.filters!r} does not match its crc"
+        for stored, sound in _all(connection)
         if not sound
     ]
 
 
 def _all(connection: Connection) -> list[tuple[Stored, bool]]:
     """Every entry, and whether it matches its crc."""
-    found: Any = connection.execute("SELECT k, class, value, crc FROM calibration ORDER BY k, class")
-    return [((k, name, value), matches(crc, _crc, k, name, value)) for k, name, value, crc in found]
+    found = connection.execute("SELECT k, class, value, crc FROM calibration ORDER BY k, class")
+    return [(Stored(*entry), matches(crc, _crc, *entry)) for *entry, crc in found]
 
 
-def _crc(k: int, name: str, value: str) -> int:
-    return zlib.crc32(f"{k},{name}={value}".encode())
+def _crc(k: int, filters: str, text: str) -> int:
+    return zlib.crc32(f"{k},{filters}={text}".encode())

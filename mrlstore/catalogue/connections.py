@@ -74,7 +74,7 @@ class Connections:
     def writer(self) -> Iterator[Connection]:
         """The connection that writes; one thread at a time, and again within the same thread."""
         with self._write_lock:
-            self.check_place()
+            self.check_not_replaced()
             if self._writer is None:
                 self._writer = connect(self._files, self._path)
                 self._writer.set_wal_hook(self._note_log)
@@ -136,7 +136,7 @@ class Connections:
         """In a forked child: keep what could not be closed, untouched and for ever."""
         _leaked.append((self._pool, self._writer, self._watcher))
 
-    def check_place(self) -> None:
+    def check_not_replaced(self) -> None:
         """Raise StorePoisoned if the catalogue at the path is not the one that was opened.
 
         Somebody has deleted, moved or replaced the store: what is written now would go to files without a
@@ -160,7 +160,7 @@ class Connections:
 
     def _connect(self) -> Connection:
         """A connection that reads, remembering what it relies on if it is an immutable one."""
-        self.check_place()
+        self.check_not_replaced()
         before = stamp(self._files, self._path)
         connection = connect(self._files, self._path, read_only=True)
         if immutable(connection):

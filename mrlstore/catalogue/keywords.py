@@ -1,13 +1,13 @@
 """The keyword index: FTS5 over the rows' documents, written in the transaction that writes the rows.
 
-It is contentless (docs/decisions tells why): it keeps words and where they stand, not the texts, which stand
-in `rows`; a row leaves it by its key alone. Rows whose document is missing or empty are not in it.
+It is contentless (docs/decisions says why): it keeps words and their positions, not the texts, which are in
+`rows`; a row is removed by its key alone. Rows whose document is missing or empty are not in it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import apsw
 import numpy as np
@@ -25,17 +25,16 @@ TOKENIZERS: Final = {
 }
 DEFAULT_TOKENIZER: Final[Tokenizer] = "unicode61"
 _PAGE = 1_000
-_LONGEST = 32_768  # bytes of a word; FTS5 cuts longer ones
-_P, _Q, _R = 2_147_483_647, 2_147_483_629, 4_294_967_291  # primes
+_LONGEST = 32_768  # bytes; FTS5 cuts longer words
+_P, _Q, _R = 2_147_483_647, 2_147_483_629, 4_294_967_291  # primes of the hash in `problems`
 
-Places = tuple[int, int]  # how often a word stands, and one number for all its rows and places
-INDEXED: Final = "coalesce(octet_length(document), 0) > 0"  # which rows it holds
+INDEXED: Final = "coalesce(octet_length(document), 0) > 0"  # SQL: whether the index holds a row
 
 
 def create(connection: Connection, tokenizer: str) -> None:
     """Make the index, empty."""
     if tokenizer not in TOKENIZERS:
-        raise CorruptStore(connection.filename, f"{tokenizer!r} is no tokenizer of this version")
+        raise CorruptStore(connection.filename, f"the tokenizer {tokenizer!r} is unknown to this version")
     connection.execute(
         "CREATE VIRTUAL TABLE keywords USING fts5("
         f"document, content='', contentless_delete=1, tokenize='{TOKENIZERS[tokenizer]}')"
@@ -43,7 +42,7 @@ def create(connection: Connection, tokenizer: str) -> None:
 
 
 def insert(connection: Connection, documents: Iterable[tuple[int, str]]) -> None:
-    """Add (row key, document); none of them empty."""
+    """Add pairs of a row key and its document, which is not empty."""
     connection.executemany("INSERT INTO keywords(rowid, document) VALUES (?, ?)", documents)
 
 
@@ -63,31 +62,31 @@ def fill(connection: Connection) -> None:
 
 
 def rebuild(connection: Connection, tokenizer: str) -> None:
-    """Make the index anew from the rows' documents, whatever state it is in."""
+    """Build the index again from the rows' documents, whatever state it is in."""
     connection.execute("DROP TABLE IF EXISTS keywords")
     create(connection, tokenizer)
     fill(connection)
 
 
-def scattered(connection: Connection) -> bool:
-    """Whether the index lies in several pieces, which `merge` makes one."""
+def is_fragmented(connection: Connection) -> bool:
+    """Whether the index consists of several FTS5 segments, which `merge` makes one."""
     return int(connection.execute("SELECT count(DISTINCT segid) FROM keywords_idx").get) > 1
 
 
 def merge(connection: Connection, pages: int) -> bool:
-    """Do a bounded share of the work that makes the index one piece; False when there is nothing left."""
+    """Merge FTS5 segments, writing about `pages` pages; False when there is nothing left to merge."""
     before = connection.total_changes()
     connection.execute("INSERT INTO keywords(keywords, rank) VALUES ('merge', ?)", (-pages,))
     return connection.total_changes() - before >= 2
 
 
 def documents(connection: Connection) -> int:
-    """How many documents the index has."""
+    """The number of documents in the index."""
     return int(connection.execute("SELECT count(*) FROM keywords_docsize").get)
 
 
 def at_least(connection: Connection, expression: str, count: int) -> bool:
-    """Whether at least `count` documents match an FTS5 expression; looks no further than that."""
+    """Whether at least `count` documents match an FTS5 expression; counting stops there."""
     found = connection.execute(
         "SELECT count(*) FROM (SELECT 1 FROM keywords WHERE keywords MATCH ? LIMIT ?)", (expression, count)
     ).get
@@ -97,9 +96,9 @@ def at_least(connection: Connection, expression: str, count: int) -> bool:
 def best(
     connection: Connection, expression: str, count: int, allowed: NDArray[np.int64] | None
 ) -> list[tuple[int, float]]:
-    """(row key, BM25 score) of the best `count` rows that match, best first; equal scores go by row key.
+    """(row key, BM25 score) of the best `count` matching rows, best first, equal scores by row key.
 
-    `allowed` are the only keys that may be answers, in any order; others are not even scored.
+    With `allowed`, in any order, rows of other keys are neither scored nor returned.
     """
     clause = ""
     bound: list[Any] = [expression]
@@ -117,12 +116,13 @@ def best(
 
 
 def problems(connection: Connection) -> Iterator[str]:
-    """What is wrong with the index, in words: it is compared with the documents, word by word.
+    """A sentence for everything that is wrong with the index, which is compared with the documents.
 
-    SQLite's check of its structure finds less: of 100 flipped bits 19, where 93 changed what it says.
+    For every word its number of occurrences is compared, and a hash of their documents and positions. The
+    check that SQLite has found 19 of 100 flipped bits, of which 93 had changed the content.
     """
-    # A query makes FTS5 look whether another connection has changed the index; its check alone does not, and
-    # would take pages that have been merged away for damage.
+    # FTS5 notices changes by other connections when it is queried, but not when it is checked. Without this
+    # query the check reports pages that another connection has merged away as damaged.
     connection.execute("SELECT 1 FROM keywords WHERE keywords MATCH '\"any\"' LIMIT 1").fetchall()
     for (words,) in connection.execute("PRAGMA integrity_check(keywords)"):
         if words != "ok":
@@ -132,33 +132,40 @@ def problems(connection: Connection) -> Iterator[str]:
         count = connection.execute(f"SELECT count(*) FROM ({first} EXCEPT {second})").get
         if count:
             yield words.format(count)
-    if _indexed_places(connection) != _places_in_documents(connection):
-        yield "does not say where the words of the documents stand"
+    if _in_index(connection) != _in_documents(connection):
+        yield "has other words or positions than the documents"
 
 
-def _indexed_places(connection: Connection) -> dict[bytes, Places]:
-    """What the index holds of each word."""
-    connection.execute("CREATE VIRTUAL TABLE temp.places USING fts5vocab('main', 'keywords', 'instance')")
+class _Occurrences(NamedTuple):
+    """The occurrences of a word."""
+
+    number: int
+    hash: int  # a sum over the occurrences, of the row key and the position of each
+
+
+def _in_index(connection: Connection) -> dict[bytes, _Occurrences]:
+    """The occurrences of each word as the index has them."""
+    connection.execute("CREATE VIRTUAL TABLE temp.instances USING fts5vocab('main', 'keywords', 'instance')")
     try:
         x = "(doc * 31 + offset)"
         found = connection.execute(
             f"SELECT CAST(term AS BLOB), count(*), sum(({x} % {_P}) * ({x} % {_Q}) % {_R})"
-            " FROM temp.places GROUP BY term"
+            " FROM temp.instances GROUP BY term"
         )
-        return {word: (count, total) for word, count, total in found}
+        return {word: _Occurrences(count, total) for word, count, total in found}
     finally:
-        connection.execute("DROP TABLE temp.places")
+        connection.execute("DROP TABLE temp.instances")
 
 
-def _places_in_documents(connection: Connection) -> dict[bytes, Places]:
-    """The same, from the documents."""
+def _in_documents(connection: Connection) -> dict[bytes, _Occurrences]:
+    """The occurrences of each word as the documents have them."""
     name, *options = TOKENIZERS[str(settings.get(connection, "tokenizer"))].split()
     cut = connection.fts5_tokenizer(name, options)
     numbers: dict[str, int] = {}
-    held = np.zeros((2, 0), np.int64)  # count and sum, by the words' numbers
+    totals = np.zeros((2, 0), np.int64)  # counts and hashes, by the words' numbers
     for first, last in _pages(connection):
         known: list[int] = []
-        places = []
+        positions = []
         for key, document in connection.execute(
             f"SELECT key, CAST(document AS BLOB) FROM rows WHERE key BETWEEN ? AND ? AND {INDEXED}",
             (first, last),
@@ -167,21 +174,21 @@ def _places_in_documents(connection: Connection) -> dict[bytes, Places]:
                 document, apsw.FTS5_TOKENIZE_DOCUMENT, None, include_offsets=False, include_colocated=False
             )
             known += [numbers.setdefault(word, len(numbers)) for word in words]
-            places.append(np.arange(len(words), dtype=np.int64) + int(key) * 31)
-        x = np.concatenate(places) if places else np.empty(0, np.int64)
+            positions.append(np.arange(len(words), dtype=np.int64) + int(key) * 31)
+        x = np.concatenate(positions) if positions else np.empty(0, np.int64)
         shares = (x % _P) * (x % _Q) % _R
-        held = np.pad(held, ((0, 0), (0, len(numbers) - held.shape[1])))
+        totals = np.pad(totals, ((0, 0), (0, len(numbers) - totals.shape[1])))
         chosen = np.array(known, np.int64)
-        held[0] += np.bincount(chosen, minlength=len(numbers))
-        held[1] += np.bincount(chosen, shares, len(numbers)).astype(np.int64)  # below 2**53: exact
-    found: dict[bytes, Places] = {}
-    for word, count, total in zip(numbers, *held.tolist(), strict=True):
-        before = found.get(word.encode()[:_LONGEST], (0, 0))
-        found[word.encode()[:_LONGEST]] = (before[0] + count, before[1] + total)
+        totals[0] += np.bincount(chosen, minlength=len(numbers))
+        totals[1] += np.bincount(chosen, shares, len(numbers)).astype(np.int64)  # exact below 2**53
+    found: dict[bytes, _Occurrences] = {}
+    for word, count, total in zip(numbers, *totals.tolist(), strict=True):
+        before = found.get(word.encode()[:_LONGEST], _Occurrences(0, 0))
+        found[word.encode()[:_LONGEST]] = _Occurrences(before.number + count, before.hash + total)
     return found
 
 
 def _pages(connection: Connection) -> Sequence[tuple[int, int]]:
-    """Ranges of keys, first and last, that hold all rows, some of each page."""
+    """Ranges of keys (first, last), each of at most 1,000 rows, that cover all rows."""
     keys = [key for (key,) in connection.execute("SELECT key FROM rows ORDER BY key")]
     return [(part[0], part[-1]) for part in (keys[at : at + _PAGE] for at in range(0, len(keys), _PAGE))]

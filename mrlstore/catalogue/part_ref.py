@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 def is_name(text: object) -> bool:
-    """Whether this can be the name of a part's folder: nothing that leads elsewhere."""
+    """Whether this is the name of a part's folder, 32 hex digits: no path that leads elsewhere."""
     return isinstance(text, str) and re.fullmatch("[0-9a-f]{32}", text) is not None
 
 

@@ -22,46 +22,63 @@ _COLUMNS = "key, namespace, id, bare, metadata, document, crc"
 
 
 class Row(NamedTuple):
-    """One row as the catalogue keeps it: metadata is JSON text; `bare` rows have no vector.
+    """One row as the catalogue keeps it; metadata is JSON text.
 
-    A key's row never changes, but that repair() may make it bare: what replaces it gets a new key, and no key
-    is used again.
+    The row of a key never changes, with one exception: repair() marks a row whose vector is lost as being
+    without one. A row that replaces another gets a new key, and no key is used again.
     """
 
     key: int
     namespace: str
     id: str
-    bare: int  # 0 or 1
+    without_vector: int  # 0 or 1; the column `bare`
     metadata: str | None
     document: str | None
 
 
+class Removed(NamedTuple):
+    """A row that was taken out."""
+
+    key: int
+    had_vector: bool
+
+
+class Count(NamedTuple):
+    """How many rows there are, and how many of them have no vector."""
+
+    rows: int
+    without_vector: int
+
+
 def metadata_of(text: str | None) -> dict[str, Any] | None:
-    """Metadata from its JSON text; CorruptStore if that is none: no checksum protects from forgeries."""
+    """Metadata from its JSON text; CorruptStore if that is no JSON object.
+
+    A matching checksum does not prove that it is one: whoever forges a row can compute the checksum too.
+    """
     if text is None:
         return None
     try:
-        found, end = _decode(text)  # half of the time that json.loads takes for so little
+        found, end = _decode(text)  # json.loads takes twice as long for a text this short
     except (ValueError, RecursionError) as error:
-        raise CorruptStore("catalogue.db", f"metadata are not JSON ({error})") from error
+        raise CorruptStore("catalogue.db", f"metadata is not JSON ({error})") from error
     if end != len(text) or not isinstance(found, dict):
-        raise CorruptStore("catalogue.db", "metadata are no JSON object")
+        raise CorruptStore("catalogue.db", "metadata is not a JSON object")
     return found
 
 
 def _crc(row: Row) -> int:
-    key, namespace, id, bare, metadata, document = row
+    key, namespace, id, without_vector, metadata, document = row
     space, name = namespace.encode(), id.encode()
     data = b"" if metadata is None else metadata.encode()
     text = b"" if document is None else document.encode()
     data_length = -1 if metadata is None else len(data)
     text_length = -1 if document is None else len(text)
-    head = _HEAD.pack(key, bare, len(space), len(name), data_length, text_length)
+    head = _HEAD.pack(key, without_vector, len(space), len(name), data_length, text_length)
     return zlib.crc32(b"".join((head, space, name, data, text)))
 
 
 def insert(connection: Connection, rows: Sequence[Row]) -> None:
-    """Add rows whose ids are not there; counts and the keyword index follow."""
+    """Add rows whose ids are not in the store; counts and the keyword index are updated with them."""
     connection.executemany(
         f"INSERT INTO rows({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",
         ((*row, _crc(row)) for row in rows),
@@ -69,12 +86,12 @@ def insert(connection: Connection, rows: Sequence[Row]) -> None:
     documents = [(row.key, row.document) for row in rows if row.document]
     if documents:
         keywords.insert(connection, documents)
-    _count(connection, ((row.namespace, row.bare) for row in rows), +1)
+    _count(connection, ((row.namespace, row.without_vector) for row in rows), +1)
 
 
-def remove(connection: Connection, namespace: str, ids: Iterable[str]) -> list[tuple[int, bool]]:
-    """Take rows out by id and give (key, bare) of those that were there."""
-    names = tuple(id.encode() for id in ids)  # as blobs: carray takes no text with a zero character in it
+def remove(connection: Connection, namespace: str, ids: Iterable[str]) -> list[Removed]:
+    """Take rows out by id; gives those that were there."""
+    names = tuple(id.encode() for id in ids)  # as blobs: carray refuses a text that contains U+0000
     if not names:
         return []
     gone: Any = connection.execute(
@@ -86,8 +103,8 @@ def remove(connection: Connection, namespace: str, ids: Iterable[str]) -> list[t
     return _without_keywords(connection, gone)
 
 
-def remove_namespace(connection: Connection, namespace: str) -> list[tuple[int, bool]]:
-    """Take all rows of a namespace out and give (key, bare) of each."""
+def remove_namespace(connection: Connection, namespace: str) -> list[Removed]:
+    """Take all rows of a namespace out; gives them."""
     gone: Any = connection.execute(
         f"SELECT key, bare, {keywords.INDEXED} FROM rows WHERE namespace = ?", (namespace,)
     ).fetchall()
@@ -96,12 +113,12 @@ def remove_namespace(connection: Connection, namespace: str) -> list[tuple[int, 
     return _without_keywords(connection, gone)
 
 
-def _without_keywords(connection: Connection, gone: list[tuple[int, int, int]]) -> list[tuple[int, bool]]:
-    """Take rows that are gone, (key, bare, has a document), out of the keyword index; give (key, bare)."""
+def _without_keywords(connection: Connection, gone: list[tuple[int, int, int]]) -> list[Removed]:
+    """Take removed rows, (key, bare, has a document), out of the keyword index as well."""
     indexed = [key for key, _, has_document in gone if has_document]
     if indexed:
         keywords.remove(connection, indexed)
-    return [(key, bool(bare)) for key, bare, _ in gone]
+    return [Removed(key, not bare) for key, bare, _ in gone]
 
 
 def existing(connection: Connection, namespace: str, ids: Iterable[str]) -> list[str]:
@@ -139,10 +156,10 @@ def in_order(
     *,
     prefix: str | None = None,
     after: tuple[str, str] | None = None,
-    bare_only: bool = False,
+    without_vector_only: bool = False,
     limit: int = -1,
 ) -> list[tuple[int, str, str]]:
-    """(key, namespace, id) in the order of (namespace, id), of one namespace or all, behind `after`."""
+    """(key, namespace, id) ordered by (namespace, id), of one namespace or all, beginning after `after`."""
     clauses, bound = ["1"], []
     if namespace is not None:
         clauses.append("namespace = ?")
@@ -157,26 +174,26 @@ def in_order(
     if after is not None:
         clauses.append("(namespace, id) > (?, ?)")
         bound.extend(after)
-    if bare_only:
+    if without_vector_only:
         clauses.append("bare = 1")
     sql = f"SELECT key, namespace, id FROM rows WHERE {' AND '.join(clauses)} ORDER BY namespace, id LIMIT ?"
     return connection.execute(sql, (*bound, limit)).fetchall()  # type: ignore[return-value]
 
 
-def count(connection: Connection, namespace: str | None) -> tuple[int, int]:
-    """(rows, rows without a vector) of a namespace, or of all."""
+def count(connection: Connection, namespace: str | None) -> Count:
+    """How many rows a namespace has, or all of them together."""
     counts = namespaces(connection)
-    chosen = counts.values() if namespace is None else [counts.get(namespace, (0, 0))]
-    return sum(rows for rows, _ in chosen), sum(bare for _, bare in chosen)
+    chosen = counts.values() if namespace is None else [counts.get(namespace, Count(0, 0))]
+    return Count(sum(one.rows for one in chosen), sum(one.without_vector for one in chosen))
 
 
-def namespaces(connection: Connection) -> dict[str, tuple[int, int]]:
-    """(rows, rows without a vector) of every namespace that has rows."""
+def namespaces(connection: Connection) -> dict[str, Count]:
+    """How many rows every namespace has that has any."""
     counts = {}
     for name, rows, bare, crc in connection.execute("SELECT name, rows, bare, crc FROM namespaces"):
         if not matches(crc, _count_crc, name, rows, bare):
             raise CorruptStore(connection.filename, f"the count of namespace {name!r} does not match its crc")
-        counts[name] = (rows, bare)
+        counts[name] = Count(rows, bare)
     return counts
 
 
@@ -187,15 +204,16 @@ def only_namespace(connection: Connection, namespace: str) -> bool:
 
 
 def _count(connection: Connection, changed: Iterable[tuple[str, int]], sign: int) -> None:
+    """Raise (sign +1) or lower (-1) the counts of namespaces by these (namespace, 1 if without a vector)."""
     changes: dict[str, list[int]] = {}
-    for name, bare in changed:
+    for name, without_vector in changed:
         change = changes.setdefault(name, [0, 0])
         change[0] += sign
-        change[1] += sign * bare
-    for name, (rows_change, bare_change) in changes.items():
+        change[1] += sign * without_vector
+    for name, (rows_change, without_change) in changes.items():
         found = connection.execute("SELECT rows, bare FROM namespaces WHERE name = ?", (name,)).get
-        rows_before, bare_before = found or (0, 0)
-        total, without = rows_before + rows_change, bare_before + bare_change
+        rows_before, without_before = found or (0, 0)
+        total, without = rows_before + rows_change, without_before + without_change
         if total == 0:
             connection.execute("DELETE FROM namespaces WHERE name = ?", (name,))
         else:
@@ -205,8 +223,8 @@ def _count(connection: Connection, changed: Iterable[tuple[str, int]], sign: int
             )
 
 
-def _count_crc(name: str, rows: int, bare: int) -> int:
-    return zlib.crc32(f"{name}={rows},{bare}".encode())
+def _count_crc(name: str, rows: int, without_vector: int) -> int:
+    return zlib.crc32(f"{name}={rows},{without_vector}".encode())
 
 
 def _checked(connection: Connection, raw: tuple[object, ...]) -> Row:

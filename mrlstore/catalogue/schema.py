@@ -1,4 +1,4 @@
-"""The tables of catalogue.db, but for the keyword index, whose words depend on the settings."""
+"""The tables of catalogue.db. The keyword index is made in `keywords`, because it depends on the settings."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ FORMAT_VERSION = 3
 PAGE_BYTES = 8192
 APPLICATION_ID = 0x4D524C31  # "MRL1"
 
-# auto_vacuum and page_size only take effect before the first table exists.
+# auto_vacuum and page_size take effect only in a database without tables.
 PREPARE = f"""
 PRAGMA page_size = {PAGE_BYTES};
 PRAGMA auto_vacuum = INCREMENTAL;
@@ -15,6 +15,7 @@ PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {FORMAT_VERSION};
 """
 
+# The column `bare` is 1 for rows without a vector; in `namespaces` it counts them.
 TABLES = """
 CREATE TABLE settings(name TEXT PRIMARY KEY, value ANY, crc INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE namespaces(

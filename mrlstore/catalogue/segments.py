@@ -1,4 +1,4 @@
-"""Segments as the catalogue names them: which parts exist, and which of them are damaged."""
+"""The catalogue's `segments` table: which parts there are, and which of them are known to be damaged."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _FIELDS = (
 
 @dataclass(frozen=True)
 class SegmentRow:
-    """One segment: its parts, and the generation that its base part was read at.
+    """One segment: its parts, and the generation at which the rows of its base part were read.
 
-    Removals after `built_gen` may concern its rows, earlier ones cannot.
+    Only removals after `built_gen` can be of its rows: rows removed before were not written to it.
     """
 
     id: int
@@ -44,7 +44,7 @@ def load(connection: Connection) -> list[SegmentRow]:
 
 
 def add(connection: Connection, generation: int, segment: SegmentRow) -> int:
-    """Name a new segment (its id is ignored) and return the id it got."""
+    """Add a segment (the id in `segment` is ignored) and return its id."""
     connection.execute(
         "INSERT INTO segments(gen, built_gen, rows, base, base_crc, base_damaged, idx_damaged,"
         " columns_damaged, crc) VALUES (?, ?, ?, ?, ?, 0, 0, 0, 0)",
@@ -56,7 +56,7 @@ def add(connection: Connection, generation: int, segment: SegmentRow) -> int:
 
 
 def replace(connection: Connection, generation: int, segment: SegmentRow) -> None:
-    """Change what an existing segment names."""
+    """Change the parts of an existing segment."""
     values = _values(generation, segment)
     names = _FIELDS.replace(" ", "").split(",")
     assignments = ", ".join(f"{name} = ?" for name in [*names[1:], "crc"])
@@ -66,7 +66,7 @@ def replace(connection: Connection, generation: int, segment: SegmentRow) -> Non
 
 
 def drop(connection: Connection, segment_ids: list[int]) -> None:
-    """Name these segments no more; their folders are left to garbage collection."""
+    """Delete segments; garbage collection removes their folders later."""
     connection.executemany("DELETE FROM segments WHERE id = ?", ((number,) for number in segment_ids))
 
 

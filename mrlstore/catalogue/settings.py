@@ -1,10 +1,10 @@
-"""Settings and counters: named values, each with its crc."""
+"""The catalogue's `settings` table: named values and counters, each with its crc."""
 
 from __future__ import annotations
 
 import zlib
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 from mrlstore.catalogue.connection import Connection, matches
 from mrlstore.catalogue.schema import FORMAT_VERSION
@@ -13,7 +13,14 @@ from mrlstore.types import LIMITS, Settings, Tokenizer
 
 Value = int | str | None
 
-FIRST_WITH_KEYWORDS = 2  # the format version that brought the keyword index
+FIRST_WITH_KEYWORDS = 2  # the first format version with a keyword index
+
+
+class Dims(NamedTuple):
+    """The dimension of a store's vectors and of their indexed prefix; None before the first vector."""
+
+    dim: int | None
+    prefix_dim: int | None
 
 
 def _crc(name: str, value: Value) -> int:
@@ -46,8 +53,8 @@ def get_int(connection: Connection, name: str) -> int:
     return value
 
 
-def dims(connection: Connection) -> tuple[int | None, int | None]:
-    """(dim, prefix_dim) of the store, None before its first vectors; CorruptStore beyond the limits."""
+def dims(connection: Connection) -> Dims:
+    """The dimensions of the store; CorruptStore if they are beyond the limits."""
     dim, prefix_dim = get(connection, "dim"), get(connection, "prefix_dim")
     for name, value, least, most in (
         ("dim", dim, LIMITS.min_dim, LIMITS.max_dim),
@@ -55,7 +62,7 @@ def dims(connection: Connection) -> tuple[int | None, int | None]:
     ):
         if value is not None and not (isinstance(value, int) and least <= value <= most):
             raise CorruptStore(connection.filename, f"the setting {name!r} is {value!r:.60}")
-    return dim, prefix_dim  # type: ignore[return-value]
+    return Dims(dim, prefix_dim)  # type: ignore[arg-type]
 
 
 def generation(connection: Connection) -> int:
@@ -94,7 +101,7 @@ def save(connection: Connection, settings: Settings) -> None:
 
 
 def reserve_keys(connection: Connection, count: int) -> int:
-    """Take `count` row keys out of circulation for ever and return the first."""
+    """Reserve `count` consecutive row keys, which are never given out again; returns the first."""
     first = get_int(connection, "next_key")
     put(connection, "next_key", first + count)
     return first

@@ -1,7 +1,7 @@
-"""The background thread of a writing store: tends the segments whenever somebody has written.
+"""The background thread of a store that may write: does the steps of maintenance after writes.
 
-It holds LOCK only while it works, gives way to `optimize()` in the same process, and stops within a second:
-graphs are built in chunks, and every step asks whether it should go on.
+It holds LOCK only while a step runs, and releases it for an `optimize()` in the same process. It stops within
+a second: graphs are built in chunks, and the job is checked between them.
 """
 
 from __future__ import annotations
@@ -13,17 +13,16 @@ import weakref
 from contextlib import suppress
 
 from mrlstore.errors import MrlStoreError, StoreLocked
-from mrlstore.maintenance import garbage
-from mrlstore.maintenance import steps as maintain
-from mrlstore.maintenance.garbage import Waiting
+from mrlstore.maintenance import garbage, steps
+from mrlstore.maintenance.garbage import GracePeriod
 from mrlstore.storage.session import Session
 from mrlstore.storage.snapshot import SnapshotMoved
 from mrlstore.system.job import Interrupted, Job
 from mrlstore.system.log import tell
 
-_IDLE_S = 10.0  # how often to look for work that other processes left
+_IDLE_S = 10.0  # between two looks for work after writes of other processes
 _JOIN_S = 5.0
-_RETRY_S = 1.0
+_RETRY_S = 1.0  # after a failure
 
 
 class Background:
@@ -36,10 +35,10 @@ class Background:
         self._paused = threading.Event()
         self._start_lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._waiting = Waiting()
+        self._grace = GracePeriod()
 
     def wake(self) -> None:
-        """There may be something to do."""
+        """Look for work: something has been written."""
         if self._thread is None:
             with self._start_lock:
                 if not self._alive() and not self._stop.is_set():
@@ -54,7 +53,7 @@ class Background:
         return self._thread is not None
 
     def pause(self) -> None:
-        """Let go of LOCK as soon as possible: somebody in this process wants to optimize."""
+        """Release LOCK as soon as possible, for an optimize() in this process."""
         self._paused.set()
 
     def resume(self) -> None:
@@ -80,7 +79,7 @@ class Background:
             if self._interrupted():
                 continue
             try:
-                self._tend()
+                self._maintain()
             except (Interrupted, SnapshotMoved):
                 continue
             except MrlStoreError as error:
@@ -88,34 +87,34 @@ class Background:
                 self._stop.wait(_RETRY_S)
             except Exception as error:
                 if isinstance(error, RuntimeError) and self._stop.wait(_RETRY_S):
-                    return  # the interpreter ends: it closes thread pools just before it lets us stop
+                    return  # the interpreter ends: it closes thread pools before `_stop_all` is called
                 self._failed(str(error), logging.ERROR, trace=True)
                 self._stop.wait(_RETRY_S)
 
-    def _failed(self, words: str, level: int, trace: bool = False) -> None:
-        words = f"it will be tried again: {words}"
+    def _failed(self, reason: str, level: int, trace: bool = False) -> None:
+        words = f"it will be tried again: {reason}"
         tell("maintenance failed", self._session.path, words, level=level, trace=trace)
 
-    def _tend(self) -> None:
+    def _maintain(self) -> None:
         with self._session.storing("maintenance"):
             try:
-                lock = maintain.take_lock(self._session, 0)
+                lock = steps.take_lock(self._session, 0)
             except StoreLocked:
-                return  # another process is at it
+                return  # another process does the maintenance
             with lock:
-                while not self._interrupted() and maintain.tend(
+                while not self._interrupted() and steps.next_step(
                     self._session, Job(should_stop=self._interrupted)
                 ):
                     pass
                 if not self._interrupted():
-                    garbage.collect(self._session, self._waiting.ready)
+                    garbage.collect(self._session, self._grace.is_over)
 
 
 _running: weakref.WeakSet[Background] = weakref.WeakSet()
 
 
 def _stop_all() -> None:
-    """Before the interpreter goes: native code of a build must not run into its teardown."""
+    """At exit: machine code of a build must not run while the interpreter is torn down."""
     for background in list(_running):
         with suppress(Exception):
             background.stop()

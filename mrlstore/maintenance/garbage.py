@@ -1,6 +1,7 @@
-"""Garbage: part folders that nothing names. Whoever removes them holds LOCK.
+"""Garbage collection: removes part folders that the catalogue does not name. The caller holds LOCK.
 
-A folder's writer holds a lock on it until its commit, so an unnamed folder whose lock is free is dead.
+Whoever writes a folder holds a lock on it until the commit that names it. So a folder that nothing names and
+whose lock is free will never be named.
 """
 
 from __future__ import annotations
@@ -17,15 +18,16 @@ from mrlstore.storage.session import Session
 from mrlstore.system.files import remove_tree
 
 
-def collect(session: Session, ready: Callable[[str], bool]) -> int:
-    """Remove part folders that nothing names, nobody is writing, and that are `ready`; LOCK is held.
+def collect(session: Session, may_remove: Callable[[str], bool] = lambda name: True) -> int:
+    """Remove part folders that nothing names and nobody is writing, if `may_remove`; gives their number.
 
-    Gives how many were removed. If any named folder is missing nothing is removed: CorruptStore.
+    If a named folder is missing nothing is removed, and CorruptStore is raised: this catalogue may not be the
+    one that belongs to these parts.
     """
     found = session.files.list_dir(session.parts)
     removed = 0
     for name in found:
-        if not is_name(name) or name in _named(session) or not ready(name):
+        if not is_name(name) or name in _named(session) or not may_remove(name):
             continue
         lock = None
         with suppress(FileNotFoundError):
@@ -33,13 +35,13 @@ def collect(session: Session, ready: Callable[[str], bool]) -> int:
         if lock is None:
             continue
         with lock:
-            if name not in _named(session):  # afresh: its writer may have committed before it let go
+            if name not in _named(session):  # read again: its writer may have committed before releasing it
                 removed += _remove(session, name)
     return removed
 
 
 def _remove(session: Session, name: str) -> bool:
-    """Remove a part's folder; one that is a link, or holds folders, was not made by us and is left alone."""
+    """Remove a part's folder; a link, or a folder with folders in it, was not made by us and stays."""
     try:
         remove_tree(session.files, session.parts / name)
     except OSError as error:
@@ -50,7 +52,7 @@ def _remove(session: Session, name: str) -> bool:
 
 
 def _named(session: Session) -> set[str]:
-    session.catalogue.connections.check_place()  # or this would remove another store's parts
+    session.catalogue.connections.check_not_replaced()  # its parts would be taken for unnamed
     with session.catalogue.read() as connection:
         named = {part.name for row in segments.load(connection) for part in row.parts}
     missing = named - set(session.files.list_dir(session.parts))
@@ -59,14 +61,14 @@ def _named(session: Session) -> set[str]:
     return named
 
 
-class Waiting:
-    """Which unnamed folders have been so for long enough that no reader can still be about to open them."""
+class GracePeriod:
+    """Keeps folders for some time after they were first seen unnamed: a reader may be about to open them."""
 
     def __init__(self, seconds: float = 30.0) -> None:
         self._seconds = seconds
         self._since: dict[str, float] = {}
 
-    def ready(self, name: str) -> bool:
+    def is_over(self, name: str) -> bool:
         """Whether this folder was first asked about long enough ago."""
         now = time.monotonic()
         return now - self._since.setdefault(name, now) >= self._seconds

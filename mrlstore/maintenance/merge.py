@@ -14,11 +14,11 @@ from mrlstore.storage.parts import NewPart, Stream
 from mrlstore.storage.session import Session
 from mrlstore.storage.snapshot import LiveSegment
 
-_BLOCK = 1_024
+_BLOCK = 1_024  # rows that are copied at a time
 
 
 @dataclass(frozen=True)
-class Order:
+class RowOrder:
     """Where the rows of a merged segment come from, in their new order."""
 
     source: NDArray[np.int32]  # [n] number of the input
@@ -27,8 +27,8 @@ class Order:
     namespaces: list[str]  # [n]
 
 
-def order_of(inputs: list[LiveSegment]) -> Order:
-    """Live rows by namespace, then by input, then by row."""
+def row_order(inputs: list[LiveSegment]) -> RowOrder:
+    """The rows that are not removed, by namespace, then by input, then by row."""
     runs = [
         (name, number, start, stop)
         for number, part in enumerate(inputs)
@@ -46,11 +46,11 @@ def order_of(inputs: list[LiveSegment]) -> Order:
         namespaces += [name] * len(chosen)
     if not runs:
         nothing = np.empty(0, dtype=np.int64)
-        return Order(nothing.astype(np.int32), nothing, nothing, [])
-    return Order(np.concatenate(sources), np.concatenate(taken), np.concatenate(keys), namespaces)
+        return RowOrder(nothing.astype(np.int32), nothing, nothing, [])
+    return RowOrder(np.concatenate(sources), np.concatenate(taken), np.concatenate(keys), namespaces)
 
 
-def gather(inputs: list[LiveSegment], order: Order, name: str, start: int, stop: int) -> NDArray[Any]:
+def gather(inputs: list[LiveSegment], order: RowOrder, name: str, start: int, stop: int) -> NDArray[Any]:
     """Rows [start, stop) of one base array in the new order."""
     first = inputs[0].segment.base.arrays[name]
     block = np.empty((stop - start, *first.shape[1:]), dtype=first.dtype)
@@ -61,15 +61,15 @@ def gather(inputs: list[LiveSegment], order: Order, name: str, start: int, stop:
 
 
 def write_merged(
-    session: Session, inputs: list[LiveSegment], order: Order, pause: Callable[[int, int], None]
+    session: Session, inputs: list[LiveSegment], order: RowOrder, step: Callable[[int, int], None]
 ) -> NewPart:
-    """Write the rows in their new order as a base part; `pause` is told (done, total) rows and may raise."""
+    """Write the rows in their new order as a base part; `step` gets rows (done, total), may raise."""
     n = len(order.keys)
     vectors = inputs[0].segment.base.arrays["vectors"]
 
     def blocks() -> Iterator[NDArray[Any]]:
         for start in range(0, n, _BLOCK):
-            pause(start, n)
+            step(start, n)
             yield gather(inputs, order, "vectors", start, min(n, start + _BLOCK))
 
     ids = [""] * n

@@ -1,8 +1,9 @@
-"""Salvage: which rows of a damaged base part are whole, and their arrays.
+"""Salvage: which rows of a damaged base part are undamaged, and their arrays.
 
-A row carries a crc32 of its key, lengths and vector. What follows from something else is made anew before it
-is judged: the inverse length from the vector, the key from the id, by which the catalogue knows it. Where the
-rows' checksums themselves are damaged, those of whole files stand for them.
+Every row has a crc32 of its key, lengths and vector. Values that can be computed from others are computed
+again before a row is given up: the inverse length from the vector, and the key from the id, by which the
+catalogue finds it. If the file of the rows' checksums is damaged itself, and the files of the other arrays
+match their own checksums, all rows are undamaged.
 """
 
 from __future__ import annotations
@@ -30,45 +31,47 @@ Arrays = dict[str, NDArray[Any]]
 
 _BY_ROW: Final = {"keys": "<i8", "norms": "<f4", "inv_norms": "<f4", "row_crcs": "<u4", "vectors": "<f2"}
 _NAMES: Final = ("groups", "namespaces.offsets", "namespaces.bytes", "ids.offsets", "ids.bytes")
-_PAGE: Final = 1_000
+_PAGE: Final = 1_000  # ids that are looked up at a time
 
 
 @dataclass(frozen=True)
 class Salvaged:
-    """The row arrays of a base part, as far as they could be read, and which rows are whole."""
+    """The row arrays of a base part, as far as they could be read, and which rows are undamaged."""
 
     arrays: Arrays  # keys, norms and vectors
-    whole: NDArray[np.bool_]  # [rows]
+    undamaged: NDArray[np.bool_]  # [rows]
 
 
 def salvage(session: Session, connection: Connection, row: SegmentRow) -> Salvaged:
-    """Read a base part whose files may be damaged, cut or missing; nothing is raised for that."""
+    """Read a base part whose files may be damaged, truncated or missing; none of these is an error here."""
     reader = _Reader(session, row)
-    dim = settings.get_int(connection, "dim")  # a store with segments has one
+    dim = settings.get_int(connection, "dim")  # every store with a segment has one
     arrays = {
         name: reader.read(name, np.dtype(dtype), (row.rows, dim) if name == "vectors" else (row.rows,))
         for name, dtype in _BY_ROW.items()
     }
-    whole = _whole(arrays)
-    if not whole.all():
+    undamaged = _undamaged(arrays)
+    if not undamaged.all():
         with np.errstate(all="ignore"):  # of rows that could not be read
-            arrays["inv_norms"] = np.where(whole, arrays["inv_norms"], inverse_lengths(arrays["vectors"]))
-        whole |= _whole(arrays)
-    if not reader.is_whole("row_crcs") and all(reader.is_whole(n) for n in ("keys", "norms", "vectors")):
-        whole[:] = True
-    if not whole.all() and all(reader.is_whole(name) for name in _NAMES):
-        arrays["keys"] = np.where(whole, arrays["keys"], _keys_by_id(reader, connection, row.rows))
-        whole |= _whole(arrays)
-    return Salvaged(arrays, whole)
+            arrays["inv_norms"] = np.where(undamaged, arrays["inv_norms"], inverse_lengths(arrays["vectors"]))
+        undamaged |= _undamaged(arrays)
+    if not reader.is_undamaged("row_crcs") and all(
+        reader.is_undamaged(n) for n in ("keys", "norms", "vectors")
+    ):
+        undamaged[:] = True
+    if not undamaged.all() and all(reader.is_undamaged(name) for name in _NAMES):
+        arrays["keys"] = np.where(undamaged, arrays["keys"], _keys_by_id(reader, connection, row.rows))
+        undamaged |= _undamaged(arrays)
+    return Salvaged(arrays, undamaged)
 
 
-def _whole(arrays: Arrays) -> NDArray[np.bool_]:
+def _undamaged(arrays: Arrays) -> NDArray[np.bool_]:
     crcs = row_checksums(arrays["keys"], arrays["norms"], arrays["inv_norms"], arrays["vectors"])
     return np.asarray(crcs == arrays["row_crcs"])
 
 
 def _keys_by_id(reader: _Reader, connection: Connection, count: int) -> NDArray[np.int64]:
-    """The key that the catalogue gives each row's id, int64 [count]; 0 where it knows none."""
+    """The key of each row's id in the catalogue, int64 [count]; 0 where the catalogue has no such id."""
     parts = {name: reader.described(name) for name in _NAMES}
     starts, keys = parts["groups"].tolist(), np.zeros(count, dtype=np.int64)
     spaces = [name.decode() for name in unpack(parts["namespaces.offsets"], parts["namespaces.bytes"])]
@@ -82,7 +85,7 @@ def _keys_by_id(reader: _Reader, connection: Connection, count: int) -> NDArray[
 
 
 class _Reader:
-    """Files of one base part. Dtypes and shapes of row arrays are known; others stand in part.json."""
+    """The files of one base part. Arrays by row have known dtypes and shapes; others need part.json."""
 
     def __init__(self, session: Session, row: SegmentRow) -> None:
         self._files, self._folder = session.files, session.parts / row.base.name
@@ -93,7 +96,7 @@ class _Reader:
             )
 
     def read(self, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-        """One array, zeros where its file has ended, is missing, or cannot be read."""
+        """One array, with zeros where its file is too short, missing or unreadable."""
         array = np.zeros(shape, dtype=dtype)
         offset = npy_offset(dtype, shape)
         there = max(0, min(self._size(name) - offset, math.prod(shape) * dtype.itemsize))
@@ -104,12 +107,12 @@ class _Reader:
         return array
 
     def described(self, name: str) -> NDArray[Any]:
-        """One array, as part.json describes it."""
+        """One array with the dtype and shape that part.json gives."""
         entry = self._entries[name]
         return self.read(name, entry.dtype, entry.shape)
 
-    def is_whole(self, name: str) -> bool:
-        """Whether a file has the checksum that part.json gives it."""
+    def is_undamaged(self, name: str) -> bool:
+        """Whether a file has the size and checksum that part.json gives."""
         entry, size = self._entries.get(name), self._size(name)
         if entry is None or size != entry.offset + entry.bytes:
             return False

@@ -1,12 +1,14 @@
-"""Maintenance: tail -> base part -> index and columns parts -> merged segment.
+"""The steps of maintenance: flush the tail to a base part, index it, merge segments.
 
-Every step is run by a holder of LOCK. It reads at one generation, writes new folders, and swaps them in with
-one transaction that checks that its inputs are still named; removals made meanwhile are carried over, because
-a reader applies to every base part the removals after the generation that it was read at.
+The caller of a step holds LOCK. A step reads at one generation, writes new folders, and names them in one
+transaction, which first checks that the segments it has read are still as they were. Rows that were removed
+meanwhile need nothing: a reader applies to every base part all removals after the generation at which it was
+read. `policy` decides which step is due.
 """
 
 from __future__ import annotations
 
+import errno
 import mmap
 import shutil
 import time
@@ -17,17 +19,16 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from mrlstore.catalogue import keywords, rows, segments, settings, tail
+from mrlstore.catalogue import keywords, rows, segments, settings, tail_rows
 from mrlstore.catalogue.connection import Connection
 from mrlstore.catalogue.segments import SegmentRow
 from mrlstore.columns import build_columns
 from mrlstore.errors import StorageFull, StoreLocked
 from mrlstore.index.build import build_index
-from mrlstore.index.group import SCALE_AT
-from mrlstore.maintenance import garbage
-from mrlstore.maintenance.merge import order_of, write_merged
+from mrlstore.maintenance import garbage, policy
+from mrlstore.maintenance.merge import row_order, write_merged
 from mrlstore.recall import calibrate
-from mrlstore.search import group_search as ways
+from mrlstore.search import group_search
 from mrlstore.storage.base_part import base_arrays, write_base
 from mrlstore.storage.parts import NewPart, Part, write_part
 from mrlstore.storage.segment import open_segment
@@ -38,55 +39,51 @@ from mrlstore.system.job import Job
 from mrlstore.system.log import tell
 from mrlstore.writing.writer import transaction
 
-TAIL_ROWS = 2_048  # a longer tail is sealed
-MAX_SEGMENTS = 4
-SIZE_RATIO = 8
-DEAD_SHARE = 0.1  # a segment with more dead rows than this is rewritten
-_BLOCK = 1_024
-_KEYWORD_PAGES = 1_000  # of the keyword index, written in one transaction
+_BLOCK = 1_024  # rows of metadata that are read at a time
+_KEYWORD_PAGES = 1_000  # pages of the keyword index that one transaction writes: writers wait meanwhile
 
 
 def take_lock(session: Session, wait_s: float) -> Lock:
-    """LOCK, or StoreLocked if somebody keeps it for longer; StorePoisoned if it is another store's."""
+    """Take LOCK; StoreLocked if it is not free in time, StorePoisoned if the store has been replaced."""
     lock = session.files.lock(session.path / LOCK, wait_s=wait_s)
     if lock is None:
         raise StoreLocked(
             f"{session.path}: another process has been indexing for {wait_s:g} s; try again later"
         )
     try:
-        session.catalogue.connections.check_place()
+        session.catalogue.connections.check_not_replaced()
     except BaseException:
         lock.release()
         raise
     return lock
 
 
-def tend(session: Session, job: Job) -> bool:
-    """Do the most useful step, if any: seal, merge or index. LOCK is held by the caller."""
+def next_step(session: Session, job: Job) -> bool:
+    """Do the step that is due: flush, merge, index or calibrate; False if none is."""
     with session.catalogue.read() as connection:
-        waiting = tail.count(connection)
-    if waiting >= TAIL_ROWS:
-        seal(session)
+        waiting = tail_rows.count(connection)
+    if waiting >= policy.TAIL_ROWS:
+        flush(session)
         return True
-    named = healthy_segments(session)
-    chosen = choose_merge([(part.segment.rows, part.dead) for part in named])
+    named = undamaged_segments(session)
+    chosen = policy.in_background(policy.sizes(named))
     if chosen:
         merge(session, [named[i] for i in chosen], job)
         forget_removals(session)
         return True
     for part in named:
-        if lacks(part, session.snapshots.latest().prefix_dim):
+        if policy.is_incomplete(part, session.snapshots.latest().prefix_dim):
             complete(session, part, job)
             return True
     return calibrate.refresh(session, job) is not None
 
 
 def optimize(session: Session, job: Job) -> None:
-    """Bring the store into its best shape, and give disk space back."""
+    """Do every step that makes queries faster or files smaller, and remove files that nothing names."""
     started = time.perf_counter()
     with session.storing("optimizing"), take_lock(session, job.wait_s):
-        retry_when_moved(lambda: settle(session, job))
-        garbage.collect(session, lambda name: True)
+        retry_when_moved(lambda: _all_steps(session, job))
+        garbage.collect(session)
         _merge_keywords(session)
         session.catalogue.checkpoint(whole=True)
     tell("optimized", session.path, seconds=time.perf_counter() - started)
@@ -99,51 +96,37 @@ def warm(session: Session) -> None:
         for array in part.segment.index.arrays.values() if part.segment.index is not None else ():
             np.add.reduce(array.reshape(-1).view(np.uint8)[:: mmap.PAGESIZE], dtype=np.int64)
     if snapshot.dim is not None and snapshot.prefix_dim is not None:
-        ways.warm()
+        group_search.warm()
 
 
-def settle(session: Session, job: Job) -> None:
-    """Seal, merge and index everything committed before this call. LOCK is held by the caller."""
+def _all_steps(session: Session, job: Job) -> None:
+    """Flush, merge and index everything committed before this call."""
     with session.catalogue.read() as connection:
-        waiting = tail.count(connection)
+        waiting = tail_rows.count(connection)
     if waiting:
-        seal(session)
-    named = healthy_segments(session)
-    chosen = choose_all([(part.segment.rows, part.dead) for part in named])
-    _check_room(session, [named[i] for i in chosen])
+        flush(session)
+    named = undamaged_segments(session)
+    chosen = [named[i] for i in policy.on_optimize(policy.sizes(named))]
+    _check_free_space(session, chosen)
     if chosen:
-        merge(session, [named[i] for i in chosen], job)
+        merge(session, chosen, job)
     complete_all(session, job)
     forget_removals(session)
     calibrate.refresh(session, job)
 
 
 def complete_all(session: Session, job: Job) -> None:
-    """Give every segment the parts that it lacks. LOCK is held by the caller."""
-    for part in healthy_segments(session):
-        if lacks(part, session.snapshots.latest().prefix_dim):
+    """Write the parts that segments lack."""
+    for part in undamaged_segments(session):
+        if policy.is_incomplete(part, session.snapshots.latest().prefix_dim):
             complete(session, part, job)
-
-
-def lacks(part: LiveSegment, prefix_dim: int | None) -> bool:
-    """Whether a segment has no index or columns, or an outdated index."""
-    row = part.segment.row
-    return row.index is None or row.columns is None or outdated(part, prefix_dim)
-
-
-def outdated(part: LiveSegment, prefix_dim: int | None) -> bool:
-    """Whether a segment's index is of another prefix than the store's, or as older versions wrote it."""
-    index = part.segment.index
-    if index is None:
-        return False
-    return index.info.get("prefix_dim") != prefix_dim or index.info.get("scale_at") != SCALE_AT
 
 
 def set_prefix_dim(session: Session, prefix_dim: int, job: Job) -> None:
     """Change the store's prefix and rebuild every index for it.
 
-    The new prefix is committed first. From then on an index of another prefix counts as missing, but is
-    searched until its successor takes its place; whoever tends the store next goes on after a crash.
+    The new prefix is committed first. From then on an index of another prefix counts as outdated, and is
+    searched until it is replaced. After a crash the next maintenance, of any process, goes on.
     """
     with session.storing("changing prefix_dim"), take_lock(session, job.wait_s):
         if session.snapshots.latest().prefix_dim != prefix_dim:
@@ -152,55 +135,20 @@ def set_prefix_dim(session: Session, prefix_dim: int, job: Job) -> None:
             session.reload_settings()
         retry_when_moved(lambda: complete_all(session, job))
         calibrate.refresh(session, job)
-        garbage.collect(session, lambda name: True)
+        garbage.collect(session)
 
 
-def choose_merge(sizes: list[tuple[int, int]]) -> list[int]:
-    """Which segments, of (rows, dead), to merge in the background: a few small ones, or one that rots."""
-    for i, (count, dead) in enumerate(sizes):
-        if dead > max(TAIL_ROWS // 2, 2 * DEAD_SHARE * count):
-            return [i]
-    if len(sizes) <= MAX_SEGMENTS:
-        return []
-    order = sorted(range(len(sizes)), key=lambda i: sizes[i][0])
-    chosen, total = order[:2], sum(sizes[i][0] for i in order[:2])
-    for i in order[2:]:
-        if sizes[i][0] > SIZE_RATIO * total:
-            break
-        chosen.append(i)
-        total += sizes[i][0]
-    return chosen
-
-
-def choose_all(sizes: list[tuple[int, int]]) -> list[int]:
-    """Which segments to merge into one on `optimize`: all but those that dwarf the rest and are healthy."""
-    order = sorted(range(len(sizes)), key=lambda i: sizes[i][0])
-    chosen: list[int] = []
-    total = 0
-    for i in order:
-        count, dead = sizes[i]
-        if chosen and count > SIZE_RATIO * total and dead <= DEAD_SHARE * count:
-            continue
-        chosen.append(i)
-        total += count
-    if len(chosen) == 1 and sizes[chosen[0]][1] == 0:
-        return []
-    if len(chosen) == 1 and sizes[chosen[0]][1] <= DEAD_SHARE * sizes[chosen[0]][0]:
-        return []
-    return chosen
-
-
-def healthy_segments(session: Session) -> list[LiveSegment]:
-    """The segments of now whose vectors are not known to be damaged."""
+def undamaged_segments(session: Session) -> list[LiveSegment]:
+    """The newest segments, without those whose vectors are known to be damaged."""
     return [part for part in session.snapshots.latest().segments if not part.segment.row.base.damaged]
 
 
-def seal(session: Session) -> None:
+def flush(session: Session) -> None:
     """Write the tail as a base part."""
     started = time.perf_counter()
     with session.catalogue.read() as connection:
         generation = settings.generation(connection)
-        waiting = sorted(tail.since(connection, 0), key=lambda row: (row.namespace, row.key))
+        waiting = sorted(tail_rows.since(connection, 0), key=lambda row: (row.namespace, row.key))
     if not waiting:
         return
     dim = len(waiting[0].vector) // 2
@@ -215,19 +163,19 @@ def seal(session: Session) -> None:
         base_arrays(keys, vectors, np.array([row.norm for row in waiting], dtype=np.float32)),
     )
     with transaction(session, [part]) as write:
-        tail.drop(write.connection, [row.key for row in waiting])
+        tail_rows.drop(write.connection, [row.key for row in waiting])
         segments.add(write.connection, write.generation, SegmentRow(0, generation, len(waiting), part.ref))
-    tell("sealed", session.path, rows=len(waiting), seconds=time.perf_counter() - started)
+    tell("flushed", session.path, rows=len(waiting), seconds=time.perf_counter() - started)
 
 
 def complete(session: Session, part: LiveSegment, job: Job) -> None:
-    """Give a segment the index and columns parts that it lacks."""
+    """Write the index and columns parts that a segment lacks, or whose index is outdated."""
     row, base = part.segment.row, part.segment.base
     started = time.perf_counter()
     made: list[NewPart] = []
     try:
         changed = row
-        if row.index is None or outdated(part, session.snapshots.latest().prefix_dim):
+        if row.index is None or policy.has_outdated_index(part, session.snapshots.latest().prefix_dim):
             made.append(_write_index(session, base, job))
             changed = replace(changed, index=made[-1].ref)
         if row.columns is None:
@@ -243,7 +191,7 @@ def complete(session: Session, part: LiveSegment, job: Job) -> None:
 
 
 def merge(session: Session, inputs: list[LiveSegment], job: Job) -> None:
-    """Write the live rows of these segments as one, with index and columns; dead rows are left behind."""
+    """Write the rows of these segments that are not removed as one segment, with index and columns."""
     started = time.perf_counter()
     with session.catalogue.read() as connection:
         snapshot = session.snapshots.at(connection)
@@ -253,7 +201,7 @@ def merge(session: Session, inputs: list[LiveSegment], job: Job) -> None:
     made: list[NewPart] = []
     row: SegmentRow | None = None
     try:
-        order = order_of(inputs)
+        order = row_order(inputs)
         if len(order.keys):
             made.append(write_merged(session, inputs, order, partial(job.step, "merge")))
             row = SegmentRow(0, generation, len(order.keys), made[0].ref)
@@ -279,37 +227,40 @@ def merge(session: Session, inputs: list[LiveSegment], job: Job) -> None:
 
 
 def forget_removals(session: Session) -> None:
-    """Purge removals of keys that no segment holds any more. LOCK is held, so no merge is under way."""
+    """Delete the removals of keys that are in no segment any more.
+
+    The caller holds LOCK, so no other merge is under way that has still read such a key.
+    """
     snapshot = session.snapshots.latest()
     with session.catalogue.read() as connection:
-        removed = np.unique(np.array(tail.removed_since(connection, 0), dtype=np.int64))
+        removed = np.unique(np.array(tail_rows.removed_since(connection, 0), dtype=np.int64))
     held = np.zeros(len(removed), dtype=np.bool_)
     for part in snapshot.segments:
         held |= part.segment.find(removed) >= 0
-    nowhere = removed[~held].tolist()
-    if not nowhere:
+    unheld = removed[~held].tolist()
+    if not unheld:
         return
     with session.catalogue.write() as write:
         named = {row.base.name for row in segments.load(write.connection)}
         if named != {part.segment.row.base.name for part in snapshot.segments}:
-            return  # a big batch was written meanwhile, and may have removed some of its own rows
-        purged = tail.forget_removals(write.connection, nowhere)
+            return  # a new segment may hold such a key: a large batch can have removed rows of its own
+        purged = tail_rows.forget_removals(write.connection, unheld)
         floor = settings.get_int(write.connection, "floor_gen")
         settings.put(write.connection, "floor_gen", max(floor, purged))
 
 
 def _merge_keywords(session: Session) -> None:
-    """Make the keyword index one piece, in transactions short enough for writers to get their turn."""
+    """Merge the keyword index into one FTS5 segment, in transactions so short that writers can go between."""
     with session.catalogue.read() as connection:
-        going = keywords.scattered(connection)
-    while going:
+        unfinished = keywords.is_fragmented(connection)
+    while unfinished:
         with session.catalogue.write() as write:
-            going = keywords.merge(write.connection, _KEYWORD_PAGES)
+            unfinished = keywords.merge(write.connection, _KEYWORD_PAGES)
 
 
 def _write_index(session: Session, base: Part, job: Job) -> NewPart:
     options, prefix_dim = session.settings, session.snapshots.latest().prefix_dim
-    assert prefix_dim is not None  # settled by the first vector
+    assert prefix_dim is not None  # it was set with the first vector
     arrays, info = build_index(
         base.arrays["vectors"],
         base.arrays["groups"],
@@ -325,7 +276,7 @@ def _write_index(session: Session, base: Part, job: Job) -> NewPart:
 
 
 def _write_columns(session: Session, keys: NDArray[np.int64], job: Job) -> NewPart:
-    """Columns of the metadata of these rows; a row removed meanwhile counts as having none."""
+    """Columns of the metadata of these rows; rows that were removed meanwhile count as having none."""
 
     def texts() -> Iterator[str | None]:
         for start in range(0, len(keys), _BLOCK):
@@ -347,14 +298,16 @@ def _discard(session: Session, made: list[NewPart]) -> None:
 
 
 def _check_named(connection: Connection, inputs: list[SegmentRow]) -> None:
-    """Give up if an input is not as it was read: verify() may have marked one of its parts as damaged."""
+    """Raise SnapshotMoved if a segment is not as it was read: verify() may have marked it as damaged."""
     if not set(inputs) <= set(segments.load(connection)):
         raise SnapshotMoved
 
 
-def _check_room(session: Session, inputs: list[LiveSegment]) -> None:
-    """Refuse to start a merge that would fill the disk."""
+def _check_free_space(session: Session, inputs: list[LiveSegment]) -> None:
+    """Raise StorageFull if the merge of these segments does not fit on the disk."""
     needed = sum(part.segment.base.size for part in inputs) * 5 // 4
     free = shutil.disk_usage(session.path).free
     if needed > free:
-        raise StorageFull(28, f"optimize() needs {needed:,} bytes and {free:,} are free", str(session.path))
+        raise StorageFull(
+            errno.ENOSPC, f"optimize() needs {needed:,} bytes and {free:,} are free", str(session.path)
+        )

@@ -90,7 +90,7 @@ def calibrate(
 def save(session: Session, curves: Iterable[Curve]) -> None:
     """Put curves into the catalogue; every process follows."""
     with session.storing("writing the calibration"), session.catalogue.write() as write:
-        entries = [(curve.k, curve.name, curve.text()) for curve in curves]
+        entries = [calibrations.Stored(curve.k, curve.name, curve.text()) for curve in curves]
         calibrations.replace(write.connection, entries)
 
 

@@ -213,7 +213,7 @@ def _hits(
     stored = rows_of(connection, [row.key for row in best], snapshot.generation)
     vectors = None
     if projection.vector:
-        found = vectors_of(snapshot, [row.key for row in stored if not row.bare])
+        found = vectors_of(snapshot, [row.key for row in stored if not row.without_vector])
         vectors = [found.get(row.key) for row in stored]
     ids, scores = (row.id for row in stored), (row.score for row in best)
     return hits_of(ids, scores, stored, vectors, projection)

@@ -91,7 +91,7 @@ def stored_vector(session: Session, namespace: str, id: str) -> NDArray[np.float
     def run(view: View) -> NDArray[np.float32] | None:
         with view.connection() as connection:
             found = next(rows.by_id(connection, namespace, [id]), None)
-        if found is None or found.bare:
+        if found is None or found.without_vector:
             return None
         return vectors_of(view.snapshot, [found.key])[found.key]
 

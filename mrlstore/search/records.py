@@ -69,7 +69,7 @@ def count(session: Session, namespace: str | None, node: Node | None) -> int:
     def run(view: View) -> int:
         with view.connection() as connection:
             if node is None:
-                return rows.count(connection, namespace)[0]
+                return rows.count(connection, namespace).rows
             return len(matching_keys(connection, view.snapshot, namespace, node))
 
     return session.consistently(run)
@@ -78,7 +78,7 @@ def count(session: Session, namespace: str | None, node: Node | None) -> int:
 def namespaces(session: Session) -> dict[str, int]:
     """How many rows each namespace has."""
     with session.catalogue.read() as connection:
-        return {name: count for name, (count, _) in rows.namespaces(connection).items()}
+        return {name: count.rows for name, count in rows.namespaces(connection).items()}
 
 
 def matching_keys(
@@ -105,11 +105,11 @@ def matching_keys(
             found.append(keys[chosen])
     if snapshot.tail is not None:
         found.append(snapshot.tail.keys[snapshot.tail.mask(namespace, node)])
-    bare = [key for key, _, _ in rows.in_order(connection, namespace, bare_only=True)]
+    no_vector = [key for key, _, _ in rows.in_order(connection, namespace, without_vector_only=True)]
     if node is not None:
-        held = rows.by_key(connection, bare)
-        bare = [row.key for row in held if node.matches(metadata_of(row.metadata))]
-    return np.concatenate([*found, np.array(bare, dtype=np.int64)])
+        held = rows.by_key(connection, no_vector)
+        no_vector = [row.key for row in held if node.matches(metadata_of(row.metadata))]
+    return np.concatenate([*found, np.array(no_vector, dtype=np.int64)])
 
 
 def _by_catalogue(connection: Connection, namespace: str | None, node: Node | None) -> NDArray[np.int64]:
@@ -185,7 +185,7 @@ def _successor(connection: Connection, namespace: str, id: str, node: Node | Non
 def _records(view: View, found: list[Row], projection: Projection) -> list[Record]:
     vectors: dict[int, NDArray[np.float32]] = {}
     if projection.vector:
-        keys = [row.key for row in found if not row.bare]
+        keys = [row.key for row in found if not row.without_vector]
         vectors = vectors_of(view.snapshot, keys)
     return [
         Record(

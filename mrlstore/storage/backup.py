@@ -24,7 +24,7 @@ def backup(session: Session, target: Path) -> None:
         raise StoreExists(f"{target} exists; a backup goes to a new path")
     if session.path in (target, *target.parents):
         raise InvalidInput(f"{target} lies inside the store; a backup goes to a path of its own")
-    session.catalogue.connections.check_place()
+    session.catalogue.connections.check_not_replaced()
     make_parents(session.files, target)
     started = time.perf_counter()
     before = -1

@@ -17,7 +17,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mrlstore.catalogue import Catalogue, calibrations, segments, settings, tail
+from mrlstore.catalogue import Catalogue, calibrations, segments, settings, tail_rows
 from mrlstore.catalogue.connection import Connection
 from mrlstore.catalogue.segments import SegmentRow
 from mrlstore.errors import CorruptStore
@@ -215,7 +215,7 @@ class Snapshots:
     def _read(self, connection: Connection, generation: int, known: Snapshot | None) -> Snapshot:
         dim, prefix_dim = settings.dims(connection)
         since = known.generation if known is not None else 0
-        removed = np.array(tail.removed_since(connection, since), dtype=np.int64)
+        removed = np.array(tail_rows.removed_since(connection, since), dtype=np.int64)
         before = {part.segment.row.base.name: part for part in known.segments} if known is not None else {}
         parts, moved = [], [removed]
         for row in segments.load(connection):
@@ -233,7 +233,7 @@ class Snapshots:
         view = known.tail if known is not None else None
         if dim is not None and prefix_dim is not None:
             view = view.coded(prefix_dim) if view is not None else Tail.empty(dim, prefix_dim)
-            view = view.without(np.concatenate(moved)).extended(tail.since(connection, since))
+            view = view.without(np.concatenate(moved)).extended(tail_rows.since(connection, since))
             calibration = _calibration(connection, known)
             return Snapshot(generation, dim, prefix_dim, tuple(parts), view, calibration)
         return Snapshot(generation, None, None, tuple(parts), None)
@@ -241,7 +241,7 @@ class Snapshots:
     def _opened(self, connection: Connection, row: SegmentRow) -> LiveSegment:
         """A segment that is new to this process, without the rows that were removed since it was read."""
         segment = self._open(row, None)
-        removed = np.array(tail.removed_since(connection, row.built_gen), dtype=np.int64)
+        removed = np.array(tail_rows.removed_since(connection, row.built_gen), dtype=np.int64)
         return LiveSegment(segment).without(removed)
 
     def _updated(self, old: LiveSegment, row: SegmentRow) -> LiveSegment:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from mrlstore.catalogue import rows, segments, tail
+from mrlstore.catalogue import rows, segments, tail_rows
 from mrlstore.catalogue.connection import Connection
 from mrlstore.catalogue.part_ref import PartRef
 from mrlstore.storage.session import CATALOGUE, Session, View
@@ -23,7 +23,7 @@ def stats(session: Session) -> Stats:
 
 
 def _stats(session: Session, connection: Connection, snapshot: Snapshot) -> Stats:
-    count, bare = rows.count(connection, None)
+    count, without_vector = rows.count(connection, None)
     named = segments.load(connection)
     kinds = {part.name: kind for row in named for kind, part in _kinds(row)}
     sizes = dict.fromkeys(("catalogue", "base", "index", "columns", "other"), 0)
@@ -40,12 +40,12 @@ def _stats(session: Session, connection: Connection, snapshot: Snapshot) -> Stat
     return Stats(
         path=str(session.path),
         rows=count,
-        rows_without_vector=bare,
+        rows_without_vector=without_vector,
         namespaces=len(rows.namespaces(connection)),
         dim=snapshot.dim,
         prefix_dim=snapshot.prefix_dim,
         generation=snapshot.generation,
-        tail_rows=tail.count(connection),
+        tail_rows=tail_rows.count(connection),
         segments=len(named),
         flat_segments=sum(row.index is None for row in named),
         indexed_rows=sum(part.segment.rows - part.dead for part in snapshot.segments if part.segment.index),

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrlstore.catalogue.rows import metadata_of
-from mrlstore.catalogue.tail import TailRow
+from mrlstore.catalogue.tail_rows import TailRow
 from mrlstore.errors import CorruptStore
 from mrlstore.index import codes
 from mrlstore.index.group import Group

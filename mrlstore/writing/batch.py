@@ -1,4 +1,4 @@
-"""A batch of rows, checked whole before anything is written."""
+"""A batch of rows, all of it checked before anything is written."""
 
 from __future__ import annotations
 
@@ -26,15 +26,18 @@ from mrlstore.types import LIMITS
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows ready to be stored: every id once, vectors of unit length, metadata as JSON text."""
+    """Rows ready to be stored: every id once, vectors of unit length, metadata as JSON text.
+
+    n rows, of which m have a vector.
+    """
 
     namespace: str
     ids: list[str]
     metadata: list[str | None]
     documents: list[str | None]
-    bare: NDArray[np.bool_]  # [n], rows without a vector
-    vectors: NDArray[np.float16]  # [n - bare, dim], unit rows
-    norms: NDArray[np.float32]  # [n - bare], original lengths
+    without_vector: NDArray[np.bool_]  # [n]
+    vectors: NDArray[np.float16]  # [m, dim], unit rows
+    norms: NDArray[np.float32]  # [m], original lengths
 
     @property
     def dim(self) -> int | None:
@@ -50,7 +53,7 @@ def make_batch(
     namespace: str,
     dim: int | None,
 ) -> Batch:
-    """Check everything and convert it; of an id given twice the last row wins.
+    """Check and convert everything; if an id is given twice, its last row is the one that counts.
 
     All arguments go together by position, see `checks.as_list`.
     """
@@ -60,7 +63,7 @@ def make_batch(
     metadata = check_column("metadatas", metadatas, n)
     pages = check_column("documents", documents, n)
     check_namespace(namespace)
-    matrix, bare = _split_vectors(vectors, n)
+    matrix, without_vector = _split_vectors(vectors, n)
     if matrix is not None:
         check_dim(matrix.shape[1], dim)
     texts = [metadata_text(m, names[i]) for i, m in enumerate(nothing if metadata is None else metadata)]
@@ -68,14 +71,14 @@ def make_batch(
     keep = sorted({name: row for row, name in enumerate(names)}.values())
     if len(keep) < n:
         if matrix is not None:
-            matrix = matrix[np.isin(np.flatnonzero(~bare), keep)]
-        names, bare = [names[i] for i in keep], bare[keep]
+            matrix = matrix[np.isin(np.flatnonzero(~without_vector), keep)]
+        names, without_vector = [names[i] for i in keep], without_vector[keep]
         texts, pages = [texts[i] for i in keep], [pages[i] for i in keep]
     if matrix is None:
         rows, norms = np.empty((0, dim or 0), dtype=np.float16), np.empty(0, dtype=np.float32)
     else:
-        rows, norms = to_unit_rows(matrix, [names[i] for i in np.flatnonzero(~bare)])
-    return Batch(namespace, names, texts, pages, bare, rows, norms)
+        rows, norms = to_unit_rows(matrix, [names[i] for i in np.flatnonzero(~without_vector)])
+    return Batch(namespace, names, texts, pages, without_vector, rows, norms)
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,7 @@ def make_changes(ids: list[str], metadatas: object, documents: object) -> dict[s
 
 
 def metadata_text(metadata: Mapping[str, Any] | None, name: str) -> str | None:
-    """Metadata as compact JSON; what JSON can't hold is refused and told with its place."""
+    """Metadata as compact JSON; InvalidInput names the place of a value that JSON cannot hold."""
     if metadata is None:
         return None
     what = f"metadata of {name!r}"
@@ -115,7 +118,7 @@ def metadata_text(metadata: Mapping[str, Any] | None, name: str) -> str | None:
     plain = metadata if flat else _plain(metadata, what, 1)
     try:
         text = _encode_flat(plain) if flat else _encode(plain)
-    except (ValueError, RecursionError) as error:  # NaN, or an int of thousands of digits
+    except (ValueError, RecursionError) as error:  # NaN, or an int of more than 4,300 digits
         raise InvalidInput(f"{what}: cannot be written as JSON ({error})") from error
     if check_utf8(text, what) > LIMITS.metadata_bytes:
         raise LimitExceeded(f"{what}: longer than {LIMITS.metadata_bytes} bytes as JSON")
@@ -126,9 +129,9 @@ _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",",
 
 
 def _flat_encoder() -> Callable[[Any], str]:
-    """The same for flat dicts: json's inner function by itself takes a third of the time."""
+    """An encoder for dicts of scalars: json's inner function, called directly, takes a third of the time."""
     inner: Any = json.encoder
-    if inner.c_make_encoder is None:  # an interpreter without json's parts in C
+    if inner.c_make_encoder is None:  # an interpreter without the C accelerator of json
         return _encode
     parts = inner.c_make_encoder(None, None, inner.encode_basestring, None, ":", ",", False, False, False)
     return lambda flat: "".join(parts(flat, 0))
@@ -139,7 +142,7 @@ _STRING, _SCALARS = {str}, {str, int, float, bool, type(None)}
 
 
 def _is_flat(metadata: Mapping[str, Any]) -> bool:
-    """Whether it is what nearly all metadata is: a dict of plain scalars, ready to be written."""
+    """Whether it is a dict of plain scalars, as nearly all metadata is; these need no conversion."""
     return (
         type(metadata) is dict
         and _STRING.issuperset(map(type, metadata))
@@ -148,11 +151,12 @@ def _is_flat(metadata: Mapping[str, Any]) -> bool:
 
 
 def _plain(value: Any, what: str, depth: int) -> Any:
+    """The value in plain Python types; `what` says where it is, for messages."""
     if value is None or isinstance(value, str | bool | int):
         return value
     if isinstance(value, float):
         if not math.isfinite(value):
-            raise InvalidInput(f"{what}: {value} is not finite, and JSON has no word for it")
+            raise InvalidInput(f"{what}: {value} is not finite, and JSON cannot hold it")
         return value
     if isinstance(value, np.generic):
         return _plain(value.item(), what, depth)
@@ -172,7 +176,7 @@ def _plain(value: Any, what: str, depth: int) -> Any:
 
 
 def _split_vectors(vectors: Any, n: int) -> tuple[NDArray[Any] | None, NDArray[np.bool_]]:
-    """(the vectors that are there [m, dim], which of the n rows have none)."""
+    """The vectors that were given, [m, dim], and which of the n rows are without one."""
     if vectors is None:
         return None, np.ones(n, dtype=np.bool_)
     if not isinstance(vectors, list | tuple):

@@ -1,4 +1,4 @@
-"""Writing: upsert, update, delete and clear, each one transaction of the catalogue."""
+"""Upsert, update, delete and clear, each one transaction of the catalogue."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mrlstore.catalogue import Write, rows, segments, settings, tail
+from mrlstore.catalogue import Write, rows, segments, settings, tail_rows
 from mrlstore.catalogue.connection import Connection
-from mrlstore.catalogue.rows import Row, metadata_of
+from mrlstore.catalogue.rows import Removed, Row, metadata_of
 from mrlstore.catalogue.segments import SegmentRow
 from mrlstore.embedders.fingerprint import check_same, fingerprint_of
 from mrlstore.embedders.protocol import Embedder
@@ -25,18 +25,22 @@ from mrlstore.types import Conflict
 from mrlstore.where import Node
 from mrlstore.writing.batch import Batch, RowChange, metadata_text
 
-BIG_BATCH = 4_096  # from here on vectors are written as a base part, and never pass through the catalogue
+BIG_BATCH = 4_096  # from this many vectors on they are written as a base part instead of to the tail
 DEFAULT_PREFIX_DIM = 768
 
 
 def upsert(session: Session, batch: Batch, on_conflict: Conflict) -> int:
-    """Store a checked batch; durable when this returns. Gives how many rows were written."""
+    """Store a checked batch and return how many rows were written; durable when this returns."""
     if not batch.ids:
         return 0
     with session.storing("writing rows"):
         first = session.take_keys(len(batch.ids))
         keys = np.arange(first, first + len(batch.ids), dtype=np.int64)
-        parts = [_base_part(session, batch, keys[~batch.bare])] if len(batch.vectors) >= BIG_BATCH else []
+        parts = (
+            [_base_part(session, batch, keys[~batch.without_vector])]
+            if len(batch.vectors) >= BIG_BATCH
+            else []
+        )
         with transaction(session, parts) as write:
             written = _store(write, batch, keys, on_conflict, parts)
         if session.settings.dim is None:
@@ -45,7 +49,7 @@ def upsert(session: Session, batch: Batch, on_conflict: Conflict) -> int:
 
 
 def check_embedder(session: Session, embedder: Embedder) -> bool:
-    """Whether the store knows whose vectors it holds; InvalidInput if they are another embedder's."""
+    """Whether the store has an embedder's fingerprint; InvalidInput if it is that of another embedder."""
     with session.catalogue.read() as connection:
         known = settings.get(connection, "embedder")
     if known is not None:
@@ -54,7 +58,7 @@ def check_embedder(session: Session, embedder: Embedder) -> bool:
 
 
 def settle_embedder(session: Session, embedder: Embedder) -> None:
-    """Remember whose vectors a store holds, at the first ones; InvalidInput if they are another's."""
+    """Store the embedder's fingerprint if there is none; InvalidInput if it is that of another embedder."""
     if check_embedder(session, embedder):
         return
     with session.storing("writing the embedder's fingerprint"), session.catalogue.write() as write:
@@ -73,9 +77,7 @@ def delete(session: Session, namespace: str, ids: Sequence[str] | None, node: No
 def clear(session: Session, namespace: str) -> int:
     """Remove all rows of a namespace; durable when this returns."""
     with session.storing("clearing a namespace"), session.catalogue.write() as write:
-        gone = rows.remove_namespace(write.connection, namespace)
-        tail.remove(write.connection, write.generation, [key for key, bare in gone if not bare])
-        return len(gone)
+        return _remove_vectors(write, rows.remove_namespace(write.connection, namespace))
 
 
 def update(
@@ -88,7 +90,7 @@ def update(
     """Merge metadata and replace documents; each row is stored anew with the same vector bytes.
 
     With `ids`, `changes` has one for each id; with a filter alone it is one for all rows that match.
-    Gives how many rows there were; durable when this returns.
+    Returns how many rows there were; durable when this returns.
     """
     parts: list[NewPart] = []
     with session.storing("updating rows"), transaction(session, parts) as write:
@@ -107,9 +109,9 @@ def update(
 
 @contextmanager
 def transaction(session: Session, parts: list[NewPart]) -> Iterator[Write]:
-    """A write transaction that names new parts: their folders are removed if its body fails.
+    """A write transaction that names new parts; their folders are removed if its body fails.
 
-    If the commit itself fails its fate may be unknown, so they are left to garbage collection.
+    If the commit fails, it may be unknown whether it took place, so they are left to garbage collection.
     """
     try:
         with session.catalogue.write() as write:
@@ -133,7 +135,7 @@ def _store(
 ) -> int:
     connection = write.connection
     if batch.dim is not None:
-        settle_dim(connection, batch.dim)
+        set_or_check_dim(connection, batch.dim)
     skipped: set[str] = set()
     if on_conflict != "replace":
         there = rows.existing(connection, batch.namespace, batch.ids)
@@ -143,11 +145,18 @@ def _store(
     chosen = [row for row, name in enumerate(batch.ids) if name not in skipped]
     if not skipped:
         _remove(write, batch.namespace, batch.ids)
-    bare, numbered = batch.bare.tolist(), keys.tolist()
+    without_vector, numbered = batch.without_vector.tolist(), keys.tolist()
     rows.insert(
         connection,
         [
-            Row(numbered[i], batch.namespace, batch.ids[i], bare[i], batch.metadata[i], batch.documents[i])
+            Row(
+                numbered[i],
+                batch.namespace,
+                batch.ids[i],
+                without_vector[i],
+                batch.metadata[i],
+                batch.documents[i],
+            )
             for i in chosen
         ],
     )
@@ -155,30 +164,32 @@ def _store(
         segments.add(
             connection, write.generation, SegmentRow(0, write.generation - 1, len(batch.vectors), part.ref)
         )
-        unwanted = [numbered[i] for i, name in enumerate(batch.ids) if name in skipped and not bare[i]]
-        tail.remove(connection, write.generation, unwanted)
+        unwanted = [
+            numbered[i] for i, name in enumerate(batch.ids) if name in skipped and not without_vector[i]
+        ]
+        tail_rows.remove(connection, write.generation, unwanted)
     if not parts:
-        tail.insert(connection, write.generation, _tail_rows(batch, keys, chosen))
+        tail_rows.insert(connection, write.generation, _tail_rows(batch, keys, chosen))
     return len(chosen)
 
 
 def _tail_rows(
     batch: Batch, keys: NDArray[np.int64], chosen: list[int]
 ) -> Iterator[tuple[int, memoryview, float]]:
-    """(key, float16 bytes, original length) of those chosen rows that have a vector; nothing is copied."""
-    there = np.flatnonzero(~batch.bare)
-    wanted = np.flatnonzero(np.isin(there, chosen))  # of the vectors
+    """(key, float16 bytes, original length) of the chosen rows that have a vector; the bytes are views."""
+    with_vector = np.flatnonzero(~batch.without_vector)
+    wanted = np.flatnonzero(np.isin(with_vector, chosen))  # rows of batch.vectors
     row_bytes = batch.vectors.itemsize * (batch.dim or 0)
     raw = batch.vectors.reshape(-1).view(np.uint8).data
     starts = (wanted * row_bytes).tolist()
     for key, start, norm in zip(
-        keys[there[wanted]].tolist(), starts, batch.norms[wanted].tolist(), strict=True
+        keys[with_vector[wanted]].tolist(), starts, batch.norms[wanted].tolist(), strict=True
     ):
         yield key, raw[start : start + row_bytes], norm
 
 
-def settle_dim(connection: Connection, dim: int) -> None:
-    """Give a store without vectors the dimension of its first ones; refuse any other."""
+def set_or_check_dim(connection: Connection, dim: int) -> None:
+    """Set the dimension of a store without vectors; InvalidInput if the store has another one."""
     known = settings.get(connection, "dim")
     if known is None:
         settings.put(connection, "dim", dim)
@@ -189,7 +200,7 @@ def settle_dim(connection: Connection, dim: int) -> None:
 
 
 def _base_part(session: Session, batch: Batch, keys: NDArray[np.int64]) -> NewPart:
-    names = [batch.ids[i] for i in np.flatnonzero(~batch.bare)]
+    names = [batch.ids[i] for i in np.flatnonzero(~batch.without_vector)]
     arrays = base_arrays(keys, batch.vectors, batch.norms)
     namespaces = [batch.namespace] * len(names)
     return write_base(session.files, session.parts, session.settings.store_uuid, namespaces, names, arrays)
@@ -198,7 +209,7 @@ def _base_part(session: Session, batch: Batch, keys: NDArray[np.int64]) -> NewPa
 def _chosen(
     session: Session, connection: Connection, namespace: str, ids: Sequence[str] | None, node: Node | None
 ) -> list[str]:
-    """The ids that are meant; the filter is evaluated in this very transaction."""
+    """The ids that a call selects; the filter is evaluated within this transaction."""
     if node is None:
         return list(dict.fromkeys(ids or ()))
     matching = matching_keys(connection, session.snapshots.at(connection), namespace, node).tolist()
@@ -210,20 +221,25 @@ def _chosen(
 
 
 def _remove(write: Write, namespace: str, ids: Sequence[str]) -> int:
-    gone = rows.remove(write.connection, namespace, ids)
-    tail.remove(write.connection, write.generation, [key for key, bare in gone if not bare])
-    return len(gone)
+    return _remove_vectors(write, rows.remove(write.connection, namespace, ids))
+
+
+def _remove_vectors(write: Write, removed: list[Removed]) -> int:
+    """Record that the vectors of removed rows are dead; gives the number of rows."""
+    keys = [row.key for row in removed if row.had_vector]
+    tail_rows.remove(write.connection, write.generation, keys)
+    return len(removed)
 
 
 def _changed(row: Row, key: int, change: RowChange) -> Row:
     """The row as it will be."""
     metadata = row.metadata if change.metadata is None else _merged(row, change.metadata)
     document = row.document if change.document is None else change.document
-    return Row(key, row.namespace, row.id, row.bare, metadata, document)
+    return Row(key, row.namespace, row.id, row.without_vector, metadata, document)
 
 
 def _merged(row: Row, change: Mapping[str, Any]) -> str | None:
-    """Metadata with the change's keys; None removes one."""
+    """The row's metadata with the keys of the change; a value of None removes the key."""
     kept = {key: value for key, value in (metadata_of(row.metadata) or {}).items() if key not in change}
     return metadata_text(
         {**kept, **{key: value for key, value in change.items() if value is not None}}, row.id
@@ -233,8 +249,8 @@ def _merged(row: Row, change: Mapping[str, Any]) -> str | None:
 def _move_vectors(
     session: Session, write: Write, namespace: str, old: list[Row], changed: list[Row]
 ) -> list[NewPart]:
-    """Store the old vectors' bytes under the new keys: in the tail, or as a base part if they are many."""
-    pairs = [(before, after) for before, after in zip(old, changed, strict=True) if not before.bare]
+    """Store the old vectors' bytes under the new keys, in the tail or, if they are many, as a base part."""
+    pairs = [(before, after) for before, after in zip(old, changed, strict=True) if not before.without_vector]
     if not pairs:
         return []
     snapshot = session.snapshots.at(write.connection)
@@ -250,7 +266,7 @@ def _move_vectors(
         )
     moved = [(after.key, *stored[i]) for i, (_, after) in enumerate(pairs)]
     if len(moved) < BIG_BATCH:
-        tail.insert(write.connection, write.generation, moved)
+        tail_rows.insert(write.connection, write.generation, moved)
         return []
     vectors = np.frombuffer(b"".join(vector for _, vector, _ in moved), dtype=np.float16).reshape(
         len(moved), -1

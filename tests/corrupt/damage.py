@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 import mrlstore
-from mrlstore.maintenance import steps as maintain
+from mrlstore.maintenance import steps
 from tests import inside
 from tests.children import Pipe
 from tests.oracle import nested_vectors
@@ -103,7 +103,7 @@ def build_template(path: Path) -> None:
         store.delete(ids[:15])
         rows = [None if i % 10 == 0 else row for i, row in enumerate(nested_vectors(90, DIM, seed=3))]
         store.upsert([f"flat{i}" for i in range(90)], rows, [metadata(i) for i in range(90)])
-        maintain.seal(inside.session(store))
+        steps.flush(inside.session(store))
         tail = [f"tail{i}" for i in range(30)]
         store.upsert(tail, nested_vectors(30, DIM, seed=4), [metadata(i) for i in range(30)], ["text"] * 30)
 

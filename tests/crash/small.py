@@ -7,13 +7,13 @@ from contextlib import contextmanager
 
 from mrlstore.catalogue import catalogue
 from mrlstore.index import build
-from mrlstore.maintenance import steps as maintain
+from mrlstore.maintenance import policy
 from mrlstore.writing import writer
 
 THRESHOLDS = (
     (writer, "BIG_BATCH", 60),
     (build, "MIN_GRAPH_ROWS", 50),
-    (maintain, "TAIL_ROWS", 40),
+    (policy, "TAIL_ROWS", 40),
     (catalogue, "CHECKPOINT_BYTES", 48 * 1024),
 )
 

@@ -44,7 +44,7 @@ def held(store: mrlstore.Store) -> Held:
 
         for space in store.namespaces():
             ids = [id for there, id in found if there == space]
-            stored = [row for row in rows.by_id(connection, space, ids) if not row.bare]
+            stored = [row for row in rows.by_id(connection, space, ids) if not row.without_vector]
             keys = np.array([row.key for row in stored], dtype=np.int64)
             for position, part, row in snapshot.locate(keys):
                 place = space, stored[position].id

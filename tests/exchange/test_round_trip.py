@@ -29,13 +29,13 @@ FILES = [
 
 
 @pytest.mark.parametrize(("format", "dtype", "beside"), FILES)
-@pytest.mark.parametrize("sealed", [False, True])
+@pytest.mark.parametrize("flushed", [False, True])
 def test_files(
-    full: mrlstore.Store, opened: Opened, tmp_path: Path, format: str, dtype: Any, beside: bool, sealed: bool
+    full: mrlstore.Store, opened: Opened, tmp_path: Path, format: str, dtype: Any, beside: bool, flushed: bool
 ) -> None:
     if format != "jsonl":
         pytest.importorskip("pyarrow")
-    if sealed:
+    if flushed:
         full.optimize()
     target = tmp_path / f"rows.{format}"
     array = tmp_path / "rows.npy" if beside else None

@@ -65,7 +65,7 @@ def row_crcs_of_parts() -> None:
 
     verify = module("mrlstore.maintenance.verify")
 
-    verify.row_checks = lambda base: np.zeros(base.rows, dtype=np.bool_)
+    verify.damaged_rows = lambda base: np.zeros(base.rows, dtype=np.bool_)
 
 
 def row_crcs_in_repair() -> None:
@@ -73,7 +73,7 @@ def row_crcs_in_repair() -> None:
 
     salvage = module("mrlstore.maintenance.salvage")
 
-    salvage._whole = lambda arrays: np.ones(len(arrays["keys"]), dtype=np.bool_)
+    salvage._undamaged = lambda arrays: np.ones(len(arrays["keys"]), dtype=np.bool_)
 
 
 def unsynced(verb: str, where: Callable[[Path], bool]) -> Callable[[], None]:
@@ -132,28 +132,28 @@ def hydration() -> None:
 
 
 def removals_of_the_tail() -> None:
-    tail = module("mrlstore.catalogue.tail")
+    tail_rows = module("mrlstore.catalogue.tail_rows")
 
-    real = tail.remove
+    real = tail_rows.remove
 
     def remove(connection: Any, generation: int, keys: Any) -> None:
         waiting = {key for (key,) in connection.execute("SELECT key FROM tail").fetchall()}
-        tail.drop(connection, [key for key in keys if key in waiting])
+        tail_rows.drop(connection, [key for key in keys if key in waiting])
         real(connection, generation, [key for key in keys if key not in waiting])
 
-    tail.remove = remove
+    tail_rows.remove = remove
 
 
 def floor() -> None:
-    tail = module("mrlstore.catalogue.tail")
+    tail_rows = module("mrlstore.catalogue.tail_rows")
 
-    real = tail.forget_removals
+    real = tail_rows.forget_removals
 
     def forget(*arguments: Any) -> int:
         real(*arguments)
         return 0
 
-    tail.forget_removals = forget
+    tail_rows.forget_removals = forget
 
 
 def carried_over() -> None:

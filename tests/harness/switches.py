@@ -35,8 +35,8 @@ CHECKSUMS: dict[str, Switch] = {
     "crc of settings": Switch(off.crc_of("settings", "_crc"), f"{CHANGED}[settings]"),
     "crc of counts of namespaces": Switch(off.crc_of("rows", "_count_crc"), f"{CHANGED}[namespaces]"),
     "crc of rows": Switch(off.crc_of("rows", "_crc"), f"{CHANGED}[rows]"),
-    "crc of tail vectors": Switch(off.crc_of("tail", "_crc"), f"{CHANGED}[tail]"),
-    "crc of removals": Switch(off.crc_of("tail", "_removal_crc"), f"{CHANGED}[removed]"),
+    "crc of tail vectors": Switch(off.crc_of("tail_rows", "_crc"), f"{CHANGED}[tail]"),
+    "crc of removals": Switch(off.crc_of("tail_rows", "_removal_crc"), f"{CHANGED}[removed]"),
     "crc of segments": Switch(off.crc_of("segments", "_crc"), f"{CHANGED}[segments]"),
     "crc of calibrations": Switch(off.crc_of("calibrations", "_crc"), f"{CHANGED}[calibration]"),
     "crc of part.json": Switch(

@@ -90,10 +90,10 @@ def test_optimize_makes_the_index_one_piece_and_smaller(store: mrlstore.Store) -
     before = store.query(keywords="quince nr980", k=50)
     read = inside.session(store).catalogue.read
     with read() as connection:
-        assert keywords.scattered(connection)
+        assert keywords.is_fragmented(connection)
     store.optimize()
     with read() as connection:
-        assert not keywords.scattered(connection)
+        assert not keywords.is_fragmented(connection)
     after = store.query(keywords="quince nr980", k=50)
     assert [(hit.id, hit.score) for hit in after] == [(hit.id, hit.score) for hit in before]
     generation = store.stats().generation

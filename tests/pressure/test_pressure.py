@@ -229,7 +229,7 @@ time.sleep(float(sys.argv[2]))
 
 @pytest.mark.parametrize("round", range(figure(10, 3)))
 def test_the_interpreter_ends_during_background_work(path: Path, round: int) -> None:
-    """The thread is sealing or indexing when the main thread runs out; nothing closes the store."""
+    """The thread is flushing or indexing when the main thread runs out; nothing closes the store."""
     command = [sys.executable, "-c", EXIT, str(path), str(0.3 * round)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT)
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "acknowledged", "")

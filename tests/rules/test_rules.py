@@ -16,8 +16,7 @@ import pytest
 
 import mrlstore
 from mrlstore.api.opening import open_store
-from mrlstore.maintenance import garbage
-from mrlstore.maintenance import steps as maintain
+from mrlstore.maintenance import garbage, steps
 from mrlstore.storage.page_cache import ReadAhead
 from tests import inside
 from tests.children import Child, children
@@ -46,7 +45,7 @@ def sql(path: Path, statement: str, *bound: Any) -> Any:
 def collect(store: Any) -> int:
     """Garbage collection now: the 30 seconds that it usually waits are taken as gone."""
     session = inside.session(store)
-    with maintain.take_lock(session, 60):
+    with steps.take_lock(session, 60):
         return garbage.collect(session, lambda name: True)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mrlstore.api.opening import open_store
-from mrlstore.catalogue import rows, segments, settings, tail
+from mrlstore.catalogue import rows, segments, settings, tail_rows
 from mrlstore.catalogue.segments import SegmentRow
 from mrlstore.storage.base_part import write_base
 from mrlstore.storage.parts import Stream
@@ -79,7 +79,7 @@ def test_rows_beyond_the_edge_are_the_right_ones(path: Path, size: int) -> None:
             )
             segments.add(write.connection, write.generation, SegmentRow(0, write.generation - 1, n, part.ref))
             dead = np.setdiff1d(np.arange(n), places)
-            tail.remove(write.connection, write.generation, keys[dead].tolist())
+            tail_rows.remove(write.connection, write.generation, keys[dead].tolist())
         part.release()
         assert os.stat(session.parts / part.ref.name / "vectors.npy").st_blocks * 512 < 200 << 20, (
             "not sparse"

@@ -10,7 +10,7 @@ import pytest
 
 import mrlstore
 from mrlstore.errors import InvalidInput
-from mrlstore.maintenance import steps as maintain
+from mrlstore.maintenance import steps
 from mrlstore.system.job import UNWATCHED
 from tests import inside
 from tests.nested import nested
@@ -96,7 +96,7 @@ def test_a_stop_in_the_midst_is_made_good(filled: Any, tmp_path: Path) -> None:
         again.optimize()
         assert prefixes(again) == {32}
         check(again, rows)
-        assert not maintain.tend(inside.session(again), UNWATCHED)
+        assert not steps.next_step(inside.session(again), UNWATCHED)
 
 
 def test_wrong_lengths_are_refused(filled: Any, tmp_path: Path) -> None:

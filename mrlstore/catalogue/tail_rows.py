@@ -1,4 +1,8 @@
-"""Vectors not yet in a segment, and removals: what readers follow by generation."""
+"""The catalogue's `tail` and `removed` tables: vectors not yet in a segment, and keys that are dead.
+
+Every row carries the generation of the transaction that wrote it, so that a reader loads only what is newer
+than its snapshot.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,7 @@ _REMOVAL = struct.Struct("<qq")
 
 @dataclass(frozen=True, slots=True)
 class TailRow:
-    """A committed row outside of segments; `vector` is its float16 unit row as bytes."""
+    """A committed row whose vector is not yet in a segment; `vector` is its float16 unit row as bytes."""
 
     key: int
     namespace: str
@@ -29,7 +33,7 @@ class TailRow:
 
 
 def insert(connection: Connection, generation: int, rows: Iterable[tuple[int, Buffer, float]]) -> None:
-    """Add (key, float16 bytes, original length) rows, stamped with the transaction's generation."""
+    """Add rows of (key, float16 bytes, original length), stamped with the transaction's generation."""
     connection.executemany(
         "INSERT INTO tail(key, vector, norm, gen, crc) VALUES (?, ?, ?, ?, ?)",
         ((key, vector, norm, generation, _crc(key, generation, norm, vector)) for key, vector, norm in rows),
@@ -37,7 +41,7 @@ def insert(connection: Connection, generation: int, rows: Iterable[tuple[int, Bu
 
 
 def since(connection: Connection, generation: int) -> list[TailRow]:
-    """Rows that came after `generation`, in the order of their keys."""
+    """Rows written after `generation`, in the order of their keys."""
     found = connection.execute(
         "SELECT tail.key, tail.vector, tail.norm, tail.gen, tail.crc, rows.namespace, rows.id, rows.metadata"
         " FROM tail LEFT JOIN rows ON rows.key = tail.key WHERE tail.gen > ? ORDER BY tail.key",
@@ -51,17 +55,10 @@ def since(connection: Connection, generation: int) -> list[TailRow]:
     return rows
 
 
-def vectors(connection: Connection, keys: Iterable[int]) -> dict[int, tuple[bytes, float]]:
-    """(float16 bytes, original length) of those of `keys` that are in the tail."""
-    found = connection.executemany(
-        "SELECT key, vector, norm, gen, crc FROM tail WHERE key = ?", ((key,) for key in keys)
-    )
-    vectors = {}
-    for key, vector, norm, gen, crc in found:
-        if not matches(crc, _crc, key, gen, norm, vector):
-            raise CorruptStore(connection.filename, f"the tail row with key {key} does not match its crc")
-        vectors[key] = (vector, norm)
-    return vectors
+def broken(connection: Connection) -> list[int]:
+    """Keys of rows that do not match their crc."""
+    found = connection.execute("SELECT key, vector, norm, gen, crc FROM tail")
+    return [key for key, vector, norm, gen, crc in found if not matches(crc, _crc, key, gen, norm, vector)]
 
 
 def count(connection: Connection) -> int:
@@ -70,12 +67,12 @@ def count(connection: Connection) -> int:
 
 
 def drop(connection: Connection, keys: Iterable[int]) -> None:
-    """Take rows out of the tail: they are in a segment now, or removed."""
+    """Take rows out of the tail, because they are in a segment now, or removed."""
     connection.executemany("DELETE FROM tail WHERE key = ?", ((key,) for key in keys))
 
 
 def remove(connection: Connection, generation: int, keys: Sequence[int]) -> None:
-    """Record that these keys are dead from this generation on, wherever their vectors lie."""
+    """Record that these keys are dead from this generation on, in the tail and in segments."""
     drop(connection, keys)
     connection.executemany(
         "INSERT OR IGNORE INTO removed(gen, key, crc) VALUES (?, ?, ?)",
@@ -94,7 +91,10 @@ def removed_since(connection: Connection, generation: int) -> list[int]:
 
 
 def forget_removals(connection: Connection, keys: Iterable[int]) -> int:
-    """Purge removals of keys that lie nowhere any more; the greatest generation purged, or 0."""
+    """Delete the removals of these keys; gives the greatest generation among them, 0 if there are none.
+
+    The caller has made sure that no segment holds the keys any more.
+    """
     dead = set(keys)
     known: Any = connection.execute("SELECT gen, key FROM removed").fetchall()
     purged = [(gen, key) for gen, key in known if key in dead]
