@@ -20,7 +20,7 @@ MIN_GRAPH_ROWS: Final = 2_000  # a smaller group has no graph: scanning its code
 
 
 @dataclass
-class _Progress:
+class _BuildProgress:
     """How far a build is: a row counts once when it is encoded and twice when it is linked."""
 
     total: int
@@ -50,7 +50,7 @@ def build_index(
     """
     n, sizes = len(vectors), np.diff(groups)
     large = sizes >= MIN_GRAPH_ROWS
-    state = _Progress(n + 2 * int(sizes[large].sum()), job)
+    state = _BuildProgress(n + 2 * int(sizes[large].sum()), job)
     rotation = coding.choose_rotation(vectors, prefix_dim)
     codes, usable = _encode_all(vectors, prefix_dim, rotation, state)
     neighbours = np.full((n if large.any() else 0, 2 * m), EMPTY, np.uint32)
@@ -104,7 +104,7 @@ def _starts(lists: list[NDArray[np.uint32]]) -> NDArray[np.int64]:
 
 
 def _encode_all(
-    vectors: NDArray[np.float16], prefix_dim: int, rotation: coding.Rotation | None, state: _Progress
+    vectors: NDArray[np.float16], prefix_dim: int, rotation: coding.Rotation | None, state: _BuildProgress
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """Code rows uint8 [n, stride], and which rows have a usable prefix, bool [n]."""
     code_dim = prefix_dim if rotation is None else len(rotation.scales)
