@@ -6,7 +6,9 @@ It is contentless (docs/decisions says why): it keeps words and their positions,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import re
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 import apsw
@@ -18,10 +20,18 @@ from mrlstore.catalogue.connection import Connection
 from mrlstore.errors import CorruptStore
 from mrlstore.types import Tokenizer
 
-TOKENIZERS: Final = {
+# Words are letters, numbers and marks (vowel signs of Indic scripts, points of Hebrew and Arabic). The
+# variation selectors of emoji, marks too, would be words of their own, so they separate words.
+_WORDS = "unicode61 remove_diacritics 2 categories 'L* N* Co Mn Mc' separators '\ufe0e\ufe0f'"
+TOKENIZERS: Final[dict[str, str]] = {
+    "unicode61": _WORDS,
+    "porter": f"porter {_WORDS}",
+    "trigram": "trigram remove_diacritics 1",
+}
+# What older stores have: a mark ends a word. Their indexes stay as they are.
+_OLDER: Final = {
     "unicode61": "unicode61 remove_diacritics 2",
     "porter": "porter unicode61 remove_diacritics 2",
-    "trigram": "trigram remove_diacritics 1",
 }
 DEFAULT_TOKENIZER: Final[Tokenizer] = "unicode61"
 _PAGE = 1_000
@@ -37,7 +47,7 @@ def create(connection: Connection, tokenizer: str) -> None:
         raise CorruptStore(connection.filename, f"the tokenizer {tokenizer!r} is unknown to this version")
     connection.execute(
         "CREATE VIRTUAL TABLE keywords USING fts5("
-        f"document, content='', contentless_delete=1, tokenize='{TOKENIZERS[tokenizer]}')"
+        f"document, content='', contentless_delete=1, tokenize=\"{TOKENIZERS[tokenizer]}\")"
     )
 
 
@@ -78,6 +88,31 @@ def merge(connection: Connection, pages: int) -> bool:
     before = connection.total_changes()
     connection.execute("INSERT INTO keywords(keywords, rank) VALUES ('merge', ?)", (-pages,))
     return connection.total_changes() - before >= 2
+
+
+def question_cutter(connection: Connection) -> Callable[[str], tuple[str, ...]]:
+    """What cuts the texts of a question into words as the index does; CorruptStore if there is none."""
+    cut = _tokenizer(connection)
+
+    def words(text: str) -> tuple[str, ...]:
+        return tuple(
+            cut(text.encode(), apsw.FTS5_TOKENIZE_QUERY, None, include_offsets=False, include_colocated=False)
+        )
+
+    return words
+
+
+def _tokenizer(connection: Connection) -> Any:
+    """The index's own tokenizer, whose options stand in its definition, as apsw gives it."""
+    sql = connection.execute("SELECT sql FROM sqlite_schema WHERE name = 'keywords'").get
+    found = re.search(r"""tokenize=(["'])(.*?)\1\)$""", sql or "")
+    named = str(settings.get(connection, "tokenizer"))
+    if found is None or found[2] not in (TOKENIZERS.get(named), _OLDER.get(named)):
+        raise CorruptStore(
+            connection.filename, f"there is no keyword index with the tokenizer {named!r:.40}; run repair()"
+        )
+    name, *options = shlex.split(found[2])
+    return connection.fts5_tokenizer(name, options)
 
 
 def documents(connection: Connection) -> int:
@@ -159,8 +194,7 @@ def _in_index(connection: Connection) -> dict[bytes, _Occurrences]:
 
 def _in_documents(connection: Connection) -> dict[bytes, _Occurrences]:
     """The occurrences of each word as the documents have them."""
-    name, *options = TOKENIZERS[str(settings.get(connection, "tokenizer"))].split()
-    cut = connection.fts5_tokenizer(name, options)
+    cut = _tokenizer(connection)
     numbers: dict[str, int] = {}
     totals = np.zeros((2, 0), np.int64)  # counts and hashes, by the words' numbers
     for first, last in _pages(connection):

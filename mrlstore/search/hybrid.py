@@ -22,7 +22,7 @@ from mrlstore.checks import check_number
 from mrlstore.errors import InvalidInput
 from mrlstore.search.explain import explained
 from mrlstore.search.hydrate import hits_of, rows_of, vectors_of
-from mrlstore.search.keyword_terms import Term, any_of, parse_keywords
+from mrlstore.search.keyword_terms import Lookup, Term, any_of, lookups, parse_keywords
 from mrlstore.search.params import NOTHING, Projection, QueryParams
 from mrlstore.search.queries import Queries, take_query
 from mrlstore.search.query import search
@@ -182,17 +182,19 @@ def _by_words(
     if not words.terms:
         return _KeywordList([], (), (), None)
     allowed = None
-    kept, ignored = _without_common(connection, words.terms)
+    tokenizer = str(settings.get(connection, "tokenizer"))
+    looked_up = lookups(words.terms, tokenizer, keywords.question_cutter(connection))
+    kept, ignored = _without_common(connection, looked_up)
     if params.where is not None or not rows.only_namespace(connection, params.namespace):
         allowed = matching_keys(connection, snapshot, params.namespace, params.where)
     ranked = keywords.best(connection, any_of(kept), count, allowed)
     matching = None if params.where is None or allowed is None else len(allowed)
-    return _KeywordList(ranked, kept, ignored, matching)
+    return _KeywordList(ranked, tuple(one.term for one in kept), tuple(one.term for one in ignored), matching)
 
 
 def _without_common(
-    connection: Connection, terms: tuple[Term, ...]
-) -> tuple[tuple[Term, ...], tuple[Term, ...]]:
+    connection: Connection, terms: tuple[Lookup, ...]
+) -> tuple[tuple[Lookup, ...], tuple[Lookup, ...]]:
     """The terms that are looked for, and those left out: in more than half of many documents.
 
     BM25 gives the latter no weight (FTS5 takes 1e-6), but they would make it score half of all rows or more.
