@@ -2,7 +2,7 @@
 
 A scan mostly waits for memory, and most rows lie far from the query. The code head (the first bytes of a
 code, whose numbers vary most) shows that, so the rest of the code is read for few rows only
-(docs/decisions/0016-a-scan-reads-the-leads-of-most-codes.md).
+(docs/decisions/0016-a-scan-reads-the-heads-of-most-codes.md).
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Each group gives its re-ranked best, and only full scores are compared between groups. The usual query, one
 float32 vector against one segment that is in memory, has a fast path: it runs the same kernel without the
 calls and checks between, which took a quarter of its time
-(docs/decisions/0013-a-shortcut-for-the-usual-query.md).
+(docs/decisions/0013-a-fast-path-for-the-usual-query.md).
 """
 
 from __future__ import annotations
