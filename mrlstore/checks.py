@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import math
 from collections.abc import Iterable, Mapping, Sized
 from typing import Any
@@ -10,6 +11,8 @@ import numpy as np
 
 from mrlstore.errors import InvalidInput, LimitExceeded
 from mrlstore.types import LIMITS
+
+_NO_NUMBERS = (bool, np.timedelta64)  # subclasses of int and np.integer
 
 
 def as_list(values: object, what: str) -> list[Any]:
@@ -97,9 +100,48 @@ def check_length(what: str, values: Sized, n: int) -> None:
         raise InvalidInput(f"{what}: {len(values)} given for {n} ids")
 
 
+def plain_number(value: np.generic) -> bool | int | float | None:
+    """A numpy number as Python's; None for other scalars: dates, durations, texts, bytes, records.
+
+    A longdouble is none either: Python's float would round it. `item()` would give another meaning to some:
+    an integer for times in nanoseconds, None for NaT.
+    """
+    kind = value.dtype.kind
+    if kind == "b":
+        return bool(value)
+    if kind in "iu":
+        return int(value)
+    if (kind == "f" and not isinstance(value, np.longdouble)) or is_number_type(value.dtype):
+        return float(value)
+    return None
+
+
+def is_number_type(dtype: np.dtype[Any]) -> bool:
+    """Whether it is a type of numbers that another package adds to numpy, such as bfloat16 of ml_dtypes."""
+    return dtype.kind == "V" and dtype.type is not np.void
+
+
+def iso_text(value: datetime.date | datetime.time) -> str:
+    """A date or time in ISO 8601; with a zone, in UTC, so that the order of texts is the order of times.
+
+    Raises ValueError for a time of day with a zone, which has no order, and where UTC is out of range.
+    """
+    if isinstance(value, datetime.time) and value.tzinfo is not None:
+        raise ValueError(f"{value.isoformat()}: a time of day with a zone; without its date it has no order")
+    if isinstance(value, datetime.datetime) and value.utcoffset() is not None:
+        try:
+            value = value.astimezone(datetime.UTC)
+        except OverflowError:
+            raise ValueError(f"{value.isoformat()}: in UTC it is out of the years 1 to 9999") from None
+    text = value.isoformat()
+    if text == "NaT":  # of pandas
+        raise ValueError("NaT is no time")
+    return text
+
+
 def check_count(value: object, name: str, low: int, high: int | None = None) -> int:
     """A whole number from `low` to `high`."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+    if isinstance(value, _NO_NUMBERS) or not isinstance(value, int | np.integer):
         raise InvalidInput(f"{name}: expected a whole number, got {type(value).__name__} {value!r:.40}")
     if value < low:
         raise InvalidInput(f"{name}: {value} is less than {low}")
@@ -175,7 +217,7 @@ def check_choice(value: object, name: str, choices: tuple[str, ...]) -> str:
 
 
 def _is_finite(value: object) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float | np.floating | np.integer):
+    if isinstance(value, _NO_NUMBERS) or not isinstance(value, int | float | np.floating | np.integer):
         return False
     try:
         return math.isfinite(value)

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from mrlstore.checks import iso_text
 from mrlstore.errors import InvalidInput
 from mrlstore.types import LIMITS, Metadata
 
@@ -109,8 +110,8 @@ def refusal(place: str, error: Exception) -> Refusal:
 
 
 def _plain(value: Any) -> Any:
-    """Dates as text, for JSON has none; the rest is the store's to judge."""
-    return value.isoformat() if isinstance(value, datetime.date | datetime.time) else value
+    """Dates and times as text, because JSON has none; other values are left for the store to check."""
+    return iso_text(value) if isinstance(value, datetime.date | datetime.time) else value
 
 
 @dataclass(frozen=True)

@@ -72,15 +72,26 @@ def _parse(line: bytes, place: str, beside: NDArray[Any] | None, fields: FieldNa
     key = fields.name("vector")
     inside = values.get(key)
     if beside is None:
-        with np.errstate(over="ignore"):  # infinity is refused with the row, in words
-            vector = None if inside is None else np.array(inside, dtype=np.float32)
-        if vector is not None and vector.ndim != 1:
-            raise ValueError("the vector is no flat list of numbers")
+        vector = None if inside is None else _vector(inside)
     elif inside is not None:
         raise ValueError("a vector in the line, and another in the file of vectors")
     else:
         vector = None if key in values else beside
     return make_row(values, place, vector, fields)
+
+
+_NUMBERS: Final = {int, float}
+
+
+def _vector(inside: object) -> NDArray[np.float32]:
+    """A vector from a line, float32 [dim]; numpy would take texts and booleans for numbers."""
+    if not isinstance(inside, list) or not _NUMBERS.issuperset(map(type, inside)):
+        raise ValueError("the vector is no flat list of numbers")
+    try:
+        with np.errstate(over="ignore"):  # infinity is refused with the row, in words
+            return np.array(inside, dtype=np.float32)
+    except OverflowError:  # a whole number of more than 308 digits
+        raise ValueError("the vector holds a number that is beyond float32") from None
 
 
 class JsonlWriter:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mrlstore.checks import is_number_type
 from mrlstore.errors import InvalidInput, LimitExceeded
 from mrlstore.types import LIMITS
 
@@ -23,7 +24,8 @@ def raw_array(values: Any, what: str) -> NDArray[Any]:
     if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
         raise InvalidInput(f"{what}: some values are masked; fill them, or leave these rows out")
     try:
-        return np.asarray(values)
+        array = np.asarray(values)
+        return array.astype(np.float32) if is_number_type(array.dtype) else array
     except ValueError as error:
         raise InvalidInput(f"{what}: rows of different lengths ({error})") from error
     except (TypeError, RuntimeError) as error:  # of tensors that numpy cannot see

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from mrlstore.checks import plain_number
 from mrlstore.errors import InvalidInput
 from mrlstore.system.bounded_cache import BoundedCache
 from mrlstore.where.nodes import (
@@ -248,7 +249,8 @@ def _scalar(value: Any, at: str, instead: str = "$in, $any or $all") -> Scalar:
 def _plain(value: Any, at: str) -> Any:
     """The value as a built-in type, numpy scalars and enums too; NaN and lone surrogates are refused."""
     if isinstance(value, np.generic):
-        value = value.item()
+        number = plain_number(value)
+        value = value if number is None else number
     if isinstance(value, str):
         return _text(str.__str__(value), at)
     if isinstance(value, float):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,6 +19,7 @@ from mrlstore.checks import (
     check_length,
     check_namespace,
     check_utf8,
+    plain_number,
 )
 from mrlstore.errors import InvalidInput, LimitExceeded
 from mrlstore.storage.vector_rows import as_matrix, check_dim, raw_array, to_unit_rows
@@ -158,8 +160,9 @@ def _plain(value: Any, what: str, depth: int) -> Any:
         if not math.isfinite(value):
             raise InvalidInput(f"{what}: {value} is not finite, and JSON cannot hold it")
         return value
-    if isinstance(value, np.generic):
-        return _plain(value.item(), what, depth)
+    number = plain_number(value) if isinstance(value, np.generic) else None
+    if number is not None:
+        return _plain(number, what, depth)
     if depth > LIMITS.metadata_depth:
         raise LimitExceeded(f"{what}: nested deeper than {LIMITS.metadata_depth} levels")
     if isinstance(value, Mapping):
@@ -171,8 +174,14 @@ def _plain(value: Any, what: str, depth: int) -> Any:
         return [_plain(inner, f"{what}[{i}]", depth + 1) for i, inner in enumerate(value)]
     raise InvalidInput(
         f"{what}: a {type(value).__name__} cannot be stored; "
-        "use strings, numbers, booleans, None, lists and dicts"
+        f"use strings, numbers, booleans, None, lists and dicts{_hint(value)}"
     )
+
+
+def _hint(value: Any) -> str:
+    if isinstance(value, datetime.datetime | np.datetime64):
+        return "; a time as text in UTC, or as a number, so that filters order it"
+    return "; a date as text, value.isoformat()" if isinstance(value, datetime.date) else ""
 
 
 def _split_vectors(vectors: Any, n: int) -> tuple[NDArray[Any] | None, NDArray[np.bool_]]:

@@ -191,3 +191,65 @@ def test_norms_go_with_float16_only(store: mrlstore.Store) -> None:
     ]
     done = import_rows(store, io.BytesIO("\n".join(map(json.dumps, lines)).encode()))
     assert (done.written, done.refused) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    "vector",
+    [
+        '["1.5", "2", 1, 1, 1, 1, 1, 1]',
+        "[true, false, true, true, true, true, true, true]",
+        "[true, 1.5, 2, 3, 4, 5, 6, 7]",
+        "[null, 1, 1, 1, 1, 1, 1, 1]",
+        "[[1, 1, 1, 1, 1, 1, 1, 1]]",
+        '"1.5"',
+        "true",
+        "3",
+        '{"a": 1}',
+        f"[1{'0' * 400}, 1, 1, 1, 1, 1, 1, 1]",
+        "[1e400, 1, 1, 1, 1, 1, 1, 1]",
+        "[NaN, 1, 1, 1, 1, 1, 1, 1]",
+    ],
+    ids=lambda text: text[:30],
+)
+def test_a_vector_in_a_line_is_a_list_of_numbers(store: mrlstore.Store, vector: str) -> None:
+    lines = f'{{"id": "bad", "vector": {vector}}}\n{{"id": "good", "vector": [1, 2.5, 0, 0, 0, 0, 0, -1]}}\n'
+    done = import_rows(store, io.BytesIO(lines.encode()))
+    assert [refusal.place for refusal in done.refusals] == ["-:1"]
+    assert [record.id for record in store.scan()] == ["good"]
+
+
+def test_times_with_zones_are_ordered_as_times(store: mrlstore.Store) -> None:
+    """On the night when clocks go back 02:30+02:00 is before 02:15+01:00."""
+    pa = pytest.importorskip("pyarrow")
+    times = [1729989000, 1729991700, 1729994400]  # 02:30+02:00, 02:15+01:00, 03:00+01:00 on 2024-10-27
+    table = pa.table(
+        {
+            "id": ["a", "b", "c"],
+            "at": pa.array(times, type=pa.timestamp("s", tz="Europe/Berlin")),
+            "day": pa.array([0, 1, None], type=pa.date32()),
+        }
+    )
+    assert import_rows(store, table, extra="metadata").written == 3
+    at = {record.id: record.metadata["at"] for record in store.scan()}  # type: ignore[index]
+    assert at["a"] == "2024-10-27T00:30:00+00:00" and at["b"] == "2024-10-27T01:15:00+00:00"
+    assert store.count({"at": {"$lt": at["b"]}}) == 1 and store.count({"at": {"$gte": at["b"]}}) == 2
+    assert store.count({"day": {"$lte": "1970-01-01"}}) == 1
+
+
+def test_times_without_an_order_are_refused_by_place() -> None:
+    import datetime
+
+    from mrlstore.checks import iso_text
+
+    east = datetime.timezone(datetime.timedelta(hours=14))
+    with pytest.raises(ValueError, match="no order"):
+        iso_text(datetime.time(2, 30, tzinfo=east))
+    with pytest.raises(ValueError, match="9999"):
+        iso_text(datetime.datetime(1, 1, 1, tzinfo=east))
+    assert iso_text(datetime.time(2, 30)) == "02:30:00"
+    assert iso_text(datetime.datetime(2024, 1, 1, 1, 2, 3, 4)) == "2024-01-01T01:02:03.000004"
+    pandas = pytest.importorskip("pandas")
+    with pytest.raises(ValueError, match="NaT"):
+        iso_text(pandas.NaT)
+    stamp = pandas.Timestamp(1729989000123456789, tz="Europe/Berlin")
+    assert iso_text(stamp) == "2024-10-27T00:30:00.123456789+00:00"
