@@ -103,7 +103,9 @@ def batches(path: Path, queries: NDArray[np.float32]) -> Iterator[str]:
         runs = np.array_split(units, -(-len(units) // 64))
 
         def run(some: NDArray[np.float32]) -> None:
-            walk.launch(some, empty_hits(len(some), K), Scratch())
+            scratch = Scratch()
+            walk.reserve(scratch)
+            walk.launch(some, empty_hits(len(some), K), scratch)
 
         ways["kernel on one"] = lambda: list(map(run, runs))
         ways["kernel on two"] = lambda: list(pool.map(run, runs))

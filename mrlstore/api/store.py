@@ -335,7 +335,7 @@ class Store(CareMethods, RecallMethods, OwnThreads):
             include, k, namespace, min_score, target_recall, shortlist, ef, exact, dim, explain, latest.dim
         )
         if where is not None:
-            params = params._replace(where=parse(where))
+            params = params.filtered(parse(where))
         if keywords is not None or weights is not None:
             words = hybrid.check_keywords(keywords, weights, min_score)
         if given > 1 or (given == 0 and words is None):
@@ -386,7 +386,7 @@ class Store(CareMethods, RecallMethods, OwnThreads):
             include, k, namespace, min_score, target_recall, shortlist, ef, exact, dim, explain, latest.dim
         )
         if where is not None:
-            params = params._replace(where=parse(where))
+            params = params.filtered(parse(where))
         return query.query_batch(session, latest, params, vectors)
 
     aquery = off_loop(query)

@@ -98,14 +98,19 @@ class Walk:
         if queries.prefix_norms[0] < SHORT_PREFIX:
             return self.scan(queries, scratch, before_rerank)
         hits = empty_hits(len(queries.vectors), self.k if before_rerank is None else 0)
+        self.reserve(scratch)
         self.launch(queries.vectors, hits, scratch)
         if before_rerank is None:
             return hits
         return _rerank(self, queries.vectors[0], hits, scratch, before_rerank)
 
+    def reserve(self, scratch: Scratch) -> None:
+        """Make room for `launch`."""
+        rows, unprefixed, numbers, pending = self.group.sizes
+        scratch.reserve(rows, self.ef, self.shortlist + unprefixed, numbers, pending)
+
     def launch(self, vectors: NDArray[np.float32], hits: GroupHits, scratch: Scratch) -> None:
-        """Run the kernel for unit vectors [m, dim]; with k = 0 the shortlist is left in `scratch`."""
-        _reserve(scratch, self.group, self.ef, self.shortlist)
+        """Run the kernel for unit vectors [m, dim]; hits with k = 0 leave the shortlist in `scratch`."""
         if self.skipped is not None:
             scratch.marks[self.skipped] = 1  # as if the walk had seen it
         kernels().search_walk(
@@ -150,14 +155,19 @@ class Scan:
         if queries.prefix_norms[0] < SHORT_PREFIX:
             return self.exact(queries, scratch)
         hits = empty_hits(len(queries.vectors), self.k if before_rerank is None else 0)
+        self.reserve(scratch)
         self.launch(queries.vectors, hits, scratch)
         if before_rerank is None:
             return hits
         return _rerank(self, queries.vectors[0], hits, scratch, before_rerank)
 
+    def reserve(self, scratch: Scratch) -> None:
+        """Make room for `launch`."""
+        rows, unprefixed, numbers, pending = self.group.sizes
+        scratch.reserve(rows, 0, self.shortlist + unprefixed, numbers, pending)
+
     def launch(self, vectors: NDArray[np.float32], hits: GroupHits, scratch: Scratch) -> None:
-        """Run the kernel for unit vectors [m, dim]; with k = 0 the shortlist is left in `scratch`."""
-        _reserve(scratch, self.group, 0, self.shortlist)
+        """Run the kernel for unit vectors [m, dim]; hits with k = 0 leave the shortlist in `scratch`."""
         kernels().search_scan(
             self.group.table, vectors, scratch.table, self.address, self.shortlist, self.stop_margin,
             hits.rows, hits.scores, hits.counts, hits.ids,
@@ -275,11 +285,6 @@ def _rerank(
             hits.counts[0] = found, scored, visited, -1
             return hits
         start, stop = stop, stop + stop // 2
-
-
-def _reserve(scratch: Scratch, group: Group, beam: int, shortlist: int) -> None:
-    rows, unprefixed, numbers, pending = group.sizes
-    scratch.reserve(rows, beam, shortlist + unprefixed, numbers, pending)
 
 
 def _address(allowed: NDArray[np.bool_] | None, group: Group) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -104,8 +104,9 @@ class Hits:
 
     def result(self, number: int = 0) -> Result:
         """The result of a query, without metadata, documents and vectors. It holds no segment open."""
-        counts = [counts[number] for counts in self._counts]
-        return Result(self.ids()[number], self.scores_of(number), partial(counted, self.plan, counts))
+        ids = (self._ids or self.ids())[number]
+        make_plan = partial(counted, self.plan, self._counts, number)
+        return Result(ids, self._scores[number, : len(ids)], make_plan)
 
     def ids(self) -> list[list[str]]:
         """The ids of every query's hits."""
@@ -136,12 +137,15 @@ class Hits:
 
     def _read_ids(self) -> list[list[str]]:
         if self._text is not None:
-            ids = self._text.split(ID_SEPARATOR)
-            if len(self) == 1:
-                return [ids[: self.size(0)]]
-            written = iter(ids)
-            lists = [list(islice(written, count[0])) for count in self._counts[0]]
-            return [some[: self.size(number)] for number, some in enumerate(lists)] if self._sizes else lists
+            ids, counts = self._text.split(ID_SEPARATOR), self._counts[0]
+            if len(counts) == 1:
+                lists = [ids[: counts[0][0]]]
+            else:
+                written = iter(ids)
+                lists = [list(islice(written, count[0])) for count in counts]
+            if self._sizes is None:
+                return lists
+            return [some[:size] for some, size in zip(lists, self._sizes, strict=True)]
         if self._which is not None:
             places = (self.places_of(number) for number in range(len(self)))
             return [[id for part, row in some for id in part.ids((row,))] for some in places]
@@ -188,10 +192,10 @@ def text_of(ids: NDArray[np.uint8], counts: list[Counts]) -> str | None:
         return None
 
 
-def counted(plan: Plan, counts: Sequence[Counts]) -> Plan:
-    """The plan with what one query has cost in each group."""
+def counted(plan: Plan, counts: list[list[Counts]], number: int) -> Plan:
+    """The plan with what the query of this number has cost in each group; counts: [groups][m]."""
     segments = tuple(
-        replace(segment, reranked=reranked, visited=visited)
-        for segment, (_, reranked, visited, *_) in zip(plan.segments, counts, strict=True)
+        replace(segment, reranked=of_group[number][1], visited=of_group[number][2])
+        for segment, of_group in zip(plan.segments, counts, strict=True)
     )
     return replace(plan, segments=segments)

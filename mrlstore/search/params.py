@@ -34,6 +34,10 @@ class QueryParams(NamedTuple):
     explain: bool = False
     where: Node | None = None  # the last field: see key
 
+    def filtered(self, where: Node | None) -> QueryParams:
+        """The same query under a filter. `_replace` takes twice the time."""
+        return QueryParams._make((*self[:-1], where))
+
     @property
     def key(self) -> Hashable:
         """Equal for equal queries. A filter counts by its canonical text, which is hashed only once."""

@@ -8,11 +8,12 @@ calls and checks between, which took a quarter of its time
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Hashable
 from functools import partial
 from time import perf_counter
 from typing import Any, Final, NamedTuple
-from weakref import WeakKeyDictionary
+from weakref import finalize
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +28,7 @@ from mrlstore.search.group_search import GroupSearch, Scan, Walk, prepare_search
 from mrlstore.search.hits import Hits, text_of
 from mrlstore.search.params import QueryParams
 from mrlstore.search.queries import Queries
-from mrlstore.search.workspace import GroupHits, borrow, give_back
+from mrlstore.search.workspace import GroupHits, Workspace, borrow, give_back
 from mrlstore.storage.page_cache import WARM_SEARCH_S
 from mrlstore.storage.segment import Fetch, Segment
 from mrlstore.storage.snapshot import LiveGroup, Snapshot
@@ -38,6 +39,7 @@ from mrlstore.types import Plan, SegmentPlan
 _SEARCHERS: Final = 200  # kept for a snapshot: namespaces, targets and filters may come from users
 _MASK_BYTES: Final = 64 * 1024 * 1024  # of the masks that their filters gave
 _FLOAT32 = np.dtype(np.float32)
+_numbers = itertools.count(1)
 
 
 class _Step(NamedTuple):
@@ -55,7 +57,14 @@ class _FastPath(NamedTuple):
     segment: Segment
     prefix_dim: int
     vector_shape: tuple[int]
-    work_shape: tuple[int, int]
+    number: int  # its own, see Workspace.fitted
+
+    def fit(self, work: Workspace) -> None:
+        """Make room for a query; what has room once has it until another fast path fits it for itself."""
+        work.fitted = 0
+        work.fit(self.vector_shape[0], self.search.k)
+        self.search.reserve(work.scratch)
+        work.fitted = self.number
 
 
 class Searcher:
@@ -91,8 +100,8 @@ class Searcher:
         if vector.dtype != _FLOAT32 or vector.shape != fast.vector_shape:
             return None
         work, hits = borrow(), None
-        if work.shape != fast.work_shape:
-            work.fit(fast.work_shape)
+        if work.fitted != fast.number:
+            fast.fit(work)
         work.vector[:] = vector
         if self._normalise(work.unit, fast.prefix_dim, work.norm) and work.norm[0] >= SHORT_PREFIX:
             found, started = work.hits, perf_counter()
@@ -118,13 +127,14 @@ class Searcher:
         return Hits.merge(self.plan, self._live_groups, found, len(queries.vectors), self._k)
 
 
-_searchers: WeakKeyDictionary[Snapshot, BoundedCache[Hashable, Searcher]] = WeakKeyDictionary()
+# By the id of a snapshot, whose end takes its entry out: a WeakKeyDictionary takes three times as long.
+_searchers: dict[int, BoundedCache[Hashable, Searcher]] = {}
 
 
 def known_searcher(snapshot: Snapshot, params: QueryParams) -> Searcher | None:
     """The searcher of a query like one before it, if it is still kept."""
-    known = _searchers.get(snapshot)
-    return None if known is None else known.get(params.key)
+    known = _searchers.get(id(snapshot))
+    return None if known is None else known.get(params if params.where is None else params.key)
 
 
 def searcher_for(snapshot: Snapshot, params: QueryParams, fetch: Fetch) -> Searcher:
@@ -132,10 +142,10 @@ def searcher_for(snapshot: Snapshot, params: QueryParams, fetch: Fetch) -> Searc
     searcher = known_searcher(snapshot, params)
     if searcher is None:
         searcher = Searcher(snapshot, params, fetch)
-        known = _searchers.get(snapshot)
-        if known is None:
-            known = _searchers.setdefault(snapshot, BoundedCache(_SEARCHERS, _MASK_BYTES))
-        known.put(params.key, searcher, searcher.nbytes)
+        if id(snapshot) not in _searchers:
+            finalize(snapshot, _searchers.pop, id(snapshot), None).atexit = False
+            _searchers.setdefault(id(snapshot), BoundedCache(_SEARCHERS, _MASK_BYTES))
+        _searchers[id(snapshot)].put(params.key, searcher, searcher.nbytes)
     return searcher
 
 
@@ -187,7 +197,7 @@ def _fast_path(steps: tuple[_Step, ...], params: QueryParams) -> _FastPath | Non
     index = search.group.index
     if isinstance(search, Walk) and index.neighbours is None:
         return None
-    return _FastPath(search, segment, index.prefix_dim, (segment.dim,), (segment.dim, search.k))
+    return _FastPath(search, segment, index.prefix_dim, (segment.dim,), next(_numbers))
 
 
 def _search(step: _Step, queries: Queries, scratch: Scratch) -> GroupHits:

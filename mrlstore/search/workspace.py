@@ -43,19 +43,17 @@ class Workspace:
     Memory that was used a moment ago is still in the caches of its core, which new pages are not.
     """
 
-    __slots__ = ("hits", "norm", "scratch", "shape", "unit", "vector")
+    __slots__ = ("fitted", "hits", "norm", "scratch", "unit", "vector")
 
     def __init__(self) -> None:
         self.scratch = Scratch()
-        self.shape = (0, 0)  # dim and k of the arrays below
-        self.fit((0, 0))
+        self.fitted = 0  # the number of the fast path that `unit`, `hits` and `scratch` have room for
+        self.fit(0, 0)
 
-    def fit(self, shape: tuple[int, int]) -> None:
-        """Make the arrays for one query of `dim` numbers and its best `k` rows."""
-        dim, k = shape
+    def fit(self, dim: int, k: int) -> None:
+        """Make room for one query of `dim` numbers and its best `k` rows."""
         self.unit, self.norm = np.empty((1, dim), np.float32), np.empty(1)
         self.vector, self.hits = self.unit[0], empty_hits(1, k)
-        self.shape = shape  # last: it stands for all of them
 
 
 _waiting: list[Workspace] = []
