@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from types import FrameType
 from typing import Any
 
 import mrlstore
+from tests.scale import FULL
 
 HOMES = (str(Path(mrlstore.__file__).parent), contextlib.__file__)
 
@@ -49,3 +51,10 @@ class AtOpcode:
 def interrupt() -> None:
     """What Ctrl-C does."""
     raise KeyboardInterrupt
+
+
+def places(count: int, seed: str, sample: int = 60) -> list[int]:
+    """Which of so many bytecodes to try: all under `make torture`, otherwise always the same sample."""
+    if FULL or count <= sample:
+        return list(range(1, count + 1))
+    return sorted(random.Random(seed).sample(range(1, count + 1), sample))

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from mrlstore.catalogue.tail import TailRow
+from mrlstore.catalogue.tail_rows import TailRow
 from mrlstore.storage.tail import Tail
 from mrlstore.where import parse
 from tests.oracle import nested_vectors, stored_row
-from tests.pressure.opcodes import AtOpcode, interrupt
+from tests.pressure.opcodes import AtOpcode, interrupt, places
 
 DIM, PREFIX = 8, 4
 VECTORS = nested_vectors(400, DIM)
@@ -78,7 +78,7 @@ def test_growing_is_interrupted_at_every_bytecode(by: str, held: int) -> None:
     start = fresh()
     with AtOpcode(0, interrupt) as counted:
         start.extended([row(100), row(101)])
-    for nth in range(1, counted.seen + 1):
+    for nth in places(counted.seen, f"{by} {held}"):
         start = fresh()
         inner: list[Tail] = []
 
