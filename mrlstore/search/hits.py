@@ -11,8 +11,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mrlstore.search import hydrate
+from mrlstore.search.params import Projection
 from mrlstore.search.workspace import ID_SEPARATOR, GroupHits
 from mrlstore.storage.segment import Segment
+from mrlstore.storage.session import View
 from mrlstore.storage.snapshot import LiveGroup
 from mrlstore.storage.tail import Tail
 from mrlstore.types import Plan, Result
@@ -107,6 +110,21 @@ class Hits:
         ids = (self._ids or self.ids())[number]
         make_plan = partial(counted, self.plan, self._counts, number)
         return Result(ids, self._scores[number, : len(ids)], make_plan)
+
+    def hydrated(self, view: View, number: int, projection: Projection) -> Result:
+        """The result of a query, whose hits carry what is projected, read at the snapshot's generation.
+
+        Raises SnapshotMoved if a row has been removed since.
+        """
+        result, stored, vectors = self.result(number), None, None
+        if projection.metadata or projection.document:
+            keys = self.keys_of(number).tolist()
+            with view.connection() as connection:
+                stored = hydrate.rows_of(connection, keys, self.plan.generation)
+        if projection.vector:
+            vectors = [part.original(row) for part, row in self.places_of(number)]
+        hits = hydrate.hits_of(result.ids, result.scores.tolist(), stored, vectors, projection)
+        return result.with_hits(hits)
 
     def ids(self) -> list[list[str]]:
         """The ids of every query's hits."""

@@ -17,24 +17,9 @@ from mrlstore.catalogue import rows, settings
 from mrlstore.catalogue.connection import Connection
 from mrlstore.catalogue.rows import Row, metadata_of
 from mrlstore.errors import CorruptStore
-from mrlstore.search.hits import Hits
 from mrlstore.search.params import Projection
-from mrlstore.storage.session import View
 from mrlstore.storage.snapshot import Snapshot, SnapshotMoved
-from mrlstore.types import Hit, Result
-
-
-def hydrated(view: View, hits: Hits, number: int, projection: Projection) -> Result:
-    """The result of one query, whose hits carry what is projected; SnapshotMoved as for `rows_of`."""
-    result, stored, vectors = hits.result(number), None, None
-    if projection.metadata or projection.document:
-        keys = hits.keys_of(number).tolist()
-        with view.connection() as connection:
-            stored = rows_of(connection, keys, hits.plan.generation)
-    if projection.vector:
-        vectors = [part.original(row) for part, row in hits.places_of(number)]
-    made = hits_of(result.ids, result.scores.tolist(), stored, vectors, projection)
-    return result.with_hits(made)
+from mrlstore.types import Hit
 
 
 def rows_of(connection: Connection, keys: Sequence[int], generation: int) -> list[Row]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mrlstore.catalogue import rows
 from mrlstore.search.explain import Trace, explained
 from mrlstore.search.hits import Hits
-from mrlstore.search.hydrate import hydrated, metadata_of_keys, vectors_of
+from mrlstore.search.hydrate import metadata_of_keys, vectors_of
 from mrlstore.search.params import NOTHING, QueryParams
 from mrlstore.search.queries import NoDirection, Queries, prepare, take_query, take_vectors
 from mrlstore.search.searcher import Searcher, known_searcher, searcher_for
@@ -38,7 +38,7 @@ def query(session: Session, latest: Snapshot, params: QueryParams, vector: Any) 
             if params.projection is NOTHING:
                 return hits.result()
             try:
-                return hydrated(View(session, latest), hits, 0, params.projection)
+                return hits.hydrated(View(session, latest), 0, params.projection)
             except SnapshotMoved:
                 pass  # begin again below
     queries = take_query(vector, latest.dim, latest.prefix_dim)
@@ -66,7 +66,7 @@ def answer(session: Session, params: QueryParams, queries: Queries, view: View) 
     if params.projection == NOTHING and trace is None:
         hits.release()
         return hits
-    results = [hydrated(view, hits, number, params.projection) for number in range(len(hits))]
+    results = [hits.hydrated(view, number, params.projection) for number in range(len(hits))]
     if trace is not None:
         results = [explained(results[0], params.k, queries, trace, hits.keys_of(0))]
     hits.keep(results)
