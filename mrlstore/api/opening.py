@@ -8,6 +8,7 @@ from mrlstore import checks
 from mrlstore.api import arguments
 from mrlstore.api.store import Store
 from mrlstore.catalogue.keywords import TOKENIZERS
+from mrlstore.catalogue.settings import EF_CONSTRUCTION_RANGE, M_RANGE
 from mrlstore.embedders.protocol import Embedder
 from mrlstore.errors import InvalidInput, MrlStoreError
 from mrlstore.storage import create
@@ -91,8 +92,8 @@ def open_store(
     checks.check_choice(mode, "mode", ("r", "a", "x"))
     checks.check_optional_count(dim, "dim", LIMITS.min_dim, LIMITS.max_dim)
     checks.check_optional_count(prefix_dim, "prefix_dim", 1, dim or LIMITS.max_dim)
-    checks.check_count(m, "m", 2, 100)
-    checks.check_count(ef_construction, "ef_construction", 8, 2000)
+    checks.check_count(m, "m", *M_RANGE)
+    checks.check_count(ef_construction, "ef_construction", *EF_CONSTRUCTION_RANGE)
     checks.check_flag(auto_maintain, "auto_maintain")
     arguments.check_embedder(embedder)
     workers = checks.check_optional_count(threads, "threads", 1, 1024) or cpus.available()

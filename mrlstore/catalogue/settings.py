@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Final, NamedTuple, cast, get_args
 
 from mrlstore.catalogue.connection import Connection, matches
 from mrlstore.catalogue.schema import FORMAT_VERSION
@@ -14,6 +15,11 @@ from mrlstore.types import LIMITS, Settings, Tokenizer
 Value = int | str | None
 
 FIRST_WITH_KEYWORDS = 2  # the first format version with a keyword index
+M_RANGE: Final = (2, 100)  # links of a row in the graph
+EF_CONSTRUCTION_RANGE: Final = (8, 2_000)  # candidates that the walk of an insertion keeps
+MAX_COUNTER: Final = 2**62  # of row keys and generations: far from the end of SQLite's integers
+_RANGES: Final = {"m": M_RANGE, "ef_construction": EF_CONSTRUCTION_RANGE, "format_version": (1, 2**31 - 1)}
+_UUID: Final = re.compile("[0-9a-f]{32}")
 
 
 class Dims(NamedTuple):
@@ -46,10 +52,19 @@ def get(connection: Connection, name: str) -> Value:
 
 
 def get_int(connection: Connection, name: str) -> int:
-    """Read one whole-number setting."""
+    """Read one whole-number setting; CorruptStore where it is none, or out of its range."""
     value = get(connection, name)
-    if not isinstance(value, int):
-        raise CorruptStore(connection.filename, f"the setting {name!r} is not a whole number")
+    low, high = _RANGES.get(name, (0, MAX_COUNTER))
+    if not isinstance(value, int) or not low <= value <= high:
+        raise CorruptStore(connection.filename, f"the setting {name!r} is {value!r:.60}")
+    return value
+
+
+def get_text(connection: Connection, name: str) -> str | None:
+    """Read one text setting, or None; CorruptStore where it is neither."""
+    value = get(connection, name)
+    if value is not None and not isinstance(value, str):
+        raise CorruptStore(connection.filename, f"the setting {name!r} is {value!r:.60}")
     return value
 
 
@@ -78,9 +93,14 @@ def load(connection: Connection, path: Path) -> Settings:
             f"{path}: format {version}, this mrlstore reads up to {FORMAT_VERSION}; upgrade mrlstore"
         )
     dim, prefix_dim = dims(connection)
-    tokenizer = get(connection, "tokenizer") if version >= FIRST_WITH_KEYWORDS else None
+    store_uuid = get_text(connection, "store_uuid")
+    if store_uuid is None or not _UUID.fullmatch(store_uuid):
+        raise CorruptStore(path, f"the setting 'store_uuid' is {store_uuid!r:.60}")
+    tokenizer = get_text(connection, "tokenizer") if version >= FIRST_WITH_KEYWORDS else None
+    if version >= FIRST_WITH_KEYWORDS and tokenizer not in get_args(Tokenizer):
+        raise CorruptStore(path, f"the setting 'tokenizer' is {tokenizer!r:.60}")
     return Settings(
-        store_uuid=str(get(connection, "store_uuid")),
+        store_uuid=store_uuid,
         format_version=version,
         dim=dim,
         prefix_dim=prefix_dim,

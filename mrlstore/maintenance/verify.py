@@ -24,6 +24,7 @@ from mrlstore.catalogue.segments import SegmentRow
 from mrlstore.columns import InvalidColumns, open_columns
 from mrlstore.errors import CorruptStore, FormatTooNew, MrlStoreError
 from mrlstore.index.verification import verify_index
+from mrlstore.planning import calibration_curves
 from mrlstore.storage.base_part import check_base
 from mrlstore.storage.parts import Kind, Part, check_part, open_part
 from mrlstore.storage.session import Session
@@ -140,7 +141,7 @@ def _check_catalogue(session: Session, connection: Connection, found: _Findings)
             for name in ("floor_gen", "generation", "next_key"):
                 settings.get_int(connection, name)
             settings.load(connection, path)
-            for words in calibrations.problems(connection):
+            for words in (*calibrations.problems(connection), *_forged_curves(connection)):
                 found.add(path, words, "run calibrate() or optimize(): it is measured again")
     except MrlStoreError as error:
         found.add(path, _reason(error), _CATALOGUE)
@@ -148,6 +149,15 @@ def _check_catalogue(session: Session, connection: Connection, found: _Findings)
     for words in keyword_problems(session, connection):
         found.add(path, words, remedy)
     return total
+
+
+def _forged_curves(connection: Connection) -> Iterator[str]:
+    """A sentence for each calibration with values that no calibration writes, though its crc fits."""
+    for stored in calibrations.load(connection):
+        try:
+            calibration_curves.read(*stored)
+        except ValueError as error:
+            yield f"the calibration for k {stored.k}, class {stored.filters!r} cannot be used: {error}"
 
 
 def keyword_problems(session: Session, connection: Connection) -> list[str]:

@@ -51,9 +51,9 @@ def upsert(session: Session, batch: Batch, on_conflict: Conflict) -> int:
 def check_embedder(session: Session, embedder: Embedder) -> bool:
     """Whether the store has an embedder's fingerprint; InvalidInput if it is that of another embedder."""
     with session.catalogue.read() as connection:
-        known = settings.get(connection, "embedder")
+        known = settings.get_text(connection, "embedder")
     if known is not None:
-        check_same(str(known), embedder)
+        check_same(known, embedder)
     return known is not None
 
 
@@ -190,12 +190,12 @@ def _tail_rows(
 
 def set_or_check_dim(connection: Connection, dim: int) -> None:
     """Set the dimension of a store without vectors; InvalidInput if the store has another one."""
-    known = settings.get(connection, "dim")
+    known = settings.dims(connection).dim
     if known is None:
         settings.put(connection, "dim", dim)
         if settings.get(connection, "prefix_dim") is None:
             settings.put(connection, "prefix_dim", min(DEFAULT_PREFIX_DIM, dim))
-    elif isinstance(known, int):
+    else:
         check_dim(dim, known)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 
 import mrlstore
 from mrlstore.catalogue import segments
+from mrlstore.planning.calibration_curves import VERSION
 from mrlstore.storage.base_part import base_arrays, write_base
 from tests import inside
 from tests.children import Child, Pipe, children
@@ -195,3 +197,174 @@ def test_metadata_that_are_no_object(filled: Path, text: str) -> None:
             store.get(["r7"])
         with pytest.raises(mrlstore.CorruptStore, match="metadata"):
             list(store.scan(include=("metadata",)))
+
+
+def forge_setting(path: Path, name: str, value: Any) -> None:
+    connection = apsw.Connection(str(path / "catalogue.db"), flags=apsw.SQLITE_OPEN_READWRITE)
+    crc = zlib.crc32(f"{name}={value!r}".encode())
+    connection.execute("UPDATE settings SET value = ?, crc = ? WHERE name = ?", (value, crc, name))
+    connection.close()
+
+
+WRONG_NUMBERS = (-1, 2**63 - 1, 2.5, "16", None, b"16")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *((name, value) for name in ("m", "ef_construction") for value in (0, 1, 2_001, *WRONG_NUMBERS)),
+        *((name, value) for name in ("generation", "next_key", "floor_gen") for value in WRONG_NUMBERS),
+        *(("format_version", value) for value in (0, *WRONG_NUMBERS) if value != 2**63 - 1),
+        *(("tokenizer", value) for value in ("icu", "", "unicode61'", 7, 2.5, None, b"porter")),
+        *(("store_uuid", value) for value in ("", "../..", "\ud7ff" * 32, 7, None, "A" * 32)),
+        *((name, value) for name in ("dim", "prefix_dim") for value in (2.5, "8", -1, b"8")),
+    ],
+    ids=repr,
+)
+def test_forged_settings_are_damage(filled: Path, name: str, value: Any) -> None:
+    """Their checksums fit. Whatever the store is used for ends in CorruptStore, or as without the forgery."""
+    forge_setting(filled, name, value)
+    with (
+        pytest.raises(mrlstore.CorruptStore, match=name),
+        mrlstore.open(filled, auto_maintain=False) as store,
+    ):
+        store.upsert(["new"], np.ones((1, DIM)))
+        store.optimize()
+
+
+@pytest.mark.parametrize("value", [7, 2.5, b"text"])
+def test_a_forged_embedder_is_damage(filled: Path, value: Any) -> None:
+    class Embedder:
+        model, dim = "m", DIM
+
+        def embed_documents(self, texts: Any) -> Any:
+            return np.ones((len(texts), DIM))
+
+        def embed_query(self, text: Any) -> Any:
+            return np.ones(DIM)
+
+    forge_setting(filled, "embedder", value)
+    embedder: Any = Embedder()
+    with (
+        mrlstore.open(filled, auto_maintain=False, embedder=embedder) as store,
+        pytest.raises(mrlstore.CorruptStore, match="embedder"),
+    ):
+        store.add(documents=["text"])
+
+
+FORGED_LEVELS: list[tuple[str, Any]] = [
+    ("way", "run"),
+    ("way", None),
+    ("way", ["walk"]),
+    ("ef", -1),
+    ("ef", 2**70),
+    ("ef", 1.5),
+    ("ef", "9"),
+    ("ef", True),
+    ("shortlist", 10_001),
+    ("slack", float("nan")),
+    ("slack", float("inf")),
+    ("slack", -0.1),
+    ("margin", "3"),
+    ("recall", 1.5),
+    ("recall", None),
+    ("trials", -1),
+    ("error", float("-inf")),
+    ("visited", []),
+    ("cost_us", {}),
+]
+FORGED_CURVES: list[tuple[str, Any]] = [
+    ("k", 0),
+    ("k", -3),
+    ("k", 2**40),
+    ("k", "10"),
+    ("k", None),
+    ("name", "most"),
+    ("name", 3),
+    ("levels", []),
+    ("levels", {}),
+    ("levels", [7]),
+    ("levels", None),
+    ("queries", "many"),
+    ("source", "nowhere"),
+    ("rows", -1),
+    ("mark", 0.5),
+    ("prefix_dim", 0),
+    ("version", None),
+]
+
+
+@pytest.fixture(scope="module")
+def calibrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("calibrated") / "s.mrl"
+    with mrlstore.open(path, dim=DIM, prefix_dim=4, auto_maintain=False) as store:
+        rows = nested_vectors(2_100, DIM)
+        store.upsert([f"r{i}" for i in range(2_100)], rows, [{"n": i} for i in range(2_100)])
+        store.optimize()
+        assert store.query(QUERY).plan.expected is not None
+    return path
+
+
+def forge_calibration(path: Path, change: Any) -> None:
+    connection = apsw.Connection(str(path / "catalogue.db"), flags=apsw.SQLITE_OPEN_READWRITE)
+    found: list[Any] = connection.execute("SELECT k, class, value FROM calibration").fetchall()
+    for k, name, text in found:
+        forged = change(json.loads(text))
+        text = forged if isinstance(forged, str) else json.dumps(forged)
+        crc = zlib.crc32(f"{k},{name}={text}".encode())
+        connection.execute(
+            "UPDATE calibration SET value = ?, crc = ? WHERE k = ? AND class = ?", (text, crc, k, name)
+        )
+    connection.close()
+
+
+def of_another_version(change: Any) -> bool:
+    """Whether the forgery looks like a calibration of another version, which is no damage."""
+    forged = change({"version": VERSION, "levels": [{}]})
+    return bool(forged == "{}" or (isinstance(forged, dict) and forged["version"] != VERSION))
+
+
+def in_a_level(field: str, value: Any) -> Any:
+    return lambda curve: {**curve, "levels": [{**level, field: value} for level in curve["levels"]]}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(in_a_level(*forged) for forged in FORGED_LEVELS),
+        *((lambda curve, f=forged: {**curve, f[0]: f[1]}) for forged in FORGED_CURVES),
+        *((lambda _, t=text: t) for text in ("", "no JSON", "[1]", "7", "null", "[" * 100_000, "{}")),
+    ],
+    ids=[
+        *map(repr, FORGED_LEVELS),
+        *map(repr, FORGED_CURVES),
+        "empty",
+        "text",
+        "list",
+        "7",
+        "null",
+        "deep",
+        "{}",
+    ],
+)
+def test_forged_calibrations_are_as_none(calibrated: Path, tmp_path: Path, change: Any) -> None:
+    """Their checksums fit. Queries are planned as in a store that was never calibrated."""
+    path = tmp_path / "s.mrl"
+    shutil.copytree(calibrated, path)
+    with mrlstore.open(path, auto_maintain=False) as store:
+        expected = store.query(QUERY, exact=True).ids
+    forge_calibration(path, change)
+    with mrlstore.open(path, auto_maintain=False) as store:
+        for options in (
+            {},
+            {"k": 1},
+            {"target_recall": 0.9},
+            {"target_recall": 0.999},
+            {"where": {"n": {"$lt": 9}}},
+        ):
+            result = store.query(QUERY, **options)
+            assert result.plan.expected is None, "nothing was measured"
+        assert store.query(QUERY).ids == expected
+        assert store.verify().ok == of_another_version(change)
+        store.optimize()
+        assert store.query(QUERY).plan.expected is not None and store.verify().ok
