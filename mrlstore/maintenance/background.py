@@ -18,7 +18,7 @@ from mrlstore.maintenance.garbage import GracePeriod
 from mrlstore.storage.session import Session
 from mrlstore.storage.snapshot import SnapshotMoved
 from mrlstore.system.job import Interrupted, Job
-from mrlstore.system.log import tell
+from mrlstore.system.log import log_event
 
 _IDLE_S = 10.0  # between two looks for work after writes of other processes
 _JOIN_S = 5.0
@@ -93,7 +93,7 @@ class Background:
 
     def _failed(self, reason: str, level: int, trace: bool = False) -> None:
         words = f"it will be tried again: {reason}"
-        tell("maintenance failed", self._session.path, words, level=level, trace=trace)
+        log_event("maintenance failed", self._session.path, words, level=level, trace=trace)
 
     def _maintain(self) -> None:
         with self._session.storing("maintenance"):

@@ -27,7 +27,7 @@ from mrlstore.storage.base_part import base_arrays, write_base
 from mrlstore.storage.session import Session
 from mrlstore.system.files import CANNOT_LINK, remove_tree
 from mrlstore.system.job import Job
-from mrlstore.system.log import tell
+from mrlstore.system.log import log_event
 from mrlstore.types import RepairReport
 from mrlstore.writing.writer import transaction
 
@@ -70,7 +70,7 @@ def _repair(session: Session, job: Job) -> RepairReport:
     steps.complete_all(session, job)
     report = verify.verify(session, job)
     if damaged or lost:
-        tell("repaired", session.path, level=logging.WARNING, segments=len(damaged), lost_rows=len(lost))
+        log_event("repaired", session.path, level=logging.WARNING, segments=len(damaged), lost_rows=len(lost))
     return RepairReport(report.ok, len(damaged), tuple(sorted(lost)), tuple(aside), report)
 
 

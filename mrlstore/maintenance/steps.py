@@ -36,7 +36,7 @@ from mrlstore.storage.session import LOCK, Session
 from mrlstore.storage.snapshot import LiveSegment, SnapshotMoved, retry_when_moved
 from mrlstore.system.files import Lock
 from mrlstore.system.job import Job
-from mrlstore.system.log import tell
+from mrlstore.system.log import log_event
 from mrlstore.writing.writer import transaction
 
 _BLOCK = 1_024  # rows of metadata that are read at a time
@@ -86,7 +86,7 @@ def optimize(session: Session, job: Job) -> None:
         garbage.collect(session)
         _merge_keywords(session)
         session.catalogue.checkpoint(whole=True)
-    tell("optimized", session.path, seconds=time.perf_counter() - started)
+    log_event("optimized", session.path, seconds=time.perf_counter() - started)
 
 
 def warm(session: Session) -> None:
@@ -165,7 +165,7 @@ def flush(session: Session) -> None:
     with transaction(session, [part]) as write:
         tail_rows.drop(write.connection, [row.key for row in waiting])
         segments.add(write.connection, write.generation, SegmentRow(0, generation, len(waiting), part.ref))
-    tell("flushed", session.path, rows=len(waiting), seconds=time.perf_counter() - started)
+    log_event("flushed", session.path, rows=len(waiting), seconds=time.perf_counter() - started)
 
 
 def complete(session: Session, part: LiveSegment, job: Job) -> None:
@@ -187,7 +187,7 @@ def complete(session: Session, part: LiveSegment, job: Job) -> None:
     with transaction(session, made) as write:
         _check_named(write.connection, [row])
         segments.replace(write.connection, write.generation, changed)
-    tell("indexed", session.path, rows=base.rows, seconds=time.perf_counter() - started)
+    log_event("indexed", session.path, rows=base.rows, seconds=time.perf_counter() - started)
 
 
 def merge(session: Session, inputs: list[LiveSegment], job: Job) -> None:
@@ -217,7 +217,7 @@ def merge(session: Session, inputs: list[LiveSegment], job: Job) -> None:
         segments.drop(write.connection, [part.segment.row.id for part in inputs])
         if row is not None:
             segments.add(write.connection, write.generation, row)
-    tell(
+    log_event(
         "merged",
         session.path,
         segments=len(inputs),

@@ -31,7 +31,7 @@ from mrlstore.storage.session import Session
 from mrlstore.storage.texts import unpack
 from mrlstore.storage.vector_rows import row_checksums
 from mrlstore.system.job import Job
-from mrlstore.system.log import tell
+from mrlstore.system.log import log_event
 from mrlstore.types import Problem, VerifyReport
 
 _PAGE = 1_000  # rows that are read at a time
@@ -81,7 +81,7 @@ def verify(session: Session, job: Job) -> VerifyReport:
             break  # else a part that looked damaged was merged away and removed meanwhile
     if found.damaged and not session.catalogue.read_only:
         _mark(session, found.damaged)
-    tell(
+    log_event(
         "verified",
         session.path,
         level=logging.ERROR if found.problems else logging.INFO,

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from mrlstore.planning import confidence
 from mrlstore.storage.snapshot import SnapshotMoved
-from mrlstore.system.log import tell
+from mrlstore.system.log import log_event
 from mrlstore.types import AuditStats
 
 QUEUE: Final = 16
@@ -112,7 +112,7 @@ class Audit:
             except SnapshotMoved:
                 pass  # its filter needs metadata of a generation that is gone
             except Exception as error:
-                tell("audit failed", self.name, str(error), level=logging.ERROR, trace=True)
+                log_event("audit failed", self.name, str(error), level=logging.ERROR, trace=True)
             del item
             with self._work:
                 self._busy = False
@@ -131,7 +131,7 @@ class Audit:
         now = time.monotonic()
         if figure.high < self.floor and now - self._warned_at >= WARN_EVERY_S:
             self._warned_at = now
-            tell(
+            log_event(
                 "low recall",
                 self.name,
                 f"recall@{figure.k} of the last audited queries is below the floor of {self.floor:g}; "

@@ -24,7 +24,7 @@ from mrlstore.recall.trials import Probes
 from mrlstore.storage.session import Session
 from mrlstore.storage.snapshot import Snapshot
 from mrlstore.system.job import UNWATCHED, Job
-from mrlstore.system.log import tell
+from mrlstore.system.log import log_event
 
 QUERIES: Final = 200  # of a calibration that runs by itself
 FEWEST: Final = 64
@@ -102,9 +102,9 @@ def refresh(session: Session, job: Job) -> Calibration | None:
     ks = sorted({curve.k for curve in snapshot.calibration.curves} | {DEFAULT_K})
     count = min(max(snapshot.rows() // 50, FEWEST), QUERIES)  # a small store does not pay for a large one
     learned = calibrate(session, None, ks, count=count, job=job)
-    tell("calibrated", session.path, rows=learned.rows, seconds=learned.seconds)
+    log_event("calibrated", session.path, rows=learned.rows, seconds=learned.seconds)
     for words in learned.warnings:
-        tell("recall differs", session.path, words, level=logging.WARNING)
+        log_event("recall differs", session.path, words, level=logging.WARNING)
     return learned
 
 

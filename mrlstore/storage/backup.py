@@ -8,14 +8,15 @@ import uuid
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 from mrlstore.catalogue import segments, settings
 from mrlstore.errors import CorruptStore, InvalidInput, StoreExists
 from mrlstore.storage.session import CATALOGUE, LOCK, PARTS, Session
 from mrlstore.system.files import CANNOT_LINK, Files, make_parents, remove_tree, write_file
-from mrlstore.system.log import tell
+from mrlstore.system.log import log_event
 
-_BLOCK = 8 * 1024 * 1024
+_BLOCK: Final = 8 * 1024 * 1024  # bytes copied at a time, where files cannot be linked
 
 
 def backup(session: Session, target: Path) -> None:
@@ -38,13 +39,11 @@ def backup(session: Session, target: Path) -> None:
                 raise StoreExists(f"{target} appeared while the backup was made")
             session.files.rename(draft, target)
             session.files.sync_dir(target.parent)
-            tell("backed up", session.path, target=str(target), seconds=time.perf_counter() - started)
+            log_event("backed up", session.path, target=str(target), seconds=time.perf_counter() - started)
             return
-        except (
-            FileNotFoundError
-        ) as error:  # a part was merged away and collected under our hands: start again
+        except FileNotFoundError as error:  # a part was merged away and removed meanwhile: start again
             if Path(error.filename or "").is_relative_to(draft):
-                raise  # nothing can be made there
+                raise  # the backup's own folder is gone
             if generation == before:
                 raise CorruptStore(error.filename, "is missing, but the catalogue names it") from error
             before = generation
@@ -72,7 +71,7 @@ def _link_part(files: Files, source: Path, target: Path) -> None:
     files.make_dir(target)
     for name in files.list_dir(source):
         if not name.endswith((".json", ".npy")):
-            continue  # a file manager's, say
+            continue  # not the library's file: a file manager's, for example
         try:
             files.link(source / name, target / name)
         except OSError as error:

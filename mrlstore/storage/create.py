@@ -1,7 +1,7 @@
 """Creating a store, and finding out what is at a path.
 
-A store is made whole in a sibling folder, synced, and renamed onto the target, which must be absent or empty;
-whoever loses that race opens the winner's.
+A store is made in a folder beside the target, synced, and renamed onto the target, which must be absent or
+empty. Where two processes create it at once, one rename succeeds and the other process opens that store.
 """
 
 from __future__ import annotations

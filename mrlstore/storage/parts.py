@@ -2,8 +2,8 @@
 
 A part holds one `.npy` file for each array and a `part.json` that gives kind, rows, and for every file its
 dtype, shape, offset, length and crc32; the catalogue keeps the crc32 of part.json itself. Opening checks
-that chain and every length, and maps the arrays; it reads none of them (`check_part` does). What the arrays
-mean is left to `segment`, `graph` and `columns`.
+part.json and the length of every file, and maps the arrays without reading them; `check_part` reads them.
+What the arrays mean is left to `base_part`, `index.layout` and `columns`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,14 +30,14 @@ from mrlstore.catalogue.part_ref import PartRef
 from mrlstore.errors import CorruptStore, FormatTooNew
 from mrlstore.system.files import Files, Lock, remove_tree, storage_error, write_file
 
-FORMAT = 2  # from 2 on code rows begin with their scale
+FORMAT: Final = 2  # in format 2 code rows begin with their scale, in format 1 they end with it
 Kind = Literal["base", "index", "columns"]
 Array = NDArray[Any]
 
-_JSON_LIMIT = 16 * 1024 * 1024
+_JSON_LIMIT: Final = 16 * 1024 * 1024  # bytes of part.json; a real one has a few thousand
 _NAME = re.compile(r"[a-z][a-z0-9_.]{0,63}")
 _DTYPES = {"<i8", "<i4", "|i1", "<u4", "<u2", "|u1", "<f8", "<f4", "<f2"}
-_BLOCK = 8 * 1024 * 1024
+_BLOCK: Final = 8 * 1024 * 1024  # bytes written, or checked, at a time
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Stream:
 
 @dataclass
 class NewPart:
-    """A part that is on disk, but not yet named; its folder's lock keeps garbage collection away."""
+    """A part on disk that the catalogue does not name yet; the lock on its folder keeps it from deletion."""
 
     ref: PartRef
     path: Path
@@ -59,11 +59,11 @@ class NewPart:
     size: int
 
     def release(self) -> None:
-        """Let go of the folder: to be called once a commit has named it."""
+        """Unlock the folder, once a commit has named the part."""
         self._lock.release()
 
     def discard(self, files: Files) -> None:
-        """Remove the folder: the commit did not happen. Errors are left to garbage collection."""
+        """Remove the folder, since there was no commit. What stays is left to garbage collection."""
         with suppress(OSError):
             remove_tree(files, self.path)
         self._lock.release()
@@ -80,6 +80,13 @@ class FileEntry:
     crc: int  # of the whole file
 
 
+class RandomMap(NamedTuple):
+    """A second map of an array, for reading single rows: the kernel reads no pages ahead (MADV_RANDOM)."""
+
+    array: Array
+    mapped: mmap.mmap
+
+
 @dataclass(frozen=True)
 class Part:
     """An open part: its arrays are read-only views of maps, valid as long as they are referenced."""
@@ -91,7 +98,7 @@ class Part:
     info: Mapping[str, Any]
     entries: Mapping[str, FileEntry]
     arrays: Mapping[str, Array]
-    random: Mapping[str, tuple[Array, mmap.mmap]] = field(default_factory=dict)  # second maps, MADV_RANDOM
+    random: Mapping[str, RandomMap] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -154,7 +161,7 @@ def _open_part(
 ) -> Part:
     head, entries = _read_head(files, path, ref, kind, store_uuid)
     arrays: dict[str, Array] = {}
-    seconds: dict[str, tuple[Array, mmap.mmap]] = {}
+    seconds: dict[str, RandomMap] = {}
     for name, entry in entries.items():
         arrays[name], _ = _map_array(files, path / f"{name}.npy", entry)
         if name in random:
@@ -162,12 +169,12 @@ def _open_part(
             if mapped is not None:
                 if hasattr(mmap, "MADV_RANDOM"):
                     mapped.madvise(mmap.MADV_RANDOM)
-                seconds[name] = (view, mapped)
+                seconds[name] = RandomMap(view, mapped)
     return Part(ref, path, kind, head["rows"], head["info"], entries, arrays, seconds)
 
 
 def holds(part: Part, names: Iterable[str]) -> bool:
-    """Whether these arrays have the numbers that were written: a look at all of their bytes."""
+    """Whether these arrays have their checksums, which reads all of their bytes."""
     for name in names:
         entry, raw = part.entries[name], part.arrays[name].reshape(-1).view(np.uint8).data
         if zlib.crc32(raw, zlib.crc32(_npy_header(entry.dtype, entry.shape))) != entry.crc:
@@ -178,19 +185,19 @@ def holds(part: Part, names: Iterable[str]) -> bool:
 def read_entries(
     files: Files, parts: Path, ref: PartRef, kind: Kind, store_uuid: str
 ) -> dict[str, FileEntry]:
-    """What part.json says of each array's file, without a look at them; CorruptStore if it is damaged."""
+    """What part.json says of each array's file; CorruptStore if part.json is damaged. No array is opened."""
     return _read_head(files, parts / ref.name, ref, kind, store_uuid)[1]
 
 
 def check_part(files: Files, part: Part, progress: Callable[[int], None]) -> list[str]:
-    """Compare every file with its checksum; give what is wrong in words. `progress` is told bytes read."""
+    """Compare every file with its checksum; the problems, in words. `progress` is called with bytes read."""
     problems = []
     for name, entry in part.entries.items():
         path, crc = part.path / f"{name}.npy", 0
         try:
             size = files.size(path)
             raw = memoryview(files.map(path, size)) if size else memoryview(b"")
-        except FileNotFoundError:  # an empty array's: others were mapped when the part was opened
+        except FileNotFoundError:  # of an empty array: the others were mapped when the part was opened
             if not part.path.is_dir():  # merged away and collected meanwhile
                 raise
             problems.append(f"{path.name} is missing")
@@ -213,7 +220,7 @@ def _new_folder(files: Files, parts: Path) -> tuple[Path, Lock]:
     while True:
         path = parts / uuid.uuid4().hex
         files.make_dir(path)
-        with suppress(FileNotFoundError):  # garbage collection was faster than the lock: take another name
+        with suppress(FileNotFoundError):  # garbage collection removed it before it was locked
             lock = files.lock(path)
             if lock is not None:
                 if path.is_dir():
@@ -279,7 +286,7 @@ def _read_head(
         if head["format"] > FORMAT:
             raise FormatTooNew(f"{where}: format {head['format']}, this mrlstore reads up to {FORMAT}")
         if (head["kind"], head["store"], head["part"]) != (kind, store_uuid, path.name):
-            raise CorruptStore(where, f"a {head['kind']} part of another store or place")
+            raise CorruptStore(where, f"a {head['kind']} part of another store or folder")
         if not isinstance(head["info"], dict) or not _is_count(head["rows"]):
             raise ValueError("rows or info have the wrong type")
         return head, {str(name): _parse_entry(str(name), raw) for name, raw in head["files"].items()}

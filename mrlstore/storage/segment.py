@@ -31,7 +31,7 @@ from mrlstore.storage.vector_rows import row_checksums
 from mrlstore.system.bounded_cache import BoundedCache
 from mrlstore.system.files import Files
 from mrlstore.system.lazy import lazy
-from mrlstore.system.log import tell
+from mrlstore.system.log import log_event
 from mrlstore.where import Node
 
 Fetch = Callable[[NDArray[np.int64]], list[dict[str, Any] | None]]  # metadata of rows, by their keys
@@ -238,7 +238,7 @@ class Segment:
         if not 0 <= start <= stop <= self.rows:
             raise CorruptStore(self.base.path / "groups.npy", f"group {number} is [{start}, {stop})")
         arrays = self.base.arrays
-        vectors = self.base.random["vectors"][0] if self.base.random else arrays["vectors"]
+        vectors = self.base.random["vectors"].array if self.base.random else arrays["vectors"]
         flat = Group(
             vectors[start:stop], arrays["inv_norms"][start:stop], self.keys[start:stop],
             id_starts=arrays["ids.offsets"][start : stop + 1], id_text=arrays["ids.bytes"],
@@ -312,7 +312,7 @@ def _open_optional(
 
 
 def _warn_damaged(path: Path, reason: str) -> None:
-    tell("damaged", path.parents[1], f"{reason}; worked around", level=logging.WARNING, part=path.name)
+    log_event("damaged", path.parents[1], f"{reason}; worked around", level=logging.WARNING, part=path.name)
     warnings.warn(
         DamagedPartWarning(f"{path} is damaged ({reason}); it is worked around, and slower: run repair()"),
         stacklevel=3,

@@ -13,7 +13,7 @@ from mrlstore.types import Stats
 
 
 def stats(session: Session) -> Stats:
-    """The state of the store at one generation; lengths of files are those of the moment."""
+    """The state of the store at one generation; the lengths of files are read beside it."""
 
     def run(view: View) -> Stats:
         with view.connection() as connection:

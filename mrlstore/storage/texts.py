@@ -1,4 +1,4 @@
-"""Texts in two arrays: their bytes side by side, and where each begins."""
+"""Texts in two arrays: the UTF-8 bytes of all of them in a row, and the offset where each begins."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ class Texts:
     __slots__ = ("_bytes", "_source", "_starts")
 
     def __init__(self, offsets: NDArray[np.int64], text: NDArray[np.uint8], source: Path) -> None:
-        """Offsets [n + 1], text [offsets[-1]]: C-contiguous; damage in them makes wrong or empty texts."""
-        # numpy's scalars would cost most of it; unsigned, so that damage can't become a negative slice
+        """Offsets [n + 1] and text [offsets[n]], C-contiguous. Damaged offsets give wrong or empty texts."""
+        # Memoryviews, since making numpy's scalars would take most of the time; unsigned, since a damaged
+        # offset must not become a negative index.
         self._starts, self._bytes, self._source = offsets.view(np.uint64).data, text.data, source
 
     def at(self, rows: Iterable[int]) -> list[str]:
@@ -31,7 +32,7 @@ class Texts:
 
 
 def pack(texts: Sequence[str]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """(bytes, offsets) of texts."""
+    """Texts as (bytes, offsets)."""
     encoded = [text.encode() for text in texts]
     offsets = np.zeros(len(encoded) + 1, dtype=np.int64)
     np.cumsum([len(text) for text in encoded], out=offsets[1:])
@@ -39,6 +40,6 @@ def pack(texts: Sequence[str]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
 
 
 def unpack(offsets: NDArray[np.int64], text: NDArray[np.uint8]) -> list[bytes]:
-    """The texts of a pair of arrays that is known to be whole, as UTF-8."""
+    """All texts, as UTF-8, of arrays whose checksums have been verified."""
     whole, ends = text.tobytes(), offsets.tolist()
     return [whole[ends[i] : ends[i + 1]] for i in range(len(ends) - 1)]

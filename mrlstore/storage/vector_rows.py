@@ -12,10 +12,10 @@ from mrlstore.checks import is_number_type
 from mrlstore.errors import InvalidInput, LimitExceeded
 from mrlstore.types import LIMITS
 
-_BLOCK = 512  # rows worked on at once, so that the float64 copies stay in the cache
-_NARROW = 32
-_MANY = 256  # rows from which on a kernel rounds
-_SMALL_SQUARE, _LARGE_SQUARE = 1e-30, 1e37  # squared lengths that float32 sums without losing them
+_BLOCK = 512  # rows converted at a time: few enough that their float64 copy stays in the processor's cache
+_NARROW = 32  # rows whose lengths are computed at a time, for the same reason
+_MANY = 256  # from so many rows on, rounding by a compiled kernel is faster than by numpy
+_SMALL_SQUARE, _LARGE_SQUARE = 1e-30, 1e37  # squared lengths that a float32 sum holds exactly enough
 _SHORTEST, _LONGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 
 
@@ -28,18 +28,18 @@ def raw_array(values: Any, what: str) -> NDArray[Any]:
         return array.astype(np.float32) if is_number_type(array.dtype) else array
     except ValueError as error:
         raise InvalidInput(f"{what}: rows of different lengths ({error})") from error
-    except (TypeError, RuntimeError) as error:  # of tensors that numpy cannot see
+    except (TypeError, RuntimeError) as error:  # a tensor in another device's memory, for example
         raise InvalidInput(f"{what}: no array comes of a {type(values).__name__} ({error})") from error
 
 
 def as_array(values: Any, what: str) -> NDArray[Any]:
-    """The same; arrays of objects, such as columns of data frames, are taken as lists are."""
+    """As `raw_array`; arrays of Python objects, such as columns of data frames, are converted like lists."""
     array = raw_array(values, what)
     return raw_array(array.tolist(), what) if array.dtype == object else array
 
 
 def as_matrix(vectors: Any, what: str = "vectors") -> NDArray[Any]:
-    """Take [n, dim] real numbers of any layout or byte order; InvalidInput names the culprit."""
+    """An array of real numbers [n, dim], of any layout or byte order; InvalidInput says what else it is."""
     array = as_array(vectors, what)
     if array.dtype == object:
         raise InvalidInput(f"{what}: expected numbers, got Python objects or rows of different lengths")

@@ -1,4 +1,4 @@
-"""How long work is watched and stopped: one object that says whom to tell and when to give up."""
+"""How long work reports its progress, is stopped, and waits for its turn."""
 
 from __future__ import annotations
 

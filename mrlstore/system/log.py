@@ -9,10 +9,10 @@ from typing import Any, Final
 LOGGER: Final = logging.getLogger("mrlstore")
 
 
-def tell(
+def log_event(
     event: str,
     store: str | os.PathLike[str],
-    words: str = "",
+    message: str = "",
     *,
     level: int = logging.INFO,
     trace: bool = False,
@@ -26,10 +26,10 @@ def tell(
     """
     if not LOGGER.isEnabledFor(level):
         return
-    said = ", ".join(f"{name}={_short(value)}" for name, value in fields.items())
-    message = f"{store}: {event}" + (f": {words}" if words else "") + (f" ({said})" if said else "")
+    details = ", ".join(f"{name}={_short(value)}" for name, value in fields.items())
+    line = f"{store}: {event}" + (f": {message}" if message else "") + (f" ({details})" if details else "")
     extra = {"event": event, "store": os.fspath(store), **fields}
-    LOGGER.log(level, "%s", message, exc_info=trace, extra=extra)
+    LOGGER.log(level, "%s", line, exc_info=trace, extra=extra)
 
 
 def _short(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Which pages of mapped arrays lie in memory: asked of the kernel by mincore, where there is one."""
+"""Which pages of mapped arrays are in memory, by mincore, on systems that have it."""
 
 from __future__ import annotations
 
