@@ -46,7 +46,7 @@ class _BlockWriter(Protocol):
 
 
 @dataclass
-class _Selection:
+class _ExportSelection:
     """Records of a store, in order, and where they have got to."""
 
     store: Store
@@ -229,7 +229,7 @@ def _need(package: str) -> None:
 
 def _select(
     store: Store, where: Where | None, namespace: str | None, limit: int | None, after: str | None, dtype: str
-) -> _Selection:
+) -> _ExportSelection:
     if dtype not in ("float32", "float16"):
         raise InvalidInput(f'dtype: expected "float32" or "float16", got {dtype!r}')
     parse(where)
@@ -238,10 +238,10 @@ def _select(
         check_namespace(namespace)
     if after is not None:
         decode_cursor(after)
-    return _Selection(store, where, namespace, limit, after, np.dtype(dtype))
+    return _ExportSelection(store, where, namespace, limit, after, np.dtype(dtype))
 
 
-def _total(store: Store, rows: _Selection) -> int:
+def _total(store: Store, rows: _ExportSelection) -> int:
     count = store.count(rows.where, namespace=rows.namespace)
     return count if rows.limit is None else min(count, rows.limit)
 

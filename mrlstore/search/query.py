@@ -21,7 +21,7 @@ from mrlstore.search.params import NOTHING, QueryParams
 from mrlstore.search.queries import NoDirection, Queries, prepare, take_query, take_vectors
 from mrlstore.search.searcher import Searcher, known_searcher, searcher_for
 from mrlstore.storage.segment import Fetch
-from mrlstore.storage.session import Audit, Session, View
+from mrlstore.storage.session import AnswerAudit, Session, View
 from mrlstore.storage.snapshot import Snapshot, SnapshotMoved
 from mrlstore.storage.vector_rows import with_directions
 from mrlstore.types import BatchResult, Result
@@ -153,7 +153,12 @@ def _share_out(threads: int, work: Callable[[Iterator[int]], None], starts: Iter
 
 
 def _offer(
-    audit: Audit, session: Session, snapshot: Snapshot, params: QueryParams, queries: Queries, hits: Hits
+    audit: AnswerAudit,
+    session: Session,
+    snapshot: Snapshot,
+    params: QueryParams,
+    queries: Queries,
+    hits: Hits,
 ) -> None:
     """Let the audit take some of these queries; it asks for their exact answers later."""
     for number in range(len(hits)):

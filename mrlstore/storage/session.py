@@ -24,7 +24,7 @@ _KEY_RANGE: Final = 4_096  # row keys reserved at a time: one small transaction 
 T = TypeVar("T")
 
 
-class Audit(Protocol):
+class AnswerAudit(Protocol):
     """What compares a share of the live answers with exact ones; see `recall.audit`."""
 
     def takes(self) -> bool:
@@ -77,7 +77,7 @@ class Session:
     catalogue: Catalogue
     snapshots: Snapshots
     threads: int
-    audit: Audit | None = None
+    audit: AnswerAudit | None = None
     _free_keys: list[range] = field(default_factory=list)  # reserved for this process and not used yet
 
     @property
