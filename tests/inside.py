@@ -55,6 +55,11 @@ def wal_headers(store: Any) -> Any:
     return session(store).catalogue.connections._headers
 
 
+def fork_waits() -> bool:
+    """Whether a fork is keeping threads out of SQLite."""
+    return bool(module("mrlstore.system.forks")._closed_by)
+
+
 def changed_row(row: Row, **values: Any) -> Row:
     """A row of the catalogue with other values."""
     return row._replace(**values)

@@ -51,6 +51,7 @@ HOMES = {
     "apsw": {
         "mrlstore.catalogue",
         "mrlstore.system.files",
+        "mrlstore.system.forks",
         "mrlstore.embedders.cache",
         "mrlstore.embedders.gemini",
     },

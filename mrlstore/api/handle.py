@@ -1,6 +1,7 @@
 """What holds a store open: through threads, until it is closed, and over forks.
 
-The files are opened at the first use and again in a forked child, which leaves what its parent opened alone.
+The files are opened at the first use and again in a forked child, which leaves what its parent opened alone;
+`system.forks` takes SQLite's connections through the fork.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -31,10 +32,9 @@ class Handle:
         self._background: Background | None = None
         self._closed = False
         self._release: weakref.finalize[Any, Handle] | None = None
-        self._forking: Session | None = None
-        self._connections_closed = False
+        key = id(self)
+        _handles[key] = weakref.ref(self, lambda _: _handles.pop(key, None))  # before anything is opened
         _ = self._session
-        _handles.add(self)
 
     @property
     def path(self) -> Path:
@@ -62,7 +62,8 @@ class Handle:
         with self._open_lock:
             if self._closed:
                 raise StoreClosed(f"{self._path}: this store object is closed; open the path again")
-            if self._opened is None:
+            session = self._opened
+            if session is None:
                 session = open_session(
                     self._path, self._files, read_only=self._mode == "r", threads=self._threads
                 )
@@ -70,7 +71,11 @@ class Handle:
                 self._prepare(session)
                 self._release = weakref.finalize(self, _shut, session, self._background)
                 self._opened = session
-            return self._opened
+            return session
+
+    def _current(self, session: Session) -> Session:
+        """The session to go on with: the same one, but in a child that was forked meanwhile its own."""
+        return self._session if session.catalogue.connections.abandoned else session
 
     def _prepare(self, session: Session) -> None:
         """Called with what was just opened, here or in a forked child, before anything uses it."""
@@ -97,43 +102,25 @@ class Handle:
         if self._background is not None:
             self._background.wake()
 
-    def _before_fork(self) -> None:
-        """Close every connection: a fork copies what SQLite remembers of its locks."""
-        self._forking = self._opened
-        if self._forking is not None:
-            self._connections_closed = self._forking.catalogue.connections.halt()
-
-    def _after_fork_in_parent(self) -> None:
-        if self._forking is not None:
-            self._forking.catalogue.connections.resume()
-            self._forking = None
-
     def _after_fork(self) -> None:
         """In a forked child: leave what the parent opened alone, and open afresh at the next call."""
         self._open_lock = threading.Lock()
         if self._release is not None:
             self._release.detach()
-        if self._forking is not None and not self._connections_closed:
-            self._forking.catalogue.connections.leak()
-        self._opened, self._background, self._release, self._forking = None, None, None, None
+        self._opened, self._background, self._release = None, None, None
+        self._files = self._files.renewed()
 
 
-_handles: weakref.WeakSet[Handle] = weakref.WeakSet()
+_handles: dict[int, weakref.ref[Handle]] = {}
 
 
-def _for_each(step: Callable[[Handle], None]) -> Callable[[], None]:
-    def run() -> None:
-        for handle in list(_handles):
-            step(handle)
-
-    return run
+def _renew_all() -> None:
+    for ref in list(_handles.values()):
+        if (handle := ref()) is not None:
+            handle._after_fork()
 
 
-os.register_at_fork(
-    before=_for_each(lambda handle: handle._before_fork()),
-    after_in_parent=_for_each(lambda handle: handle._after_fork_in_parent()),
-    after_in_child=_for_each(lambda handle: handle._after_fork()),
-)
+os.register_at_fork(after_in_child=_renew_all)
 
 
 def _shut(session: Session, background: Background | None) -> None:

@@ -250,7 +250,8 @@ class Store(CareMethods, RecallMethods, OwnThreads):
         limit = checks.check_optional_count(limit, "limit", 0, 2**63 - 1)
         cursor = None if after is None else decode_cursor(after)
         selection = Selection(namespace, parse(where), prefix, limit, cursor)
-        return records.scan(self._session, selection, arguments.check_projection(include))
+        projection = arguments.check_projection(include)
+        return records.scan(self._session, self._current, selection, projection)
 
     def count(self, where: Where | None = None, *, namespace: str | None = "") -> int:
         """How many rows match, with a vector or without; `namespace=None` counts all."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -14,11 +15,14 @@ from mrlstore.catalogue import keywords, schema, settings
 from mrlstore.catalogue.connection import BUSY_TIMEOUT_MS, Connection, connect, translated, typed
 from mrlstore.catalogue.connections import Connections
 from mrlstore.errors import CorruptStore, FormatTooNew, StorageError, StorageFull, StoreLocked, StorePoisoned
+from mrlstore.system import forks
 from mrlstore.system.files import Files
 from mrlstore.types import Settings
 
 CHECKPOINT_BYTES = 16 * 1024 * 1024
 _CHECKPOINT_WAIT_MS = 1_000
+# SQLite waits so long for the write lock at a time. In between, Ctrl-C is seen, and a fork let through.
+_BUSY_SLICE_MS = 100
 
 
 @dataclass
@@ -56,17 +60,18 @@ class Catalogue:
     @staticmethod
     def create(files: Files, path: Path, new: Settings) -> None:
         """Make catalogue.db with its tables; the caller syncs the folder."""
-        connection = connect(files, path, create=True)
-        try:
-            with translated(path):
-                connection.execute(schema.PREPARE).fetchall()
-                with connection:
-                    connection.execute(schema.TABLES)
-                    keywords.create(connection, new.tokenizer or keywords.DEFAULT_TOKENIZER)
-                    settings.save(connection, new)
-                connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-        finally:
-            connection.close()
+        with forks.using():
+            connection = connect(files, path, create=True)
+            try:
+                with translated(path):
+                    connection.execute(schema.PREPARE).fetchall()
+                    with connection:
+                        connection.execute(schema.TABLES)
+                        keywords.create(connection, new.tokenizer or keywords.DEFAULT_TOKENIZER)
+                        settings.save(connection, new)
+                    connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            finally:
+                forks.closing(connection)
         files.share(path)
 
     def state(self) -> tuple[int, int]:
@@ -144,14 +149,15 @@ class Catalogue:
             raise StorageError(errno.EIO, f"copying the catalogue failed: {error}", str(target)) from error
 
     def _copy(self, target: Path, source: Connection) -> None:
-        copy = connect(self._files, target, create=True)
-        try:
-            with copy.backup("main", source, "main") as work:
-                while not work.done:
-                    work.step(2000)
-            copy.execute("PRAGMA journal_mode = DELETE").fetchall()
-        finally:
-            copy.close(True)  # the first error is the one to tell
+        with forks.using(), forks.feeding(source):
+            copy = connect(self._files, target, create=True)
+            try:
+                with copy.backup("main", source, "main") as work:
+                    while not work.done:
+                        work.step(2000)
+                copy.execute("PRAGMA journal_mode = DELETE").fetchall()
+            finally:
+                forks.closing(copy, force=True)  # the first error is the one to report
         self._files.share(target)
 
     def poison(self, reason: str) -> None:
@@ -190,22 +196,41 @@ class Catalogue:
     def _writing(self) -> Iterator[Connection]:
         if self.read_only:
             raise StorageError(errno.EROFS, 'the store was opened with mode="r"', str(self.path))
-        with self.connections.writer() as connection:
-            self.check_usable()
-            if self._in_write:
-                raise StoreLocked(
-                    f"{self.path}: this thread is in the midst of another write; "
-                    "a signal handler that wants to write has to leave it to the program, or to a thread"
-                )
-            self._in_write = True
-            try:
-                self._roll_back(connection)  # what a Ctrl-C at the worst moment has left open
-                with translated(self.path):
-                    connection.execute("BEGIN IMMEDIATE")
-                yield connection
-            finally:
-                self._in_write = False
-                self._roll_back(connection)  # nothing, once it is committed
+        deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+        while True:
+            with self.connections.writer() as connection:
+                self.check_usable()
+                if self._in_write:
+                    raise StoreLocked(
+                        f"{self.path}: this thread is in the midst of another write; "
+                        "a signal handler that wants to write has to leave it to the program, or to a thread"
+                    )
+                self._in_write = True
+                try:
+                    self._roll_back(connection)  # what a Ctrl-C at the worst moment has left open
+                    if self._begin(connection, deadline):
+                        yield connection
+                        return
+                finally:
+                    self._in_write = False
+                    self._roll_back(connection)  # nothing, once it is committed
+
+    def _begin(self, connection: Connection, deadline: float) -> bool:
+        """Take the write lock; False where a fork has to go first, and the lock is to be tried for again."""
+        connection.set_busy_timeout(_BUSY_SLICE_MS)
+        try:
+            with translated(self.path):
+                while True:
+                    try:
+                        connection.execute("BEGIN IMMEDIATE")
+                        return True
+                    except apsw.BusyError:
+                        if forks.wanted():
+                            return False
+                        if time.monotonic() >= deadline:
+                            raise
+        finally:
+            connection.set_busy_timeout(BUSY_TIMEOUT_MS)
 
     def _roll_back(self, connection: Connection) -> None:
         with suppress(apsw.Error):
@@ -223,8 +248,18 @@ class Catalogue:
                 self.poison(f"a commit failed ({meant}); reopen the store to see what is on disk")
                 raise StorePoisoned(self._poison) from error
             raise meant from error
-        if self.connections.log_pages * schema.PAGE_BYTES > CHECKPOINT_BYTES:
+        if self._log_pages(connection) * schema.PAGE_BYTES > CHECKPOINT_BYTES:
             self._checkpoint_after_commit(connection)
+
+    def _log_pages(self, connection: Connection) -> int:
+        """Pages in the write-ahead log. About 1 us.
+
+        A hook of SQLite's would be told, but must not be Python: a signal handler that forks in a callback of
+        SQLite's leaves a child that waits for SQLite's mutexes for ever.
+        """
+        with suppress(apsw.Error):
+            return connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)[0]
+        return 0
 
     def _checkpoint_after_commit(self, connection: Connection) -> None:
         """Fold the log back. The commit stands whatever happens here, so only a failed fsync is told."""

@@ -14,6 +14,7 @@ from urllib.parse import quote
 import apsw
 
 from mrlstore.errors import CorruptStore, MrlStoreError, StorageError, StorageFull, StoreLocked, StorePoisoned
+from mrlstore.system import forks
 from mrlstore.system.files import FULL, Files
 
 Connection = apsw.Connection
@@ -37,14 +38,19 @@ def connect(files: Files, path: Path, *, read_only: bool = False, create: bool =
         flags |= apsw.SQLITE_OPEN_CREATE
     with translated(path):
         try:
-            return _prepared(apsw.Connection(str(path), flags=flags, vfs=files.sqlite_vfs))
+            return _prepared(_open(files, path, str(path), flags))
         except (apsw.CantOpenError, apsw.ReadOnlyError, apsw.IOError) as error:
             if not read_only or not _lacks_shm(files, path, error) or _has_log(files, path):
                 raise
         # The immutable mode needs no -shm, and ignores the log and every later change, so it is right only
         # as long as `stamp` stays the same.
         uri, flags = f"file:{quote(str(path))}?immutable=1", flags | apsw.SQLITE_OPEN_URI
-        return _prepared(apsw.Connection(uri, flags=flags, vfs=files.sqlite_vfs))
+        return _prepared(_open(files, path, uri, flags))
+
+
+def _open(files: Files, path: Path, name: str, flags: int) -> Connection:
+    files.check_process()
+    return forks.opening(path, lambda: apsw.Connection(name, flags=flags, vfs=files.sqlite_vfs))
 
 
 def _lacks_shm(files: Files, path: Path, error: apsw.Error) -> bool:
@@ -75,7 +81,7 @@ def _prepared(connection: Connection) -> Connection:
             connection.execute("PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON").fetchall()
         connection.execute("SELECT 1 FROM sqlite_master").fetchall()
     except BaseException:
-        connection.close()
+        forks.closing(connection)
         raise
     return connection
 

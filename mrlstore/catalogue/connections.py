@@ -1,14 +1,11 @@
 """The connections of one process to one catalogue: one that watches, one that writes, a pool of readers.
 
-SQLite keeps locks for each process and file, in memory that a fork copies. So before a fork everything is
-closed, and both sides open again when they next need to; what cannot be closed in time (the fork happens
-inside a transaction) is leaked in the child, never closed, for closing would drop the parent's locks.
+Before a fork they are closed, and both sides open their own at the next use: see `system.forks`.
 """
 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,11 +16,10 @@ import apsw
 from mrlstore.catalogue import wal_index
 from mrlstore.catalogue.connection import Connection, connect, immutable, stamp, typed
 from mrlstore.errors import StorePoisoned
+from mrlstore.system import forks
 from mrlstore.system.files import Files
 
 _POOL_SIZE = 8
-_HALT_S = 5.0
-_leaked: list[object] = []
 Stamp = tuple[tuple[int, int, int], ...]
 
 
@@ -35,10 +31,8 @@ class Connections:
         self._files, self._path = files, path
         self._watch_lock = threading.RLock()
         self._write_lock = threading.RLock()
-        self._gate = threading.Condition()
-        self._readers = 0
-        self._halted = self._closed = False
-        self._inside = threading.local()
+        self._closed = False
+        self.abandoned = False  # opened by the process that this one was forked from
         self._pool: list[Connection] = []
         self._writer: Connection | None = None
         self._watcher: Connection | None = None
@@ -47,44 +41,51 @@ class Connections:
         self._seen: tuple[bytes, int] | None = None  # headers, and the data version that they stand for
         self._stamp: Stamp | None = None  # what immutable connections rely on
         self._inode = files.stamp(path)[0]
-        self.log_pages = 0  # in the write-ahead log, as of our last commit, and not yet folded back
+        self._retired: list[Connection] = []  # watchers that another thread may have been asking
+        forks.register(self)
 
     @contextmanager
     def watcher(self) -> Iterator[Connection]:
         """The connection that never writes."""
-        with self._watch_lock:
+        with forks.using(self._watch_lock):
             yield self._watching()
 
     def data_version(self) -> tuple[int, int]:
         """SQLite's counter of other connections' commits, and which watcher counts. About 1 us."""
-        with self._watch_lock:
-            if self._stamp is not None or self._watcher is None:
-                self._watching()
-            headers = b"" if self._headers is None else bytes(self._headers)  # before SQLite is asked
-            if headers and self._seen is not None and self._seen[0] == headers:
-                return self._seen[1], self._watchers
-            try:  # not `translated`: this is on the path of every query
-                version: int = self._watcher.execute("PRAGMA data_version").get  # type: ignore[union-attr]
-            except apsw.Error as error:
-                raise typed(self._path, error, self._watcher) from error
-            self._seen = headers, version
-            return version, self._watchers
+        with self._watch_lock:  # enough where the connection is there: see `hold`
+            watcher = self._watcher
+            if watcher is not None and self._stamp is None:
+                return self._version(watcher)
+        with forks.using(self._watch_lock):
+            return self._version(self._watching())
+
+    def _version(self, watcher: Connection) -> tuple[int, int]:
+        headers = b"" if self._headers is None else bytes(self._headers)  # before SQLite is asked
+        if headers and self._seen is not None and self._seen[0] == headers:
+            return self._seen[1], self._watchers
+        try:  # not `translated`: this is on the path of every query
+            version: int = watcher.execute("PRAGMA data_version").get
+        except apsw.Error as error:
+            raise typed(self._path, error, watcher) from error
+        self._seen = headers, version
+        return version, self._watchers
 
     @contextmanager
     def writer(self) -> Iterator[Connection]:
         """The connection that writes; one thread at a time, and again within the same thread."""
-        with self._write_lock:
+        with forks.using(self._write_lock):
+            self._check_own()
             self.check_not_replaced()
-            if self._writer is None:
-                self._writer = connect(self._files, self._path)
-                self._writer.set_wal_hook(self._note_log)
-            yield self._writer
+            writer = self._writer
+            if writer is None:
+                self._writer = writer = connect(self._files, self._path)
+            yield writer
 
     @contextmanager
     def reader(self) -> Iterator[Connection]:
         """A connection of one's own; it goes back to the pool unless a transaction is left open."""
-        self._enter()
-        try:
+        with forks.using():
+            self._check_own()
             self._drop_overtaken()
             try:
                 connection = self._pool.pop()
@@ -94,47 +95,59 @@ class Connections:
             try:
                 yield connection
             finally:
-                welcome = not self._closed and len(self._pool) < _POOL_SIZE and self._stamp == relied_on
-                # A cursor that an exception has left half read keeps its transaction open.
-                if welcome and connection.txn_state() == apsw.SQLITE_TXN_NONE:
-                    self._pool.append(connection)
-                else:
-                    connection.close(True)
-        finally:
-            self._leave()
+                self._give_back(connection, relied_on)
+
+    def _give_back(self, connection: Connection, relied_on: Stamp | None) -> None:
+        if self.abandoned:
+            return  # forked meanwhile by this very thread: the connection is the parent's
+        welcome = not self._closed and len(self._pool) < _POOL_SIZE and self._stamp == relied_on
+        # A cursor that an exception has left half read keeps its transaction open.
+        if welcome and connection.txn_state() == apsw.SQLITE_TXN_NONE:
+            self._pool.append(connection)
+        else:
+            forks.closing(connection, force=True)
 
     def close(self) -> None:
         """Close all; the last connection of the last process folds the log into the database."""
-        with self._write_lock, self._watch_lock:
+        with forks.using(self._write_lock), self._watch_lock:
             self._closed = True
-            self._close_all()
+            if not self.abandoned:
+                self._close_all()
 
-    def halt(self) -> bool:
-        """Before a fork: keep users out, wait for those inside, close all; False if some stayed inside."""
-        deadline = time.monotonic() + _HALT_S
-        self._write_held = self._write_lock.acquire(timeout=_HALT_S)
-        self._watch_held = self._watch_lock.acquire(timeout=max(0.0, deadline - time.monotonic()))
-        with self._gate:
-            self._halted = True
-            free = self._gate.wait_for(lambda: self._readers == 0, max(0.0, deadline - time.monotonic()))
-        clean = free and self._write_held and self._watch_held and self._idle()
-        if clean:
-            self._close_all()
-        return clean
+    def hold(self, timeout_s: float) -> bool:
+        """Before a fork: keep out those who ask the watcher, which is always short; see `forks.Owner`."""
+        return self._watch_lock.acquire(timeout=timeout_s)
 
-    def resume(self) -> None:
-        """After a fork, in the parent: let users in again."""
-        with self._gate:
-            self._halted = False
-            self._gate.notify_all()
-        if self._watch_held:
-            self._watch_lock.release()
-        if self._write_held:
-            self._write_lock.release()
+    def let_go(self) -> None:
+        """Let those who ask the watcher in again."""
+        self._watch_lock.release()
 
-    def leak(self) -> None:
-        """In a forked child: keep what could not be closed, untouched and for ever."""
-        _leaked.append((self._pool, self._writer, self._watcher))
+    def is_mine(self) -> bool:
+        """Whether the calling thread is asking the watcher."""
+        return _is_owned(self._watch_lock)
+
+    def close_idle(self, *, held: bool, mine: bool) -> None:
+        """Before a fork: close the connections that nobody uses."""
+        while self._pool:
+            with suppress(apsw.Error):
+                forks.closing(self._pool.pop())
+        if held and not mine:
+            self._close_watcher()
+        if not _is_owned(self._write_lock) and self._write_lock.acquire(blocking=False):
+            try:
+                self._close_writer()
+            finally:
+                self._write_lock.release()
+
+    def abandon(self) -> None:
+        """In a forked child: renew the locks, which other threads may have held, and refuse further uses."""
+        self.abandoned = True
+        self._watch_lock, self._write_lock = threading.RLock(), threading.RLock()
+        self._pool, self._writer, self._watcher, self._headers = [], None, None, None
+
+    def _check_own(self) -> None:
+        if self.abandoned:
+            raise StorePoisoned(f"{self._path.parent}: {forks.BEGUN_BEFORE}")
 
     def check_not_replaced(self) -> None:
         """Raise StorePoisoned if the catalogue at the path is not the one that was opened.
@@ -149,7 +162,10 @@ class Connections:
             )
 
     def _watching(self) -> Connection:
+        self._check_own()
         self._drop_overtaken()
+        for _ in range(len(self._retired)):
+            forks.closing(self._retired.pop(), force=True)
         watcher = self._watcher
         if watcher is None:
             self._headers = self._seen = None
@@ -173,35 +189,34 @@ class Connections:
             self._stamp = None
             pool, self._pool = self._pool, []
             for connection in pool:
-                connection.close()
-            self._watcher = None  # a thread may be asking it at this moment: the last one to let go closes it
-
-    def _note_log(self, connection: Connection, database: str, pages: int) -> int:
-        self.log_pages = pages
-        return apsw.SQLITE_OK
-
-    def _idle(self) -> bool:
-        return self._writer is None or self._writer.get_autocommit()
+                forks.closing(connection)
+            watcher, self._watcher = self._watcher, None
+            if watcher is not None:  # a thread may be asking it at this moment
+                self._retired.append(watcher)
 
     def _close_all(self) -> None:
-        for connection in (*self._pool, self._watcher, self._writer):  # only a writer can fold the log back
+        while self._pool:
+            with suppress(apsw.Error):
+                forks.closing(self._pool.pop())
+        self._close_watcher()
+        self._close_writer()  # last, since only a writer can fold the log back
+
+    def _close_watcher(self) -> None:
+        watcher, self._watcher, self._headers = self._watcher, None, None
+        for connection in (watcher, *self._retired):
             if connection is not None:
                 with suppress(apsw.Error):
-                    connection.close()
-        self._pool, self._writer, self._watcher = [], None, None
+                    forks.closing(connection)
+        self._retired.clear()
 
-    def _enter(self) -> None:
-        depth = getattr(self._inside, "depth", 0)
-        with self._gate:
-            if depth == 0:
-                while self._halted:
-                    self._gate.wait()
-            self._readers += 1
-        self._inside.depth = depth + 1
+    def _close_writer(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            with suppress(apsw.Error):
+                forks.closing(writer)
 
-    def _leave(self) -> None:
-        self._inside.depth -= 1
-        with self._gate:
-            self._readers -= 1
-            if self._halted:
-                self._gate.notify_all()
+
+def _is_owned(lock: threading.RLock) -> bool:
+    """Whether the calling thread holds the lock."""
+    owned: bool = lock._is_owned()  # type: ignore[attr-defined]
+    return owned

@@ -1,8 +1,9 @@
-"""Calibration: how much effort gives which recall on this store's own data.
+"""Calibration: measures which recall each level of effort gives on this store's own data.
 
 A sample of queries (the caller's, or stored rows, each left out of its own answer) is answered exactly by a
-blocked scan (`truth`), and then with rising effort by the search that live queries use (`efforts`). The
-curves go into the catalogue, for each k and class of filters; `curves` chooses from them.
+blocked scan (`ground_truth`), and then with rising effort by the search that live queries use (`trials`). The
+curves are stored in the catalogue, one for each k and selectivity class; `planning.calibration_curves`
+chooses an effort from them.
 """
 
 from __future__ import annotations
@@ -26,26 +27,31 @@ from mrlstore.storage.snapshot import Snapshot
 from mrlstore.system.job import UNWATCHED, Job
 from mrlstore.system.log import log_event
 
-QUERIES: Final = 200  # of a calibration that runs by itself
-FEWEST: Final = 64
+QUERIES: Final = 200  # stored rows that an automatic calibration takes as queries
+FEWEST: Final = 64  # the same for a small store, which gets a query for 50 rows
 DEFAULT_K: Final = 10
-SHARES: Final = {"all": 1.0, "half": 0.3, "tenth": 0.1, "few": 0.01}  # random filters that stand for a class
-REFRESH_SHARE: Final = 0.2  # of the rows: when more are new or gone, the curves are measured again
+SHARES: Final = {
+    "all": 1.0,
+    "half": 0.3,
+    "tenth": 0.1,
+    "few": 0.01,
+}  # share of the rows that the random filter of each selectivity class passes
+REFRESH_SHARE: Final = 0.2  # when a larger share of the rows is new or gone, the curves are measured again
 STORED, GIVEN = "stored rows", "queries"
 
-_TIES: Final = 8
+_TIES: Final = 8  # rows beyond k in the ground truth, so that rows that tie with the k-th are known
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What `calibrate` learned. `warnings` are for people."""
+    """The curves that `calibrate` measured, and what it found remarkable, in words, as `warnings`."""
 
     curves: tuple[Curve, ...]
     source: str  # "queries" or "stored rows"
     queries: int
     rows: int
     seconds: float
-    truth_seconds: float  # of them, for the exact answers
+    truth_seconds: float  # the part of `seconds` that the exact answers took
     warnings: tuple[str, ...] = ()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,8 +48,10 @@ def get(session: Session, namespace: str, ids: Sequence[str], projection: Projec
     return session.consistently(run)
 
 
-def scan(session: Session, selection: Selection, projection: Projection) -> Iterator[Record]:
-    """Rows in the order of (namespace, id).
+def scan(
+    session: Session, current: Callable[[Session], Session], selection: Selection, projection: Projection
+) -> Iterator[Record]:
+    """Rows in the order of (namespace, id). `current` gives the session for a page, another one after a fork.
 
     Which rows is settled at one generation; they are read page by page. One that is removed before its page
     is reached is left out, one that is replaced is given as it is then, if it still matches.
@@ -58,7 +60,7 @@ def scan(session: Session, selection: Selection, projection: Projection) -> Iter
 
     def pages() -> Iterator[Record]:
         for start in range(0, len(places), _PAGE):
-            yield from _page(session, places[start : start + _PAGE], selection.node, projection)
+            yield from _page(current(session), places[start : start + _PAGE], selection.node, projection)
 
     return pages()
 

@@ -11,20 +11,23 @@ A file is written once, fsynced, and never changed again; a reader maps only len
 
 from __future__ import annotations
 
+import copy
 import errno
 import fcntl
 import mmap
 import os
 import stat
 import sys
+import threading
 import time
 import weakref
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from mrlstore.errors import InvalidInput, MrlStoreError, StorageError, StorageFull, StorePoisoned
+from mrlstore.system import forks
 from mrlstore.system.mapping import map_file
 
 Buffer = bytes | bytearray | memoryview
@@ -41,13 +44,33 @@ class Files:
     """The real file system. Every verb raises OSError as the system gives it, but for a failed sync."""
 
     sqlite_vfs: str | None = None
+    _survived: int
+
+    def __new__(cls, *_: object, **__: object) -> Self:
+        """Note the process that it belongs to."""
+        files = super().__new__(cls)
+        files._survived = forks.survived()
+        return files
+
+    def renewed(self) -> Self:
+        """The same for a forked child, which must not go on with what its parent has begun."""
+        files = copy.copy(self)
+        files._survived = forks.survived()
+        return files
+
+    def check_process(self) -> None:
+        """Raise StorePoisoned in a forked child: the parent goes on with the same files at the same time."""
+        if self._survived != forks.survived():
+            raise StorePoisoned(f"an operation {forks.BEGUN_BEFORE}")
 
     def create(self, path: Path) -> int:
         """Make a new, empty file and return a descriptor for writing; FileExistsError if it exists."""
+        self.check_process()
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
 
     def write(self, descriptor: int, data: memoryview) -> int:
         """Append up to len(data) bytes and return how many were taken: it may be fewer."""
+        self.check_process()
         return os.write(descriptor, data)
 
     def sync(self, descriptor: int) -> None:
@@ -68,10 +91,12 @@ class Files:
 
     def make_dir(self, path: Path) -> None:
         """Make a folder; FileExistsError if it exists."""
+        self.check_process()
         os.mkdir(path, 0o777)
 
     def share(self, path: Path) -> None:
         """Give a file in a new folder the mode of other new files, by the umask: SQLite makes it 0644."""
+        self.check_process()
         mode = stat.S_IMODE(os.stat(path.parent).st_mode) & 0o666
         if stat.S_IMODE(os.stat(path).st_mode) != mode:
             with suppress(OSError):  # of a file system without modes
@@ -79,18 +104,22 @@ class Files:
 
     def rename(self, source: Path, target: Path) -> None:
         """Move atomically; an empty folder at the target is replaced."""
+        self.check_process()
         os.rename(source, target)
 
     def link(self, source: Path, target: Path) -> None:
         """Give a file a second name."""
+        self.check_process()
         os.link(source, target)
 
     def unlink(self, path: Path) -> None:
         """Remove a file's name; maps of it stay valid."""
+        self.check_process()
         os.unlink(path)
 
     def remove_dir(self, path: Path) -> None:
         """Remove an empty folder."""
+        self.check_process()
         os.rmdir(path)
 
     def list_dir(self, path: Path) -> list[str]:
@@ -143,30 +172,36 @@ class Files:
 
     def lock(self, path: Path, *, wait_s: float = 0.0) -> Lock | None:
         """Take an exclusive flock on an existing file or folder; None if it is not free in time."""
-        descriptor = _open_to_read(path)
+        self.check_process()
         deadline = time.monotonic() + wait_s
+        with _making:
+            lock = Lock(_open_to_read(path))
         try:
-            while True:
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    return Lock(descriptor)
-                except BlockingIOError:
-                    if time.monotonic() >= deadline:
-                        os.close(descriptor)
-                        return None
-                    time.sleep(0.01)
+            while not lock.take():
+                if time.monotonic() >= deadline:
+                    lock.abandon()
+                    return None
+                time.sleep(0.01)
+            return lock
         except BaseException:
-            with suppress(OSError):
-                os.close(descriptor)
+            lock.release()
             raise
 
 
 class Lock:
-    """A flock that is held until `release`."""
+    """A flock, from `take` to `release`, on a descriptor that it owns."""
 
     def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        _held.add(self)
+        self._descriptor, key = descriptor, id(self)
+        _locks[key] = weakref.ref(self, lambda _: _locks.pop(key, None))
+
+    def take(self) -> bool:
+        """Take it if it is free."""
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
 
     def release(self) -> None:
         """Unlock and close; again is harmless."""
@@ -192,16 +227,34 @@ class Lock:
         self.abandon()  # a Ctrl-C may have come between taking it and whoever was to release it
 
 
-_held: weakref.WeakSet[Lock] = weakref.WeakSet()
+# A child shares the open files of its parent, and with them their flocks. It closes its descriptors of them,
+# which frees nothing, since otherwise a lock would last as long as the child does. So that it knows all of
+# them, no fork takes place between opening and noting one.
+_locks: dict[int, weakref.ref[Lock]] = {}
+_making = threading.RLock()
+_kept_out: list[bool] = []  # for each fork on its way: whether it holds `_making`
+_MAKING_S: Final = 5.0  # a file is opened much sooner
+
+
+def _keep_out() -> None:
+    _kept_out.append(_making.acquire(timeout=_MAKING_S))
+
+
+def _let_in() -> None:
+    if _kept_out.pop():
+        _making.release()
 
 
 def _abandon_inherited() -> None:
-    """In a forked child: the locks are the parent's."""
-    for lock in list(_held):
-        lock.abandon()
+    global _making
+    _making = threading.RLock()
+    _kept_out.clear()
+    for ref in list(_locks.values()):
+        if (lock := ref()) is not None:
+            lock.abandon()
 
 
-os.register_at_fork(after_in_child=_abandon_inherited)
+os.register_at_fork(before=_keep_out, after_in_parent=_let_in, after_in_child=_abandon_inherited)
 
 
 def _open_to_read(path: str | os.PathLike[str], flags: int = os.O_RDONLY) -> int:

@@ -1,0 +1,331 @@
+"""SQLite across a fork: the connections closed before it, and what its child refuses.
+
+SQLite keeps two things in the memory of the process, not of a connection: mutexes, and for each file (inode)
+the POSIX locks that the process holds. A fork copies both. In the child nobody ever releases a mutex that
+another thread held, and the locks are believed but not held, since POSIX locks are not inherited: rows that
+the child commits are lost, or it finds the store locked for ever.
+
+Therefore no connection is open at the moment of a fork. Every use of SQLite passes the gate below, before its
+first connection is opened. A fork closes the gate, waits up to WAIT_S for the threads inside, and closes
+every connection; both sides open them again at their next use.
+
+Where a thread stays inside for longer, or the forking thread is inside itself, the fork takes place all the
+same. The child examines what it has inherited (`_inspect`), and refuses, with StorePoisoned, what it cannot
+use safely.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Protocol
+
+from mrlstore.errors import StorePoisoned
+
+if TYPE_CHECKING:
+    import apsw
+
+WAIT_S: Final = 5.0  # a fork takes at most about this long; longer uses are rare: verify, large writes
+# The gate is looked at again and again, without a lock: a lock might be held by the forking thread itself, or
+# by one that the child does not have.
+_POLL_S: Final = 0.001
+_INHERITED: Final = (
+    "this process was forked while its parent was using SQLite, whose locks it has inherited. It cannot use "
+    "{what}: start it anew (spawn, exec), or fork while no write or verify of more than 5 s is running"
+)
+BEGUN_BEFORE: Final = "begun before this process was forked from the one that runs it; call it again"
+
+Inode = tuple[int, int]  # device and number
+
+
+class Owner(Protocol):
+    """Whatever keeps connections open between uses."""
+
+    def hold(self, timeout_s: float) -> bool:
+        """Keep out the uses that do not pass the gate; False if they do not end in time."""
+
+    def let_go(self) -> None:
+        """End what `hold` began."""
+
+    def is_mine(self) -> bool:
+        """Whether the calling thread is in such a use."""
+
+    def close_idle(self, *, held: bool, mine: bool) -> None:
+        """Close all connections that no thread is using, given the answers of `hold` and `is_mine`."""
+
+    def abandon(self) -> None:
+        """In a forked child: renew all locks, forget all connections, refuse further uses."""
+
+
+class _Fork:
+    """A fork on its way, as its thread prepares it."""
+
+    def __init__(self) -> None:
+        self.held: list[Owner] = []
+        self.alone = False  # no other thread forks
+        self.clean = False  # no thread uses SQLite, and no connection is open
+        self.mine = True  # the forking thread is using SQLite itself
+
+
+_users: dict[using, int] = {}  # the uses inside the gate, and their threads
+_closed_by: dict[_Fork, None] = {}  # the gate is closed while there is one
+_one_fork = threading.RLock()
+_forks: dict[int, list[_Fork]] = {}  # by thread; a signal handler may fork while its thread forks
+_owners: dict[int, weakref.ref[Owner]] = {}
+_open: dict[int, tuple[weakref.ref[apsw.Connection], Inode]] = {}
+_changing: dict[object, None] = {}  # connections being opened or closed
+_forks_survived = 0  # how many forks led from the first process to this one
+_refused: set[Inode] = set()
+_refuses_all = False
+_feeding: set[int] = set()  # ids of connections that a backup reads from
+_leaked: list[object] = []  # never closed: that would touch what the parent is using
+
+
+class using:
+    """One use of SQLite by one thread, as a context; waits at its beginning while a fork is going on.
+
+    It can also hold a lock. While it waits for a fork it does not hold it, so that a thread inside, for which
+    the fork waits, can take the lock.
+    """
+
+    __slots__ = ("_lock",)
+
+    def __init__(self, lock: threading.RLock | None = None) -> None:
+        self._lock = lock
+
+    def __enter__(self) -> None:
+        while True:
+            if self._lock is not None:
+                self._lock.acquire()
+            try:
+                if self._entered():
+                    return
+            except BaseException:
+                self.__exit__()
+                raise
+            self.__exit__()
+            _wait_until_open()
+
+    def __exit__(self, *_: object) -> None:
+        _users.pop(self, None)
+        if self._lock is not None:
+            self._lock.release()
+
+    def _entered(self) -> bool:
+        """Begin the use; False if a fork is going on and the thread is not inside already.
+
+        The use is noted first and the gate looked at then; a fork does it the other way round.
+        """
+        me = threading.get_ident()
+        _users[self] = me
+        if not _closed_by or list(_users.values()).count(me) > 1:
+            return True
+        return any(fork in _closed_by for fork in _forks.get(me, ()))  # a finalizer, run by the fork itself
+
+
+def wanted() -> bool:
+    """Whether a fork waits for the calling thread, and the thread can leave by ending its only use."""
+    me = threading.get_ident()
+    return bool(_closed_by) and list(_users.values()).count(me) == 1
+
+
+def _wait_until_open() -> None:
+    while _closed_by:
+        time.sleep(_POLL_S)
+
+
+def survived() -> int:
+    """How many forks lie between the first process and this one: another number in a child."""
+    return _forks_survived
+
+
+def register(owner: Owner) -> None:
+    """Include an owner of connections in every fork from now on, before it opens the first."""
+    key = id(owner)
+    _owners[key] = weakref.ref(owner, lambda _: _owners.pop(key, None))
+
+
+def opening(path: Path, connect: Callable[[], apsw.Connection]) -> apsw.Connection:
+    """Open a connection; StorePoisoned in a forked child that cannot use the file safely."""
+    _check_not_inherited(path)
+    token, survived = object(), _forks_survived
+    try:
+        _changing[token] = None
+        connection = connect()
+        if survived != _forks_survived:  # this thread has forked meanwhile, in a signal handler
+            _leaked.append(connection)
+            raise StorePoisoned(f"{path.parent}: {BEGUN_BEFORE}")
+        with suppress(OSError):  # removed meanwhile
+            _open[id(connection)] = weakref.ref(connection), _inode(path)
+        return connection
+    finally:
+        _changing.pop(token, None)
+
+
+def closing(connection: apsw.Connection, *, force: bool = False) -> None:
+    """Close a connection."""
+    token = object()
+    try:
+        _changing[token] = None
+        connection.close(force)
+        _open.pop(id(connection), None)
+    finally:
+        _changing.pop(token, None)
+
+
+@contextmanager
+def feeding(connection: apsw.Connection) -> Iterator[None]:
+    """While a backup reads from a connection: to close it would also end the backup."""
+    try:
+        _feeding.add(id(connection))
+        yield
+    finally:
+        _feeding.discard(id(connection))
+
+
+def _inode(path: Path) -> Inode:
+    found = os.stat(path)
+    return found.st_dev, found.st_ino
+
+
+def _check_not_inherited(path: Path) -> None:
+    if _refuses_all:
+        raise StorePoisoned(_INHERITED.format(what="any store"))
+    if _refused:
+        with suppress(OSError):  # nothing is there
+            if _inode(path) in _refused:
+                raise StorePoisoned(_INHERITED.format(what=path.parent))
+
+
+def before() -> None:
+    """Before a fork: keep all threads out of SQLite and close all connections, as far as that is possible."""
+    me, fork = threading.get_ident(), _Fork()
+    _forks.setdefault(me, []).append(fork)
+    deadline = time.monotonic() + WAIT_S
+    fork.alone = _one_fork.acquire(timeout=2 * WAIT_S)
+    if not fork.alone:
+        return
+    free = _close_gate(fork, me, deadline)
+    owners = [owner for ref in list(_owners.values()) if (owner := ref()) is not None]
+    mine = me in list(_users.values())
+    for owner in owners:
+        asking = owner.is_mine()
+        held = owner.hold(max(0.0, deadline - time.monotonic()))
+        if held:
+            fork.held.append(owner)
+        owner.close_idle(held=held, mine=asking)
+        mine = mine or asking
+    fork.mine = mine
+    fork.clean = free and not mine and len(fork.held) == len(owners) and not _changing
+
+
+def in_parent() -> None:
+    """After a fork, in the parent: let threads in again."""
+    fork = _finished()
+    if fork is None:
+        return
+    try:
+        while fork.held:
+            fork.held.pop().let_go()
+    finally:
+        _closed_by.pop(fork, None)
+        if fork.alone:
+            _one_fork.release()
+
+
+def in_child() -> None:
+    """After a fork, in the child: renew all locks; refuse what was inherited and cannot be used safely."""
+    global _one_fork, _forks_survived
+    fork = _finished()
+    _forks_survived += 1
+    _one_fork = threading.RLock()
+    for noted in (_users, _forks, _closed_by):
+        noted.clear()
+    inherited = [(connection, inode) for ref, inode in _open.values() if (connection := ref()) is not None]
+    for owner_ref in list(_owners.values()):
+        if (owner := owner_ref()) is not None:
+            owner.abandon()
+    if fork is None or not fork.clean:
+        _inspect(inherited, mine=fork is None or fork.mine)
+    for kept in (_owners, _open, _changing, _feeding):
+        kept.clear()
+
+
+def _finished() -> _Fork | None:
+    """The fork of this thread that has just taken place; None if it could not even be noted."""
+    me = threading.get_ident()
+    mine = _forks.get(me, [])
+    fork = mine.pop() if mine else None
+    if not mine:
+        _forks.pop(me, None)
+    return fork
+
+
+def _close_gate(fork: _Fork, me: int, deadline: float) -> bool:
+    """Close the gate; True once no other thread is inside, False if that takes too long."""
+    _closed_by[fork] = None
+    while any(thread != me for thread in list(_users.values())):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_POLL_S)
+    return True
+
+
+def _inspect(inherited: list[tuple[apsw.Connection, Inode]], *, mine: bool) -> None:
+    """In the child of a fork that could not wait: close the connections that may be closed, refuse the rest.
+
+    A connection whose mutex is held was being used inside SQLite by a thread that the child does not have.
+    The thread may have held any of SQLite's mutexes, so nothing can be used again; the same holds where a
+    connection was being opened or closed. Otherwise a connection that only reads is closed, which writes
+    nothing, and its file can be opened afresh. One that writes is never closed, because undoing its changes
+    would change the memory that it shares with the parent, nor is one that the forking thread is using.
+    """
+    global _refuses_all
+    import apsw
+
+    _leaked.append(inherited)
+    _refuses_all = _refuses_all or bool(_changing)
+    writing: set[int] = set()
+    for connection, _ in inherited:
+        try:
+            if connection.txn_state() == apsw.SQLITE_TXN_WRITE:
+                writing.add(id(connection))
+        except apsw.ThreadingViolationError:
+            _refuses_all = True
+        except apsw.ConnectionClosedError:
+            pass
+    for connection, inode in inherited:
+        if mine or _refuses_all or id(connection) in writing | _feeding:
+            _refused.add(inode)
+            _forbid(connection)
+            continue
+        try:
+            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+            connection.close(True)
+        except apsw.ConnectionClosedError:
+            pass
+        except apsw.Error:
+            _refused.add(inode)
+
+
+def _forbid(connection: apsw.Connection) -> None:
+    """Let every further statement of a connection fail: the code that was using it may go on in the child."""
+    import apsw
+
+    def refuse(*_: object) -> int:
+        raise StorePoisoned(_INHERITED.format(what="this store"))
+
+    with suppress(apsw.Error):  # in use by another thread, which the child does not have
+        connection.authorizer = refuse
+        connection.interrupt()
+
+
+# Through lambdas, so that a test can switch the rule off.
+os.register_at_fork(
+    before=lambda: before(), after_in_parent=lambda: in_parent(), after_in_child=lambda: in_child()
+)
