@@ -12,12 +12,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from mrlstore.catalogue import settings
 from mrlstore.catalogue.connection import Connection, matches
 from mrlstore.errors import CorruptStore
 from mrlstore.system.files import Buffer
 
 _HEAD = struct.Struct("<qqd")
 _REMOVAL = struct.Struct("<qq")
+_SHORTEST, _LONGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)  # lengths of vectors
+_SIGN, _EXPONENT = np.uint16(0x8000), np.uint16(0x7C00)  # bits of a float16; all of the latter: not finite
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +57,54 @@ def since(connection: Connection, generation: int) -> list[TailRow]:
     for key, vector, norm, gen, crc, namespace, id, metadata in found:
         if not matches(crc, _crc, key, gen, norm, vector) or id is None:
             raise CorruptStore(connection.filename, f"the tail row with key {key} does not match its crc")
+        if gen < 1:
+            raise CorruptStore(connection.filename, f"the tail row with key {key} is of generation {gen}")
         rows.append(TailRow(key, namespace, id, metadata, vector, norm))
+    if rows:
+        _check_vectors(connection, rows)
     return rows
 
 
+def _check_vectors(connection: Connection, rows: list[TailRow]) -> None:
+    """Raise CorruptStore where a vector has other dims than the store, no direction, or no usable length."""
+    dim = settings.dims(connection).dim or 0
+    for row in rows:
+        if not _has_size(row.vector, row.norm, dim):
+            raise CorruptStore(
+                connection.filename,
+                f"the tail row with key {row.key} has {len(row.vector) // 2} dims and length {row.norm:g}",
+            )
+    wrong = np.flatnonzero(_without_direction([row.vector for row in rows], dim))
+    if len(wrong):
+        raise CorruptStore(
+            connection.filename, f"the tail row with key {rows[wrong[0]].key} has no direction"
+        )
+
+
 def broken(connection: Connection) -> list[int]:
-    """Keys of rows that do not match their crc."""
+    """Keys of rows that do not match their crc, or that no write makes."""
+    dim = settings.dims(connection).dim or 0
     found = connection.execute("SELECT key, vector, norm, gen, crc FROM tail")
-    return [key for key, vector, norm, gen, crc in found if not matches(crc, _crc, key, gen, norm, vector)]
+    return [
+        key
+        for key, vector, norm, gen, crc in found
+        if not matches(crc, _crc, key, gen, norm, vector)
+        or gen < 1
+        or not _has_size(vector, norm, dim)
+        or _without_direction([vector], dim).any()
+    ]
+
+
+def _has_size(vector: bytes, norm: float, dim: int) -> bool:
+    """Whether a vector has the store's dims, and a length that float32 holds."""
+    return len(vector) == 2 * dim and _SHORTEST <= norm <= _LONGEST
+
+
+def _without_direction(vectors: Sequence[bytes], dim: int) -> NDArray[np.bool_]:
+    """Bool [n]: float16 vectors that are zero, or not finite."""
+    bits = np.frombuffer(b"".join(vectors), dtype="<u2").reshape(len(vectors), dim)
+    not_finite = ((bits & _EXPONENT) == _EXPONENT).any(axis=1)
+    return np.asarray(not_finite | ~(bits & ~_SIGN).any(axis=1))
 
 
 def count(connection: Connection) -> int:

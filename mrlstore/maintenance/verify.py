@@ -137,7 +137,7 @@ def _check_catalogue(session: Session, connection: Connection, found: _Findings)
             if counts != rows.namespaces(connection):
                 found.add(path, "the counts of namespaces differ from the numbers of their rows", _CATALOGUE)
             tail_rows.removed_since(connection, -1)
-            tail_rows.since(connection, -1)
+            tail_rows.since(connection, -(2**63))
             for name in ("floor_gen", "generation", "next_key"):
                 settings.get_int(connection, name)
             settings.load(connection, path)

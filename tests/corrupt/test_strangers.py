@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import struct
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -368,3 +369,50 @@ def test_forged_calibrations_are_as_none(calibrated: Path, tmp_path: Path, chang
         assert store.verify().ok == of_another_version(change)
         store.optimize()
         assert store.query(QUERY).plan.expected is not None and store.verify().ok
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"vector": b"abc"},
+        {"vector": b""},
+        {"vector": b"\0" * 4 * DIM},
+        {"vector": b"\0" * 2 * DIM},
+        {"vector": b"\0\x80" * DIM},
+        {"vector": b"\xff\x7f" * DIM},
+        {"vector": b"\0\x7c" * DIM},
+        {"norm": float("inf")},
+        {"norm": 0.0},
+        {"norm": -1.0},
+        {"norm": 1e300},
+        {"gen": -5},
+    ],
+    ids=lambda change: repr(change)[:30],
+)
+def test_forged_tail_rows_are_damage(path: Path, change: dict[str, Any]) -> None:
+    """Their checksums fit. repair() takes them out, and the rest of the store is as before."""
+    with mrlstore.open(path, dim=DIM, auto_maintain=False) as store:
+        store.upsert(["a", "b", "c"], np.eye(3, DIM))
+    connection = apsw.Connection(str(path / "catalogue.db"), flags=apsw.SQLITE_OPEN_READWRITE)
+    found: list[Any] = connection.execute("SELECT key, vector, norm, gen FROM tail ORDER BY key").fetchall()
+    row = dict(zip(("key", "vector", "norm", "gen"), found[0], strict=True)) | change
+    crc = zlib.crc32(row["vector"], zlib.crc32(struct.pack("<qqd", row["key"], row["gen"], row["norm"])))
+    connection.execute(
+        "UPDATE tail SET vector = ?, norm = ?, gen = ?, crc = ? WHERE key = ?",
+        (row["vector"], row["norm"], row["gen"], crc, row["key"]),
+    )
+    connection.close()
+    with mrlstore.open(path, auto_maintain=False) as store:
+        calls: list[Any] = [
+            lambda: store.query(np.ones(DIM)),
+            lambda: store.get(["a"], include=["vector"]),
+            lambda: store.update(["a"], [{"x": 1}]),
+            store.optimize,
+        ]
+        for call in calls if "gen" not in change else calls[1:3]:
+            with pytest.raises(mrlstore.CorruptStore):
+                call()
+        assert not store.verify().ok
+        store.repair()
+        assert store.verify().ok
+        assert set(store.query(np.ones(DIM)).ids) == {"b", "c"}
