@@ -5,13 +5,17 @@ Every store opened through `opened` is verified once the test is over, as a file
 
 from __future__ import annotations
 
+import functools
 import os
+import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.shared import Shared
 
 settings.register_profile(
     "default", deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), print_blob=True
@@ -50,6 +54,12 @@ def opened(path: Path) -> Iterator[Opened]:
         assert report.ok, f"after the test, {folder} is damaged: {report.problems}"
 
 
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Shared:
+    """Stores and values that are built once for a test run, for all its workers."""
+    return Shared(tmp_path_factory, pytestconfig)
+
+
 @pytest.fixture
 def store(opened: Opened) -> Any:
     """An empty store, dim 8, without background work."""
@@ -57,15 +67,28 @@ def store(opened: Opened) -> Any:
 
 
 @pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], tuple[Any, Any]]]:
-    """Stores for tests that only read: `library(layout)` gives (store, oracle), made once a session."""
+def library(
+    tmp_path_factory: pytest.TempPathFactory, shared: Shared
+) -> Iterator[Callable[[str], tuple[Any, Any]]]:
+    """Stores for tests that only read: `library(layout)` gives (store, oracle), opened once a worker."""
+    import mrlstore
     from tests.layouts import make_layout
 
     made: dict[str, tuple[Any, Any]] = {}
 
+    def build(layout: str, path: Path) -> None:
+        path.mkdir()
+        store, oracle = make_layout(layout, path / "store.mrl")
+        store.close()
+        (path / "oracle").write_bytes(pickle.dumps(oracle))
+
     def get(layout: str) -> tuple[Any, Any]:
         if layout not in made:
-            made[layout] = make_layout(layout, tmp_path_factory.mktemp(layout) / "store.mrl")
+            folder = shared.store(
+                layout, tmp_path_factory.mktemp(layout) / "copy", functools.partial(build, layout)
+            )
+            store = mrlstore.open(folder / "store.mrl", auto_maintain=False)
+            made[layout] = store, pickle.loads((folder / "oracle").read_bytes())
         return made[layout]
 
     yield get

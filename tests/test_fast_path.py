@@ -15,6 +15,7 @@ from mrlstore.search.searcher import Searcher
 from mrlstore.storage.page_cache import ReadAhead
 from tests import inside
 from tests.nested import nested
+from tests.shared import Shared
 
 DIM, ROWS = 96, 3_000
 ALL: tuple[Any, ...] = ("metadata", "document", "vector")
@@ -22,16 +23,18 @@ QUERIES = nested(20, DIM, seed=2)
 Store = mrlstore.Store
 
 
-@pytest.fixture(scope="module")
-def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("fast") / "s.mrl"
+def build(path: Path) -> None:
     names = [f"row {i}" for i in range(ROWS)]
     names[1::3] = [f"ряд {i} ☃" for i in range(1, ROWS, 3)]
     with mrlstore.open(path, dim=DIM, prefix_dim=32, auto_maintain=False) as store:
         documents = [f"text {i}" if i % 2 else None for i in range(ROWS)]
         store.upsert(names, nested(ROWS, DIM), [{"n": i} for i in range(ROWS)], documents)
         store.optimize()
-    return path
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory, shared: Shared) -> Path:
+    return shared.store("fast.mrl", tmp_path_factory.mktemp("fast") / "s.mrl", build)
 
 
 @pytest.fixture

@@ -9,21 +9,25 @@ import pytest
 
 import mrlstore
 from tests.nested import nested
+from tests.shared import Shared
 
 from .conftest import Run
 
 ROWS = nested(2_600, 32)
 
 
-@pytest.fixture(scope="module")
-def indexed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with a graph, and query vectors beside it."""
-    folder = tmp_path_factory.mktemp("recall")
-    with mrlstore.open(folder / "s.mrl", dim=32, prefix_dim=16, auto_maintain=False) as store:
+def build(path: Path) -> None:
+    with mrlstore.open(path, dim=32, prefix_dim=16, auto_maintain=False) as store:
         store.upsert([str(n) for n in range(2_500)], ROWS[:2_500])
         store.optimize()
+
+
+@pytest.fixture(scope="module")
+def indexed(tmp_path_factory: pytest.TempPathFactory, shared: Shared) -> Path:
+    """A store with a graph, and query vectors beside it."""
+    folder = tmp_path_factory.mktemp("recall")
     np.save(folder / "q.npy", ROWS[2_500:])
-    return folder / "s.mrl"
+    return shared.store("recall.mrl", folder / "s.mrl", build)
 
 
 def test_calibrate_with_queries_and_several_k(indexed: Path, run: Run) -> None:

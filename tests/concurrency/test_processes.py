@@ -11,15 +11,19 @@ import mrlstore
 from tests.children import Child, children
 from tests.concurrency import bodies
 from tests.scale import figure
+from tests.shared import Shared
 
 
-@pytest.fixture
-def turned(path: Path) -> Path:
-    """A store at turn 0, indexed."""
+def build_turned(path: Path) -> None:
     with mrlstore.open(path, dim=bodies.DIM, prefix_dim=bodies.PREFIX, auto_maintain=False) as store:
         store.upsert(bodies.IDS, bodies.vectors_of(0), [{"turn": 0}] * bodies.ROWS)
         store.optimize()
-    return path
+
+
+@pytest.fixture
+def turned(path: Path, shared: Shared) -> Path:
+    """A store at turn 0, indexed."""
+    return shared.store("turned.mrl", path, build_turned)
 
 
 def check(path: Path) -> None:

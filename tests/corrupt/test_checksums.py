@@ -11,9 +11,10 @@ import pytest
 
 import mrlstore
 from mrlstore.columns import InvalidColumns, build_columns, open_columns
-from mrlstore.storage import segment
+from mrlstore.storage import base_part
 from mrlstore.storage.vector_rows import row_checksums
 from tests.oracle import nested_vectors
+from tests.shared import Shared
 
 CHANGES = {
     "settings": "UPDATE settings SET value = value + 1 WHERE name = 'next_key'",
@@ -36,15 +37,18 @@ def change(path: Path, statement: str) -> None:
         connection.close()
 
 
-@pytest.fixture
-def varied(path: Path) -> Path:
-    """A store with something in every table of the catalogue."""
+def build_varied(path: Path) -> None:
     with mrlstore.open(path, dim=16, prefix_dim=8, auto_maintain=False) as store:
         store.upsert([f"r{i}" for i in range(2100)], nested_vectors(2100, 16), [{"n": 1}] * 2100)
         store.optimize()
         store.delete(["r1"])
         store.upsert(["a", "b"], nested_vectors(2, 16, seed=2), namespace="tenant")
-    return path
+
+
+@pytest.fixture
+def varied(path: Path, shared: Shared) -> Path:
+    """A store with something in every table of the catalogue."""
+    return shared.store("varied.mrl", path, build_varied)
 
 
 @pytest.mark.parametrize("table", CHANGES)
@@ -92,7 +96,7 @@ def test_rows_of_a_part_have_a_checksum_of_their_own(path: Path, monkeypatch: py
         return crcs
 
     with mrlstore.open(path, dim=16, auto_maintain=False) as store:
-        monkeypatch.setattr(segment, "row_checksums", other)
+        monkeypatch.setattr(base_part, "row_checksums", other)
         store.upsert([f"r{i}" for i in range(4100)], nested_vectors(4100, 16))
         monkeypatch.undo()
         report = store.verify()

@@ -20,13 +20,13 @@ from tests.corrupt import damage
 from tests.corrupt.damage import Damage
 from tests.oracle import nested_vectors, stored_row
 from tests.scale import figure, shares
+from tests.shared import Shared
 
 
 @pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("template") / "store.mrl"
-    damage.build_template(path)
-    return path
+def template(tmp_path_factory: pytest.TempPathFactory, shared: Shared) -> Path:
+    target = tmp_path_factory.mktemp("template") / "store.mrl"
+    return shared.store("damage.mrl", target, damage.build_template)
 
 
 def run(template: Path, work: Path, damages: list[Damage], *, must_be_found: bool) -> Counter[str]:

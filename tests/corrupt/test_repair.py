@@ -19,13 +19,13 @@ from tests.corrupt import damage
 from tests.corrupt.damage import Damage
 from tests.scale import figure, shares
 from tests.seam import FailingFiles, with_sqlite
+from tests.shared import Shared
 
 
 @pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("template") / "store.mrl"
-    damage.build_template(path)
-    return path
+def template(tmp_path_factory: pytest.TempPathFactory, shared: Shared) -> Path:
+    target = tmp_path_factory.mktemp("template") / "store.mrl"
+    return shared.store("damage.mrl", target, damage.build_template)
 
 
 def rows_of(path: Path) -> dict[tuple[str, str], tuple[Any, Any, Any]]:

@@ -17,10 +17,12 @@ ROWS, DIM, PREFIX = 20_000, 128, 64
 
 
 @pytest.fixture(scope="module")
-def group():
+def group(shared):
     rows = nested(ROWS, DIM).astype(np.float16)
     inverse = (1 / np.linalg.norm(rows.astype(np.float64), axis=1)).astype(np.float32)
-    arrays, info = build_index(rows, np.array([0, ROWS]), prefix_dim=PREFIX)
+    arrays, info = shared.value(
+        "filtered walk", lambda: build_index(rows, np.array([0, ROWS]), prefix_dim=PREFIX)
+    )
     return Group(rows, inverse, np.arange(ROWS), open_index(arrays, info, 0, 0, ROWS))
 
 

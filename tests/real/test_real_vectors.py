@@ -11,6 +11,7 @@ import pytest
 
 import mrlstore
 from tests.oracle import cosines
+from tests.shared import Shared
 
 FOLDER = Path(os.environ.get("MRLSTORE_REAL_DATA", "no folder of real embeddings"))
 FILE = FOLDER / "te3large_3072.npy"
@@ -22,16 +23,20 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def real(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def real(tmp_path_factory: pytest.TempPathFactory, shared: Shared) -> Any:
     """(store, rows float32 [n, 3072] as stored, queries float32 [500, 3072]): default settings, optimized."""
     data = np.load(FILE, allow_pickle=False).astype(np.float32)
     queries, rows = data[:HELD_OUT], data[HELD_OUT:]
-    path = tmp_path_factory.mktemp("real") / "real.mrl"
+
+    def build(path: Path) -> None:
+        with mrlstore.open(path, auto_maintain=False) as store:
+            for low in range(0, len(rows), 1000):
+                part = rows[low : low + 1000]
+                store.upsert([str(low + i) for i in range(len(part))], part)
+            store.optimize()
+
+    path = shared.store("real.mrl", tmp_path_factory.mktemp("real") / "real.mrl", build)
     with mrlstore.open(path, auto_maintain=False) as store:
-        for low in range(0, len(rows), 1000):
-            part = rows[low : low + 1000]
-            store.upsert([str(low + i) for i in range(len(part))], part)
-        store.optimize()
         wide = rows.astype(np.float64)
         stored = (wide / np.linalg.norm(wide, axis=1, keepdims=True)).astype(np.float16)
         yield store, stored, queries

@@ -23,6 +23,7 @@ from tests.children import Child, children
 from tests.oracle import Oracle, assert_exact, assert_same_rows, nested_vectors
 from tests.rules import bodies
 from tests.seam import RecordingFiles, with_sqlite
+from tests.shared import Shared
 
 DIM = 8
 ROWS = 2100  # just enough for a graph
@@ -49,14 +50,18 @@ def collect(store: Any) -> int:
         return garbage.collect(session, lambda name: True)
 
 
+def build_indexed(path: Path) -> None:
+    metadatas = [{"n": i, "turn": 0} for i in range(ROWS)]
+    with mrlstore.open(path, dim=DIM, prefix_dim=4, auto_maintain=False) as store:
+        store.upsert(ids(ROWS), nested_vectors(ROWS, DIM), metadatas)
+        store.optimize()
+        store.upsert(ids(50, "tail"), nested_vectors(50, DIM, seed=2), metadatas[:50])
+
+
 @pytest.fixture
-def indexed(opened: Any) -> Any:
+def indexed(opened: Any, shared: Shared, path: Path) -> Any:
     """Rows with a graph, and a short tail."""
-    store = opened(dim=DIM, prefix_dim=4)
-    store.upsert(ids(ROWS), nested_vectors(ROWS, DIM), [{"n": i, "turn": 0} for i in range(ROWS)])
-    store.optimize()
-    store.upsert(ids(50, "tail"), nested_vectors(50, DIM, seed=2), [{"n": i, "turn": 0} for i in range(50)])
-    return store
+    return opened(shared.store("rules.mrl", path, build_indexed))
 
 
 # --- 1: nobody but SQLite opens its files ---

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 import mrlstore
 from tests.nested import nested
 from tests.scale import figure
+from tests.shared import Shared
 
 DIM, PREFIX = 256, 64
 ROWS = figure(100_000, 4_000)
@@ -41,26 +42,34 @@ def fill(path: Path, rows: NDArray[np.float32], prefix_dim: int, **options: Any)
     return store
 
 
+def filled_once(
+    shared: Shared, name: str, target: Path, rows: NDArray[np.float32], prefix_dim: int
+) -> mrlstore.Store:
+    """The same store, filled once for a test run."""
+    shared.store(name, target, lambda path: fill(path, rows, prefix_dim).close())
+    return mrlstore.open(target, auto_maintain=False)
+
+
 @pytest.fixture(scope="session")
-def generated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Indexed]:
+def generated(tmp_path_factory: pytest.TempPathFactory, shared: Shared) -> Iterator[Indexed]:
     """Nested vectors, indexed."""
     vectors = nested(ROWS + HELD, DIM)
     rows, queries = vectors[HELD:], vectors[:HELD]
-    store = fill(tmp_path_factory.mktemp("generated") / "store.mrl", rows, PREFIX)
-    yield Indexed(store, rows, queries)
-    store.close()
+    target = tmp_path_factory.mktemp("generated") / "store.mrl"
+    with filled_once(shared, "tiers.mrl", target, rows, PREFIX) as store:
+        yield Indexed(store, rows, queries)
 
 
 @pytest.fixture(scope="session")
-def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Indexed]:
+def real(tmp_path_factory: pytest.TempPathFactory, shared: Shared) -> Iterator[Indexed]:
     """text-embedding-3-large, where the folder of real data is known; 400 rows held out."""
     folder = os.environ.get("MRLSTORE_REAL_DATA")
     if not folder or not (Path(folder) / "te3large_3072.npy").exists():
         pytest.skip("MRLSTORE_REAL_DATA names no folder with te3large_3072.npy")
     vectors = np.load(Path(folder) / "te3large_3072.npy").astype(np.float32)
-    store = fill(tmp_path_factory.mktemp("real") / "store.mrl", vectors[400:], 768)
-    yield Indexed(store, vectors[400:], vectors[:400])
-    store.close()
+    target = tmp_path_factory.mktemp("real") / "store.mrl"
+    with filled_once(shared, "tiers of real rows.mrl", target, vectors[400:], 768) as store:
+        yield Indexed(store, vectors[400:], vectors[:400])
 
 
 def recall(results: list[Any], exact: list[Any]) -> float:

@@ -15,14 +15,15 @@ from mrlstore.system.job import UNWATCHED
 from tests import inside
 from tests.nested import nested
 from tests.scale import figure
-from tests.tiers.conftest import DIM, fill, recall
+from tests.shared import Shared
+from tests.tiers.conftest import DIM, filled_once, recall
 
 N = figure(20_000, 2_500)
 
 
 @pytest.fixture
-def filled(tmp_path: Path) -> Any:
-    store = fill(tmp_path / "s.mrl", nested(N, DIM), 64)
+def filled(tmp_path: Path, shared: Shared) -> Any:
+    store = filled_once(shared, "prefix.mrl", tmp_path / "s.mrl", nested(N, DIM), 64)
     yield store
     report = store.verify()
     assert report.ok, report.problems
