@@ -1,8 +1,8 @@
-"""Rows in and out: JSONL, npy + JSONL, Parquet, Arrow, pandas and polars frames.
+"""Import and export of rows: JSONL, npy + JSONL, Parquet, Arrow, pandas and polars frames.
 
-`import_rows` reads any of them; `export_rows` writes files, the others give tables and frames. A round trip
-keeps ids, namespaces, metadata and documents, and the stored float16 rows bit for bit. pyarrow, pandas and
-polars are loaded when they are needed. See docs/import-export.md.
+`import_rows` reads any of them; `export_rows` writes files; `to_arrow` and its like give tables and frames. A
+round trip keeps ids, namespaces, metadata and documents, and the stored float16 rows bit for bit. pyarrow,
+pandas and polars are imported when they are needed. See docs/import-export.md.
 """
 
 from mrlstore.exchange.exporting import Exported, export_rows, to_arrow, to_batches, to_pandas, to_polars

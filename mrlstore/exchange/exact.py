@@ -1,8 +1,8 @@
-"""Vectors that come back exactly: what a store holds, told from what it gives, and how to give it so again.
+"""Vectors that come back exactly: the stored row behind a vector that a store gave, and the other way round.
 
 A store keeps the float16 row u nearest to the unit vector, and gives u * (length / |u|) as float32. Storing
-that again may move an element of a short vector by one float16 step, for |u| is not quite 1. These two
-functions undo it: the first finds u, the second a float32 vector whose storing gives u.
+that again may move an element by one float16 step, for |u| is not quite 1. `stored_rows` finds u;
+`restorable` finds a float32 vector that is stored as u.
 """
 
 from __future__ import annotations
@@ -12,8 +12,11 @@ from numpy.typing import NDArray
 
 from mrlstore.storage.vector_rows import to_unit_rows
 
-_SAME = 2.0**-22  # two float32 roundings, relative
-_MARGINS = (2.0**-6, 2.0**-9, 2.0**-11)  # of half a step, kept from the edge against float32's rounding
+_SAME = 2.0**-22  # relative difference that two roundings to float32 can make
+
+# How far from the edge of half a float16 step an element is kept, as a share of it, so that rounding to
+# float32 does not carry it over the edge: the widest margin that leaves the row at unit length is used.
+_MARGINS = (2.0**-6, 2.0**-9, 2.0**-11)
 
 
 def stored_rows(vectors: NDArray[np.float32]) -> tuple[NDArray[np.float16], NDArray[np.float32]]:
@@ -62,7 +65,7 @@ def _proportional(units: NDArray[np.float16], wide: NDArray[np.float64]) -> NDAr
 
 
 def _search(units: NDArray[np.float16], wide: NDArray[np.float64]) -> NDArray[np.float16]:
-    """Try the float16 numbers around the largest element; it settles all the others."""
+    """The rows with each float16 number around their largest element; that one settles all the others."""
     found, rows = units.copy(), np.arange(len(units))
     lead = np.abs(wide).argmax(axis=1)
     best = np.full(len(units), np.inf)
@@ -79,7 +82,7 @@ def _search(units: NDArray[np.float16], wide: NDArray[np.float64]) -> NDArray[np
 
 
 def _inside(units: NDArray[np.float16], margin: float) -> NDArray[np.float64]:
-    """Unit vectors float64 [n, dim] that round to `units`: scaled, elements kept within half a step."""
+    """Unit vectors float64 [n, dim] that round to `units`: each element within half a step."""
     wide = np.abs(units).astype(np.float64)
     below = np.nextafter(np.abs(units), np.float16(0)).astype(np.float64)
     above = np.nextafter(np.abs(units), np.float16(2)).astype(np.float64)

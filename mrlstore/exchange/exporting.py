@@ -10,7 +10,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from io import TextIOBase
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Literal, Protocol
+from typing import Any, BinaryIO, Final, Literal, NamedTuple, Protocol
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from mrlstore.checks import check_namespace, check_optional_count, check_progres
 from mrlstore.errors import InvalidInput, StoreExists
 from mrlstore.exchange import arrow
 from mrlstore.exchange.exact import restorable, stored_rows
-from mrlstore.exchange.input_row import ExportBlock
+from mrlstore.exchange.export_block import ExportBlock
 from mrlstore.exchange.jsonl import JsonlWriter
 from mrlstore.exchange.npy import ArrayWriter
 from mrlstore.exchange.row_source import format_of, vectors_path
@@ -28,13 +28,13 @@ from mrlstore.types import Progress, Record, Where
 from mrlstore.where import parse
 
 Dtype = Literal["float32", "float16"]
-_PAGE: Final = 16_384  # rows whose ids are held at once
-_BLOCK_BYTES: Final = 8 * 1024 * 1024
+_PAGE: Final = 16_384  # rows whose ids are held in memory at once
+_BLOCK_BYTES: Final = 8 * 1024 * 1024  # of rows that are written together, about
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export has written. `cursor` goes into the `after` of the next; None where no row was."""
+    """What an export has written. `cursor` is the `after` of the next export; None if there was no row."""
 
     rows: int
     cursor: str | None
@@ -47,7 +47,7 @@ class _BlockWriter(Protocol):
 
 @dataclass
 class _ExportSelection:
-    """Records of a store, in order, and where they have got to."""
+    """Which rows of a store are written, and how far writing them has come."""
 
     store: Store
     where: Where | None
@@ -73,7 +73,7 @@ class _ExportSelection:
             yield self._block(held)
 
     def _records(self) -> Iterator[Record]:
-        """All rows; page by page where there is no filter, so that the ids of all are not held at once."""
+        """All rows; without a filter page by page, so that only the ids of one page are held in memory."""
         left, after = self.limit, self.after
         while left is None or left > 0:
             page = left if self.where else min(_PAGE, _PAGE if left is None else left)
@@ -88,24 +88,25 @@ class _ExportSelection:
                 read, after = read + 1, record.cursor
                 yield record
             left = None if left is None else left - read
-            # Rows may be removed under way: only a page without any is the last.
+            # A page may be short because rows were removed meanwhile; only an empty one is the last.
             if self.where or not read:
                 return
 
     def _block(self, held: list[Record]) -> ExportBlock:
         self.rows, self.cursor = self.rows + len(held), held[-1].cursor
-        there = np.array([record.vector is not None for record in held], dtype=np.bool_)
+        has_vector = np.array([record.vector is not None for record in held], dtype=np.bool_)
         vectors = np.zeros((len(held), self.store.dim or 0), dtype=self.dtype)
         norms = np.zeros(len(held), dtype=np.float32)
-        if there.any():
-            units, norms[there] = stored_rows(np.stack([r.vector for r in held if r.vector is not None]))
-            vectors[there] = units if self.dtype == np.float16 else restorable(units, norms[there])
+        if has_vector.any():
+            units, lengths = stored_rows(np.stack([r.vector for r in held if r.vector is not None]))
+            norms[has_vector] = lengths
+            vectors[has_vector] = units if self.dtype == np.float16 else restorable(units, lengths)
         return ExportBlock(
             [record.id for record in held],
             [record.namespace for record in held] if self.namespace is None else None,
             [record.metadata for record in held],
             [record.document for record in held],
-            there,
+            has_vector,
             vectors,
             norms if self.dtype == np.float16 else None,
         )
@@ -131,17 +132,17 @@ def export_rows(
         store: where they are.
         target: a path (.jsonl, .parquet, .arrow ...), or a binary file. The file at a path appears whole, or
             not at all.
-        format: "jsonl", "parquet" or "arrow", where the name of the file does not tell.
-        vectors: with JSONL, a .npy file to be written [rows, dim]: row i is that of line i.
-        dtype: "float32": the vectors as they came, to float16 precision; "float16": unit rows as they are
-            stored, in half the space, with their lengths beside as `norm`. Importing either gives the same
-            stored rows, bit for bit. JSONL has float16 only with `vectors`.
+        format: "jsonl", "parquet" or "arrow", if the name of the file does not say.
+        vectors: with JSONL, a .npy file to write [rows, dim]: row i is that of line i.
+        dtype: "float32": the vectors in their original lengths, to float16 precision; "float16": unit rows as
+            they are stored, in half the space, with their lengths beside as `norm`. Importing either gives
+            the same stored rows, bit for bit. JSONL has float16 only with `vectors`.
         where: only rows whose metadata match; the ids of all of them are then held in memory.
-        namespace: only rows of this one; without, of all, and each row names its own.
+        namespace: only rows of this one; without, rows of all, and each row names its own.
         limit: at most so many rows.
         after: the `cursor` of an earlier export, to go on behind its last row, in another file.
         overwrite: replace files that are there.
-        progress: is told how many rows are done.
+        progress: called with how many rows are done.
 
     Raises:
         InvalidInput: an argument is wrong, or the target lies inside the store.
@@ -162,8 +163,8 @@ def export_rows(
         raise InvalidInput("dtype: JSONL holds float16 only with `vectors`, a .npy file")
     if beside is not None and store.dim is None:
         raise InvalidInput("vectors: this store has none")
-    for place in (path, beside):
-        _check_target(place, store, overwrite)
+    for file_path in (path, beside):
+        _check_target(file_path, store, overwrite)
     total = _total(store, rows) if progress else 0
     with _NewFiles() as files:
         main = files.create(path) if path is not None else target
@@ -172,8 +173,8 @@ def export_rows(
         if kind == "jsonl":
             writer = JsonlWriter(main, array)  # type: ignore[arg-type]
         else:
-            shape = arrow.schema(store.dim, rows.dtype, namespace is None)
-            writer = arrow.ArrowWriter(main, kind, shape)  # type: ignore[arg-type]
+            columns = arrow.schema(store.dim, rows.dtype, namespace is None)
+            writer = arrow.ArrowWriter(main, kind, columns)  # type: ignore[arg-type]
         for block in rows.blocks():
             writer.write(block)
             if progress:
@@ -197,8 +198,8 @@ def to_batches(
     """A pyarrow RecordBatchReader over the rows, read as it is consumed; arguments as of `export_rows`."""
     pa = arrow.pyarrow()
     rows = _select(store, where, namespace, limit, after, dtype)
-    shape = arrow.schema(store.dim, rows.dtype, namespace is None)
-    return pa.RecordBatchReader.from_batches(shape, (arrow.to_batch(b, shape) for b in rows.blocks()))
+    columns = arrow.schema(store.dim, rows.dtype, namespace is None)
+    return pa.RecordBatchReader.from_batches(columns, (arrow.to_batch(b, columns) for b in rows.blocks()))
 
 
 def to_arrow(store: Store, **selection: Any) -> Any:
@@ -259,34 +260,40 @@ def _check_target(path: Path | None, store: Store, overwrite: bool) -> None:
         raise StoreExists(f"{path} exists; overwrite (--force) replaces it")
 
 
+class _NewFile(NamedTuple):
+    file: BinaryIO
+    hidden: Path  # its name until it is complete
+    path: Path
+
+
 class _NewFiles:
-    """Files that take their names only when all of them are whole; otherwise nothing is left of them."""
+    """Files that get their names when all of them are complete; after a failure nothing is left of them."""
 
     def __init__(self) -> None:
-        self.made: list[tuple[BinaryIO, Path, Path]] = []
+        self.made: list[_NewFile] = []
         self.stack = ExitStack()
 
     def create(self, path: Path) -> BinaryIO:
-        """A new file that is to be called `path`."""
-        hidden = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}.partial")
+        """A new file that will be called `path`."""
+        hidden = path.with_name(f".{secrets.token_hex(8)}.partial")  # of any name's length
         file = self.stack.enter_context(hidden.open("xb"))
-        self.made.append((file, hidden, path))
+        self.made.append(_NewFile(file, hidden, path))
         return file
 
     def commit(self) -> None:
         """Sync the files and give them their names."""
-        for file, _, _ in self.made:
-            file.flush()
-            os.fsync(file.fileno())
+        for new in self.made:
+            new.file.flush()
+            os.fsync(new.file.fileno())
         self.stack.close()
-        for _, hidden, name in self.made:
-            os.replace(hidden, name)
+        for new in self.made:
+            os.replace(new.hidden, new.path)
 
     def __enter__(self) -> _NewFiles:
         return self
 
     def __exit__(self, *raised: object) -> None:
         self.stack.close()
-        for _, hidden, _ in self.made:
+        for new in self.made:
             with suppress(FileNotFoundError):
-                hidden.unlink()
+                new.hidden.unlink()

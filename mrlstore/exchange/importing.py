@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -16,32 +16,32 @@ from mrlstore.api.store import Store
 from mrlstore.checks import check_count, check_ids, check_progress
 from mrlstore.errors import InvalidInput, LimitExceeded
 from mrlstore.exchange.exact import restorable
-from mrlstore.exchange.input_row import Extra, FieldNames, InputRow, Refusal, refusal
+from mrlstore.exchange.input_row import Extra, FieldNames, InputRow, Refusal, check_omit, refusal
 from mrlstore.exchange.row_source import open_rows
 from mrlstore.types import LIMITS, Conflict, Progress
 
-TOLD: Final = 10_000  # refused rows that are told one by one
-_BATCH_BYTES: Final = 256 * 1024 * 1024  # of vectors and texts in memory at once, whatever `batch` says
+KEPT_REFUSALS: Final = 10_000  # all refused rows are counted, so many are kept with place and reason
+_BATCH_BYTES: Final = 256 * 1024 * 1024  # of rows in memory at once, whatever `batch` says
 
 
 @dataclass
 class Imported:
-    """What an import has done."""
+    """What an import has done: as if each row had been stored by itself, one after the other."""
 
-    written: int = 0
+    written: int = 0  # rows that were stored, those included that a later row with the same id replaced
     skipped: int = 0  # rows whose id was there already, with on_conflict="skip"
     refused: int = 0
     refusals: list[Refusal] = field(default_factory=list)  # the first 10,000 of them
 
     @property
     def rows(self) -> int:
-        """Rows read so far, of whatever fate."""
+        """Rows read so far, whatever became of them."""
         return self.written + self.skipped + self.refused
 
     def refuse(self, refused: Refusal) -> None:
-        """Count a row as refused, and keep it while there is room."""
+        """Count a row as refused, and keep it if not too many are kept already."""
         self.refused += 1
-        if len(self.refusals) < TOLD:
+        if len(self.refusals) < KEPT_REFUSALS:
             self.refusals.append(refused)
 
 
@@ -56,16 +56,20 @@ def import_rows(
     strict: bool = False,
     names: Mapping[str, str] | None = None,
     extra: Extra = "refuse",
+    omit: Collection[str] = (),
     batch: int = 4096,
     progress: Callable[[Progress], None] | None = None,
 ) -> Imported:
     """Store the rows of a file, table or frame, batch by batch, in constant memory.
 
+    Of an id that comes twice, the last row stays with "replace", the first with "skip" and "error", however
+    large the batches are.
+
     Args:
         store: where they go.
         source: a path (.jsonl, .parquet, .arrow ...), a binary file, a pyarrow Table, RecordBatch or
-            RecordBatchReader, a pandas or a polars frame.
-        format: "jsonl", "parquet" or "arrow", where the name of the file does not tell.
+            RecordBatchReader, a pandas frame, a polars DataFrame or LazyFrame (which is collected).
+        format: "jsonl", "parquet" or "arrow", if the name of the file does not say.
         vectors: with JSONL, a .npy file [rows, dim]: line i has row i.
         namespace: where rows go that name none themselves.
         on_conflict: "replace" rows whose id is there, "skip" them, or refuse them ("error"). An import that
@@ -73,8 +77,9 @@ def import_rows(
         strict: raise at the first bad row; batches before it are in.
         names: what the file calls the parts of a row: {"id": "doc_id", "vector": "embedding"}.
         extra: "metadata" makes metadata of fields that are no part of a row, "refuse" refuses them.
-        batch: rows to a commit, 1 to 100,000; fewer where they are large.
-        progress: is told how much is done.
+        omit: fields of the file that are left out.
+        batch: rows to a commit, 1 to 100,000; fewer if they are large.
+        progress: called with how much is done.
 
     Returns:
         What was written, skipped and refused, each refused row with its place and the reason. All that was
@@ -87,20 +92,21 @@ def import_rows(
     check_count(batch, "batch", 1, 100_000)
     check_progress(progress)
     done = Imported()
+    fields = FieldNames(names or {}, extra, check_omit(omit))
     with ExitStack() as opened:
-        found = open_rows(source, format, vectors, FieldNames(names or {}, extra), opened)
+        found = open_rows(source, format, vectors, fields, opened)
         for rows in _batches(found.rows, batch, done, strict):
             for space, group in groupby(rows, key=lambda row: row.namespace):
                 put(store, list(group), namespace if space is None else space, on_conflict, done, strict)
             if progress:
-                progress(Progress("importing", *found.progress(done.rows)))
+                progress(Progress("importing", *found.how_far(done.rows)))
     return done
 
 
 def _batches(
     found: Iterator[InputRow | Refusal], size: int, done: Imported, strict: bool
 ) -> Iterator[list[InputRow]]:
-    """The good rows, so many at once; refused ones are counted, or raised."""
+    """The rows that could be read, `size` at once; others are counted as refused, or raised if `strict`."""
     rows: list[InputRow] = []
     held = seen = 0
     for row in found:
@@ -113,7 +119,7 @@ def _batches(
             done.refuse(row)
         else:
             rows.append(row)
-            held += _bytes(row)
+            held += row.size()
         if seen >= size or held >= _BATCH_BYTES:
             yield rows
             rows, held, seen = [], 0, 0
@@ -121,18 +127,40 @@ def _batches(
         yield rows
 
 
-def _bytes(row: InputRow) -> int:
-    document = row.document if isinstance(row.document, str) else ""
-    return (0 if row.vector is None else row.vector.nbytes) + len(document) + 512
-
-
 def put(
     store: Store, rows: list[InputRow], namespace: str, on_conflict: Conflict, done: Imported, strict: bool
 ) -> None:
     """Upsert rows of one namespace, and count them in `done`.
 
-    A refused batch is halved until the bad rows stand alone; InvalidInput at once where `strict`.
+    Rows of one id go one after the other, each in a transaction of its own, so that the outcome does not
+    depend on which of them are in one batch. A refused transaction is halved until the bad rows stand alone;
+    with `strict` InvalidInput is raised at once.
     """
+    for distinct in _by_occurrence(rows):
+        _put_distinct(store, distinct, namespace, on_conflict, done, strict)
+
+
+def _by_occurrence(rows: list[InputRow]) -> list[list[InputRow]]:
+    """The first row of each id, the second rows of those that come twice, and so on."""
+    seen: dict[Any, int] = {}
+    layers: list[list[InputRow]] = []
+    for row in rows:
+        given: object = row.id
+        id = (
+            given if isinstance(given, str) else None
+        )  # anything else will be refused, and may not be hashable
+        layer = seen.get(id, 0)
+        if id is not None:
+            seen[id] = layer + 1
+        if layer == len(layers):
+            layers.append([])
+        layers[layer].append(row)
+    return layers
+
+
+def _put_distinct(
+    store: Store, rows: list[InputRow], namespace: str, on_conflict: Conflict, done: Imported, strict: bool
+) -> None:
     try:
         new = _new(store, rows, namespace) if on_conflict == "skip" else rows
         with np.errstate(invalid="ignore"):  # a file's signalling NaNs are refused, no cause for a warning
@@ -144,31 +172,31 @@ def put(
                 namespace=namespace,
                 on_conflict=on_conflict,
             )
-    except (InvalidInput, LimitExceeded) as error:
+    except (InvalidInput, LimitExceeded, RecursionError, ArithmeticError) as error:
         if strict:
             raise InvalidInput(f"{_span(rows)}: {error}; {_so_far(done)}") from error
         if len(rows) == 1:
             done.refuse(refusal(rows[0].place, error))
             return
         middle = len(rows) // 2
-        put(store, rows[:middle], namespace, on_conflict, done, strict)
-        put(store, rows[middle:], namespace, on_conflict, done, strict)
+        _put_distinct(store, rows[:middle], namespace, on_conflict, done, strict)
+        _put_distinct(store, rows[middle:], namespace, on_conflict, done, strict)
         return
     done.written += written
     done.skipped += len(rows) - written
 
 
 def _new(store: Store, rows: list[InputRow], namespace: str) -> list[InputRow]:
-    """Rows whose id is not there: cheaper than letting `upsert` prepare what it then skips."""
+    """The rows whose id is not there: cheaper than letting `upsert` prepare what it then skips."""
     ids = check_ids(row.id for row in rows)
     there = {record.id for record in store.get(ids, namespace=namespace, include=())}
     return [row for row in rows if row.id not in there]
 
 
 def _vectors(rows: list[InputRow]) -> list[NDArray[Any] | None]:
-    """The vectors, those with a norm so that they are stored as exactly the float16 rows they were."""
+    """The vectors; those with a norm so that they are stored as exactly the float16 rows they were."""
     vectors = [row.vector for row in rows]
-    units: dict[int, list[NDArray[Any]]] = {}  # by dimension, should they differ
+    units: dict[int, list[NDArray[Any]]] = {}  # by dimension, in case they differ
     places: dict[int, list[int]] = {}
     for position, row in enumerate(rows):
         if row.norm is None or row.vector is None:

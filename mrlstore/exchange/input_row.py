@@ -1,10 +1,10 @@
-"""What all formats read into and write from: rows, refused rows, and how a file's fields are understood."""
+"""One row as a file, table or frame has it: how its fields are called, and how it is read or refused."""
 
 from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -17,20 +17,30 @@ from mrlstore.types import LIMITS, Metadata
 
 KEYS: Final = ("id", "vector", "metadata", "document", "namespace", "norm")
 Extra = Literal["refuse", "metadata"]
-_METADATA_TEXT: Final = 8 * LIMITS.metadata_bytes  # with all the spaces and escapes that JSON allows
+
+# What reading one row may raise because of what the row holds. ArithmeticError: an integer beyond every
+# float.
+ROW_ERRORS: Final = (ValueError, TypeError, ArithmeticError, RecursionError)
+
+_METADATA_TEXT: Final = 8 * LIMITS.metadata_bytes  # characters; JSON may be written with spaces and escapes
 
 
 @dataclass(frozen=True, slots=True)
 class InputRow:
-    """One row as read; the store has yet to judge it."""
+    """A row that could be read; whether it can be stored is for the store to say."""
 
-    place: str  # "rows.jsonl:17"
+    place: str  # where it stands, such as "rows.jsonl:17"
     id: str
     vector: NDArray[Any] | None  # [dim]
     metadata: Metadata | None
     document: str | None
-    namespace: str | None = None  # None: that of the import
-    norm: float | None = None  # the length, where `vector` is the float16 unit row that a store held
+    namespace: str | None = None  # None: the namespace of the import
+    norm: float | None = None  # the original length, if `vector` is a stored float16 unit row
+
+    def size(self) -> int:
+        """About how many bytes the row takes in memory."""
+        document = self.document if isinstance(self.document, str) else ""
+        return 512 + (0 if self.vector is None else self.vector.nbytes) + len(document) + _size(self.metadata)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +51,25 @@ class Refusal:
     why: str
 
 
+@dataclass(frozen=True, slots=True)
+class UnreadableCell:
+    """Stands in for a cell of a table that has no Python value, such as a date in the year 20,000."""
+
+    why: str
+
+
 @dataclass(frozen=True)
 class FieldNames:
-    """How the fields of a file are called, and what becomes of those that are no part of a row."""
+    """What a file calls the parts of a row, and what becomes of its other fields."""
 
-    names: Mapping[str, str] = field(default_factory=dict)  # of KEYS -> the file's own name
+    names: Mapping[str, str] = field(default_factory=dict)  # a key of KEYS -> the file's own name
     extra: Extra = "refuse"
+    omit: frozenset[str] = frozenset()  # fields of the file that are left out
 
     def __post_init__(self) -> None:
-        strange = sorted(set(self.names) - set(KEYS))
-        if strange:
-            raise InvalidInput(f"names: {strange[0]!r} is no part of a row; those are {', '.join(KEYS)}")
+        unknown = sorted(set(self.names) - set(KEYS))
+        if unknown:
+            raise InvalidInput(f"names: {unknown[0]!r} is no part of a row; those are {', '.join(KEYS)}")
         if self.extra not in ("refuse", "metadata"):
             raise InvalidInput(f'extra: expected "refuse" or "metadata", got {self.extra!r}')
 
@@ -59,72 +77,113 @@ class FieldNames:
         """What the file calls a part of a row."""
         return self.names.get(key, key)
 
-    def strange(self, found: Mapping[str, Any] | list[str]) -> list[str]:
-        """The file's fields that are no part of a row; InvalidInput where that is refused."""
-        known = {self.name(key) for key in KEYS}
-        strange = [name for name in found if name not in known]
-        if strange and self.extra == "refuse":
+    def extras(self, found: Iterable[str]) -> list[str]:
+        """The file's fields that are no part of a row and not omitted; InvalidInput if those are refused."""
+        known = {self.name(key) for key in KEYS} | self.omit
+        extras = [name for name in found if name not in known]
+        if extras and self.extra == "refuse":
             raise InvalidInput(
-                f"unknown key {strange[0]!r}; a row has {', '.join(sorted(KEYS))} "
-                '(extra="metadata" keeps others as metadata)'
+                f"unknown key {extras[0]!r}; a row has {', '.join(sorted(KEYS))} "
+                '(extra="metadata" keeps others as metadata, omit=[...] leaves them out)'
             )
-        return strange
+        return extras
+
+
+def check_omit(omit: object) -> frozenset[str]:
+    """The names of fields to leave out."""
+    if isinstance(omit, str | bytes) or not isinstance(omit, Collection):
+        raise InvalidInput(f"omit: expected a list of field names, got {type(omit).__name__}")
+    for name in omit:
+        if not isinstance(name, str):
+            raise InvalidInput(f"omit: expected field names, got {name!r:.40}")
+    return frozenset(omit)
 
 
 def make_row(
     values: Mapping[str, Any], place: str, vector: NDArray[Any] | None, fields: FieldNames
 ) -> InputRow:
-    """A row from a file's fields by their own names; what is not there is None.
+    """A row of a file's fields by their own names; a part that is not there is None.
 
-    Raises:
-        ValueError, TypeError, RecursionError: they make no row; the message says why.
+    Raises one of ROW_ERRORS if the fields make no row.
     """
-    name, strange = fields.name, fields.strange(values)
-    if values.get(name("id")) is None:
+    extras = fields.extras(values)
+    parts: dict[str, Any] = {
+        key: values.get(fields.name(key)) for key in KEYS if fields.name(key) not in fields.omit
+    }
+    for key, cell in (*parts.items(), *((key, values[key]) for key in extras)):
+        if isinstance(cell, UnreadableCell):
+            raise ValueError(f"{key}: {cell.why}")
+    if parts.get("id") is None:
         raise ValueError("no id")
-    metadata = values.get(name("metadata"))
+    metadata = parts.get("metadata")
     if isinstance(metadata, str):
         if len(metadata) > _METADATA_TEXT:
             raise ValueError(f"metadata of {len(metadata):,} characters")
         metadata = json.loads(metadata)
-    if strange:
-        more = {key: _plain(values[key]) for key in strange if values[key] is not None}
-        metadata = {**more, **(metadata or {})}
-    norm = values.get(name("norm"))
+    metadata = with_dates_as_text(metadata)
+    if extras:
+        more = {key: with_dates_as_text(values[key]) for key in extras if values[key] is not None}
+        metadata = {**more, **(metadata or {})} if more else metadata
+    norm = parts.get("norm")
     if norm is not None and vector is None:
         raise ValueError("a norm without a vector")
     return InputRow(
         place,
-        values[name("id")],
+        parts["id"],
         vector,
         metadata,
-        values.get(name("document")),
-        values.get(name("namespace")),
+        parts.get("document"),
+        parts.get("namespace"),
         None if norm is None else float(norm),
     )
 
 
+def make_vector(cell: Any) -> NDArray[Any] | None:
+    """The vector [dim] that a list or an array is, None for None; ValueError for anything else."""
+    if cell is None:
+        return None
+    if isinstance(cell, np.ndarray):
+        if cell.ndim == 1 and cell.dtype.kind in "fiu":
+            return cell
+        cell = cell.tolist() if cell.dtype == object else None
+    # Converting would take texts and truth values for numbers.
+    if not isinstance(cell, list | tuple) or not all(map(_is_number_type, set(map(type, cell)))):
+        raise ValueError("the vector is no flat list of numbers")
+    with np.errstate(over="ignore"):  # the store refuses infinity, and says of which row
+        return np.array(cell, dtype=np.float32)
+
+
+def _is_number_type(kind: type) -> bool:
+    return kind in (int, float) or issubclass(kind, np.floating | np.integer)
+
+
 def refusal(place: str, error: Exception) -> Refusal:
-    """What an exception says, in one line."""
+    """What an exception says, in one line of at most 1,000 characters."""
     return Refusal(place, " ".join(str(error).split())[:1000] or type(error).__name__)
 
 
-def _plain(value: Any) -> Any:
-    """Dates and times as text, because JSON has none; other values are left for the store to check."""
-    return iso_text(value) if isinstance(value, datetime.date | datetime.time) else value
+def with_dates_as_text(value: Any) -> Any:
+    """Dates and times as text, see `iso_text`, at any depth, because JSON has none."""
+    if isinstance(value, datetime.date | datetime.time):
+        return iso_text(value)
+    if isinstance(value, dict):
+        return {key: with_dates_as_text(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [with_dates_as_text(inner) for inner in value]
+    return value
 
 
-@dataclass(frozen=True)
-class ExportBlock:
-    """Some rows on their way out."""
-
-    ids: list[str]
-    namespaces: list[str] | None  # None: they are all of one, which is not written
-    metadatas: list[Metadata | None]
-    documents: list[str | None]
-    there: NDArray[np.bool_]  # [n], rows with a vector
-    vectors: NDArray[Any]  # float32 [n, dim]; or float16 [n, dim], unit rows. Zeros where there is none
-    norms: NDArray[np.float32] | None  # [n] lengths, with float16 vectors
-
-    def __len__(self) -> int:
-        return len(self.ids)
+def _size(value: Any) -> int:
+    """About how many bytes a JSON value takes in memory: 64 for each value, and its characters."""
+    total, pending = 0, [value]
+    while pending:
+        one = pending.pop()
+        total += 64
+        if isinstance(one, str):
+            total += len(one)
+        elif isinstance(one, list | tuple):
+            pending.extend(one)
+        elif isinstance(one, dict):
+            pending.extend(one)
+            pending.extend(one.values())
+    return total

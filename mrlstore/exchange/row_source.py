@@ -1,19 +1,19 @@
-"""Where rows come from and go to: the formats, told by a file's name, and what a source is made of."""
+"""Opening what rows are read from: files by their format, tables and frames."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Literal, get_args
+from typing import Any, BinaryIO, Final, Literal, NamedTuple, get_args
 
 from mrlstore.errors import InvalidInput
-from mrlstore.exchange import arrow
-from mrlstore.exchange.input_row import FieldNames, InputRow, Refusal
+from mrlstore.exchange import arrow, table_rows
+from mrlstore.exchange.input_row import FieldNames
 from mrlstore.exchange.jsonl import read_jsonl
 from mrlstore.exchange.npy import open_vectors
+from mrlstore.exchange.table_rows import Rows
 
 Format = Literal["jsonl", "parquet", "arrow"]
 FORMATS: Final[tuple[str, ...]] = get_args(Format)
@@ -28,27 +28,34 @@ _SUFFIXES: Final[dict[str, Format]] = {
 }
 
 
+class HowFar(NamedTuple):
+    """How far reading has come, in rows or in bytes."""
+
+    done: int
+    total: int
+
+
 @dataclass(frozen=True)
 class RowSource:
-    """Rows to be read, once, and how many there are: of rows, or of bytes where only those are known."""
+    """Rows to be read, once, and how many rows or bytes there are, where that is known."""
 
-    rows: Iterator[InputRow | Refusal]
-    total: int | None = None
-    file: BinaryIO | None = None  # of which `total` bytes are read
+    rows: Rows
+    total: int | None = None  # rows
+    file: BinaryIO | None = None  # of `size` bytes, if `total` is not known
     size: int | None = None
 
-    def progress(self, rows: int) -> tuple[int, int]:
-        """(done, of how many), in rows where their number is known, else in bytes, else without an end."""
+    def how_far(self, rows: int) -> HowFar:
+        """How far reading has come after so many rows; the total grows along where none is known."""
         if self.total is None and self.file is not None and self.size is not None:
-            return self.file.tell(), self.size
-        return rows, rows if self.total is None else self.total
+            return HowFar(self.file.tell(), self.size)
+        return HowFar(rows, rows if self.total is None else self.total)
 
 
 def format_of(path: Path | None, format: str | None) -> Format:
-    """The format that was asked for, else the one that the name tells, JSONL where it has no suffix.
+    """The format that was named, else that of the file's suffix, else JSONL if it has none.
 
     Raises:
-        InvalidInput: there is no such format, or the suffix is of none.
+        InvalidInput: there is no such format, or the suffix belongs to none.
     """
     if format is not None:
         for known in get_args(Format):
@@ -100,17 +107,16 @@ def _of_file(
     if format == "jsonl":
         beside = vectors_path(vectors)
         array = None if beside is None else open_vectors(beside)
-        size = os.fstat(file.fileno()).st_size if file.seekable() and _is_real(file) else None
-        return RowSource(
-            read_jsonl(file, name, array, fields), None if array is None else len(array), file, size
-        )
+        size = os.fstat(file.fileno()).st_size if file.seekable() and _has_descriptor(file) else None
+        total = None if array is None else len(array)
+        return RowSource(read_jsonl(file, name, array, fields), total, file, size)
     if vectors is not None:
         raise InvalidInput("vectors: a .npy file goes with JSONL only")
-    batches, schema, total = arrow.open_batches(file, name, format)
-    return RowSource(arrow.read_batches(batches, schema, name, fields), total)
+    found = arrow.open_batches(file, name, format)
+    return RowSource(table_rows.read_batches(found.batches, found.schema, name, fields), found.rows)
 
 
-def _is_real(file: BinaryIO) -> bool:
+def _has_descriptor(file: BinaryIO) -> bool:
     try:
         file.fileno()
     except OSError:
@@ -119,20 +125,21 @@ def _is_real(file: BinaryIO) -> bool:
 
 
 def _of_table(source: Any, fields: FieldNames) -> RowSource:
-    pa = arrow.pyarrow()
     package = type(source).__module__.partition(".")[0]
-    if package == "pandas":
-        batches, schema = arrow.frame_batches(source)
-        return RowSource(arrow.read_batches(batches, schema, "row", fields), len(source))
-    if package == "polars":
-        source = source.to_arrow()
+    if package == "pandas" and hasattr(source, "iloc") and hasattr(source, "columns"):
+        return RowSource(table_rows.read_pandas(source, fields), len(source))
+    if package == "polars" and hasattr(source, "collect"):
+        source = source.collect()  # a LazyFrame
+    if package == "polars" and hasattr(source, "get_column"):
+        return RowSource(table_rows.read_polars(source, fields), source.height)
+    pa = arrow.pyarrow()
     if isinstance(source, pa.RecordBatch):
         source = pa.Table.from_batches([source])
     if isinstance(source, pa.Table):
-        rows = arrow.read_batches(source.to_batches(), source.schema, "row", fields)
+        rows = table_rows.read_batches(source.to_batches(), source.schema, "row", fields)
         return RowSource(rows, source.num_rows)
     if isinstance(source, pa.RecordBatchReader):
-        return RowSource(arrow.read_batches(source, source.schema, "row", fields))
+        return RowSource(table_rows.read_batches(source, source.schema, "row", fields))
     raise InvalidInput(
         f"source: a path, a binary file, an Arrow table, batch or reader, or a pandas or polars frame; "
         f"got {type(source).__name__}"

@@ -60,7 +60,7 @@ def test_bad_rows_are_told_and_the_rest_is_compared(
     file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     assert main(["migrate", str(path), str(file)]) == 6
     told = capsys.readouterr().out
-    assert "17 rows to" in told and "zero vector" in told and "3 dimensions" in told and "namespace" in told
+    assert "17 rows in" in told and "zero vector" in told and "3 dimensions" in told and "namespace" in told
     file.write_text("\n".join(map(json.dumps, [*rows[:2], rows[0]])), encoding="utf-8")
     assert main(["migrate", str(tmp_path / "twice.mrl"), str(file)]) == 1
     assert "3 rows were stored, the store counts 2" in capsys.readouterr().out

@@ -104,7 +104,7 @@ def test_a_line_too_long_is_refused_and_the_next_is_read(
 def test_refusals_are_counted_beyond_those_told(
     store: mrlstore.Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mrlstore.exchange.importing.TOLD", 5)
+    monkeypatch.setattr("mrlstore.exchange.importing.KEPT_REFUSALS", 5)
     done = import_rows(store, io.BytesIO(b"{}\n" * 40))
     assert (done.refused, len(done.refusals)) == (40, 5)
 

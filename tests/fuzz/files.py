@@ -164,10 +164,11 @@ def opened_npy(data: bytes) -> None:
 def opened_parquet(data: bytes) -> None:
     """Arbitrary bytes as Parquet: refused, or rows and refusals."""
     from mrlstore.exchange import arrow
+    from mrlstore.exchange.table_rows import read_batches
 
     try:
-        batches, schema, _ = arrow.open_batches(io.BytesIO(data), "file", "parquet")
-        for row in arrow.read_batches(batches, schema, "file", FieldNames()):
+        found = arrow.open_batches(io.BytesIO(data), "file", "parquet")
+        for row in read_batches(found.batches, found.schema, "file", FieldNames()):
             assert row.place
     except InvalidInput:
         return

@@ -1,7 +1,7 @@
 """Moving in from other vector databases: Qdrant, Chroma, LanceDB, Pinecone, FAISS indexes, and plain files.
 
-`migrate` brings everything over, goes on where it was interrupted, and at the end compares what arrived with
-what was there. Each database is an `Origin`; its package is loaded when it is needed. See
+`migrate` copies everything, continues after an interruption, and at the end compares what was stored with
+what was read. Each database is an `Origin`; its package is imported when it is needed. See
 docs/integrations/migrate.md.
 """
 

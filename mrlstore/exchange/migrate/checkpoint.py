@@ -1,4 +1,4 @@
-"""How far a migration has come, in a small file beside the store; it is gone when all is done."""
+"""How far a migration has come, in a small file beside the store that is removed when all is done."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from mrlstore.exchange.migrate.origin import Choice
 class CollectionState:
     """How far one collection has come."""
 
-    before: int = 0  # rows that the namespace had when it began
+    before: int = 0  # rows that the namespace had when the migration began
     read: int = 0
     refused: int = 0
-    after: Any = None  # where to go on
+    after: Any = None  # the origin's own mark of where to continue
     done: bool = False
     sample: dict[str, str] = field(default_factory=dict)  # id -> digest of the row as the origin gave it
 
@@ -49,12 +49,12 @@ class Checkpoint:
         self.states = states
 
     def save(self) -> None:
-        """Write it anew, whole or not at all."""
-        told = {"source": self.source, "collections": {name: asdict(s) for name, s in self.states.items()}}
+        """Replace the file, whole or not at all."""
+        collections = {name: asdict(state) for name, state in self.states.items()}
         new = self.path.with_name(f"{self.path.name}.new")
-        new.write_text(json.dumps(told), encoding="utf-8")
+        new.write_text(json.dumps({"source": self.source, "collections": collections}), encoding="utf-8")
         os.replace(new, self.path)
 
     def remove(self) -> None:
-        """All is done."""
+        """Remove the file: the migration is complete."""
         self.path.unlink(missing_ok=True)

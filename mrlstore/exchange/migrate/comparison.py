@@ -1,4 +1,4 @@
-"""Whether what arrived is what was there: rows counted, some compared bit for bit, some questions asked."""
+"""Comparing what was stored with what the origin had: all rows by number, some bit for bit, some queries."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from mrlstore.storage.vector_rows import to_unit_rows
 from mrlstore.types import Record
 
 K: Final = 10
-QUESTIONS: Final = 20
-_NEAR: Final = 2e-3  # cosines that differ by less may change places: float16, and what the origin rounds
+QUERIES: Final = 20
+_NEAR: Final = 2e-3  # cosines closer than this may change places: float16 here, rounding in the origin
 
 
 @dataclass(frozen=True)
@@ -36,35 +36,36 @@ class Checked:
     refused: int
     rows: int  # in the namespace now
     compared: int  # sampled rows
-    asked: int  # questions put to both
+    asked: int  # queries given to both
     agreed: float | None  # share of the origin's answers that are among the store's exact ones
     problems: tuple[str, ...]
 
 
 def take_sample(state: CollectionState, rows: Iterable[InputRow], size: int, seen: int) -> None:
-    """Keep the digests of so many rows, each as likely as the other; `seen` came before these."""
+    """Keep the digests of `size` rows, each as likely as the other; `seen` rows came before these."""
     for number, row in enumerate(rows, seen + 1):
-        chance = zlib.crc32(number.to_bytes(8, "little")) % number  # the same again after an interruption
+        # Not random: an interrupted migration draws the same rows when it continues.
+        drawn = zlib.crc32(number.to_bytes(8, "little")) % number
         if row.id in state.sample or len(state.sample) < size:
             state.sample[row.id] = _digest_of_row(row)
-        elif chance < size:
-            state.sample.pop(list(state.sample)[chance])
+        elif drawn < size:
+            state.sample.pop(list(state.sample)[drawn])
             state.sample[row.id] = _digest_of_row(row)
 
 
 def check(
     store: Store, origin: Origin, collection: Collection, namespace: str, state: CollectionState
 ) -> Checked:
-    """Compare a collection that is over with the store."""
+    """Compare a collection that has been read to its end with the store."""
     rows = store.count(namespace=namespace)
-    arrived = state.read - state.refused
+    stored = state.read - state.refused
     problems = []
     if collection.rows is not None and collection.rows != state.read:
         problems.append(f"{state.read:,} rows came, the origin counts {collection.rows:,}")
-    if state.before == 0 and rows != arrived:
-        problems.append(
-            f"{arrived:,} rows were stored, the store counts {rows:,}: ids twice, or others wrote"
-        )
+    if state.read and not stored:
+        problems.append(f"none of {state.read:,} rows was stored: all were refused")
+    if state.before == 0 and rows != stored:
+        problems.append(f"{stored:,} rows were stored, the store counts {rows:,}: ids twice, or others wrote")
     elif rows < state.before:
         problems.append(f"the store counts {rows:,} rows, and had {state.before:,} before")
     ids = list(state.sample)
@@ -75,23 +76,32 @@ def check(
     wrong = [id for id in ids if id not in found or _digest(found[id]) != state.sample[id]]
     if wrong:
         problems.append(f"{len(wrong)} of {len(ids)} sampled rows differ from the origin's: {wrong[0]!r}")
-    asked, agreed, worse = 0, None, None
+    asked, agreed = 0, None
     if collection.metric == COSINE and state.before == 0:
-        asked, agreed, worse = _ask(store, origin, collection, namespace, list(found.values()))
-    if worse is not None:
-        problems.append(f"the origin finds {worse!r}, which the store's exact answer does not have")
+        answers = _compare_answers(store, origin, collection, namespace, list(found.values()))
+        asked, agreed = answers.asked, answers.agreed
+        if answers.missed is not None:
+            problems.append(
+                f"the origin finds {answers.missed!r}, which the store's exact answer does not have"
+            )
     return Checked(
         collection.name, namespace, state.read, state.refused, rows, len(ids), asked, agreed, tuple(problems)
     )
 
 
-def _ask(
+@dataclass(frozen=True)
+class _Answers:
+    asked: int
+    agreed: float | None  # share of the origin's answers that are among ours
+    missed: str | None  # an answer of the origin's that is nearer than our last one and not among ours
+
+
+def _compare_answers(
     store: Store, origin: Origin, collection: Collection, namespace: str, records: list[Record]
-) -> tuple[int, float | None, str | None]:
-    """(questions, share of the origin's answers among ours, an answer of theirs that ours should have)."""
-    asked, shared, given, worse = 0, 0, 0, None
+) -> _Answers:
+    asked, shared, given, missed = 0, 0, 0, None
     for record in records:
-        if record.vector is None or asked >= QUESTIONS:
+        if record.vector is None or asked >= QUERIES:
             continue
         with origin_errors(origin.name):
             theirs = origin.ask(collection, record.vector, K)
@@ -102,8 +112,8 @@ def _ask(
         only = [id for id in theirs if id not in ours.ids]
         for other in store.get(only, namespace=namespace, include=("vector",)):
             if other.vector is not None and _cosine(record.vector, other.vector) > ours[-1].score + _NEAR:
-                worse = other.id
-    return asked, shared / given if given else None, worse
+                missed = other.id
+    return _Answers(asked, shared / given if given else None, missed)
 
 
 def _cosine(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
@@ -112,19 +122,19 @@ def _cosine(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
 
 def _digest_of_row(row: InputRow) -> str:
     if row.vector is None or row.norm is not None:  # with a norm it is the stored row already
-        return _made(row.vector, row.metadata, row.document)
+        return _digest_of(row.vector, row.metadata, row.document)
     try:
-        return _made(to_unit_rows(np.asarray(row.vector)[None])[0], row.metadata, row.document)
+        return _digest_of(to_unit_rows(np.asarray(row.vector)[None])[0], row.metadata, row.document)
     except InvalidInput:
-        return ""  # the store will refuse it
+        return ""  # the store will refuse the row
 
 
 def _digest(record: Record) -> str:
     unit = None if record.vector is None else stored_rows(record.vector[None])[0]
-    return _made(unit, record.metadata, record.document)
+    return _digest_of(unit, record.metadata, record.document)
 
 
-def _made(unit: NDArray[Any] | None, metadata: Any, document: str | None) -> str:
+def _digest_of(unit: NDArray[Any] | None, metadata: Any, document: str | None) -> str:
     digest = hashlib.blake2b(digest_size=16)
     digest.update(b"" if unit is None else unit.tobytes())
     digest.update(json.dumps([metadata or {}, document], sort_keys=True, default=str).encode())

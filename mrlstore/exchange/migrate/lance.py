@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrlstore.errors import InvalidInput
-from mrlstore.exchange.arrow import pyarrow, read_batches
+from mrlstore.exchange.arrow import pyarrow
 from mrlstore.exchange.input_row import FieldNames
-from mrlstore.exchange.migrate.origin import COSINE, Choice, Collection, RowPage, chosen, needed
+from mrlstore.exchange.migrate.origin import COSINE, Choice, Collection, RowPage, copyable, needed
+from mrlstore.exchange.table_rows import read_batches
 
 _LIMIT: Final = 1_000
 
@@ -29,13 +30,12 @@ class LanceOrigin:
             raise InvalidInput(f"{place}: no such folder")
         self._database = lancedb.connect(place)
         self._choice = choice
+        self.skipped: list[str] = []
         self._tables: dict[str, Any] = {}
 
     def collections(self) -> list[Collection]:
         """The chosen tables, each at its version of this moment."""
-        for name in chosen(self._names(), self._choice, "table"):
-            self._tables[name] = self._database.open_table(name)
-        return [self._described(name, table) for name, table in self._tables.items()]
+        return copyable(self._names(), self._choice, "table", self._described, self.skipped)
 
     def _names(self) -> list[str]:
         names: list[str] = []
@@ -47,7 +47,8 @@ class LanceOrigin:
             if not token:
                 return names
 
-    def _described(self, name: str, table: Any) -> Collection:
+    def _described(self, name: str) -> Collection:
+        table = self._tables[name] = self._database.open_table(name)
         types, vector = pyarrow().types, self._vector(name, table)
         for column in (self._choice.id or "id", self._choice.document):
             if column is not None and column not in table.schema.names:
@@ -55,7 +56,7 @@ class LanceOrigin:
         kind = table.schema.field(vector).type
         dim = kind.list_size if types.is_fixed_size_list(kind) else None
         metric = _metric(table, vector)
-        remarks = () if metric else ("no index says by which metric it is asked",)
+        remarks = () if metric else ("no index says by which metric it is searched",)
         return Collection(name, table.count_rows(), dim, metric, remarks=remarks)
 
     def _vector(self, name: str, table: Any) -> str:
@@ -70,17 +71,18 @@ class LanceOrigin:
         return wanted
 
     def pages(self, collection: Collection, after: Any) -> Iterator[RowPage]:
-        """Rows in the order in which the table keeps them; `after` is how many came before."""
+        """Rows in the order in which the table keeps them; `after` is how many to pass over."""
         table, start = self._tables[collection.name], after or 0
         names = {"id": self._choice.id or "id", "vector": self._vector(collection.name, table)}
         if self._choice.document:
             names["document"] = self._choice.document
-        pa = pyarrow()
+        fields, pa = FieldNames(names, "metadata", frozenset(self._choice.omit)), pyarrow()
         for batch in table.search().offset(start).to_batches(_LIMIT):
-            place = batch.schema.get_field_index(names["id"])
-            texts = batch.column(place).cast(pa.string())  # ints become strings
-            batch = batch.set_column(place, names["id"], texts)
-            rows = list(read_batches([batch], batch.schema, collection.name, FieldNames(names, "metadata")))
+            position = batch.schema.get_field_index(names["id"])
+            texts = batch.column(position).cast(pa.string())  # ints become strings
+            batch = batch.set_column(position, names["id"], texts)
+            first = start + 1
+            rows = list(read_batches([batch], batch.schema, collection.name, fields, first=first))
             start += len(rows)
             yield RowPage(rows, start)
 
@@ -92,15 +94,15 @@ class LanceOrigin:
         return [str(row[id]) for row in found.select([id]).to_arrow().to_pylist()]
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: tables have no connection to close."""
 
 
 def _metric(table: Any, vector: str) -> str | None:
-    """What the index of the vectors goes by; None without one."""
+    """The metric of the index over the vectors; None without one."""
     for index in table.list_indices():
         if vector in index.columns:
             stats = table.index_stats(index.name)
-            told = str(getattr(stats, "distance_type", None) or "").lower()
-            if told:
-                return COSINE if told == "cosine" else told
+            name = str(getattr(stats, "distance_type", None) or "").lower()
+            if name:
+                return COSINE if name == "cosine" else name
     return None

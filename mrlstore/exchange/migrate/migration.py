@@ -1,4 +1,4 @@
-"""Migrating: page by page from an origin into a store, checkpointed, checked at the end."""
+"""Migrating: page by page from an origin into a store, with checkpoints, and compared at the end."""
 
 from __future__ import annotations
 
@@ -32,25 +32,35 @@ BATCH: Final = 4096  # rows to a commit
 
 @dataclass(frozen=True)
 class Migrated:
-    """What a migration has done. `ok` is true when everything that was compared is as it was."""
+    """What a migration has done."""
 
     collections: tuple[Checked, ...]
-    warnings: tuple[str, ...]  # what is different in a store
-    refusals: tuple[Refusal, ...]  # rows that could not come over, the first 10,000
+    warnings: tuple[str, ...]  # what was left out, or is different in a store
+    refusals: tuple[Refusal, ...]  # rows that could not be stored, the first 10,000
 
     @property
     def ok(self) -> bool:
-        """Whether no comparison found a difference."""
-        return not any(each.problems for each in self.collections)
+        """Whether every row that was read is stored, and no comparison found a difference."""
+        return not self.refused and not self.problems
 
     @property
-    def rows(self) -> int:
+    def problems(self) -> tuple[str, ...]:
+        """The differences that comparing has found."""
+        return tuple(problem for each in self.collections for problem in each.problems)
+
+    @property
+    def read(self) -> int:
         """Rows that were read."""
         return sum(each.read for each in self.collections)
 
     @property
+    def rows(self) -> int:
+        """Rows that were stored."""
+        return self.read - self.refused
+
+    @property
     def refused(self) -> int:
-        """Rows that the store did not take."""
+        """Rows that were read and could not be stored."""
         return sum(each.refused for each in self.collections)
 
 
@@ -68,19 +78,21 @@ def migrate(
     """Bring the collections of another database into a store, in constant memory.
 
     Args:
-        path: the store; it is made if absent.
+        path: the store; it is created if absent.
         source: "qdrant:FOLDER" and so on, see `open_origin`.
-        choice: which collections, and how their fields are understood. One collection alone goes to
-            `choice.namespace`, by default the unnamed one; several go to namespaces of their names.
-        prefix_dim: leading dimensions to index, for a store that is made.
+        choice: which collections, how their fields are understood, and which fields are left out. One
+            collection alone goes to `choice.namespace`, by default the unnamed one; several go to namespaces
+            of their names.
+        prefix_dim: leading dimensions to index, for a store that is created.
         batch: rows to a commit, 1 to 100,000.
         sample: how many rows of each collection are compared at the end.
-        restart: begin anew where an earlier migration was interrupted; without, it goes on.
-        progress: is told how much is done.
+        restart: begin again, instead of continuing an interrupted migration.
+        progress: called with how much is done.
 
     Returns:
-        What came over and what comparing it found. All rows are durable; graphs over them are built by
-        `optimize`, or by the next process that writes. Rows whose id is there already are replaced.
+        What was copied and what comparing it found; `ok` if all of it is stored as it was. All rows are
+        durable; graphs over them are built by `optimize`, or by the next process that writes. Rows whose id
+        is there already are replaced.
 
     Raises:
         InvalidInput: the source, a collection or a dimension does not fit; nothing was changed.
@@ -101,23 +113,23 @@ def migrate(
             )
         dim = _check_dims(Path(path), collections)
         with mrlstore.open(path, dim=dim, prefix_dim=prefix_dim, auto_maintain=False) as store:
-            run = _Migration(store, origin, checkpoint, batch, sample, progress)
+            migration = _Migration(store, origin, checkpoint, batch, sample, progress)
             alone = choice.namespace or ""
             spaces = [alone if len(collections) == 1 else each.name for each in collections]
             pairs = list(zip(collections, spaces, strict=True))
             for collection, space in pairs:
-                run.move(collection, space)
+                migration.move(collection, space)
             checked = tuple(
                 check(store, origin, each, space, checkpoint.states[each.name]) for each, space in pairs
             )
         checkpoint.remove()
-        return Migrated(checked, tuple(_warnings(origin, collections)), tuple(run.done.refusals))
+        return Migrated(checked, tuple(_warnings(origin, collections)), tuple(migration.done.refusals))
     finally:
         origin.close()
 
 
 class _Migration:
-    """What moving one collection after the other needs."""
+    """Moves one collection after the other."""
 
     def __init__(
         self,
@@ -133,7 +145,7 @@ class _Migration:
         self.done = Imported()
 
     def move(self, collection: Collection, namespace: str) -> None:
-        """Bring a collection over, or what of it is not there yet."""
+        """Copy a collection, or what is left of it after an interruption."""
         state = self.checkpoint.states.get(collection.name)
         if state is None:
             state = CollectionState(before=self.store.count(namespace=namespace))
@@ -141,7 +153,7 @@ class _Migration:
             self.checkpoint.save()
         if state.done:
             return
-        if state.after is None:  # it ended within the first page, or the last
+        if state.after is None:  # interrupted within the first page or the last
             state.read, state.refused, state.sample = 0, 0, {}
         for page in _gathered(self._pages(collection, state.after), self.batch):
             self._put(page, namespace, state)
@@ -175,7 +187,7 @@ class _Migration:
 
 
 def _gathered(pages: Iterator[RowPage], size: int) -> Iterator[RowPage]:
-    """Pages of at least so many rows each, but for the last."""
+    """Pages of at least so many rows each, except the last."""
     rows: list[InputRow | Refusal] = []
     after = None
     for page in pages:
@@ -189,7 +201,7 @@ def _gathered(pages: Iterator[RowPage], size: int) -> Iterator[RowPage]:
 
 
 def _check_dims(path: Path, collections: list[Collection]) -> int | None:
-    """The dimension of all collections and of the store, if it is there; InvalidInput where they differ."""
+    """The dimension of all collections and of the store, if it is there; InvalidInput if they differ."""
     dims = {each.name: each.dim for each in collections if each.dim is not None}
     try:
         with mrlstore.open(path, mode="r") as store:
@@ -200,8 +212,10 @@ def _check_dims(path: Path, collections: list[Collection]) -> int | None:
         if here is not None and dim != here:
             raise InvalidInput(f"{name!r} has vectors of {dim} dimensions, the store {path} of {here}")
     if len(set(dims.values())) > 1:
-        told = ", ".join(f"{name!r} {dim}" for name, dim in dims.items())
-        raise InvalidInput(f"collections of different dimensions ({told}) go to different stores; choose one")
+        named = ", ".join(f"{name!r} {dim}" for name, dim in dims.items())
+        raise InvalidInput(
+            f"collections of different dimensions ({named}) go to different stores; choose one"
+        )
     return next(iter(dims.values()), None)
 
 
@@ -209,7 +223,8 @@ def _warnings(origin: Origin, collections: list[Collection]) -> Iterator[str]:
     for each in collections:
         if each.metric is not None and each.metric != COSINE:
             yield (
-                f"{each.name!r} goes by {each.metric} in {origin.name}, here answers go by cosine: orders "
-                "differ unless all vectors have one length"
+                f"{each.name!r} is searched by {each.metric} in {origin.name}, a store by cosine: the order "
+                "of answers differs unless all vectors have one length"
             )
         yield from (f"{each.name!r}: {remark}" for remark in each.remarks)
+    yield from origin.skipped

@@ -1,11 +1,11 @@
-"""What a migration needs to know of a database, and which database a source's name means."""
+"""What a migration needs of a database, and which database the name of a source means."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -14,8 +14,11 @@ from numpy.typing import NDArray
 
 from mrlstore.errors import InvalidInput, MrlStoreError, OriginError
 from mrlstore.exchange.input_row import InputRow, Refusal
+from mrlstore.exchange.npy import open_array
+from mrlstore.types import LIMITS
 
 COSINE: Final = "cosine"
+_LONGEST_LINE: Final = 2 * LIMITS.id_bytes  # characters of an id in a text file
 
 
 @dataclass(frozen=True)
@@ -23,15 +26,15 @@ class Collection:
     """One collection, table or namespace of a database."""
 
     name: str
-    rows: int | None = None  # where the database tells
+    rows: int | None = None  # if the database says so
     dim: int | None = None
-    metric: str | None = None  # COSINE, or the database's own word for another
-    remarks: tuple[str, ...] = ()  # what does not come over, in words
+    metric: str | None = None  # COSINE, or the database's own name of another
+    remarks: tuple[str, ...] = ()  # what is not copied, in words
 
 
 @dataclass(frozen=True)
 class RowPage:
-    """Some rows, and where to go on behind them: JSON, None at the end."""
+    """Some rows, and the mark of where to continue behind them: a JSON value, None at the end."""
 
     rows: list[InputRow | Refusal]
     after: Any
@@ -47,27 +50,32 @@ class Choice:
     id: str | None = None  # the column of a table that has the ids
     ids: Path | None = None  # a file of ids, for vectors that have none
     namespace: str | None = None  # where one single collection goes
+    omit: tuple[str, ...] = ()  # metadata fields, or columns, that are left out
 
 
 class Origin(Protocol):
     """A database that rows come from."""
 
     name: str  # "Qdrant"
+    skipped: list[str]  # collections that are left out because they can't be copied, and why, in words
 
     def collections(self) -> list[Collection]:
-        """Those that were chosen; InvalidInput where one is not there, or can't be moved."""
+        """The chosen ones; InvalidInput if one is not there or can't be copied.
+
+        If none were chosen by name, those that can't be copied are `skipped`.
+        """
         ...
 
     def pages(self, collection: Collection, after: Any) -> Iterator[RowPage]:
-        """Its rows in an order that stays the same, behind the place that an earlier page told."""
+        """Its rows in an order that stays the same, behind the `after` of an earlier page."""
         ...
 
     def ask(self, collection: Collection, vector: NDArray[np.float32], k: int) -> list[str] | None:
-        """The ids of the k rows nearest to a vector [dim]; None where the database can't be asked."""
+        """The ids of the k rows nearest to a vector [dim]; None if the database answers no queries."""
         ...
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Close the database."""
         ...
 
 
@@ -88,7 +96,7 @@ def open_origin(source: str, choice: Choice | None = None) -> Origin:
         source: "qdrant:FOLDER" or "qdrant:URL", "chroma:FOLDER", "lancedb:FOLDER", "faiss:FILE",
             "pinecone:INDEX" or "pinecone:HOST", "file:PATH". Keys are read from QDRANT_API_KEY and
             PINECONE_API_KEY.
-        choice: what to take of it.
+        choice: which of its collections, and how their fields are understood.
 
     Raises:
         InvalidInput: there is no such kind, or nothing at this place.
@@ -111,9 +119,31 @@ def chosen(there: Sequence[str], choice: Choice, what: str) -> list[str]:
     missing = [name for name in choice.collections if name not in there]
     if missing or not there:
         held = ", ".join(map(repr, sorted(there)[:20])) or "none"
-        wanted = f"no {what} {missing[0]!r}" if missing else f"no {what}s"
-        raise InvalidInput(f"{wanted}; there are: {held}")
+        absent = f"no {what} {missing[0]!r}" if missing else f"no {what}s"
+        raise InvalidInput(f"{absent}; there are: {held}")
     return list(choice.collections or there)
+
+
+def copyable(
+    there: Sequence[str], choice: Choice, what: str, describe: Callable[[str], Collection], skipped: list[str]
+) -> list[Collection]:
+    """The chosen collections; with none chosen, those that `describe` refuses are skipped.
+
+    Raises InvalidInput if a chosen one is refused, or all are.
+    """
+    names = chosen(there, choice, what)
+    found = []
+    skipped.clear()
+    for name in names:
+        try:
+            found.append(describe(name))
+        except InvalidInput as error:
+            if choice.collections:
+                raise
+            skipped.append(f"{error}: left out")
+    if not found:
+        raise InvalidInput("; ".join(skipped))
+    return found
 
 
 @dataclass(frozen=True)
@@ -121,41 +151,44 @@ class SplitMetadata:
     """Metadata with the document taken out."""
 
     document: str | None
-    metadata: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] | None
 
 
-def split_document(metadata: dict[str, Any] | None, choice: Choice) -> SplitMetadata:
-    """The field that was chosen as document, where it holds a text, and the rest."""
-    rest = dict(metadata or {})
+def split_document(metadata: Mapping[str, Any] | None, choice: Choice) -> SplitMetadata:
+    """The field that was chosen as document, if it holds a text, and the rest without what is omitted."""
+    rest = {name: value for name, value in (metadata or {}).items() if name not in choice.omit}
     if choice.document is None or not isinstance(rest.get(choice.document), str):
-        return SplitMetadata(None, rest)
-    return SplitMetadata(rest.pop(choice.document), rest)
+        return SplitMetadata(None, rest or None)
+    document = rest.pop(choice.document)
+    return SplitMetadata(document, rest or None)
 
 
 def each_id(file: Path) -> Iterator[str]:
     """The ids of a file: lines of text, or an array [n] of numbers or strings as .npy."""
     if file.suffix != ".npy":
         with file.open(encoding="utf-8") as lines:
-            yield from (line.rstrip("\r\n") for line in lines)
+            while line := lines.readline(_LONGEST_LINE):
+                if len(line) == _LONGEST_LINE:
+                    raise InvalidInput(f"{file}: a line of {_LONGEST_LINE:,} characters or more is no id")
+                yield line.rstrip("\r\n")
         return
-    try:
-        names = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise InvalidInput(f"{file} is no .npy file of numbers or strings: {error}") from error
-    yield from (str(name) for name in names)
+    names = open_array(file)
+    if names.ndim != 1:
+        raise InvalidInput(f"{file} must hold one array of ids of shape [rows], not {list(names.shape)}")
+    yield from (name.decode() if isinstance(name, bytes) else str(name) for name in names)
 
 
-def folder_of(place: str, sign: str, what: str) -> Path:
-    """A folder with a known file in it: opening one of these databases would make what is not there."""
+def folder_of(place: str, file: str, what: str) -> Path:
+    """A folder with a known file in it; some databases would create what is not there."""
     folder = Path(place)
-    if not (folder / sign).exists():
-        raise InvalidInput(f"{place}: no {what}; there is no {sign} in it")
+    if not (folder / file).exists():
+        raise InvalidInput(f"{place}: no {what}; there is no {file} in it")
     return folder
 
 
 @contextmanager
 def origin_errors(name: str) -> Iterator[None]:
-    """What a database's own package raises becomes OriginError; what we raise stays as it is."""
+    """What a database's own package raises becomes OriginError; our own errors stay as they are."""
     try:
         yield
     except (MrlStoreError, ImportError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from typing import Any, Final
+from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,11 @@ from mrlstore.exchange.migrate.origin import (
     split_document,
 )
 
-_LIMIT: Final = 100  # ids in a page; as many are fetched at once
+_LIMIT: Final = 100  # ids of a page
+
+# All ids of a fetch stand in its URL. Servers commonly take 8 KB of it; an id may have 512 characters.
+_URL_BYTES: Final = 6_000
+_TOO_LONG: Final = (413, 414, 431)  # HTTP: content, URI, or header too large
 
 
 class PineconeOrigin:
@@ -37,6 +42,7 @@ class PineconeOrigin:
             raise InvalidInput("PINECONE_API_KEY is not set")
         client = sdk.Pinecone(api_key=key)
         by_host = "." in place or ":" in place
+        self.skipped: list[str] = []
         self._index = client.Index(host=place) if by_host else client.Index(place)
         self._choice = choice
 
@@ -44,7 +50,7 @@ class PineconeOrigin:
         """The chosen namespaces."""
         stats = self._index.describe_index_stats()
         if stats.vector_type not in (None, "dense"):
-            raise InvalidInput(f"an index of {stats.vector_type} vectors, for which a store has no place")
+            raise InvalidInput(f"an index of {stats.vector_type} vectors, which a store cannot hold")
         counts = {name or "__default__": each.vector_count for name, each in stats.namespaces.items()}
         metric = stats.metric or COSINE
         return [
@@ -59,14 +65,27 @@ class PineconeOrigin:
                 namespace=collection.name, limit=_LIMIT, pagination_token=after
             )
             ids = [item.id for item in listed.vectors]
-            found = self._index.fetch(ids=ids, namespace=collection.name).vectors if ids else {}
+            found: dict[str, Any] = {}
+            for some in _by_length(ids):
+                found.update(self._fetch(some, collection.name))
             after = listed.pagination.next if listed.pagination else None
             yield RowPage([self._row(collection, found[id]) for id in ids if id in found], after)
             if not after:
                 return
 
+    def _fetch(self, ids: list[str], namespace: str) -> dict[str, Any]:
+        """The vectors of these ids; asked for in halves if the service finds the URL too long."""
+        try:
+            return dict(self._index.fetch(ids=ids, namespace=namespace).vectors)
+        except Exception as error:
+            status = getattr(error, "status_code", None) or getattr(error, "status", None)
+            if status not in _TOO_LONG or len(ids) < 2:
+                raise
+        middle = len(ids) // 2
+        return self._fetch(ids[:middle], namespace) | self._fetch(ids[middle:], namespace)
+
     def ask(self, collection: Collection, vector: NDArray[np.float32], k: int) -> list[str] | None:
-        """Pinecone's answer, which is an approximate one."""
+        """Pinecone's own, approximate answer."""
         answer = self._index.query(vector=vector.tolist(), top_k=k, namespace=collection.name)
         return [match.id for match in answer.matches]
 
@@ -75,7 +94,22 @@ class PineconeOrigin:
         self._index.close()
 
     def _row(self, collection: Collection, vector: Any) -> InputRow:
-        taken = split_document(vector.metadata, self._choice)
+        split = split_document(vector.metadata, self._choice)
         values = np.asarray(vector.values, np.float32) if len(vector.values) else None
         place = f"{collection.name}:{vector.id}"
-        return InputRow(place, vector.id, values, taken.metadata or None, taken.document)
+        return InputRow(place, vector.id, values, split.metadata, split.document)
+
+
+def _by_length(ids: list[str]) -> Iterator[list[str]]:
+    """The ids in pieces that fit into a URL."""
+    piece: list[str] = []
+    length = 0
+    for id in ids:
+        added = len(quote(id, safe="")) + len("&ids=")
+        if piece and length + added > _URL_BYTES:
+            yield piece
+            piece, length = [], 0
+        piece.append(id)
+        length += added
+    if piece:
+        yield piece

@@ -15,9 +15,9 @@ from mrlstore.errors import InvalidInput
 from mrlstore.exchange.input_row import FieldNames, InputRow, Refusal
 from mrlstore.exchange.migrate.origin import Choice, Collection, RowPage, each_id
 from mrlstore.exchange.npy import open_vectors
-from mrlstore.exchange.row_source import format_of, open_rows
+from mrlstore.exchange.row_source import RowSource, format_of, open_rows
 
-_LIMIT: Final = 1_000
+_LIMIT: Final = 1_000  # rows of a page
 
 
 class FileOrigin:
@@ -26,7 +26,8 @@ class FileOrigin:
     name = "file"
 
     def __init__(self, place: str, choice: Choice) -> None:
-        """Look at the file."""
+        """Find out what kind of file it is."""
+        self.skipped: list[str] = []
         self._path, self._choice = Path(place), choice
         if not self._path.is_file():
             raise InvalidInput(f"{place}: no such file")
@@ -34,49 +35,49 @@ class FileOrigin:
         if self._vectors is None:
             format_of(self._path, None)
         names = {"id": choice.id, "vector": choice.vector, "document": choice.document}
-        self._fields = FieldNames({part: name for part, name in names.items() if name}, "metadata")
+        chosen = {part: name for part, name in names.items() if name}
+        self._fields = FieldNames(chosen, "metadata", frozenset(choice.omit))
 
     def collections(self) -> list[Collection]:
         """The file."""
         with ExitStack() as opened:
-            rows, total = self._open(opened)
-            first = next((row for row in itertools.islice(rows, 100) if _has_vector(row)), None)
+            source = self._open(opened)
+            first = next((row for row in itertools.islice(source.rows, 100) if _has_vector(row)), None)
         dim = len(first.vector) if isinstance(first, InputRow) and first.vector is not None else None
-        return [Collection(self._path.name, total, dim)]
+        return [Collection(self._path.name, source.total, dim)]
 
     def pages(self, collection: Collection, after: Any) -> Iterator[RowPage]:
-        """Rows in their order; `after` is how many came before, which are read again and passed over."""
+        """Rows in their order; `after` is how many to pass over, which are read again."""
         start = after or 0
         with ExitStack() as opened:
-            rows = itertools.islice(self._open(opened)[0], start, None)
+            rows = itertools.islice(self._open(opened).rows, start, None)
             while page := list(itertools.islice(rows, _LIMIT)):
                 start += len(page)
-                yield RowPage([_checked(row) for row in page], start)
+                yield RowPage([_without_namespace(row) for row in page], start)
 
     def ask(self, collection: Collection, vector: NDArray[np.float32], k: int) -> list[str] | None:
-        """A file can't be asked."""
+        """None: a file answers no queries."""
         return None
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: no file is open."""
 
-    def _open(self, opened: ExitStack) -> tuple[Iterator[InputRow | Refusal], int | None]:
+    def _open(self, opened: ExitStack) -> RowSource:
         if self._vectors is None:
-            source = open_rows(self._path, None, None, self._fields, opened)
-            return source.rows, source.total
+            return open_rows(self._path, None, None, self._fields, opened)
         ids = self._choice.ids
         names = map(str, itertools.count()) if ids is None else each_id(ids)
-        return self._of_array(self._vectors, names), len(self._vectors)
+        return RowSource(self._of_array(self._vectors, names), len(self._vectors))
 
     def _of_array(self, vectors: NDArray[Any], names: Iterator[str]) -> Iterator[InputRow]:
-        for place, vector in enumerate(vectors):
+        for number, vector in enumerate(vectors):
             name = next(names, None)
             if name is None:
-                raise InvalidInput(f"{self._choice.ids}: {place:,} ids for {len(vectors):,} vectors")
-            yield InputRow(f"{self._path.name}:{place}", name, np.array(vector), None, None)
+                raise InvalidInput(f"{self._choice.ids}: {number:,} ids for {len(vectors):,} vectors")
+            yield InputRow(f"{self._path.name}:{number}", name, np.array(vector), None, None)
 
 
-def _checked(row: InputRow | Refusal) -> InputRow | Refusal:
+def _without_namespace(row: InputRow | Refusal) -> InputRow | Refusal:
     if isinstance(row, InputRow) and row.namespace:
         return Refusal(row.place, "names a namespace; `mrlstore import` puts such rows there")
     return row

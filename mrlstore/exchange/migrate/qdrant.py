@@ -16,7 +16,7 @@ from mrlstore.exchange.migrate.origin import (
     Choice,
     Collection,
     RowPage,
-    chosen,
+    copyable,
     folder_of,
     needed,
     split_document,
@@ -42,33 +42,34 @@ class QdrantOrigin:
             except RuntimeError as error:  # another process has it open
                 raise InvalidInput(f"{place}: {error}") from error
         self._choice = choice
+        self.skipped: list[str] = []
 
     def collections(self) -> list[Collection]:
-        """The chosen collections, with the one vector that was chosen or that there is."""
+        """The chosen collections, with the chosen vector or the only one."""
         there = [each.name for each in self._client.get_collections().collections]
-        return [self._described(name) for name in chosen(there, self._choice, "collection")]
+        return copyable(there, self._choice, "collection", self._described, self.skipped)
 
     def _described(self, name: str) -> Collection:
         params = self._client.get_collection(name).config.params
-        remarks: tuple[str, ...] = ("sparse vectors do not come over",) if params.sparse_vectors else ()
-        wanted, vectors = self._choice.vector, params.vectors
+        remarks: tuple[str, ...] = ("sparse vectors are not copied",) if params.sparse_vectors else ()
+        named, vectors = self._choice.vector, params.vectors or {}
         if isinstance(vectors, dict):
             names = list(vectors)
-            if (wanted is None and len(names) != 1) or (wanted is not None and wanted not in names):
+            if (named is None and len(names) != 1) or (named is not None and named not in names):
                 raise InvalidInput(f"{name!r}: choose one vector of {', '.join(map(repr, names)) or 'none'}")
-            using = wanted or names[0]
-            remarks += (f"of the vectors only {using!r} comes over",) if len(names) > 1 else ()
+            using = named or names[0]
+            remarks += (f"of the vectors only {using!r} is copied",) if len(names) > 1 else ()
             vectors = vectors[using]
-        elif wanted is not None:
-            raise InvalidInput(f"{name!r}: has one vector without a name, none called {wanted!r}")
+        elif named is not None:
+            raise InvalidInput(f"{name!r}: has one vector without a name, none called {named!r}")
         if vectors.multivector_config is not None:
-            raise InvalidInput(f"{name!r}: has several vectors in each point, for which a store has no place")
+            raise InvalidInput(f"{name!r}: has several vectors in each point, and a store holds one")
         rows = self._client.count(name, exact=True).count
         metric = str(vectors.distance.value).lower()
         return Collection(name, rows, vectors.size, COSINE if metric == "cosine" else metric, remarks=remarks)
 
     def pages(self, collection: Collection, after: Any) -> Iterator[RowPage]:
-        """Points in the order of their ids; `after` is the next one."""
+        """Points in the order of their ids; `after` is the next id."""
         while True:
             points, after = self._client.scroll(
                 collection.name, limit=_LIMIT, offset=after, with_payload=True, with_vectors=True
@@ -96,13 +97,13 @@ class QdrantOrigin:
         vector = point.vector
         if isinstance(vector, dict):
             vector = vector.get(self._choice.vector) if self._choice.vector else _dense(vector)
-        taken = split_document(point.payload, self._choice)
+        split = split_document(point.payload, self._choice)
         return InputRow(
             f"{collection.name}:{point.id}",
             str(point.id),
             None if vector is None else np.asarray(vector, np.float32),
-            taken.metadata or None,
-            taken.document,
+            split.metadata,
+            split.document,
         )
 
 

@@ -148,7 +148,8 @@ def test_named_vectors_int_ids_and_points_without_a_vector(tmp_path: Path, path:
         migrate(path, f"qdrant:{tmp_path / 'q'}")
     assert not path.exists(), "nothing is made before the source fits"
     done = migrate(path, f"qdrant:{tmp_path / 'q'}", choice=Choice(vector="body", namespace="bodies"))
-    assert done.ok and done.refused == 1 and "zero vector" in done.refusals[0].why
+    assert not done.ok and done.problems == () and (done.read, done.rows, done.refused) == (3, 2, 1)
+    assert "zero vector" in done.refusals[0].why
     assert any("dot" in warning for warning in done.warnings)
     assert any("only 'body'" in warning for warning in done.warnings)
     with mrlstore.open(path, mode="r") as store:
@@ -218,6 +219,135 @@ def test_faiss_kinds(tmp_path: Path) -> None:
     (tmp_path / "no.index").write_bytes(b"nothing")
     with pytest.raises(mrlstore.InvalidInput, match="no FAISS index"):
         migrate(tmp_path / "n.mrl", f"faiss:{tmp_path / 'no.index'}")
+
+
+def own_numbers() -> Any:
+    index = faiss.IndexIVFFlat(faiss.IndexFlatL2(DIM), DIM, 4)
+    index.train(VECTORS[:500])
+    index.add_with_ids(VECTORS[:500], np.arange(500) * 7 + 10**12)
+    return index, [str(n * 7 + 10**12) for n in range(500)], VECTORS[:500]
+
+
+def after_removal() -> Any:
+    index = faiss.IndexIVFFlat(faiss.IndexFlatL2(DIM), DIM, 4)
+    index.train(VECTORS[:500])
+    index.add(VECTORS[:500])
+    index.remove_ids(np.arange(0, 500, 3))
+    kept = [n for n in range(500) if n % 3]
+    return index, [str(n) for n in kept], VECTORS[kept]
+
+
+def flat_after_removal() -> Any:
+    index = faiss.IndexIDMap2(faiss.IndexFlatIP(DIM))
+    index.add_with_ids(VECTORS[:500], np.arange(500) + 100)
+    index.remove_ids(np.arange(100, 350))
+    return index, [str(n) for n in range(350, 600)], VECTORS[250:500]
+
+
+def rotated() -> Any:
+    index = faiss.index_factory(DIM, "OPQ8_64,IVF4,SQ8")
+    index.train(VECTORS[:2_000])
+    index.add_with_ids(VECTORS[:500], np.arange(500) * 2)
+    return index, [str(n * 2) for n in range(500)], VECTORS[:500]
+
+
+@pytest.mark.parametrize("made", [own_numbers, after_removal, flat_after_removal, rotated])
+def test_faiss_with_numbers_of_its_own(made: Callable[[], Any], tmp_path: Path, path: Path) -> None:
+    index, ids, vectors = made()
+    faiss.write_index(index, str(tmp_path / "i"))
+    done = migrate(path, f"faiss:{tmp_path / 'i'}", batch=100)
+    assert done.ok and done.rows == len(ids), done
+    with mrlstore.open(path, mode="r") as store:
+        assert sorted(record.id for record in store.scan()) == sorted(ids)
+        cosines = [store.query(vectors[n], 1, exact=True).ids == [ids[n]] for n in range(0, len(ids), 10)]
+        assert np.mean(cosines) > 0.9
+    (tmp_path / "ids").write_text("\n".join(f"name {n}" for n in range(len(ids))), encoding="utf-8")
+    done = migrate(tmp_path / "n.mrl", f"faiss:{tmp_path / 'i'}", choice=Choice(ids=tmp_path / "ids"))
+    with mrlstore.open(tmp_path / "n.mrl", mode="r") as store:
+        assert done.ok and store.query(vectors[30], 1, exact=True).ids == ["name 30"]
+
+
+def test_collections_that_cannot_be_copied_are_left_out_unless_chosen(tmp_path: Path, path: Path) -> None:
+    client = QdrantClient(path=str(tmp_path / "q"))
+    plain = models.VectorParams(size=4, distance=models.Distance.COSINE)
+    comparator = models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM)
+    many = models.VectorParams(size=4, distance=models.Distance.COSINE, multivector_config=comparator)
+    client.create_collection("plain", vectors_config=plain)
+    client.create_collection("pages", vectors_config=many)
+    client.create_collection("two", vectors_config={"a": plain, "b": plain})
+    client.create_collection(
+        "sparse", vectors_config={}, sparse_vectors_config={"s": models.SparseVectorParams()}
+    )
+    client.upsert("plain", [models.PointStruct(id=1, vector=[1, 2, 3, 4], payload={"n": 1})])
+    client.upsert("pages", [models.PointStruct(id=1, vector=[[1, 2, 3, 4], [4, 3, 2, 1]])])
+    client.close()
+    source = f"qdrant:{tmp_path / 'q'}"
+    done = migrate(path, source)
+    assert done.ok and done.rows == 1, done
+    assert [name for name in ("'pages'", "'two'", "'sparse'") if name in " ".join(done.warnings)] == [
+        "'pages'",
+        "'two'",
+        "'sparse'",
+    ]
+    for name in ("pages", "two", "sparse"):
+        with pytest.raises(mrlstore.InvalidInput, match=name):
+            migrate(path, source, choice=Choice(collections=("plain", name)))
+
+
+def test_columns_that_cannot_be_stored(
+    tmp_path: Path, path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import decimal
+
+    rows = VECTORS[:20]
+    flat = pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), DIM)
+    table = pa.table(
+        {
+            "id": [f"r{n}" for n in range(20)],
+            "vector": flat,
+            "price": pa.array([decimal.Decimal("1.50")] * 20),
+            "raw": [b"bytes"] * 20,
+            "took": pa.array([5] * 20, pa.duration("us")),
+            "share": [float("nan")] * 20,
+        }
+    )
+    lancedb.connect(tmp_path / "lance").create_table("papers", table)
+    source = f"lancedb:{tmp_path / 'lance'}"
+    done = migrate(path, source)
+    assert (done.ok, done.read, done.rows, done.refused) == (False, 20, 0, 20)
+    assert "all were refused" in done.problems[0]
+    assert done.refusals[-1].place == "papers:20"
+    assert main(["migrate", str(tmp_path / "c.mrl"), source]) == 1
+    omitted = ("price", "raw", "took")
+    done = migrate(tmp_path / "d.mrl", source, choice=Choice(omit=omitted))
+    assert done.ok and done.rows == 20, done
+    command = ["migrate", str(tmp_path / "e.mrl"), source, *(f"--omit={name}" for name in omitted)]
+    assert main(command) == 0
+    capsys.readouterr()
+    with mrlstore.open(tmp_path / "e.mrl", mode="r") as store:
+        assert store.count() == 20 and not store.get(["r1"])[0].metadata
+
+
+def test_a_field_of_a_payload_is_left_out(tmp_path: Path, path: Path) -> None:
+    client = QdrantClient(path=str(tmp_path / "q"))
+    params = models.VectorParams(size=4, distance=models.Distance.COSINE)
+    client.create_collection("papers", vectors_config=params)
+    client.upsert(
+        "papers", [models.PointStruct(id=1, vector=[1, 2, 3, 4], payload={"n": 1, "big": "x" * 99_999})]
+    )
+    client.close()
+    assert migrate(path, f"qdrant:{tmp_path / 'q'}").rows == 0
+    done = migrate(tmp_path / "b.mrl", f"qdrant:{tmp_path / 'q'}", choice=Choice(omit=("big",)))
+    chroma_client = chromadb.PersistentClient(str(tmp_path / "c"))
+    made = chroma_client.create_collection("papers", embedding_function=None)
+    made.add(ids=["1"], embeddings=[[1, 2, 3, 4]], metadatas=[{"n": 1, "big": "x" * 99_999}])
+    chroma_client.close()
+    assert (
+        done.ok and migrate(tmp_path / "d.mrl", f"chroma:{tmp_path / 'c'}", choice=Choice(omit=("big",))).ok
+    )
+    for name in ("b", "d"):
+        with mrlstore.open(tmp_path / f"{name}.mrl", mode="r") as store:
+            assert store.get(["1"])[0].metadata == {"n": 1}
 
 
 def test_a_damaged_database_is_told(tmp_path: Path, path: Path) -> None:

@@ -31,9 +31,16 @@ class Service(BaseHTTPRequestHandler):
 
     index: Index
     down_after: int = 10**9  # requests
+    longest: int = 10**9  # characters of a URL
     seen: list[str]
 
     def do_GET(self) -> None:
+        if len(self.path) > self.longest:
+            self.seen.append("too long")
+            self.send_response(414)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         address = urlsplit(self.path)
         given = parse_qs(address.query)
         namespace = given.get("namespace", [""])[0]
@@ -142,6 +149,23 @@ def test_one_namespace_goes_on_where_the_service_failed(service: Any, path: Path
     assert len(listed) < 4, "it did not begin anew"
     with mrlstore.open(path, mode="r") as store:
         assert store.namespaces() == {"": ROWS}
+
+
+def test_long_ids_are_fetched_in_smaller_pages(service: Any, path: Path) -> None:
+    ids = [f"{n:03}/" + "/" * 300 for n in range(ROWS)]  # 900 characters each in a URL
+    service.index.delete(delete_all=True, namespace="more")
+    service.index.upsert(vectors=list(zip(ids, VECTORS, strict=True)), namespace="more")
+    service.longest = 8_000
+    done = migrate(path, service.address, choice=Choice(collections=("more",)), batch=100)
+    assert done.ok and done.rows == ROWS
+    assert "too long" not in service.seen
+    service.longest = 3_000  # shorter than other servers take
+    done = migrate(path, service.address, choice=Choice(collections=("more",)), batch=100)
+    assert done.ok and done.rows == ROWS
+    assert "too long" in service.seen
+    service.longest = 500
+    with pytest.raises(mrlstore.OriginError, match="Pinecone"):
+        migrate(path, service.address, choice=Choice(collections=("more",)), batch=100)
 
 
 def test_without_a_key_nothing_is_asked(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
