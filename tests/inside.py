@@ -86,6 +86,6 @@ def llama_metadata(node: Any) -> dict[str, Any]:
     return metadata
 
 
-def gemini_means(embedder: Any, kind: str) -> Any:
-    """How a Gemini embedder sends items of a kind: its client, cache, limits and clock."""
-    return embedder._means(kind)
+def gemini_context(embedder: Any, side: str) -> Any:
+    """What a run of a Gemini embedder works with: its client, cache, limits and clock."""
+    return embedder._context(side)

@@ -1,8 +1,8 @@
 """What can be embedded besides text: images, recordings, films and PDF documents.
 
-A medium is made of bytes, a path, a URI or (an image) a PIL image. Its MIME type is told by its first
-bytes, not by its name: a service that is sent a film as a recording may answer with no vector at all.
-What a model takes, and how much of it, is not known here: the embedders check that.
+A medium is made of bytes, a path, a URI or (an image) a PIL image. Its MIME type is read from its first
+bytes, not from its name: a service that gets a film as a recording may answer with no vector at all. The
+types here are those that any service takes; what a model on one service takes, the embedders check.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from mrlstore.errors import InvalidInput
 
-# The first bytes of a file that tell its type; formats that no embedder takes are here to be named.
+# Offset, first bytes and MIME type of a file. Formats that no embedder takes serve error messages.
 _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\x89PNG\r\n\x1a\n", "image/png"),
     (0, b"\xff\xd8\xff", "image/jpeg"),
@@ -25,7 +25,8 @@ _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, b"MM\x00*", "image/tiff"),
     (8, b"WEBP", "image/webp"),
     (4, b"ftypheic", "image/heic"),
-    (4, b"ftypmif1", "image/heic"),
+    (4, b"ftypheix", "image/heic"),
+    (4, b"ftypmif1", "image/heif"),
     (4, b"ftypavif", "image/avif"),
     (8, b"WAVE", "audio/wav"),
     (0, b"ID3", "audio/mpeg"),
@@ -34,6 +35,8 @@ _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (4, b"ftypM4A", "audio/mp4"),
     (8, b"AVI ", "video/x-msvideo"),
     (0, b"\x1aE\xdf\xa3", "video/webm"),
+    (0, b"\x00\x00\x01\xba", "video/mpeg"),
+    (0, b"\x00\x00\x01\xb3", "video/mpeg"),
     (4, b"ftypqt", "video/quicktime"),
     (4, b"ftyp", "video/mp4"),
     (4, b"moov", "video/quicktime"),
@@ -45,10 +48,17 @@ _SUFFIXES: Mapping[str, str] = {
     ".png": "image/png",
     ".jpg": "image/jpeg",
     ".jpeg": "image/jpeg",
+    ".webp": "image/webp",
+    ".heic": "image/heic",
+    ".heif": "image/heif",
+    ".avif": "image/avif",
+    ".bmp": "image/bmp",
     ".mp3": "audio/mpeg",
     ".wav": "audio/wav",
     ".mp4": "video/mp4",
     ".mov": "video/quicktime",
+    ".mpeg": "video/mpeg",
+    ".mpg": "video/mpeg",
     ".pdf": "application/pdf",
 }
 _ALIASES: Mapping[str, str] = {
@@ -57,12 +67,13 @@ _ALIASES: Mapping[str, str] = {
     "audio/x-wav": "audio/wav",
     "audio/wave": "audio/wav",
     "video/mov": "video/quicktime",
+    "video/mpg": "video/mpeg",
 }
-_HEAD_BYTES = 1024  # a PDF may begin with that much of something else
+_HEAD_BYTES = 1024  # up to which the "%PDF-" of a PDF may stand
 
 
 def sniff(head: bytes) -> str | None:
-    """Return the MIME type that the first bytes of a file tell, or None."""
+    """Return the MIME type that a file has by its first bytes, or None."""
     for offset, magic, mime_type in _MAGIC:
         if head[offset : offset + len(magic)] == magic:
             return mime_type
@@ -77,7 +88,7 @@ class Media:
     Args:
         source: bytes; a path (str or Path); a URI, a str with "://" in it, that the embedding service
             itself fetches; for `Image` also a PIL image, which is kept as PNG.
-        mime_type: needed only where it cannot be told: a URI without a known suffix.
+        mime_type: needed only for a URI without a known suffix.
 
     Raises:
         InvalidInput: the bytes are of another kind than the class says, or than `mime_type` says.
@@ -105,7 +116,7 @@ class Media:
             raise InvalidInput(
                 f"{type(self).__name__}: bytes, a path or a URI is needed, not {type(source).__name__}"
             )
-        self.mime_type = self._told(mime_type)
+        self.mime_type = self._find_mime_type(mime_type)
 
     def read(self) -> bytes:
         """Return the bytes; InvalidInput for a URI, which only the embedding service reads."""
@@ -121,7 +132,7 @@ class Media:
             return len(self._data)
         return self.path.stat().st_size if self.path is not None else 0
 
-    def _told(self, given: str | None) -> str:
+    def _find_mime_type(self, given: str | None) -> str:
         given = _ALIASES.get(given.lower(), given.lower()) if given else None
         seen = _SUFFIXES.get(Path(self.uri.split("?")[0]).suffix.lower()) if self.uri else sniff(self._head())
         if self.uri and given:
@@ -129,7 +140,7 @@ class Media:
         found = seen or given
         if found is None:
             hint = "give mime_type=" if self.uri else "the bytes begin as no known format does"
-            raise InvalidInput(f"{self!r}: the MIME type cannot be told: {hint}")
+            raise InvalidInput(f"{self!r}: the MIME type is not known: {hint}")
         if given is not None and given != found:
             raise InvalidInput(f"{self!r}: mime_type={given!r} was given, the bytes say {found!r}")
         if found not in self.mime_types:
@@ -150,10 +161,12 @@ class Media:
 
 
 class Image(Media):
-    """A PNG or JPEG image."""
+    """An image: PNG or JPEG; on Vertex AI also WebP, HEIC, HEIF, AVIF and BMP."""
 
     kind = "image"
-    mime_types = ("image/png", "image/jpeg")
+    mime_types = (
+        *("image/png", "image/jpeg", "image/webp", "image/heic", "image/heif", "image/avif", "image/bmp"),
+    )
 
 
 class Audio(Media):
@@ -164,10 +177,10 @@ class Audio(Media):
 
 
 class Video(Media):
-    """An MP4 or MOV film."""
+    """A film: MP4; on the Developer API also MOV, on Vertex AI also MPEG."""
 
     kind = "video"
-    mime_types = ("video/mp4", "video/quicktime")
+    mime_types = ("video/mp4", "video/quicktime", "video/mpeg")
 
 
 class Pdf(Media):
@@ -182,7 +195,7 @@ Content = str | Media | Sequence[str | Media]
 
 
 def media_of(path: str | os.PathLike[str]) -> Media | None:
-    """Return the medium that a file's first bytes tell, or None where it is none (a text, say)."""
+    """Return the medium that a file is by its first bytes, or None where it is none (a text, say)."""
     with Path(path).open("rb") as file:
         mime_type = sniff(file.read(_HEAD_BYTES))
     kinds: tuple[type[Media], ...] = (Image, Audio, Video, Pdf)
@@ -193,7 +206,7 @@ def media_of(path: str | os.PathLike[str]) -> Media | None:
 
 
 def _png(image: Any) -> bytes:
-    if image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA"):  # PNG knows no CMYK, Lab, float ...
+    if image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA"):  # PNG has no CMYK, Lab or float pixels
         image = image.convert("RGB")
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")

@@ -160,6 +160,6 @@ def test_chunks_of_an_earlier_longer_text_are_removed(target: Any, gemini: Any) 
     ingest(target, gemini, [longer, "other " * 300], ["doc", "doc2"], split=Split(100, 10))
     others = [record.id for record in target.scan(prefix="doc2#")]
     assert not target.get(["doc"]) and len(others) > 2
-    ingest(target, gemini, [longer[:500]], ["doc"], split=Split(100, 10))
+    ingest(target, gemini, [longer[:300]], ["doc"], split=Split(100, 10))
     ids = [record.id for record in target.scan()]
     assert sorted(ids) == sorted([*others, "doc#0", "doc#1"])

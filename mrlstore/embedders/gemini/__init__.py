@@ -3,10 +3,10 @@
 Needs the extra `gemini`; the SDK is imported at the first call, not here.
 """
 
-from mrlstore.embedders.gemini.batch import Collected, GeminiBatch
+from mrlstore.embedders.gemini.batch_jobs import Collected, GeminiBatch, GeminiJob
+from mrlstore.embedders.gemini.call_failures import GeminiEmbedError
 from mrlstore.embedders.gemini.embedder import GeminiEmbedder
-from mrlstore.embedders.gemini.failures import GeminiEmbedError
-from mrlstore.embedders.gemini.models import MODELS, TASKS, Model
+from mrlstore.embedders.gemini.models import MODELS, TASKS, VERTEX_MODELS, Model
 from mrlstore.embedders.gemini.pace import Clock, Retry
 from mrlstore.embedders.gemini.usage import Usage
 
@@ -18,7 +18,9 @@ __all__ = [
     "GeminiBatch",
     "GeminiEmbedError",
     "GeminiEmbedder",
+    "GeminiJob",
     "Model",
     "Retry",
     "Usage",
+    "VERTEX_MODELS",
 ]

@@ -1,4 +1,4 @@
-"""The SDK's client: made once, kept alive, called through one door with our own retries.
+"""The SDK's client: made once, kept alive, called in one place with our own retries.
 
 Only the synchronous half of the SDK is used, from threads. Its asynchronous half binds connections to one
 event loop (up to 2.x: "Event loop is closed" in the second), and with aiohttp installed it sleeps and
@@ -7,14 +7,16 @@ retries on its own. The SDK is imported at the first call.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mrlstore.embedders.forks import after_fork, leave
-from mrlstore.embedders.gemini.contents import Load
-from mrlstore.embedders.gemini.failures import Failure, understand
-from mrlstore.embedders.gemini.pace import Clock, Limiter, Retry
+from mrlstore.embedders.gemini.call_failures import CallFailed, CallFailure, understand
+from mrlstore.embedders.gemini.items import InputSize
+from mrlstore.embedders.gemini.pace import Clock, QuotaLimiter, Retry
 from mrlstore.embedders.media import MissingExtra
 from mrlstore.errors import EmbedError, InvalidInput
 
@@ -25,15 +27,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class CallFailed(EmbedError):
-    """One call failed for good; `failure` says what it was."""
-
-    def __init__(self, failure: Failure, note: str = "") -> None:
-        super().__init__(failure.text + note)
-        self.failure = failure
-
-
-class Client:
+class GeminiClient:
     """Calls Google with retries, a quota and a timeout; safe to use from any thread and after a fork.
 
     The SDK closes its connections when its `Client` object is collected, and then every call fails; so the
@@ -46,7 +40,7 @@ class Client:
         options: dict[str, Any],
         timeout_s: float,
         retry: Retry,
-        limiter: Limiter,
+        limiter: QuotaLimiter,
         clock: Clock,
     ) -> None:
         if given is not None and not (hasattr(given, "models") and hasattr(given, "vertexai")):
@@ -58,7 +52,7 @@ class Client:
         self._options = options
         self._made: genai.Client | None = None
         self._lock = threading.Lock()
-        after_fork(self, Client._renew)
+        after_fork(self, GeminiClient._renew)
         self._timeout_s = timeout_s
         self._retry = retry
         self._limiter = limiter
@@ -79,57 +73,89 @@ class Client:
         """Whether the client talks to Vertex AI."""
         return bool(self.sdk.vertexai)
 
+    def will_be_vertex(self) -> bool:
+        """Whether the client talks to Vertex AI, or would once made; the SDK is not imported for this."""
+        if self._given is not None or self._made is not None:
+            return self.vertex
+        if self._options.get("vertexai"):
+            return True
+        flag = os.environ.get("GOOGLE_GENAI_USE_ENTERPRISE", os.environ.get("GOOGLE_GENAI_USE_VERTEXAI", ""))
+        return flag.lower() in ("true", "1")
+
+    def location(self) -> str | None:
+        """The location of Vertex AI that was named, by `location` or by the environment; None without one."""
+        if self._given is not None:
+            found = getattr(getattr(self._given, "_api_client", None), "location", None)
+            return found if isinstance(found, str) else None
+        return self._options.get("location") or os.environ.get("GOOGLE_CLOUD_LOCATION")
+
     def embed(
         self,
         model: str,
         contents: list[types.Content],
         config: dict[str, Any],
-        load: Load,
+        size: InputSize,
         stop: threading.Event,
+        *,
+        has_uri: bool = False,
     ) -> types.EmbedContentResponse:
         """Embed one batch: CallFailed when it has failed for good or `stop` was set."""
         sdk = self.sdk
         config = config | {"http_options": self.http_options()}
         return self.call(
             lambda: sdk.models.embed_content(model=model, contents=contents, config=config),  # type: ignore[arg-type]
-            load,
+            size,
             stop,
+            has_uri=has_uri,
         )
 
     def http_options(self) -> dict[str, Any]:
-        """One attempt: we repeat calls ourselves. The SDK counts its timeout in milliseconds."""
+        """One attempt: calls are repeated here. The SDK counts its timeout in milliseconds."""
         return {"timeout": round(self._timeout_s * 1000), "retry_options": {"attempts": 1}}
 
-    def call(self, send: Callable[[], T], load: Load, stop: threading.Event) -> T:
+    def call(
+        self,
+        send: Callable[[], T],
+        size: InputSize,
+        stop: threading.Event,
+        *,
+        has_uri: bool = False,
+        may_retry: Callable[[CallFailure], bool] = lambda failure: failure.retry,
+    ) -> T:
         """Call `send` until it succeeds, within the quota and with back-off; else raise CallFailed."""
-        tokens = sum(load.tokens().values())
+        tokens = sum(size.tokens().values())
         for attempt in range(1, self._retry.attempts + 1):
-            self._limiter.acquire(load.items, tokens, stop)
+            self._limiter.acquire(size.items, tokens, stop)
             if stop.is_set():
-                raise CallFailed(Failure("not sent: the work was stopped before"))
+                raise CallFailed(CallFailure("not sent: the call was stopped before"))
             try:
                 return send()
             except Exception as error:
-                self._back_off(understand(error), attempt, stop, error)
+                failure = understand(error, has_uri=has_uri)
+                self._back_off(failure, attempt, stop, error, may_retry(failure))
         raise AssertionError("unreachable: the last attempt either returns or raises")
 
     def _renew(self) -> None:
         leave(self._made)
         self._lock, self._made = threading.Lock(), None
 
-    def _back_off(self, failure: Failure, attempt: int, stop: threading.Event, cause: Exception) -> None:
+    def _back_off(
+        self, failure: CallFailure, attempt: int, stop: threading.Event, cause: Exception, may_retry: bool
+    ) -> None:
         """Wait before the next attempt, or raise CallFailed where there is none."""
-        if not failure.retry:
+        demanded = failure.wait_s
+        if demanded is not None and demanded > self._retry.patience_s:
+            note = (
+                f" (the service asks to wait {demanded:,.0f} s, longer than patience_s: a spent daily quota?)"
+            )
+            raise CallFailed(replace(failure, fatal=True), note) from cause
+        if not may_retry:
             raise CallFailed(failure) from cause
-        asked = failure.wait_s
-        if asked is not None and asked > self._retry.patience_s:
-            note = f" (the service asks to wait {asked:,.0f} s, longer than patience_s: a spent daily quota?)"
-            raise CallFailed(failure, note) from cause
-        if asked is not None:
-            self._limiter.pause(asked)  # the others would run into the same refusal
+        if demanded is not None:
+            self._limiter.pause(demanded)  # other threads would be refused likewise
         if attempt >= self._retry.attempts:
             raise CallFailed(failure, f" (after {attempt} attempts)") from cause
-        self.clock.wait(stop, self._retry.wait_s(attempt, asked))
+        self.clock.wait(stop, self._retry.wait_s(attempt, demanded))
 
 
 def _make(options: dict[str, Any]) -> genai.Client:

@@ -1,4 +1,4 @@
-"""The public embedder: plans batches, sends them side by side, checks every vector, keeps what succeeded."""
+"""The public embedder: checks contents and arguments, and hands each call to a run of its own."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 from mrlstore.embedders.cache import EmbeddingCache
 from mrlstore.embedders.content import Content
 from mrlstore.embedders.forks import after_fork, leave
-from mrlstore.embedders.gemini import contents as wording
-from mrlstore.embedders.gemini.client import Client
-from mrlstore.embedders.gemini.contents import Item, Side
-from mrlstore.embedders.gemini.failures import GeminiEmbedError
+from mrlstore.embedders.gemini.call_failures import GeminiEmbedError, VectorRefused
+from mrlstore.embedders.gemini.client import GeminiClient
+from mrlstore.embedders.gemini.embed_run import EmbedRun, count_exactly
+from mrlstore.embedders.gemini.items import EmbedItem, Side, VertexOptions, Wording
 from mrlstore.embedders.gemini.models import Model, find_model, find_task
-from mrlstore.embedders.gemini.pace import Clock, Limiter, Retry
-from mrlstore.embedders.gemini.run import Means, Run, count_exactly
-from mrlstore.embedders.gemini.usage import Meter, Usage
+from mrlstore.embedders.gemini.pace import Clock, QuotaLimiter, Retry
+from mrlstore.embedders.gemini.requests import BatchLimit, RunContext
+from mrlstore.embedders.gemini.usage import Usage, UsageMeter
 from mrlstore.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ class GeminiEmbedder:
     """Embeds texts, images, recordings, films and PDFs with Google's Gemini models.
 
     Args:
-        model: "gemini-embedding-2", "gemini-embedding-2-preview", "gemini-embedding-001", or a `Model`.
+        model: "gemini-embedding-2", "gemini-embedding-001", or a `Model`. ("gemini-embedding-2-preview" is
+            known too, for its stores; the Developer API has not served it since 2026-08-10.)
         task: what the vectors are for: "retrieval", "question answering", "fact checking", "code retrieval",
             "classification", "clustering" or "similarity". The first four store documents alike.
         dim: length of the vectors. The full length is asked for and cached; a shorter one is cut from it and
@@ -55,6 +56,9 @@ class GeminiEmbedder:
         concurrency: requests for documents that this embedder has under way at once; queries do not wait.
         count_tokens: ask the service for the token count of every text whose estimate is over half the
             model's limit, instead of trusting the estimate.
+        document_ocr: embed the text of PDFs' pages too, read by OCR. Vertex AI and embedding 2 only, as the
+            next.
+        audio_track_extraction: embed the sound of films too; films may then have 80 s.
         clock: time, for tests.
 
     One embedder may be used from many threads, from several event loops, and after a fork.
@@ -77,9 +81,17 @@ class GeminiEmbedder:
         tokens_per_minute: int | None = None,
         concurrency: int = 4,
         count_tokens: bool = False,
+        document_ocr: bool = False,
+        audio_track_extraction: bool = False,
         clock: Clock | None = None,
     ) -> None:
-        self.model = find_model(model)
+        clock = clock or Clock()
+        self._limiter = QuotaLimiter(requests_per_minute, tokens_per_minute, clock)
+        client_options = _client_options(api_key, project, location)
+        self.client = GeminiClient(client, client_options, timeout_s, retry or Retry(), self._limiter, clock)
+        self.model = find_model(model, vertex=self.client.will_be_vertex())
+        self._options = VertexOptions(document_ocr, audio_track_extraction)
+        self._check_service()
         self.task_name, self._task = task, find_task(task)
         self.dim = self.model.dim if dim is None else dim
         if not 2 <= self.dim <= self.model.dim:
@@ -91,11 +103,8 @@ class GeminiEmbedder:
         self.cache = cache if isinstance(cache, EmbeddingCache | None) else EmbeddingCache(cache)
         self.concurrency = concurrency
         self._count_tokens = count_tokens
-        self.meter = Meter(self.model.name)
-        clock = clock or Clock()
-        self._limiter = Limiter(requests_per_minute, tokens_per_minute, clock)
-        options = _client_options(api_key, project, location)
-        self.client = Client(client, options, timeout_s, retry or Retry(), self._limiter, clock)
+        self.meter = UsageMeter(self.model.name)
+        self._batch_limit = BatchLimit()
         self._gate = threading.Semaphore(concurrency)
         self._under_way: set[threading.Event] = set()  # what stops each call for documents
         self._lock = threading.Lock()
@@ -156,28 +165,33 @@ class GeminiEmbedder:
 
     def items(
         self, contents: Sequence[Content], side: Side = "document", titles: Sequence[str | None] | None = None
-    ) -> list[Item]:
-        """Check and word contents for the model; raises what `embed_documents` raises before it sends."""
+    ) -> list[EmbedItem]:
+        """Check contents and put them into the model's form; raises as `embed_documents` does beforehand."""
         if isinstance(contents, str) or not isinstance(contents, Sequence):
             raise InvalidInput("a list of contents is needed; for one content give a list of one")
         if titles is not None and len(titles) != len(contents):
             raise InvalidInput(f"{len(titles)} titles for {len(contents)} contents")
         model = replace(self.model, tokens=None) if self._count_tokens else self.model
-        return [
-            wording.make_item(i, content, model, self._task, side, titles[i] if titles else None)
-            for i, content in enumerate(contents)
-        ]
+        wording = Wording(model, self._task, side, self._options)
+        return [wording.item(i, content, titles[i] if titles else None) for i, content in enumerate(contents)]
 
     def cancel(self) -> None:
-        """Let all calls for documents that are under way, in any thread, send nothing more and fail."""
+        """Make all calls for documents that are under way, in any thread, send nothing more and fail."""
         with self._lock:
             for stop in self._under_way:
                 stop.set()
 
     def finish(self, vector: Vectors) -> Vectors:
-        """Cut a full vector to `dim` and give it length 1: float32 [dim]."""
+        """Cut a full vector to `dim` and give it length 1: float32 [dim].
+
+        Raises:
+            VectorRefused: its first `dim` values are all zero.
+        """
         cut = vector[: self.dim].astype(np.float64)
-        return (cut / np.linalg.norm(cut)).astype(np.float32)
+        length = np.linalg.norm(cut)
+        if not length:
+            raise VectorRefused(f"the first {self.dim} values of its vector are zero: give another dim")
+        return (cut / length).astype(np.float32)
 
     async def _off_loop(
         self, contents: Sequence[Content], side: Side, titles: Sequence[str | None] | None
@@ -185,9 +199,9 @@ class GeminiEmbedder:
         if self._threads is None:
             self._threads = ThreadPoolExecutor(_ASYNC_THREADS, "mrlstore-gemini")
         stop = threading.Event()
-        work = partial(self._embed, contents, side, titles, stop)
+        embed = partial(self._embed, contents, side, titles, stop)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+            return await asyncio.get_running_loop().run_in_executor(self._threads, embed)
         except asyncio.CancelledError:
             stop.set()
             raise
@@ -202,15 +216,33 @@ class GeminiEmbedder:
         items = self.items(contents, side, titles)
         if not items:
             return np.empty((0, self.dim), dtype=np.float32)
-        means = self._means(side)
+        context = self._context(side)
         if self._count_tokens and self.model.tokens is not None:
-            count_exactly(means, items, self.model.tokens, stop)
-        run = Run(means, items, stop)
+            count_exactly(context, items, self.model.tokens, stop)
+        run = EmbedRun(context, items, stop)
         with self._cancelable(side, stop):
             run.execute()
+        finished: dict[int, Vectors] = {}
+        for number, vector in run.vectors.items():
+            try:
+                finished[number] = self.finish(vector)
+            except VectorRefused as error:
+                run.failed[number] = error
         if run.failed:
-            raise self._error(run)
-        return np.stack([self.finish(run.vectors[item.number]) for item in items])
+            raise _embed_error(finished, run.failed)
+        return np.stack([finished[item.number] for item in items])
+
+    def _check_service(self) -> None:
+        """Refuse what the service of the client does not have, before anything is sent."""
+        model, vertex = self.model, self.client.will_be_vertex()
+        names = self._options.given()
+        if names and not (vertex and model.multimodal):
+            raise InvalidInput(f"{' and '.join(names)}: only on Vertex AI, with gemini-embedding-2")
+        location = self.client.location() if vertex else None
+        if location is not None and model.locations is not None and location not in model.locations:
+            raise InvalidInput(
+                f"location {location!r}: Vertex AI serves {model.name} in {', '.join(model.locations)} only"
+            )
 
     @contextmanager
     def _cancelable(self, side: Side, stop: threading.Event) -> Iterator[None]:
@@ -227,29 +259,31 @@ class GeminiEmbedder:
         self._lock, self._under_way = threading.Lock(), set()
         self._gate, self._threads = threading.Semaphore(self.concurrency), None
 
-    def _means(self, side: Side) -> Means:
+    def _context(self, side: Side) -> RunContext:
         limiter = self._limiter
-        return Means(
+        return RunContext(
             self.model,
             self.client,
             self.meter,
             self.cache,
             self.concurrency,
             self._gate if side == "document" else nullcontext(),
+            self._batch_limit,
             limiter.requests,
             limiter.tokens,
         )
 
-    def _error(self, run: Run) -> GeminiEmbedError:
-        number, first = min(run.failed.items())
-        error = GeminiEmbedError(
-            f"{len(run.failed):,} of {len(run.failed) + len(run.vectors):,} items could not be embedded "
-            f"(errors in .failed; the vectors of the others in .succeeded); item {number}: {first}",
-            {number: self.finish(vector) for number, vector in run.vectors.items()},
-            run.failed,
-        )
-        error.__cause__ = first
-        return error
+
+def _embed_error(succeeded: dict[int, Vectors], failed: dict[int, Exception]) -> GeminiEmbedError:
+    number, first = min(failed.items())
+    error = GeminiEmbedError(
+        f"{len(failed):,} of {len(failed) + len(succeeded):,} items could not be embedded "
+        f"(errors in .failed; the vectors of the others in .succeeded); item {number}: {first}",
+        succeeded,
+        failed,
+    )
+    error.__cause__ = first
+    return error
 
 
 def _client_options(api_key: str | None, project: str | None, location: str | None) -> dict[str, Any]:

@@ -53,7 +53,7 @@ class Retry:
         return asked_s + random.uniform(0.0, 0.1) * self.first_s  # never earlier; not all at once
 
 
-class Limiter:
+class QuotaLimiter:
     """Keeps requests and tokens of any 60 seconds within given limits; None means no limit.
 
     Every item of a batch counts as a request, as the service counts. Tokens are estimates. After the
@@ -67,7 +67,7 @@ class Limiter:
         self._lock = threading.Lock()
         self._sent: deque[tuple[float, int, int]] = deque()
         self._paused_until = float("-inf")
-        after_fork(self, Limiter._renew)
+        after_fork(self, QuotaLimiter._renew)
 
     def pause(self, seconds: float) -> None:
         """Let nobody send for so long."""

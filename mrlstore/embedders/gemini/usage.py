@@ -1,4 +1,4 @@
-"""What was sent, and what it costs by the price table: an estimate, never a bill."""
+"""What was sent, and what it costs by the price table: an estimate, not a bill."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mrlstore.embedders.gemini.models import PRICES, PRICES_AS_OF
 class Usage:
     """Counts since the embedder was made, failed calls left out.
 
-    `tokens` are the service's own figures where it tells them (SDK 3.1 and later, and Vertex AI), else
+    `tokens` are the service's own figures where it gives them (SDK 3.1 and later, and Vertex AI), else
     estimates. `estimated_usd` is None for a model without known prices.
     """
 
@@ -27,7 +27,7 @@ class Usage:
     prices_as_of: str = PRICES_AS_OF
 
 
-class Meter:
+class UsageMeter:
     """Counts from many threads."""
 
     def __init__(self, model: str) -> None:
@@ -36,7 +36,7 @@ class Meter:
         self._calls = self._items = self._cached = 0
         self._tokens: dict[str, int] = {}
         self._usd = 0.0
-        after_fork(self, Meter._renew)
+        after_fork(self, UsageMeter._renew)
 
     def sent(
         self, items: int, estimate: Mapping[str, int], response: Any, *, price_share: float = 1.0
@@ -45,7 +45,7 @@ class Meter:
         with self._lock:
             self._calls += 1
             self._items += items
-            for modality, tokens in (_told(response) or estimate).items():
+            for modality, tokens in (counted_tokens(response) or estimate).items():
                 self._tokens[modality] = self._tokens.get(modality, 0) + tokens
                 self._usd += tokens * self._price(modality) * price_share
 
@@ -69,8 +69,8 @@ class Meter:
         return prices.get(modality, max(prices.values())) / 1e6
 
 
-def _told(response: Any) -> dict[str, int]:
-    """Tokens by modality as the service tells them; empty where it does not."""
+def counted_tokens(response: Any) -> dict[str, int]:
+    """Tokens by modality as the service counts them; empty where it does not say (SDK 3.0 and before)."""
     usage = getattr(response, "usage_metadata", None)
     counted: dict[str, int] = {}
     for detail in getattr(usage, "prompt_tokens_details", None) or ():
@@ -78,3 +78,9 @@ def _told(response: Any) -> dict[str, int]:
         modality = "image" if modality == "document" else modality
         counted[modality] = counted.get(modality, 0) + (detail.token_count or 0)
     return counted
+
+
+def counted_in_all(response: Any) -> int:
+    """Tokens of a request as the service counts them; 0 where it does not say."""
+    usage = getattr(response, "usage_metadata", None)
+    return getattr(usage, "prompt_token_count", None) or sum(counted_tokens(response).values())

@@ -65,6 +65,7 @@ class Call:
     headers: dict[str, str]
     body: Any
     data: bytes = b""
+    method: str = "POST"
 
     @property
     def contents(self) -> list[list[Part]]:
@@ -98,7 +99,14 @@ class Google:
         self.closing = threading.Event()
         self.cut: str | None = None  # requests to this method are done, but the connection breaks
         self.refuse: dict[str, Answer] = {}  # by method
+        self.refuse_times: dict[str, list[Answer]] = {}  # by method, one refusal each
+        self.refuse_paths: dict[str, Answer] = {}  # by the end of the path
+        self.decide_all: Callable[[Call], Answer | None] | None = None  # for requests of every kind
         self.files: dict[str, bytes] = {}
+        self.deleted: list[str] = []  # uploads, in the order of their deletion
+        self.count_up_to = 1_000_000  # tokens of a content, in the usage that is told with an answer
+        self.uploads = 0
+        self.jobs_made = 0
         self.jobs: dict[str, dict[str, Any]] = {}
         self._now = 0
         self._lock = threading.Lock()
@@ -123,8 +131,9 @@ class Google:
         if embeds and self.decide is not None:
             action = self.decide(call)
         verb = call.path.split("?")[0].rsplit(":", 1)[-1]
-        if verb in self.refuse:
-            return self.refuse[verb]
+        refusal = self._refusal(call, verb)
+        if refusal is not None:
+            return refusal
         good = self._good(call)
         if verb == self.cut:
             return Answer(reset=True)
@@ -139,6 +148,15 @@ class Google:
         if action.body is None and action.raw is None and not action.reset:
             return good
         return action
+
+    def _refusal(self, call: Call, verb: str) -> Answer | None:
+        for end, answer in self.refuse_paths.items():
+            if call.path.endswith(end):
+                return answer
+        if self.refuse_times.get(verb):
+            return self.refuse_times[verb].pop(0)
+        decided = self.decide_all(call) if self.decide_all is not None else None
+        return self.refuse.get(verb) if decided is None else decided
 
     def done(self) -> None:
         with self._lock:
@@ -174,7 +192,8 @@ class Google:
         options = [request.get("embedContentConfig", request) for request in requests]
         body: dict[str, Any] = {"embeddings": [{"values": vector} for vector in self._vectors(call, options)]}
         if self.tell_usage:
-            tokens = sum(len(str(part).split()) for content in call.contents for part in content)
+            words = [sum(len(str(part).split()) for part in content) for content in call.contents]
+            tokens = sum(min(count, self.count_up_to) for count in words)
             details = [{"modality": "TEXT", "tokenCount": tokens}]
             body["usageMetadata"] = {"promptTokenCount": tokens, "promptTokensDetails": details}
         return Answer(body=body)
@@ -182,7 +201,8 @@ class Google:
     def _batched(self, call: Call, path: str, verb: str) -> Answer:
         """The Batch API: upload a file, create a job, look at it, list all, download the results."""
         if call.headers.get("x-goog-upload-command") == "start":
-            name = f"files/in{len(self.files)}"
+            name = f"files/in{self.uploads}"
+            self.uploads += 1
             self.files[name] = b""
             return Answer(body={}, headers={"x-goog-upload-url": f"{self.url}/upload/{name}"})
         if "x-goog-upload-command" in call.headers:
@@ -194,8 +214,12 @@ class Google:
                 headers={"x-goog-upload-status": "final" if final else "active"},
             )
         if verb == "asyncBatchEmbedContent":
-            batch, name = call.body["batch"], f"batches/job{len(self.jobs)}"
+            batch, name = call.body["batch"], f"batches/job{self.jobs_made}"
             given = batch["inputConfig"]
+            upload = given.get("file_name", given.get("fileName"))
+            if upload not in self.files:
+                return self._file(path, upload)
+            self.jobs_made += 1
             metadata = {
                 "displayName": batch["displayName"],
                 "state": "BATCH_STATE_PENDING",
@@ -204,14 +228,31 @@ class Google:
             self.jobs[name] = {
                 "name": name,
                 "metadata": metadata,
-                "input": given.get("file_name", given.get("fileName")),
+                "input": upload,
             }
             return Answer(body=self.jobs[name])
         if verb == "download":
-            return Answer(raw=self.files["files/" + path.split("/files/")[1].removesuffix(":download")])
+            return self._file(path, "files/" + path.split("/files/")[1].removesuffix(":download"))
+        if call.method == "DELETE":
+            name = "files/" + path.split("/files/")[1]
+            self.deleted.append(name)
+            self.files.pop(name, None)
+            return Answer(body={})
         if path.endswith("/batches"):
             return Answer(body={"operations": list(self.jobs.values())})
-        return Answer(body=self.jobs["batches/" + path.split("/batches/")[1]])
+        name = "batches/" + path.split("/batches/")[1].split(":")[0]
+        if name not in self.jobs:
+            return refused(404, "Requested entity was not found.", "NOT_FOUND")
+        if verb == "cancel":
+            self.jobs[name]["metadata"]["state"] = "BATCH_STATE_CANCELLED"
+            return Answer(body={})
+        return Answer(body=self.jobs[name])
+
+    def _file(self, path: str, name: str) -> Answer:
+        if name not in self.files:
+            text = f"You do not have permission to access the File {name} or it may not exist."
+            return refused(403, text, "PERMISSION_DENIED")
+        return Answer(raw=self.files[name])
 
     def finish(
         self, state: str = "SUCCEEDED", change: Callable[[list[Any]], list[Any]] | None = None
@@ -227,7 +268,7 @@ class Google:
                 parts = [part_of(part) for part in line["request"]["content"]["parts"]]
                 vector = vector_of(parts, line["request"]["output_dimensionality"])
                 lines.append({"key": line["key"], "response": {"embedding": {"values": vector.tolist()}}})
-            name = f"files/out{len(self.files)}"
+            name = f"files/out-{job['name'].removeprefix('batches/')}"
             self.files[name] = "\n".join(map(json.dumps, change(lines) if change else lines[::-1])).encode()
             metadata["output"] = {"responsesFile": name}
 
@@ -258,13 +299,13 @@ class Handler(BaseHTTPRequestHandler):
         except ValueError:
             body = data
         headers = {name.lower(): value for name, value in self.headers.items()}
-        answer = self.google.receive(Call(self.path, headers, body, data))
+        answer = self.google.receive(Call(self.path, headers, body, data, self.command))
         try:
             self._answer(answer)
         finally:
             self.google.done()
 
-    do_GET = do_POST
+    do_GET = do_DELETE = do_POST
 
     def _answer(self, answer: Answer) -> None:
         if answer.reset:

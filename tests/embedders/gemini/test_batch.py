@@ -110,7 +110,7 @@ def test_a_job_whose_creation_was_not_heard_of_is_found(google: Google, one: Gem
     """The connection breaks after Google has made the job: asking again would pay twice."""
     batch = GeminiBatch(one)
     google.cut = "asyncBatchEmbedContent"
-    with pytest.raises(EmbedError, match="jobs that were created are found"):
+    with pytest.raises(EmbedError, match="a job that was created is found by its label"):
         batch.submit(TEXTS)
     google.cut = None
     assert GeminiBatch(one).submit(TEXTS) == 0 and jobs_made(google) == 1
@@ -123,7 +123,8 @@ def test_a_job_that_was_never_created_is_sent_again(google: Google, one: GeminiE
     with pytest.raises(EmbedError, match="429"):
         GeminiBatch(one).submit(TEXTS)
     google.refuse = {}
-    assert GeminiBatch(one).submit(TEXTS) == 25
+    assert GeminiBatch(one).submit(TEXTS) == 0, "they wait already: their upload is there"
+    assert google.uploads == 1 and len(google.jobs) == 1
     google.finish()
     assert GeminiBatch(one).collect().kept == 25
 
@@ -193,6 +194,6 @@ def test_what_cannot_be_batched(google: Google, embedder: Any, client: Any, tmp_
         GeminiBatch(embedder())
     with pytest.raises(InvalidInput, match="has a URI"):
         GeminiBatch(embedder(cache=tmp_path / "a.db")).submit([Image("gs://bucket/a.png")])
-    with pytest.raises(InvalidInput, match="Vertex AI has no batches"):
+    with pytest.raises(InvalidInput, match="Vertex AI read and write Cloud Storage"):
         GeminiBatch(GeminiEmbedder(client=vertex(client), cache=tmp_path / "b.db")).submit(["a"])
     assert google.calls == []

@@ -13,7 +13,7 @@ import pytest
 
 from mrlstore.embedders.content import Image
 from mrlstore.embedders.gemini import GeminiEmbedder, GeminiEmbedError, Retry
-from mrlstore.embedders.gemini.run import Run
+from mrlstore.embedders.gemini.embed_run import EmbedRun
 from mrlstore.errors import EmbedError
 from tests import inside
 from tests.embedders.gemini.media import png
@@ -198,7 +198,7 @@ def test_a_file_that_vanishes_fails_alone(google: Google, embedder: Any, tmp_pat
     with pytest.raises(FileNotFoundError):
         one.embed_documents(["a", medium])
     assert google.calls == [], "found out before anything was sent"
-    run = Run(inside.gemini_means(one, "document"), items, threading.Event())
+    run = EmbedRun(inside.gemini_context(one, "document"), items, threading.Event())
     run.execute()
     assert list(run.vectors) == [0] and isinstance(run.failed[1], FileNotFoundError)
 

@@ -7,7 +7,7 @@ import threading
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mrlstore.embedders.gemini.pace import Clock, Limiter, Retry
+from mrlstore.embedders.gemini.pace import Clock, QuotaLimiter, Retry
 from tests.embedders.gemini.conftest import FakeClock
 
 
@@ -20,7 +20,7 @@ def test_no_window_exceeds_the_quota(
     batches: list[tuple[int, int, float]], requests: int, tokens: int
 ) -> None:
     clock = FakeClock()
-    limiter = Limiter(requests, tokens, clock)
+    limiter = QuotaLimiter(requests, tokens, clock)
     sent: list[tuple[float, int, int]] = []
     for items, size, idle_s in batches:
         limiter.acquire(items, size, threading.Event())
@@ -34,7 +34,7 @@ def test_no_window_exceeds_the_quota(
 
 def test_a_quota_is_used_to_the_full() -> None:
     clock = FakeClock()
-    limiter = Limiter(100, None, clock)
+    limiter = QuotaLimiter(100, None, clock)
     for _ in range(100):
         limiter.acquire(1, 0, threading.Event())
     assert clock.waits == []
@@ -44,7 +44,7 @@ def test_a_quota_is_used_to_the_full() -> None:
 
 def test_threads_share_a_quota() -> None:
     """In real time: twelve threads book at once; only what the quota allows goes through."""
-    limiter = Limiter(5, None, Clock())
+    limiter = QuotaLimiter(5, None, Clock())
     stop, through = threading.Event(), []
 
     def book() -> None:
@@ -66,7 +66,7 @@ def test_threads_share_a_quota() -> None:
 
 def test_what_is_larger_than_the_quota_goes_alone() -> None:
     clock = FakeClock()
-    limiter = Limiter(None, 100, clock)
+    limiter = QuotaLimiter(None, 100, clock)
     limiter.acquire(1, 1000, threading.Event())
     limiter.acquire(1, 1, threading.Event())
     assert clock.waits == [60.0]

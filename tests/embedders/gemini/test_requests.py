@@ -156,12 +156,12 @@ def test_usage_is_estimated_by_modality_where_it_is_not_told(google: Google, emb
     assert one.usage.estimated_usd == pytest.approx(dollars)
 
 
-def vertex(client: Any) -> Any:
+def vertex(client: Any, location: str = "global") -> Any:
     """A client of Vertex AI with a token that needs no refreshing."""
     from google.oauth2.credentials import Credentials
 
     own = Credentials(token="T")
-    return client(api_key=None, vertexai=True, project="p", location="us-central1", credentials=own)
+    return client(api_key=None, vertexai=True, project="p", location=location, credentials=own)
 
 
 def test_vertex_takes_one_content_a_request(google: Google, client: Any, clock: Any) -> None:

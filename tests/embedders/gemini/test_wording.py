@@ -188,7 +188,7 @@ def test_counting_tokens_when_asked(google: Google, embedder: Any) -> None:
     assert google.embed_calls == []
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", [name for name, model in MODELS.items() if not model.ended])
 @pytest.mark.parametrize("dim", [2, 768, 1536, 3072])
 def test_every_tier_is_cut_from_the_full_vector_and_renormalised(
     google: Google, embedder: Any, model: str, dim: int
