@@ -42,9 +42,12 @@ class StoreClosed(MrlStoreError):
 
 
 class StorePoisoned(MrlStoreError):
-    """A write to disk failed in a way that leaves its fate unknown (a failed fsync, say).
+    """The store cannot be used any more through this object, or in this process.
 
-    This object refuses all further work; opening the path again reads what really is on disk.
+    A write to disk failed in a way that leaves its fate unknown (a failed fsync, say), or the store was
+    deleted or replaced: this object refuses all further work, and opening the path again reads what really is
+    on disk. Or this process was forked while its parent used SQLite, whose locks it has inherited: start the
+    process anew.
     """
 
 

@@ -124,7 +124,7 @@ class Connections:
 
     def is_mine(self) -> bool:
         """Whether the calling thread is asking the watcher."""
-        return _is_owned(self._watch_lock)
+        return forks.is_owned(self._watch_lock)
 
     def close_idle(self, *, held: bool, mine: bool) -> None:
         """Before a fork: close the connections that nobody uses."""
@@ -133,7 +133,7 @@ class Connections:
                 forks.closing(self._pool.pop())
         if held and not mine:
             self._close_watcher()
-        if not _is_owned(self._write_lock) and self._write_lock.acquire(blocking=False):
+        if not forks.is_owned(self._write_lock) and self._write_lock.acquire(blocking=False):
             try:
                 self._close_writer()
             finally:
@@ -214,9 +214,3 @@ class Connections:
         if writer is not None:
             with suppress(apsw.Error):
                 forks.closing(writer)
-
-
-def _is_owned(lock: threading.RLock) -> bool:
-    """Whether the calling thread holds the lock."""
-    owned: bool = lock._is_owned()  # type: ignore[attr-defined]
-    return owned

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mrlstore.embedders.forks import after_fork, around_fork
 from mrlstore.errors import CorruptStore
+from mrlstore.system import forks
 
 if TYPE_CHECKING:
     import apsw
@@ -35,10 +35,9 @@ class EmbeddingCache:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path).absolute()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._connection: apsw.Connection | None = None
-        around_fork(self, EmbeddingCache._pause, EmbeddingCache._resume)
-        after_fork(self, EmbeddingCache._renew)
+        forks.register(self)
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, NDArray[np.float32]]:
         """Return the vectors of those keys that are there, float32 [dim] each."""
@@ -61,20 +60,18 @@ class EmbeddingCache:
 
     def execute(self, sql: str, bindings: Iterable[Any] = ()) -> list[tuple[Any, ...]]:
         """Run one statement and return its rows."""
-        with self._lock:
+        with forks.using(self._lock):
             return self._open().execute(sql, tuple(bindings)).fetchall()
 
     def execute_many(self, sql: str, rows: Iterable[tuple[Any, ...]]) -> None:
         """Run one statement for each row, in one transaction; durable when this returns."""
-        with self._lock, self._open() as connection:
+        with forks.using(self._lock), self._open() as connection:
             connection.executemany(sql, rows)
 
     def close(self) -> None:
         """Close the file; the next call opens it again."""
-        with self._lock:
-            if self._connection is not None:
-                self._connection.close()
-            self._connection = None
+        with forks.using(self._lock):
+            self._close()
 
     def __len__(self) -> int:
         return int(self.execute("SELECT count(*) FROM vectors")[0][0])
@@ -85,7 +82,7 @@ class EmbeddingCache:
         if self._connection is not None:
             return self._connection
         try:
-            connection = apsw.Connection(str(self.path))
+            connection = forks.opening(self.path, lambda: apsw.Connection(str(self.path)))
             connection.set_busy_timeout(30_000)
             connection.execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL")
             connection.execute(_SCHEMA)
@@ -94,15 +91,31 @@ class EmbeddingCache:
         self._connection = connection
         return connection
 
-    def _pause(self) -> None:
-        """Close the file before a fork: SQLite's memory of its locks would be wrong in the child."""
-        self._lock.acquire()
-        if self._connection is not None:
-            self._connection.close()
-        self._connection = None
+    def _close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            forks.closing(connection)
 
-    def _resume(self) -> None:
-        self._lock.release()
+    def hold(self, timeout_s: float) -> bool:
+        """Before a fork: every use passes the gate, so nobody else is to be kept out; see `forks.Owner`."""
+        return True
 
-    def _renew(self) -> None:
-        self._lock = threading.Lock()
+    def let_go(self) -> None:
+        """End what `hold` began."""
+
+    def is_mine(self) -> bool:
+        """Whether the calling thread is in a use that does not pass the gate: there is none."""
+        return False
+
+    def close_idle(self, *, held: bool, mine: bool) -> None:
+        """Before a fork: close the file if no thread is using it."""
+        if not forks.is_owned(self._lock) and self._lock.acquire(blocking=False):
+            try:
+                self._close()
+            finally:
+                self._lock.release()
+
+    def abandon(self) -> None:
+        """In a forked child: open the file anew at the next use."""
+        self._lock, self._connection = threading.RLock(), None
+        forks.register(self)

@@ -11,7 +11,6 @@ import contextlib
 import functools
 import hashlib
 import os
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,12 @@ import numba
 from numba.core import caching as numba_caching
 from numba.core import config as numba_config
 
+from mrlstore.system import forks
+
 caching: Any = numba_caching  # numba's type hints are partial: treat it as untyped
 config: Any = numba_config
 VERSION = "1"  # of the cache layout
-_LOCK = threading.Lock()
+_LOCK = forks.long_lock()
 
 
 def device(function: Callable[..., Any]) -> Any:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import threading
 from types import SimpleNamespace
 
+from mrlstore.system import forks
+
 _loaded: list[SimpleNamespace] = []
-_loading = threading.Lock()
-# A child that was forked during the import would wait for ever for the thread that was importing.
-os.register_at_fork(
-    before=_loading.acquire, after_in_parent=_loading.release, after_in_child=_loading.release
-)
+_loading = forks.long_lock()
 
 
 def kernels() -> SimpleNamespace:

@@ -59,7 +59,7 @@ class Owner(Protocol):
         """Close all connections that no thread is using, given the answers of `hold` and `is_mine`."""
 
     def abandon(self) -> None:
-        """In a forked child: renew all locks, forget all connections, refuse further uses."""
+        """In a forked child: renew all locks and forget all connections; refuse further uses, or register."""
 
 
 class _Fork:
@@ -68,6 +68,7 @@ class _Fork:
     def __init__(self) -> None:
         self.held: list[Owner] = []
         self.alone = False  # no other thread forks
+        self.locks: list[threading.RLock] = []
         self.clean = False  # no thread uses SQLite, and no connection is open
         self.mine = True  # the forking thread is using SQLite itself
 
@@ -75,6 +76,7 @@ class _Fork:
 _users: dict[using, int] = {}  # the uses inside the gate, and their threads
 _closed_by: dict[_Fork, None] = {}  # the gate is closed while there is one
 _one_fork = threading.RLock()
+_long_locks: list[threading.RLock] = []
 _forks: dict[int, list[_Fork]] = {}  # by thread; a signal handler may fork while its thread forks
 _owners: dict[int, weakref.ref[Owner]] = {}
 _open: dict[int, tuple[weakref.ref[apsw.Connection], Inode]] = {}
@@ -139,9 +141,25 @@ def _wait_until_open() -> None:
         time.sleep(_POLL_S)
 
 
+def is_owned(lock: threading.RLock) -> bool:
+    """Whether the calling thread holds the lock."""
+    owned: bool = lock._is_owned()  # type: ignore[attr-defined]
+    return owned
+
+
 def survived() -> int:
     """How many forks lie between the first process and this one: another number in a child."""
     return _forks_survived
+
+
+def long_lock() -> threading.RLock:
+    """A new lock that no other thread holds at the moment of a fork, for imports and compilations.
+
+    The interpreter and numba have locks of their own, which a child would find held for ever.
+    """
+    lock = threading.RLock()
+    _long_locks.append(lock)
+    return lock
 
 
 def register(owner: Owner) -> None:
@@ -206,6 +224,9 @@ def before() -> None:
     """Before a fork: keep all threads out of SQLite and close all connections, as far as that is possible."""
     me, fork = threading.get_ident(), _Fork()
     _forks.setdefault(me, []).append(fork)
+    for lock in _long_locks:
+        with lock:  # may last half a minute; until then nobody is kept out of SQLite
+            pass
     deadline = time.monotonic() + WAIT_S
     fork.alone = _one_fork.acquire(timeout=2 * WAIT_S)
     if not fork.alone:
@@ -220,6 +241,9 @@ def before() -> None:
             fork.held.append(owner)
         owner.close_idle(held=held, mine=asking)
         mine = mine or asking
+    for lock in _long_locks:  # after those inside, who may need them
+        lock.acquire()
+        fork.locks.append(lock)
     fork.mine = mine
     fork.clean = free and not mine and len(fork.held) == len(owners) and not _changing
 
@@ -230,6 +254,8 @@ def in_parent() -> None:
     if fork is None:
         return
     try:
+        while fork.locks:
+            fork.locks.pop().release()
         while fork.held:
             fork.held.pop().let_go()
     finally:
@@ -242,17 +268,20 @@ def in_child() -> None:
     """After a fork, in the child: renew all locks; refuse what was inherited and cannot be used safely."""
     global _one_fork, _forks_survived
     fork = _finished()
+    for lock in fork.locks if fork is not None else ():
+        lock.release()
     _forks_survived += 1
     _one_fork = threading.RLock()
     for noted in (_users, _forks, _closed_by):
         noted.clear()
     inherited = [(connection, inode) for ref, inode in _open.values() if (connection := ref()) is not None]
-    for owner_ref in list(_owners.values()):
-        if (owner := owner_ref()) is not None:
-            owner.abandon()
+    owners = [owner for owner_ref in _owners.values() if (owner := owner_ref()) is not None]
+    _owners.clear()
+    for owner in owners:
+        owner.abandon()
     if fork is None or not fork.clean:
         _inspect(inherited, mine=fork is None or fork.mine)
-    for kept in (_owners, _open, _changing, _feeding):
+    for kept in (_open, _changing, _feeding):
         kept.clear()
 
 
