@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,6 +15,7 @@ import apsw
 from mrlstore.catalogue import keywords, schema, settings
 from mrlstore.catalogue.connection import BUSY_TIMEOUT_MS, Connection, connect, translated, typed
 from mrlstore.catalogue.connections import Connections
+from mrlstore.catalogue.identity import replaced
 from mrlstore.errors import CorruptStore, FormatTooNew, StorageError, StorageFull, StoreLocked, StorePoisoned
 from mrlstore.system import forks
 from mrlstore.system.files import Files
@@ -43,14 +45,15 @@ class Catalogue:
         self._files = files
         self._poison: str | None = None
         self._in_write = False
+        self._newest = 0  # the greatest generation that was written, or tried to be
         try:
+            self._roll_back_journal()
             with self.connections.watcher() as watcher, translated(path):
                 self._check_header(watcher)
                 self.settings = settings.load(watcher, path)
                 in_wal_mode = watcher.execute("PRAGMA journal_mode").get == "wal"
             if not in_wal_mode and not read_only:  # a backup is opened for writing
-                with self.connections.writer() as writer, translated(path):
-                    writer.execute("PRAGMA journal_mode = WAL").fetchall()
+                self._enter_wal_mode()
             if self.settings.format_version < schema.FORMAT_VERSION and not read_only:
                 self._upgrade()
         except BaseException:
@@ -103,10 +106,24 @@ class Catalogue:
         """
         with self._writing() as connection:
             with translated(self.path, connection):
-                generation = settings.generation(connection) + 1
+                generation = self._next_generation(connection)
                 yield Write(connection, generation)
                 settings.put(connection, "generation", generation)  # last: until here it reads as before
             self._commit(connection)
+
+    def _next_generation(self, connection: Connection) -> int:
+        """The generation that a write transaction commits; StorePoisoned if this is another catalogue now."""
+        generation = settings.generation(connection) + 1
+        if generation < self._newest or settings.get(connection, "store_uuid") != self.settings.store_uuid:
+            raise replaced(self.path)
+        self._newest = generation
+        return generation
+
+    def check_not_older(self, generation: int) -> None:
+        """Raise StorePoisoned if the catalogue is of an older generation: an older one has replaced it."""
+        with self.read() as connection:
+            if settings.generation(connection) < generation:
+                raise replaced(self.path)
 
     def reserve_keys(self, count: int) -> int:
         """Take row keys out of circulation, in a transaction of its own; the first is returned."""
@@ -178,6 +195,32 @@ class Catalogue:
                 f"{self.path}: format {version}, this mrlstore reads up to {schema.FORMAT_VERSION}; "
                 "upgrade mrlstore"
             )
+
+    def _roll_back_journal(self) -> None:
+        """Undo what a process had begun that died while it opened a backup for the first time.
+
+        A connection that only reads cannot do this, and can read nothing before.
+        """
+        journal = self.path.with_name(self.path.name + "-journal")
+        with suppress(FileNotFoundError):
+            if self._files.size(journal) and self._files.writable(self.path.parent):
+                with forks.using():
+                    forks.closing(connect(self._files, self.path))
+
+    def _enter_wal_mode(self) -> None:
+        """Switch to a write-ahead log. SQLite does so only while nobody reads, and does not wait for that."""
+        wait_s = BUSY_TIMEOUT_MS // 1000
+        deadline = time.monotonic() + wait_s
+        while time.monotonic() < deadline:
+            with (
+                suppress(StoreLocked),
+                self.connections.writer() as writer,
+                translated(self.path),
+            ):
+                if writer.execute("PRAGMA journal_mode = WAL").get == "wal":
+                    return
+            time.sleep(random.uniform(0.002, 0.02))  # processes that all waited equally long would meet again
+        raise StoreLocked(f"{self.path}: other processes have been reading this backup for {wait_s} s")
 
     def _upgrade(self) -> None:
         """Bring an older store to today's format, which has a keyword index; all of it or nothing."""

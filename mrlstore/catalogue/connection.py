@@ -15,7 +15,7 @@ import apsw
 
 from mrlstore.errors import CorruptStore, MrlStoreError, StorageError, StorageFull, StoreLocked, StorePoisoned
 from mrlstore.system import forks
-from mrlstore.system.files import FULL, Files
+from mrlstore.system.files import FULL, Files, Stamp
 
 Connection = apsw.Connection
 
@@ -68,7 +68,7 @@ def immutable(connection: Connection) -> bool:
     return bool(connection.open_flags & apsw.SQLITE_OPEN_URI)
 
 
-def stamp(files: Files, path: Path) -> tuple[tuple[int, int, int], ...]:
+def stamp(files: Files, path: Path) -> tuple[Stamp, Stamp]:
     """What is different once anybody has written to the database."""
     return files.stamp(path), files.stamp(_log(path))
 

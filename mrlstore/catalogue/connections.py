@@ -15,12 +15,12 @@ import apsw
 
 from mrlstore.catalogue import wal_index
 from mrlstore.catalogue.connection import Connection, connect, immutable, stamp, typed
+from mrlstore.catalogue.identity import Identity
 from mrlstore.errors import StorePoisoned
 from mrlstore.system import forks
-from mrlstore.system.files import Files
+from mrlstore.system.files import Files, Stamp
 
 _POOL_SIZE = 8
-Stamp = tuple[tuple[int, int, int], ...]
 
 
 class Connections:
@@ -39,8 +39,8 @@ class Connections:
         self._watchers = 0  # how many there have been
         self._headers: Any = None  # of the wal-index, where the watcher has it mapped
         self._seen: tuple[bytes, int] | None = None  # headers, and the data version that they stand for
-        self._stamp: Stamp | None = None  # what immutable connections rely on
-        self._inode = files.stamp(path)[0]
+        self._stamp: tuple[Stamp, Stamp] | None = None  # what immutable connections rely on
+        self._identity = Identity(files, path)
         self._retired: list[Connection] = []  # watchers that another thread may have been asking
         forks.register(self)
 
@@ -86,6 +86,7 @@ class Connections:
         """A connection of one's own; it goes back to the pool unless a transaction is left open."""
         with forks.using():
             self._check_own()
+            self._identity.check_lock()
             self._drop_overtaken()
             try:
                 connection = self._pool.pop()
@@ -97,7 +98,7 @@ class Connections:
             finally:
                 self._give_back(connection, relied_on)
 
-    def _give_back(self, connection: Connection, relied_on: Stamp | None) -> None:
+    def _give_back(self, connection: Connection, relied_on: tuple[Stamp, Stamp] | None) -> None:
         if self.abandoned:
             return  # forked meanwhile by this very thread: the connection is the parent's
         welcome = not self._closed and len(self._pool) < _POOL_SIZE and self._stamp == relied_on
@@ -150,16 +151,11 @@ class Connections:
             raise StorePoisoned(f"{self._path.parent}: {forks.BEGUN_BEFORE}")
 
     def check_not_replaced(self) -> None:
-        """Raise StorePoisoned if the catalogue at the path is not the one that was opened.
+        """Raise StorePoisoned if the store at the path is not the one that was opened.
 
-        Somebody has deleted, moved or replaced the store: what is written now would go to files without a
-        name, and part folders into another store.
+        Writes would go to files without a name, and part folders into another store.
         """
-        if self._files.stamp(self._path)[0] != self._inode:
-            raise StorePoisoned(
-                f"{self._path.parent}: the store was deleted, moved or replaced while it was open; "
-                "open the path again"
-            )
+        self._identity.check()
 
     def _watching(self) -> Connection:
         self._check_own()
@@ -213,4 +209,6 @@ class Connections:
         writer, self._writer = self._writer, None
         if writer is not None:
             with suppress(apsw.Error):
+                if self._identity.is_replaced():  # what the log holds is of another database than this one
+                    writer.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
                 forks.closing(writer)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Literal
+
+PartKind = Literal["base", "index", "columns"]
 
 
 def is_name(text: object) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mrlstore.catalogue.connection import Connection, matches
-from mrlstore.catalogue.part_ref import PartRef, is_name
+from mrlstore.catalogue.part_ref import PartKind, PartRef, is_name
 from mrlstore.errors import CorruptStore
 
 _FIELDS = (
@@ -32,9 +32,19 @@ class SegmentRow:
     columns: PartRef | None = None
 
     @property
-    def parts(self) -> tuple[PartRef, ...]:
+    def parts_by_kind(self) -> dict[PartKind, PartRef]:
         """All parts that it names."""
-        return tuple(part for part in (self.base, self.index, self.columns) if part is not None)
+        named: dict[PartKind, PartRef | None] = {
+            "base": self.base,
+            "index": self.index,
+            "columns": self.columns,
+        }
+        return {kind: part for kind, part in named.items() if part is not None}
+
+    @property
+    def parts(self) -> tuple[PartRef, ...]:
+        """The same without their kinds."""
+        return tuple(self.parts_by_kind.values())
 
 
 def load(connection: Connection) -> list[SegmentRow]:

@@ -30,7 +30,7 @@ def collect(session: Session, may_remove: Callable[[str], bool] = lambda name: T
         if not is_name(name) or name in _named(session) or not may_remove(name):
             continue
         lock = None
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError, CorruptStore):  # a link was not made by us and stays
             lock = session.files.lock(session.parts / name)
         if lock is None:
             continue
@@ -41,7 +41,7 @@ def collect(session: Session, may_remove: Callable[[str], bool] = lambda name: T
 
 
 def _remove(session: Session, name: str) -> bool:
-    """Remove a part's folder; a link, or a folder with folders in it, was not made by us and stays."""
+    """Remove a part's folder; a folder with folders in it was not made by us and stays."""
     try:
         remove_tree(session.files, session.parts / name)
     except OSError as error:

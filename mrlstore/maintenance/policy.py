@@ -55,20 +55,24 @@ def in_background(found: Sequence[Size]) -> list[int]:
 def on_optimize(found: Sequence[Size]) -> list[int]:
     """Which segments optimize() merges into one, by their places in `found`.
 
-    All of them, but for large ones with few removed rows.
+    Those with many removed rows, and others until each segment that remains has more than SIZE_RATIO times
+    the rows of all smaller ones together. So few remain: each is that much larger than the last.
     """
-    order = sorted(range(len(found)), key=lambda i: found[i].rows)
-    chosen: list[int] = []
-    total = 0
-    for i in order:
-        rows, dead = found[i]
-        if chosen and rows > SIZE_RATIO * total and dead <= DEAD_SHARE * rows:
-            continue
-        chosen.append(i)
-        total += rows
-    if len(chosen) == 1 and found[chosen[0]].dead <= DEAD_SHARE * found[chosen[0]].rows:
-        return []
-    return chosen
+    chosen = {i for i, (rows, dead) in enumerate(found) if dead > DEAD_SHARE * rows}
+    while True:
+        units = [(found[i].rows, {i}) for i in range(len(found)) if i not in chosen]
+        if chosen:
+            units.append((sum(found[i].rows - found[i].dead for i in chosen), chosen))
+        units.sort(key=lambda unit: unit[0])
+        smaller = merged = 0  # rows of the smaller ones; how many of `units` are merged
+        for number, (rows, _) in enumerate(units):
+            if rows <= SIZE_RATIO * smaller:
+                merged = number + 1
+            smaller += rows
+        more = set().union(*(places for _, places in units[:merged]))
+        if more <= chosen:
+            return sorted(chosen)
+        chosen |= more
 
 
 def is_incomplete(part: LiveSegment, prefix_dim: int | None) -> bool:

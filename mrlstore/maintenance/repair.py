@@ -181,7 +181,9 @@ def _link_aside(session: Session, part: PartRef) -> bool:
     False where there are no hard links, or an entry is no file; the folder is then moved after the commit.
     """
     files, source, target = session.files, session.parts / part.name, session.path / DAMAGED / part.name
-    if not _is_there(session, part):
+    if not _is_there(session, part) or any(
+        files.is_strange(source / name) for name in files.list_dir(source)
+    ):
         return False
     for folder in (target.parent, target):
         with suppress(FileExistsError):  # of a repair that was interrupted
@@ -189,8 +191,11 @@ def _link_aside(session: Session, part: PartRef) -> bool:
         files.sync_dir(folder.parent)
     try:
         for name in files.list_dir(source):
-            with suppress(FileExistsError):
+            try:
                 files.link(source / name, target / name)
+            except FileExistsError:
+                if files.stamp(source / name) != files.stamp(target / name):
+                    raise CorruptStore(target / name, "is in the way of a damaged file: move it") from None
         files.sync_dir(target)
     except OSError as error:
         remove_tree(files, target)

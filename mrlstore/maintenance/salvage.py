@@ -101,7 +101,7 @@ class _Reader:
         offset = npy_offset(dtype, shape)
         there = max(0, min(self._size(name) - offset, math.prod(shape) * dtype.itemsize))
         if there:
-            with suppress(OSError, ValueError):
+            with suppress(OSError, ValueError, CorruptStore):
                 mapped = self._files.map(self._folder / f"{name}.npy", offset + there)
                 array.reshape(-1).view(np.uint8)[:there] = np.frombuffer(mapped, np.uint8, there, offset)
         return array
@@ -118,11 +118,11 @@ class _Reader:
             return False
         try:
             return zlib.crc32(self._files.map(self._folder / f"{name}.npy", size)) == entry.crc
-        except (OSError, ValueError):
+        except (OSError, ValueError, CorruptStore):
             return False
 
     def _size(self, name: str) -> int:
         try:
             return self._files.size(self._folder / f"{name}.npy")
-        except OSError:
+        except (OSError, CorruptStore):
             return 0

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from mrlstore.catalogue import keywords, rows, segments, settings, tail_rows
 from mrlstore.catalogue.connection import Connection
+from mrlstore.catalogue.identity import LOCK
 from mrlstore.catalogue.segments import SegmentRow
 from mrlstore.columns import build_columns
 from mrlstore.errors import StorageFull, StoreLocked
@@ -32,7 +33,7 @@ from mrlstore.search import group_search
 from mrlstore.storage.base_part import base_arrays, write_base
 from mrlstore.storage.parts import NewPart, Part, write_part
 from mrlstore.storage.segment import open_segment
-from mrlstore.storage.session import LOCK, Session
+from mrlstore.storage.session import Session
 from mrlstore.storage.snapshot import LiveSegment, SnapshotMoved, retry_when_moved
 from mrlstore.system.files import Lock
 from mrlstore.system.job import Job

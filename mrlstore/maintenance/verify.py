@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 
 from mrlstore.catalogue import calibrations, keywords, rows, segments, settings, tail_rows
 from mrlstore.catalogue.connection import Connection, translated
-from mrlstore.catalogue.part_ref import PartRef
+from mrlstore.catalogue.part_ref import PartKind, PartRef
 from mrlstore.catalogue.segments import SegmentRow
 from mrlstore.columns import InvalidColumns, open_columns
 from mrlstore.errors import CorruptStore, FormatTooNew, MrlStoreError
 from mrlstore.index.verification import verify_index
 from mrlstore.planning import calibration_curves
 from mrlstore.storage.base_part import check_base
-from mrlstore.storage.parts import Kind, Part, check_part, open_part
+from mrlstore.storage.parts import Part, check_part, open_part
 from mrlstore.storage.session import Session
 from mrlstore.storage.texts import unpack
 from mrlstore.storage.vector_rows import row_checksums
@@ -35,7 +35,7 @@ from mrlstore.system.log import log_event
 from mrlstore.types import Problem, VerifyReport
 
 _PAGE = 1_000  # rows that are read at a time
-_CONTENT: dict[Kind, str] = {"base": "the vectors", "index": "the graph", "columns": "the filter columns"}
+_CONTENT: dict[PartKind, str] = {"base": "the vectors", "index": "the graph", "columns": "the filter columns"}
 _TRIES = 3  # while parts are merged away under verification
 _REPAIR = (
     "run repair(): it is rebuilt from the vectors and the catalogue; until then answers are right, and slower"
@@ -191,7 +191,7 @@ def _bytes_of(session: Session, named: list[SegmentRow]) -> int:
                     session.files.size(session.parts / part.name / name)
                     for name in session.files.list_dir(session.parts / part.name)
                 )
-            except OSError:
+            except (OSError, CorruptStore):
                 continue
     return total
 
@@ -234,7 +234,7 @@ def _report(found: _Findings, part: Part, problems: list[str]) -> None:
 
 
 def _open(
-    session: Session, row: SegmentRow, ref: PartRef, kind: Kind, found: _Findings, remedy: str
+    session: Session, row: SegmentRow, ref: PartRef, kind: PartKind, found: _Findings, remedy: str
 ) -> Part | None:
     """Open a part of a segment and check its checksums; None if it cannot be opened."""
     path, content = session.parts / ref.name, f"{_CONTENT[kind]} of {row.rows:,} rows"

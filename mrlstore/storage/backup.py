@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Final
 
 from mrlstore.catalogue import segments, settings
-from mrlstore.errors import CorruptStore, InvalidInput, StoreExists
-from mrlstore.storage.session import CATALOGUE, LOCK, PARTS, Session
+from mrlstore.catalogue.identity import LOCK
+from mrlstore.catalogue.part_ref import PartKind, PartRef
+from mrlstore.errors import CorruptStore, FormatTooNew, InvalidInput, StoreExists
+from mrlstore.storage.parts import read_entries
+from mrlstore.storage.session import CATALOGUE, PARTS, Session
 from mrlstore.system.files import CANNOT_LINK, Files, make_parents, remove_tree, write_file
 from mrlstore.system.log import log_event
 
@@ -59,19 +62,19 @@ def _write(session: Session, draft: Path) -> None:
     with session.catalogue.read() as connection:
         settings.generation(connection)  # the transaction sees this generation from here on
         for row in segments.load(connection):
-            for part in row.parts:
-                _link_part(files, session.parts / part.name, draft / PARTS / part.name)
+            for kind, part in row.parts_by_kind.items():
+                _link_part(session, kind, part, draft / PARTS / part.name)
         session.catalogue.backup(draft / CATALOGUE, connection)
     write_file(files, draft / LOCK, [])
     for folder in (draft / PARTS, draft):
         files.sync_dir(folder)
 
 
-def _link_part(files: Files, source: Path, target: Path) -> None:
+def _link_part(session: Session, kind: PartKind, part: PartRef, target: Path) -> None:
+    """Hard-link the files of a part into a folder of the backup, or copy them where that is impossible."""
+    files, source = session.files, session.parts / part.name
     files.make_dir(target)
-    for name in files.list_dir(source):
-        if not name.endswith((".json", ".npy")):
-            continue  # not the library's file: a file manager's, for example
+    for name in _files_of(session, kind, part):
         try:
             files.link(source / name, target / name)
         except OSError as error:
@@ -79,6 +82,17 @@ def _link_part(files: Files, source: Path, target: Path) -> None:
                 raise
             write_file(files, target / name, _blocks(files, source / name))
     files.sync_dir(target)
+
+
+def _files_of(session: Session, kind: PartKind, part: PartRef) -> list[str]:
+    """The files of a part. A list of its folder would lack those that garbage collection has just removed."""
+    if not part.damaged:
+        with suppress(CorruptStore, FormatTooNew):  # not found before by verify()
+            entries = read_entries(session.files, session.parts, part, kind, session.settings.store_uuid)
+            return ["part.json", *(f"{name}.npy" for name in entries)]
+    folder = session.parts / part.name
+    there = [name for name in session.files.list_dir(folder) if name.endswith((".json", ".npy"))]
+    return [name for name in there if not session.files.is_strange(folder / name)]
 
 
 def _blocks(files: Files, path: Path) -> Iterator[memoryview]:

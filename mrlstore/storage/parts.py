@@ -21,17 +21,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mrlstore.catalogue.part_ref import PartRef
+from mrlstore.catalogue.part_ref import PartKind, PartRef
 from mrlstore.errors import CorruptStore, FormatTooNew
 from mrlstore.system.files import Files, Lock, remove_tree, storage_error, write_file
 
 FORMAT: Final = 2  # in format 2 code rows begin with their scale, in format 1 they end with it
-Kind = Literal["base", "index", "columns"]
 Array = NDArray[Any]
 
 _JSON_LIMIT: Final = 16 * 1024 * 1024  # bytes of part.json; a real one has a few thousand
@@ -93,7 +92,7 @@ class Part:
 
     ref: PartRef
     path: Path
-    kind: Kind
+    kind: PartKind
     rows: int
     info: Mapping[str, Any]
     entries: Mapping[str, FileEntry]
@@ -109,7 +108,7 @@ class Part:
 def write_part(
     files: Files,
     parts: Path,
-    kind: Kind,
+    kind: PartKind,
     rows: int,
     arrays: Mapping[str, Array | Stream],
     *,
@@ -143,7 +142,7 @@ def write_part(
 
 
 def open_part(
-    files: Files, parts: Path, ref: PartRef, kind: Kind, store_uuid: str, *, random: tuple[str, ...] = ()
+    files: Files, parts: Path, ref: PartRef, kind: PartKind, store_uuid: str, *, random: tuple[str, ...] = ()
 ) -> Part:
     """Map a named part. FileNotFoundError if a file is missing, CorruptStore if anything does not fit."""
     try:
@@ -157,7 +156,7 @@ def open_part(
 
 
 def _open_part(
-    files: Files, path: Path, ref: PartRef, kind: Kind, store_uuid: str, random: tuple[str, ...]
+    files: Files, path: Path, ref: PartRef, kind: PartKind, store_uuid: str, random: tuple[str, ...]
 ) -> Part:
     head, entries = _read_head(files, path, ref, kind, store_uuid)
     arrays: dict[str, Array] = {}
@@ -183,7 +182,7 @@ def holds(part: Part, names: Iterable[str]) -> bool:
 
 
 def read_entries(
-    files: Files, parts: Path, ref: PartRef, kind: Kind, store_uuid: str
+    files: Files, parts: Path, ref: PartRef, kind: PartKind, store_uuid: str
 ) -> dict[str, FileEntry]:
     """What part.json says of each array's file; CorruptStore if part.json is damaged. No array is opened."""
     return _read_head(files, parts / ref.name, ref, kind, store_uuid)[1]
@@ -275,7 +274,7 @@ def _entry_to_json(entry: FileEntry) -> dict[str, Any]:
 
 
 def _read_head(
-    files: Files, path: Path, ref: PartRef, kind: Kind, store_uuid: str
+    files: Files, path: Path, ref: PartRef, kind: PartKind, store_uuid: str
 ) -> tuple[dict[str, Any], dict[str, FileEntry]]:
     where = path / "part.json"
     try:

@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mrlstore.catalogue.part_ref import PartRef
+from mrlstore.catalogue.part_ref import PartKind, PartRef
 from mrlstore.catalogue.segments import SegmentRow
 from mrlstore.columns import Columns, InvalidColumns, open_columns
 from mrlstore.errors import CorruptStore, DamagedPartWarning
@@ -25,7 +25,7 @@ from mrlstore.index.group import Group
 from mrlstore.index.layout import open_index
 from mrlstore.storage.base_part import check_base
 from mrlstore.storage.page_cache import ReadAhead
-from mrlstore.storage.parts import Kind, Part, holds, open_part
+from mrlstore.storage.parts import Part, holds, open_part
 from mrlstore.storage.texts import Texts
 from mrlstore.storage.vector_rows import row_checksums
 from mrlstore.system.bounded_cache import BoundedCache
@@ -293,7 +293,7 @@ def open_segment(
 
 
 def _open_optional(
-    files: Files, parts: Path, store_uuid: str, ref: PartRef | None, kind: Kind, base: Part
+    files: Files, parts: Path, store_uuid: str, ref: PartRef | None, kind: PartKind, base: Part
 ) -> Part | None:
     """A part that the segment can do without, or None where it is missing or damaged."""
     if ref is None:

@@ -18,7 +18,7 @@ from mrlstore.storage.snapshot import Snapshot, SnapshotMoved, Snapshots, retry_
 from mrlstore.system.files import Files, storage_error
 from mrlstore.types import AuditStats, Settings
 
-CATALOGUE, LOCK, PARTS = "catalogue.db", "LOCK", "parts"
+CATALOGUE, PARTS = "catalogue.db", "parts"
 _KEY_RANGE: Final = 4_096  # row keys reserved at a time: one small transaction for so many single-row writes
 
 T = TypeVar("T")
@@ -158,5 +158,6 @@ class Session:
 
 def open_session(path: Path, files: Files, *, read_only: bool, threads: int) -> Session:
     """Open the catalogue of an existing store."""
+    files.guard(path)
     catalogue = Catalogue(files, path / CATALOGUE, read_only=read_only)
     return Session(path, files, catalogue, Snapshots(files, path / PARTS, catalogue), threads)

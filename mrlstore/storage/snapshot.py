@@ -197,6 +197,7 @@ class Snapshots:
         if known is not None and generation == known.generation:
             return known
         if known is not None and generation < known.generation:
+            self._catalogue.check_not_older(known.generation)
             raise SnapshotMoved
         if known is not None and known.generation < settings.get_int(connection, "floor_gen"):
             known = None

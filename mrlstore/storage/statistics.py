@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from mrlstore.catalogue import rows, segments, tail_rows
 from mrlstore.catalogue.connection import Connection
-from mrlstore.catalogue.part_ref import PartRef
+from mrlstore.errors import CorruptStore
 from mrlstore.storage.session import CATALOGUE, Session, View
 from mrlstore.storage.snapshot import Snapshot
 from mrlstore.types import Stats
@@ -25,7 +25,7 @@ def stats(session: Session) -> Stats:
 def _stats(session: Session, connection: Connection, snapshot: Snapshot) -> Stats:
     count, without_vector = rows.count(connection, None)
     named = segments.load(connection)
-    kinds = {part.name: kind for row in named for kind, part in _kinds(row)}
+    kinds = {part.name: kind for row in named for kind, part in row.parts_by_kind.items()}
     sizes = dict.fromkeys(("catalogue", "base", "index", "columns", "other"), 0)
     for name in _list(session):
         sizes[kinds.get(name, "other")] += _folder_bytes(session, name)
@@ -59,18 +59,13 @@ def _stats(session: Session, connection: Connection, snapshot: Snapshot) -> Stat
     )
 
 
-def _kinds(row: segments.SegmentRow) -> list[tuple[str, PartRef]]:
-    named = (("base", row.base), ("index", row.index), ("columns", row.columns))
-    return [(kind, part) for kind, part in named if part is not None]
-
-
 def _list(session: Session) -> list[str]:
     return session.files.list_dir(session.parts)
 
 
 def _folder_bytes(session: Session, name: str) -> int:
     total = 0
-    with suppress(FileNotFoundError, NotADirectoryError):
+    with suppress(FileNotFoundError, NotADirectoryError, CorruptStore):  # the last: a link
         for file in session.files.list_dir(session.parts / name):
             total += _size(session, f"parts/{name}/{file}")
     return total

@@ -7,6 +7,7 @@ nothing here ever opens catalogue.db, -wal or -shm, for closing any descriptor o
 POSIX locks.
 
 A file is written once, fsynced, and never changed again; a reader maps only lengths that a commit named.
+No symbolic link is followed below a store's folder: see `Files.guard`.
 """
 
 from __future__ import annotations
@@ -24,9 +25,16 @@ import weakref
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
-from mrlstore.errors import InvalidInput, MrlStoreError, StorageError, StorageFull, StorePoisoned
+from mrlstore.errors import (
+    CorruptStore,
+    InvalidInput,
+    MrlStoreError,
+    StorageError,
+    StorageFull,
+    StorePoisoned,
+)
 from mrlstore.system import forks
 from mrlstore.system.mapping import map_file
 
@@ -40,11 +48,21 @@ class SyncFailed(StorePoisoned):
     """An fsync failed: the kernel may have dropped the pages, so nothing may be assumed any more."""
 
 
+class Stamp(NamedTuple):
+    """What tells one state of a file from another; zeros where there is no file."""
+
+    device: int = 0
+    inode: int = 0
+    size: int = 0
+    changed_ns: int = 0
+
+
 class Files:
     """The real file system. Every verb raises OSError as the system gives it, but for a failed sync."""
 
     sqlite_vfs: str | None = None
     _survived: int
+    _guarded: tuple[str, ...] = ()  # folders of stores, each with a slash behind it
 
     def __new__(cls, *_: object, **__: object) -> Self:
         """Note the process that it belongs to."""
@@ -63,10 +81,31 @@ class Files:
         if self._survived != forks.survived():
             raise StorePoisoned(f"an operation {forks.BEGUN_BEFORE}")
 
+    def guard(self, store: Path) -> None:
+        """From now on follow no symbolic link below this folder: every verb raises CorruptStore instead.
+
+        A link in a store, whether it was copied carelessly or made on purpose, leads into another store or to
+        other files, which would then be written or removed.
+        """
+        if f"{store}/" not in self._guarded:
+            self._guarded += (f"{store}/",)
+
+    def _inside(self, path: Path, *, itself: bool = False) -> Path:
+        """The path, when none of the store's folders above it is a link, nor it `itself`."""
+        text = str(path)
+        for root in self._guarded:
+            if text.startswith(root):
+                names = text[len(root) :].split("/")
+                for count in range(1, len(names) + itself):
+                    folder = root + "/".join(names[:count])
+                    if os.path.islink(folder):
+                        raise _is_a_link(folder)
+        return path
+
     def create(self, path: Path) -> int:
         """Make a new, empty file and return a descriptor for writing; FileExistsError if it exists."""
         self.check_process()
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        return os.open(self._inside(path), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
 
     def write(self, descriptor: int, data: memoryview) -> int:
         """Append up to len(data) bytes and return how many were taken: it may be fewer."""
@@ -83,7 +122,7 @@ class Files:
 
     def sync_dir(self, path: Path) -> None:
         """Return when the folder's entries are on the medium."""
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        descriptor = os.open(self._inside(path, itself=True), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             _fsync(descriptor)
         finally:
@@ -92,7 +131,7 @@ class Files:
     def make_dir(self, path: Path) -> None:
         """Make a folder; FileExistsError if it exists."""
         self.check_process()
-        os.mkdir(path, 0o777)
+        os.mkdir(self._inside(path), 0o777)
 
     def share(self, path: Path) -> None:
         """Give a file in a new folder the mode of other new files, by the umask: SQLite makes it 0644."""
@@ -105,43 +144,46 @@ class Files:
     def rename(self, source: Path, target: Path) -> None:
         """Move atomically; an empty folder at the target is replaced."""
         self.check_process()
-        os.rename(source, target)
+        os.rename(self._inside(source), self._inside(target))
 
     def link(self, source: Path, target: Path) -> None:
-        """Give a file a second name."""
+        """Give a regular file a second name; FileNotFoundError if it is gone."""
         self.check_process()
-        os.link(source, target)
+        source = self._inside(source)
+        if self.is_strange(source):
+            raise CorruptStore(source, "is not a regular file")
+        os.link(source, self._inside(target))
 
     def unlink(self, path: Path) -> None:
         """Remove a file's name; maps of it stay valid."""
         self.check_process()
-        os.unlink(path)
+        os.unlink(self._inside(path))
 
     def remove_dir(self, path: Path) -> None:
         """Remove an empty folder."""
         self.check_process()
-        os.rmdir(path)
+        os.rmdir(self._inside(path))
 
     def list_dir(self, path: Path) -> list[str]:
         """Names in a folder, sorted."""
-        return sorted(os.listdir(path))
+        return sorted(os.listdir(self._inside(path, itself=True)))
 
     def size(self, path: Path) -> int:
         """Length in bytes, without opening the file."""
-        return os.stat(path).st_size
+        return os.lstat(self._inside(path)).st_size
 
-    def stamp(self, path: Path) -> tuple[int, int, int]:
-        """(inode, length, time of change) of a file, without opening it; zeros where there is none."""
+    def stamp(self, path: Path) -> Stamp:
+        """The stamp of a file, which is not opened."""
         try:
-            found = os.stat(path)
+            found = os.lstat(path)
         except FileNotFoundError:
-            return 0, 0, 0
-        return found.st_ino, found.st_size, found.st_mtime_ns
+            return Stamp()
+        return Stamp(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
     def is_strange(self, path: Path) -> bool:
-        """Whether something is there that is no regular file, and no link to one."""
+        """Whether something is there that is no regular file; a link to one is none."""
         try:
-            return not stat.S_ISREG(os.stat(path).st_mode)
+            return not stat.S_ISREG(os.lstat(path).st_mode)
         except FileNotFoundError:
             return False
 
@@ -151,7 +193,7 @@ class Files:
 
     def read(self, path: Path, limit: int) -> bytes:
         """Give a small file's bytes; ValueError when it is longer than `limit`, or no file."""
-        with open(path, "rb", buffering=0, opener=_open_to_read) as file:
+        with open(self._inside(path), "rb", buffering=0, opener=_open_to_read) as file:
             _check_regular(file.fileno())
             data = file.read(limit + 1)
         if len(data) > limit:
@@ -160,7 +202,7 @@ class Files:
 
     def map(self, path: Path, size: int) -> mmap.mmap:
         """Map the first `size` bytes (> 0) for reading; ValueError when the file is shorter, or no file."""
-        descriptor = _open_to_read(path)
+        descriptor = _open_to_read(self._inside(path))
         try:
             _check_regular(descriptor)
             found = os.fstat(descriptor).st_size
@@ -175,7 +217,7 @@ class Files:
         self.check_process()
         deadline = time.monotonic() + wait_s
         with _making:
-            lock = Lock(_open_to_read(path))
+            lock = Lock(_open_to_read(self._inside(path)))
         try:
             while not lock.take():
                 if time.monotonic() >= deadline:
@@ -216,6 +258,14 @@ class Lock:
             descriptor, self._descriptor = self._descriptor, -1
             with suppress(OSError):
                 os.close(descriptor)
+
+    def is_of(self, path: Path) -> bool:
+        """Whether this is still the file or folder at a path, which may have been removed or replaced."""
+        held = os.fstat(self._descriptor)
+        try:
+            return os.path.samestat(held, os.lstat(path))
+        except FileNotFoundError:
+            return False
 
     def __enter__(self) -> Lock:
         return self
@@ -258,8 +308,17 @@ os.register_at_fork(before=_keep_out, after_in_parent=_let_in, after_in_child=_a
 
 
 def _open_to_read(path: str | os.PathLike[str], flags: int = os.O_RDONLY) -> int:
-    """A descriptor at once: to open a pipe that somebody put there would wait for ever otherwise."""
-    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+    """Open without waiting, as for a pipe that somebody put there; CorruptStore for a symbolic link."""
+    try:
+        return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise _is_a_link(os.fspath(path)) from error
+        raise
+
+
+def _is_a_link(path: str) -> CorruptStore:
+    return CorruptStore(path, "is a symbolic link, and none is followed in a store: it leads elsewhere")
 
 
 def _check_regular(descriptor: int) -> None:

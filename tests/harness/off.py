@@ -266,11 +266,16 @@ def never_made_anew() -> None:
 def made_in_place() -> None:
     from tests.seam import RecordingFiles
 
+    create = module("mrlstore.storage.create")
+    real = create.Catalogue.create
+
+    def in_place(files: Any, path: Path, new: Any) -> None:
+        real(files, path.parents[1] / path.name, new)
+
     def rename(self: Any, source: Path, target: Path) -> None:
-        import shutil
+        pass
 
-        shutil.copytree(source, target, dirs_exist_ok=True)
-
+    create.Catalogue.create = staticmethod(in_place)
     RecordingFiles.rename = rename
 
 

@@ -68,7 +68,9 @@ SYNCS: dict[str, Switch] = {
     "sync of a new parts/": Switch(
         off.unsynced("sync_dir", lambda path: path.name == "parts"), BY_ONE_RENAME
     ),
-    "sync of a new store": Switch(off.unsynced("sync_dir", off.draft), BY_ONE_RENAME),
+    "sync of a new store": Switch(
+        off.unsynced("sync_dir", lambda path: path.name == "store.mrl"), BY_ONE_RENAME
+    ),
     "sync of a new store's parent": Switch(
         off.unsynced("sync_dir", lambda path: (path / "store.mrl").exists()), BY_ONE_RENAME
     ),

@@ -55,11 +55,12 @@ def test_a_full_disk_loses_nothing_that_was_acknowledged(small_disk: Path) -> No
     assert sound
 
 
-def test_a_mount_point_is_refused_in_words(small_disk: Path) -> None:
-    """A store is renamed to its place, and nothing can be renamed over a mount point."""
-    with pytest.raises(mrlstore.InvalidInput, match="mount point.*use a folder in it"):
-        mrlstore.open(small_disk)
-    mrlstore.open(small_disk / "s.mrl").close()
+def test_a_mount_point_may_be_a_store(small_disk: Path) -> None:
+    """Nothing can be renamed over a mount point."""
+    with mrlstore.open(small_disk, auto_maintain=False) as store:
+        store.upsert(["a"], [[1.0, 2.0]])
+    with mrlstore.open(small_disk, mode="r") as store:
+        assert "a" in store
 
 
 def test_a_full_disk_can_be_read(small_disk: Path) -> None:

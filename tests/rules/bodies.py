@@ -23,6 +23,8 @@ def opened_names(pipe: Pipe, folder: str) -> None:
     opened: list[str] = []
 
     def audit(event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "os.rename" and ".tmp-" in str(arguments[0]):
+            return  # a new store's catalogue comes to its place, and nobody has it open
         if event in ("open", "os.link", "shutil.copyfile", "os.rename", "os.truncate"):
             opened.extend(str(argument) for argument in arguments[:2])
 

@@ -517,20 +517,23 @@ def test_rule_07_a_part_that_was_merged_away_meanwhile_is_not_corruption(
 def test_rule_08_a_store_appears_whole_by_one_rename(path: Path) -> None:
     files = with_sqlite(RecordingFiles())
     open_store(path, dim=DIM, auto_maintain=False, files=files).close()
-    renames = [op for op in files.log if op.verb == "rename"]
-    assert len(renames) == 1
-    draft = Path(renames[0].path)
-    assert renames[0].other == str(path)
-    assert draft.parent == path.parent
-    at = files.log.index(renames[0])
+    (rename,) = (op for op in files.log if op.verb == "rename")
+    draft = Path(rename.path).parent
+    assert (draft.parent, rename.other) == (path, str(path / "catalogue.db"))
+    at = files.log.index(rename)
     before, after = files.log[:at], files.log[at + 1 :]
-    assert not any(op.path.startswith(str(path) + "/") for op in before if op.verb != "list_dir")
-    synced = {op.path for op in before if op.verb == "sync_dir"}
-    assert {str(draft), str(draft / "parts")} <= synced
+    made = next(i for i, op in enumerate(before) if (op.verb, op.path) == ("make_dir", str(path)))
+    assert any((op.verb, op.path) == ("sync_dir", str(path.parent)) for op in before[made:])
+    inside_folder = [i for i, op in enumerate(before) if Path(op.path).parent == path and op.verb in MAKING]
+    synced = [i for i, op in enumerate(before) if (op.verb, op.path) == ("sync_dir", str(path))]
+    assert before[inside_folder[0]].path == str(draft), "the draft is there first, and shows what the rest is"
+    assert inside_folder[0] < synced[0] < inside_folder[1]
+    assert synced[-1] > inside_folder[-1], "all that the folder holds is synced before the catalogue comes"
+    assert any((op.verb, op.path) == ("sync_dir", str(path / "parts")) for op in before)
     for op in before:
         if op.verb == "create" and not op.path.endswith(("-wal", "-journal")):
             assert Op_synced(before, op.path), op.path
-    assert any(op.verb == "sync_dir" and op.path == str(path.parent) for op in after)
+    assert any((op.verb, op.path) == ("sync_dir", str(path)) for op in after)
     assert not draft.exists()
 
 
@@ -541,6 +544,9 @@ def test_rule_08_folders_above_a_new_store_are_synced(tmp_path: Path) -> None:
     for folder in (tmp_path / "a", tmp_path / "a" / "b"):
         made = next(i for i, op in enumerate(files.log) if (op.verb, op.path) == ("make_dir", str(folder)))
         assert any((op.verb, op.path) == ("sync_dir", str(folder.parent)) for op in files.log[made:])
+
+
+MAKING = ("make_dir", "create")
 
 
 def Op_synced(log: list[Any], path: str) -> bool:  # noqa: N802
@@ -555,19 +561,26 @@ def test_rule_08_who_loses_the_race_opens_the_winners(path: Path) -> None:
     files = RecordingFiles()
 
     def somebody_is_faster(_: Path) -> None:
+        files.before.clear()
         with mrlstore.open(path, dim=DIM, auto_maintain=False) as winner:
             winner.upsert(["winner"], [QUERY])
 
-    files.before["rename"] = somebody_is_faster
+    files.before["lock"] = somebody_is_faster
     with open_store(path, dim=DIM, auto_maintain=False, files=files) as store:
         assert store.query(QUERY).ids == ["winner"]
         store.upsert(["loser"], [QUERY])
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+    assert sorted(entry.name for entry in path.iterdir()) == ["LOCK", "catalogue.db", "parts"]
 
 
 def test_rule_08_who_loses_the_race_with_another_dim_is_told(path: Path) -> None:
     files = RecordingFiles()
-    files.before["rename"] = lambda _: mrlstore.open(path, dim=DIM + 1, auto_maintain=False).close()
+
+    def somebody_is_faster(_: Path) -> None:
+        files.before.clear()
+        mrlstore.open(path, dim=DIM + 1, auto_maintain=False).close()
+
+    files.before["lock"] = somebody_is_faster
     with pytest.raises(mrlstore.InvalidInput, match=str(DIM + 1)):
         open_store(path, dim=DIM, auto_maintain=False, files=files)
 

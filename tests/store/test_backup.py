@@ -12,8 +12,12 @@ import pytest
 
 import mrlstore
 from mrlstore import MrlStoreError, StoreExists
+from mrlstore.api.opening import open_store
+from tests import inside
+from tests.children import Child, Pipe, children
 from tests.layouts import LAYOUTS, fill, make_layout
 from tests.oracle import Oracle, assert_exact, assert_same_rows, nested_vectors
+from tests.seam import RecordingFiles
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -161,3 +165,101 @@ def test_a_store_may_be_moved(tmp_path: Path, opened: Any) -> None:
     store.close()
     (tmp_path / "store.mrl").rename(tmp_path / "moved.mrl")
     assert_same_rows(opened(tmp_path / "moved.mrl"), oracle)
+
+
+def test_a_backup_beside_garbage_collection_has_every_file(path: Path, tmp_path: Path) -> None:
+    """The folder of a part is emptied file by file: in between it is there, and a list of it is too short."""
+    with mrlstore.open(path, dim=8, auto_maintain=False) as store:
+        store.upsert([f"r{i}" for i in range(300)], nested_vectors(300, 8))
+        store.optimize()
+    collecting = RecordingFiles()
+
+    def die(_: Path) -> None:
+        raise OSError(5, "the process ends here")
+
+    collecting.before["remove_dir"] = die
+    copying = RecordingFiles()
+
+    def collect(folder: Path) -> None:
+        if folder.parent.name != "parts":
+            return
+        copying.before.clear()
+        with open_store(path, auto_maintain=False, files=collecting) as other:
+            other.delete([f"r{i}" for i in range(200)])
+            with pytest.raises(mrlstore.StorageError, match="the process ends here"):
+                other.optimize()
+
+    copying.before["make_dir"] = collect
+    with open_store(path, auto_maintain=False, files=copying) as store:
+        store.backup(tmp_path / "copy.mrl")
+    with mrlstore.open(tmp_path / "copy.mrl", mode="r") as copy:
+        assert copy.verify().ok
+        assert len(copy.query(np.ones(8), k=300)) == len(copy) == 100
+
+
+def test_a_backup_of_a_store_that_lacks_a_file_says_so(path: Path, tmp_path: Path) -> None:
+    with mrlstore.open(path, dim=8, auto_maintain=False) as store:
+        store.upsert([f"r{i}" for i in range(300)], nested_vectors(300, 8))
+        store.optimize()
+        next(path.rglob("codes.npy")).unlink()
+        with pytest.raises(mrlstore.CorruptStore, match="codes.npy"):
+            store.backup(tmp_path / "copy.mrl")
+        assert not (tmp_path / "copy.mrl").exists()
+        assert not store.verify().ok
+        store.backup(tmp_path / "copy.mrl")
+    with mrlstore.open(tmp_path / "copy.mrl") as copy:
+        assert copy.repair().ok
+        assert len(copy.query(np.ones(8), k=300)) == 300
+
+
+def _open_at_once(pipe: Pipe, path: str, name: str) -> None:
+    pipe.send("ready")
+    pipe.receive()
+    with mrlstore.open(path, auto_maintain=False) as store:
+        store.upsert([name], np.ones((1, 8)))
+    pipe.send("done")
+
+
+def test_processes_that_open_a_backup_at_once_wait_for_each_other(path: Path, tmp_path: Path) -> None:
+    names = [f"p{i}" for i in range(4)]
+    with mrlstore.open(path, dim=8, auto_maintain=False) as store:
+        store.upsert([f"r{i}" for i in range(50)], nested_vectors(50, 8))
+        for turn in range(4):
+            store.backup(tmp_path / f"{turn}.mrl")
+    for turn in range(4):
+        copy = tmp_path / f"{turn}.mrl"
+        with children(*(Child(_open_at_once, str(copy), name) for name in names)) as started:
+            for child in started:
+                child.receive()
+            for child in started:
+                child.send("go")
+            for child in started:
+                assert child.receive() == "done"
+                child.finish()
+        with mrlstore.open(copy, mode="r") as store:
+            assert len(store) == 54 and store.verify().ok
+
+
+def test_a_backup_whose_reader_is_busy_is_waited_for(path: Path, tmp_path: Path) -> None:
+    """SQLite leaves rollback mode only while nobody reads, and does not wait for that."""
+    with mrlstore.open(path, dim=8, auto_maintain=False) as store:
+        store.upsert([f"r{i}" for i in range(50)], nested_vectors(50, 8))
+        store.backup(tmp_path / "copy.mrl")
+    reader = mrlstore.open(tmp_path / "copy.mrl", mode="r")
+    reading, done = threading.Event(), threading.Event()
+
+    def read() -> None:
+        with inside.session(reader).catalogue.read() as connection:
+            connection.execute("SELECT count(*) FROM rows").fetchall()
+            reading.set()
+            done.wait(0.5)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    assert reading.wait(30)
+    with mrlstore.open(tmp_path / "copy.mrl", auto_maintain=False) as writer:
+        writer.upsert(["a"], np.ones((1, 8)))
+    done.set()
+    thread.join(30)
+    assert "a" in reader
+    reader.close()

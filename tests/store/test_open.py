@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import os
 import pickle
+import shutil
 import stat
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import pytest
 import mrlstore
 from mrlstore import CorruptStore, InvalidInput, LimitExceeded, StoreExists, StoreNotFound
 from mrlstore.embedders import LocalEmbedder
+from tests.children import Child, Pipe, children
 from tests.oracle import Oracle, assert_same_rows
 
 
@@ -331,3 +334,82 @@ def test_closing_folds_the_log_into_the_database(path: Path) -> None:
     assert (path / "catalogue.db-wal").exists()
     store.close()
     assert sorted(entry.name for entry in path.iterdir()) == ["LOCK", "catalogue.db", "parts"]
+
+
+def test_an_empty_folder_keeps_its_mode_and_owner(path: Path, opened: Any) -> None:
+    path.mkdir()
+    os.chmod(path, 0o2700)
+    if os.geteuid() == 0:
+        os.chown(path, 12, 34)
+        os.chmod(path, 0o2700)
+    before = path.stat()
+    opened(dim=4).upsert(["a"], np.ones((1, 4)))
+    now = path.stat()
+    assert (now.st_ino, now.st_mode, now.st_uid, now.st_gid) == (
+        before.st_ino,
+        before.st_mode,
+        before.st_uid,
+        before.st_gid,
+    )
+    for entry in path.rglob("*"):  # setgid: the files belong to the folder's group
+        assert entry.stat().st_gid == before.st_gid, entry
+
+
+def test_the_current_folder_may_become_a_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with mrlstore.open(".", dim=4, auto_maintain=False) as store:
+        store.upsert(["a"], np.ones((1, 4)))
+    assert os.path.samefile(os.getcwd(), tmp_path / "here")
+    with mrlstore.open(tmp_path / "here", mode="r") as store:
+        assert "a" in store
+
+
+def _open_as_another_user(pipe: Pipe, path: str) -> None:
+    os.setgid(34)
+    os.setuid(12)
+    with mrlstore.open(path, dim=4, auto_maintain=False) as store:
+        store.upsert(["a"], np.ones((1, 4)))
+    pipe.send("done")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become a user of fewer rights")
+def test_a_store_needs_no_right_to_the_folder_above() -> None:
+    above = Path(tempfile.mkdtemp(dir="/tmp"))
+    try:
+        (above / "s.mrl").mkdir()
+        os.chmod(above, 0o755)
+        os.chown(above / "s.mrl", 12, 34)
+        with children(Child(_open_as_another_user, str(above / "s.mrl"))) as (child,):
+            assert child.receive() == "done"
+            child.finish()
+        with mrlstore.open(above / "s.mrl", mode="r") as store:
+            assert "a" in store
+    finally:
+        shutil.rmtree(above)
+
+
+def _open_at_once(pipe: Pipe, path: str, name: str) -> None:
+    pipe.send("ready")
+    pipe.receive()
+    with mrlstore.open(path, dim=4, auto_maintain=False) as store:
+        store.upsert([name], np.ones((1, 4)))
+    pipe.send("done")
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_processes_that_open_one_folder_at_once_share_one_store(tmp_path: Path, there: bool) -> None:
+    for turn in range(3):
+        path = tmp_path / f"{turn}.mrl"
+        if there:
+            path.mkdir()
+        names = [f"p{i}" for i in range(4)]
+        with children(*(Child(_open_at_once, str(path), name) for name in names)) as started:
+            for verb in ("receive", "send", "receive"):
+                for child in started:
+                    child.send("go") if verb == "send" else child.receive()
+            for child in started:
+                child.finish()
+        with mrlstore.open(path, mode="r") as store:
+            assert sorted(record.id for record in store.scan()) == names
+        assert not list(path.glob(".tmp-*"))

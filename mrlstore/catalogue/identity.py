@@ -1,0 +1,51 @@
+"""Whether the store at a path is still the one that was opened there.
+
+A store may be deleted, moved or replaced while a process has it open, or another one may be copied over it,
+file by file. The number of an inode does not show that: ext4 gives a removed file's number to the next new
+file, and a file that is copied over keeps its number. LOCK shows it: nobody writes to it once it is made.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from mrlstore.errors import CorruptStore, StorePoisoned
+from mrlstore.system.files import Files
+
+LOCK: Final = "LOCK"
+
+
+class Identity:
+    """The identity of the store at a path, as of when this is made."""
+
+    def __init__(self, files: Files, catalogue: Path) -> None:
+        """Raises CorruptStore if the catalogue is a symbolic link, which SQLite would follow."""
+        if files.is_strange(catalogue):
+            raise CorruptStore(catalogue, "is not a regular file")
+        self._files, self._catalogue, self._lock = files, catalogue, catalogue.with_name(LOCK)
+        self._inode, self._made = files.stamp(catalogue)[:2], files.stamp(self._lock)
+
+    def is_replaced(self) -> bool:
+        """Whether another store is there now, or none."""
+        return (
+            self._files.stamp(self._lock) != self._made
+            or self._files.stamp(self._catalogue)[:2] != self._inode
+        )
+
+    def check(self) -> None:
+        """Raise StorePoisoned if another store is there now, or none. About 3 us."""
+        if self.is_replaced():
+            raise replaced(self._catalogue)
+
+    def check_lock(self) -> None:
+        """The same for readers, in half the time: whoever copies a store over another writes its LOCK too."""
+        if self._files.stamp(self._lock) != self._made:
+            raise replaced(self._catalogue)
+
+
+def replaced(catalogue: Path) -> StorePoisoned:
+    """The error that says so."""
+    return StorePoisoned(
+        f"{catalogue.parent}: the store was deleted, moved or replaced while it was open; open the path again"
+    )
