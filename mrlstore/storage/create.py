@@ -100,12 +100,12 @@ def _look(files: Files, path: Path) -> Literal["absent", "empty", "store"]:
 
 
 def _check_kind(files: Files, path: Path) -> None:
-    """Refuse links, and pipes, for which SQLite would wait for ever, in place of what a store consists of."""
-    if path.name.startswith(CATALOGUE) or path.name == LOCK:
-        if files.is_strange(path):
-            raise CorruptStore(path, "is a symbolic link" if path.is_symlink() else "is not a file")
-    elif path.name == PARTS:
-        files.list_dir(path)
+    """Refuse links in place of what a store consists of, and pipes, for which SQLite would wait for ever."""
+    if path.name in (PARTS, LOCK) or path.name.startswith(CATALOGUE):
+        if path.is_symlink():
+            raise CorruptStore(path, "is a symbolic link, and none is followed in a store")
+        if path.name.startswith(CATALOGUE) and files.is_strange(path):
+            raise CorruptStore(path, "is not a file")
 
 
 def _is_unfinished(files: Files, path: Path, names: Iterable[str]) -> bool:
