@@ -20,6 +20,8 @@ from numba.core import caching as numba_caching
 from numba.core import config as numba_config
 
 from mrlstore.system import forks
+from mrlstore.system.log import LOGGER
+from mrlstore.system.private_folder import check_private
 
 caching: Any = numba_caching  # numba's type hints are partial: treat it as untyped
 config: Any = numba_config
@@ -68,6 +70,11 @@ def _compile(function: Callable[..., Any], signature: str) -> Any:
     return dispatcher
 
 
+@functools.cache  # once for all kernels
+def _report(words: str) -> None:
+    LOGGER.debug(words)
+
+
 @functools.cache
 def source_key() -> str:
     """A hash of all files of this package and of what changes the compiled code."""
@@ -98,8 +105,7 @@ class _Locator(caching._CacheLocator):  # type: ignore[misc]
 
     def ensure_cache_path(self) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if self._folder.stat().st_uid != os.getuid():
-            raise OSError("the cache folder belongs to another user")
+        check_private(self._folder)
         super().ensure_cache_path()
 
     def get_cache_path(self) -> str:
@@ -117,7 +123,8 @@ class _Locator(caching._CacheLocator):  # type: ignore[misc]
             locator = cls(py_func, folder)
             try:
                 locator.ensure_cache_path()
-            except OSError:
+            except OSError as error:
+                _report(f"kernels are not cached in {folder}: {error}")
                 continue
             return locator
         return None
