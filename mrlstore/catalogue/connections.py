@@ -86,7 +86,7 @@ class Connections:
         """A connection of one's own; it goes back to the pool unless a transaction is left open."""
         with forks.using():
             self._check_own()
-            self._identity.check_lock()
+            self._identity.check_not_written_over()
             self._drop_overtaken()
             try:
                 connection = self._pool.pop()

@@ -7,6 +7,7 @@ file, and a file that is copied over keeps its number. LOCK shows it: nobody wri
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +15,7 @@ from mrlstore.errors import CorruptStore, StorePoisoned
 from mrlstore.system.files import Files
 
 LOCK: Final = "LOCK"
+_EVERY_S: Final = 0.002
 
 
 class Identity:
@@ -24,6 +26,7 @@ class Identity:
         if files.is_strange(catalogue):
             raise CorruptStore(catalogue, "is not a regular file")
         self._files, self._catalogue, self._lock = files, catalogue, catalogue.with_name(LOCK)
+        self._due = 0.0  # when readers look again
         self._inode, self._made = files.stamp(catalogue)[:2], files.stamp(self._lock)
 
     def is_replaced(self) -> bool:
@@ -38,10 +41,17 @@ class Identity:
         if self.is_replaced():
             raise replaced(self._catalogue)
 
-    def check_lock(self) -> None:
-        """The same for readers, in half the time: whoever copies a store over another writes its LOCK too."""
-        if self._files.stamp(self._lock) != self._made:
-            raise replaced(self._catalogue)
+    def check_not_written_over(self) -> None:
+        """Raise StorePoisoned if another store was copied over this one; looked for every 2 ms at most.
+
+        Readers call it. A store that was moved or deleted as a whole they may go on reading.
+        """
+        now = time.monotonic()
+        if now >= self._due:
+            found = self._files.stamp(self._lock)
+            if found != self._made and found[:2] == self._made[:2]:
+                raise replaced(self._catalogue)
+            self._due = now + _EVERY_S
 
 
 def replaced(catalogue: Path) -> StorePoisoned:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,7 @@ def put_over(source: Path, target: Path) -> None:
             to.mkdir(exist_ok=True)
         elif not (to.exists() and to.samefile(file)):
             shutil.copyfile(file, to)
+    time.sleep(0.01)  # readers look every 2 ms
 
 
 def copy_over(path: Path) -> None:
