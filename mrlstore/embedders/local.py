@@ -31,6 +31,17 @@ WORD: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 ENDINGS: Final = (("ies", "y"), ("ied", "y"), ("ss", "ss"), ("ing", ""), ("ed", ""), ("s", ""))
 
 
+class NoKnownWord(EmbedError):
+    """Texts have no word that the embedder knows; `items` are their numbers. Others could be embedded."""
+
+    def __init__(self, message: str, items: Sequence[int] = ()) -> None:
+        super().__init__(message)
+        self.items = list(items)
+
+    def __reduce__(self) -> tuple[type[NoKnownWord], tuple[str, list[int]]]:
+        return type(self), (str(self), self.items)
+
+
 class LocalEmbedder:
     """An embedder fitted on texts of your own; see `fit`, `save` and `load`.
 
@@ -83,7 +94,7 @@ class LocalEmbedder:
         """Embed texts: float32 [len(contents), dim], rows of length 1.
 
         Raises:
-            EmbedError: a text has no word that the model knows; the message says which.
+            NoKnownWord (an EmbedError): texts have no word that the model knows; `items` are their numbers.
         """
         wrong = [place for place, text in enumerate(contents) if not isinstance(text, str)]
         if wrong:
@@ -93,7 +104,8 @@ class LocalEmbedder:
         unknown = np.flatnonzero(lengths < 1e-6)
         if len(unknown):
             text = contents[unknown[0]]
-            raise EmbedError(f"text {unknown[0]} has no word that the model learned: {text[:80]!r}")
+            message = f"text {unknown[0]} has no word that the model learned: {text[:80]!r}"
+            raise NoKnownWord(message, unknown.tolist())
         return np.asarray(vectors / lengths[:, None], dtype=np.float32)
 
     def embed_query(self, content: Any) -> NDArray[np.float32]:

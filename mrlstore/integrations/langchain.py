@@ -1,4 +1,4 @@
-"""LangChain: `MrlVectorStore`, a `VectorStore` on a store of one's own. Needs the extra `langchain`.
+"""LangChain: `MrlVectorStore`, a `VectorStore` on a store. Needs the extra `langchain`.
 
 A document's `page_content` is the row's document, its `metadata` the row's metadata (JSON values), its `id`
 the row's id. The asynchronous methods embed and search off the event loop.
@@ -7,17 +7,21 @@ the row's id. The asynchronous methods embed and search off the event loop.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import uuid
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from mrlstore.api.store import Store
+from mrlstore.checks import as_list, check_count, check_optional_count
+from mrlstore.embedders.local import NoKnownWord
 from mrlstore.errors import InvalidInput
 from mrlstore.integrations.store_holder import StoreHolder
-from mrlstore.types import Hit, Record, Where
+from mrlstore.types import LIMITS, Hit, Record, Where
 
 try:
     from langchain_core.documents import Document
@@ -27,6 +31,8 @@ try:
 except ImportError as error:
     message = "mrlstore.integrations.langchain needs langchain-core: pip install 'mrlstore[langchain]'"
     raise ImportError(message) from error
+
+_LOG = logging.getLogger("mrlstore")
 
 
 class MrlVectorStore(StoreHolder, VectorStore):
@@ -101,12 +107,21 @@ class MrlVectorStore(StoreHolder, VectorStore):
         ids: Sequence[str | None] | None = None,
         **kwargs: Any,
     ) -> list[str]:
-        """Embed and store texts, replacing those whose id exists; gives the ids, random where none is."""
-        documents, names = _named(texts, ids, kwargs)
-        if documents:
-            vectors = self._embedding.embed_documents(documents)
-            self._store.upsert(names, vectors, metadatas, documents, namespace=self._namespace)
-        return names
+        """Embed and store texts, replacing those whose id exists; gives the ids, random where none is given.
+
+        With `batch_size` so many texts are embedded and stored at once, each batch whole or not at all. A
+        text without a word that a `LocalEmbedder` knows is stored without a vector, and logged.
+        """
+        batches = _batches(texts, metadatas, ids, kwargs)
+        for batch in batches:
+            try:
+                vectors: Any = self._embedding.embed_documents(batch.texts)
+            except NoKnownWord as error:
+                kept = _known(batch, error)
+                known = self._embedding.embed_documents(kept.texts) if kept.texts else []
+                vectors = kept.vectors(known)
+            self._store.upsert(batch.ids, vectors, batch.metadatas, batch.texts, namespace=self._namespace)
+        return [id for batch in batches for id in batch.ids]
 
     async def aadd_texts(
         self,
@@ -117,11 +132,24 @@ class MrlVectorStore(StoreHolder, VectorStore):
         **kwargs: Any,
     ) -> list[str]:
         """`add_texts`, off the event loop."""
-        documents, names = _named(texts, ids, kwargs)
-        if documents:
-            vectors = await self._embedding.aembed_documents(documents)
-            await self._store.aupsert(names, vectors, metadatas, documents, namespace=self._namespace)
-        return names
+        batches = _batches(texts, metadatas, ids, kwargs)
+        for batch in batches:
+            try:
+                vectors: Any = await self._embed_off_loop(batch.texts)
+            except NoKnownWord as error:
+                kept = _known(batch, error)
+                known = await self._embed_off_loop(kept.texts) if kept.texts else []
+                vectors = kept.vectors(known)
+            await self._store.aupsert(
+                batch.ids, vectors, batch.metadatas, batch.texts, namespace=self._namespace
+            )
+        return [id for batch in batches for id in batch.ids]
+
+    async def _embed_off_loop(self, texts: list[str]) -> Any:
+        """An embedder of mrlstore's own has no async methods: it embeds in a thread."""
+        if hasattr(self._embedding, "aembed_documents"):
+            return await self._embedding.aembed_documents(texts)
+        return await asyncio.to_thread(self._embedding.embed_documents, texts)
 
     def delete(self, ids: list[str] | None = None, *, filter: Where | None = None, **_: Any) -> bool:
         """Remove documents by id, by filter, or both at once; without either all of the namespace."""
@@ -170,7 +198,7 @@ class MrlVectorStore(StoreHolder, VectorStore):
         self, query: str, k: int = 4, filter: Where | None = None, **kwargs: Any
     ) -> list[tuple[Document, float]]:
         """`similarity_search_with_score`, off the event loop."""
-        vector = await self._embedding.aembed_query(query)
+        vector = await self._embed_query_off_loop(query)
         return await self.asimilarity_search_with_score_by_vector(vector, k, filter, **kwargs)
 
     def similarity_search_by_vector(
@@ -189,13 +217,13 @@ class MrlVectorStore(StoreHolder, VectorStore):
         self, embedding: list[float], k: int = 4, filter: Where | None = None, **kwargs: Any
     ) -> list[tuple[Document, float]]:
         """The k documents nearest to a vector [dim], and their cosine similarities."""
-        return _scored(self._store.query(embedding, k, **self._terms(filter, kwargs)))
+        return _scored(self._store.query(embedding, k, **self._query_options(filter, kwargs)))
 
     async def asimilarity_search_with_score_by_vector(
         self, embedding: list[float], k: int = 4, filter: Where | None = None, **kwargs: Any
     ) -> list[tuple[Document, float]]:
         """`similarity_search_with_score_by_vector`, off the event loop."""
-        return _scored(await self._store.aquery(embedding, k, **self._terms(filter, kwargs)))
+        return _scored(await self._store.aquery(embedding, k, **self._query_options(filter, kwargs)))
 
     def max_marginal_relevance_search(
         self,
@@ -223,7 +251,7 @@ class MrlVectorStore(StoreHolder, VectorStore):
         **kwargs: Any,
     ) -> list[Document]:
         """`max_marginal_relevance_search`, off the event loop."""
-        vector = await self._embedding.aembed_query(query)
+        vector = await self._embed_query_off_loop(query)
         return await self.amax_marginal_relevance_search_by_vector(
             vector, k, fetch_k, lambda_mult, filter, **kwargs
         )
@@ -238,7 +266,10 @@ class MrlVectorStore(StoreHolder, VectorStore):
         **kwargs: Any,
     ) -> list[Document]:
         """`max_marginal_relevance_search`, for a vector [dim]."""
-        near = self._store.query(embedding, max(k, fetch_k), **self._terms(filter, kwargs, vectors=True))
+        check_count(k, "k", 1, LIMITS.k)
+        near = self._store.query(
+            embedding, max(k, fetch_k), **self._query_options(filter, kwargs, vectors=True)
+        )
         return _diverse(embedding, near, k, lambda_mult)
 
     async def amax_marginal_relevance_search_by_vector(
@@ -251,12 +282,20 @@ class MrlVectorStore(StoreHolder, VectorStore):
         **kwargs: Any,
     ) -> list[Document]:
         """`max_marginal_relevance_search_by_vector`, off the event loop."""
+        check_count(k, "k", 1, LIMITS.k)
         near = await self._store.aquery(
-            embedding, max(k, fetch_k), **self._terms(filter, kwargs, vectors=True)
+            embedding, max(k, fetch_k), **self._query_options(filter, kwargs, vectors=True)
         )
         return _diverse(embedding, near, k, lambda_mult)
 
-    def _terms(self, filter: Where | None, others: dict[str, Any], vectors: bool = False) -> dict[str, Any]:
+    async def _embed_query_off_loop(self, query: str) -> Any:
+        if hasattr(self._embedding, "aembed_query"):
+            return await self._embedding.aembed_query(query)
+        return await asyncio.to_thread(self._embedding.embed_query, query)
+
+    def _query_options(
+        self, filter: Where | None, others: dict[str, Any], vectors: bool = False
+    ) -> dict[str, Any]:
         include = ("metadata", "document", "vector") if vectors else ("metadata", "document")
         return {"where": filter, "namespace": self._namespace, "include": include, **others}
 
@@ -265,21 +304,61 @@ class MrlVectorStore(StoreHolder, VectorStore):
 
 
 def _relevance(score: float) -> float:
-    """From 0 to 1, as LangChain wants it."""
+    """From 0 to 1, as LangChain defines relevance."""
     return (score + 1) / 2
 
 
-def _named(
-    texts: Iterable[str], ids: Sequence[str | None] | None, unknown: dict[str, Any]
-) -> tuple[list[str], list[str]]:
-    """The texts, and an id for each."""
-    if unknown:
-        raise InvalidInput(f"add_texts: unknown arguments {', '.join(unknown)}")
+@dataclass(frozen=True)
+class _TextBatch:
+    """Texts that are embedded and stored together."""
+
+    texts: list[str]
+    metadatas: list[Any] | None
+    ids: list[str]
+
+
+@dataclass(frozen=True)
+class _KnownTexts:
+    """The texts of a batch that can be embedded, and which of all they are."""
+
+    texts: list[str]
+    is_known: list[bool]
+
+    def vectors(self, known: Sequence[Any]) -> list[Any]:
+        """A vector for each text of the batch, None for those that have none."""
+        left = iter(known)
+        return [next(left) if is_known else None for is_known in self.is_known]
+
+
+def _batches(
+    texts: Iterable[str], metadatas: Any, ids: Sequence[str | None] | None, others: dict[str, Any]
+) -> list[_TextBatch]:
+    """The texts in batches, with an id for each."""
+    size = check_optional_count(others.pop("batch_size", None), "batch_size", 1)
+    if others:
+        raise InvalidInput(f"add_texts: unknown arguments {', '.join(others)}")
     documents = list(texts)
-    names = [None] * len(documents) if ids is None else list(ids)
-    if len(names) != len(documents):
-        raise InvalidInput(f"ids: {len(names)} for {len(documents)} texts")
-    return documents, [str(uuid.uuid4()) if name is None else name for name in names]
+    names = [None] * len(documents) if ids is None else as_list(ids, "ids")
+    for what, values in (("ids", names), ("metadatas", metadatas)):
+        if values is not None and len(values) != len(documents):
+            raise InvalidInput(f"{what}: {len(values)} for {len(documents)} texts")
+    given = None if metadatas is None else as_list(metadatas, "metadatas")
+    named = [str(uuid.uuid4()) if name is None else name for name in names]
+    return [
+        _TextBatch(
+            documents[start : start + (size or len(documents))],
+            None if given is None else given[start : start + (size or len(documents))],
+            named[start : start + (size or len(documents))],
+        )
+        for start in range(0, len(documents), size or max(len(documents), 1))
+    ]
+
+
+def _known(batch: _TextBatch, error: NoKnownWord) -> _KnownTexts:
+    unknown = set(error.items)
+    is_known = [number not in unknown for number in range(len(batch.texts))]
+    _LOG.warning("stored without a vector: %s", ", ".join(batch.ids[number] for number in sorted(unknown)))
+    return _KnownTexts([text for text, known in zip(batch.texts, is_known, strict=True) if known], is_known)
 
 
 def _document(row: Hit | Record) -> Document:
@@ -300,4 +379,4 @@ def _diverse(embedding: list[float], near: Sequence[Hit], k: int, lambda_mult: f
     vectors = [hit.vector for hit in near]
     query = np.asarray(embedding, dtype=np.float32)
     chosen = maximal_marginal_relevance(query, vectors, lambda_mult=lambda_mult, k=k)
-    return [_document(near[place]) for place in chosen]
+    return [_document(near[position]) for position in chosen]

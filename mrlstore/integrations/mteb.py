@@ -48,7 +48,7 @@ class MrlSearchBackend:
         self._prefix_dim, self._parent, self._terms = prefix_dim, folder, terms
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._store: Store | None = None
-        self._places: dict[str, int] = {}  # of the documents, in the order of adding
+        self._positions: dict[str, int] = {}  # of the documents, in the order of adding
         self._probes = np.empty((0, 0), np.float32)
 
     def add_documents(self, embeddings: Any, idxs: list[str]) -> None:
@@ -57,14 +57,18 @@ class MrlSearchBackend:
         if len(rows) != len(idxs):
             raise InvalidInput(f"{len(rows)} embeddings for {len(idxs)} documents")
         store = self._store or self._make(rows)
-        first = len(self._places)
-        self._places.update({name: first + number for number, name in enumerate(idxs)})
-        if len(self._places) < first + len(idxs):
+        first = len(self._positions)
+        self._positions.update({name: first + number for number, name in enumerate(idxs)})
+        if len(self._positions) < first + len(idxs):
             raise InvalidInput("a document's id is given twice")
         for start in range(0, len(rows), _BATCH):
             block = rows[start : start + _BATCH]
-            places = range(first + start, first + start + len(block))
-            store.upsert([str(place) for place in places], block, [{"place": place} for place in places])
+            positions = range(first + start, first + start + len(block))
+            store.upsert(
+                [str(position) for position in positions],
+                block,
+                [{"place": position} for position in positions],
+            )
 
     def search(
         self,
@@ -74,9 +78,9 @@ class MrlSearchBackend:
         top_ranked: Mapping[str, list[str]] | None = None,
         query_idx_to_id: Mapping[int, str] | None = None,
     ) -> tuple[list[list[float]], list[list[int]]]:
-        """For each query [n, dim] the best scores, and the places of their documents in the order of adding.
+        """For each query [n, dim] the best scores, and the positions of their documents as they were added.
 
-        With `top_ranked` a query's own candidates alone are scored, and places are those in its list.
+        With `top_ranked` a query's own candidates alone are scored, and positions are those in its list.
 
         Raises:
             InvalidInput: nothing was added, or the model's similarity is not the cosine of its embeddings.
@@ -87,20 +91,22 @@ class MrlSearchBackend:
         self._check_similarity(queries, similarity_fn)
         self._store.optimize()
         if top_ranked is None:
-            found = self._store.query_batch(queries, min(top_k, len(self._places)), include=(), **self._terms)
+            found = self._store.query_batch(
+                queries, min(top_k, len(self._positions)), include=(), **self._terms
+            )
             return [_scores(hits) for hits in found], [[int(hit.id) for hit in hits] for hits in found]
         if query_idx_to_id is None:
             raise InvalidInput("search: top_ranked needs query_idx_to_id")
         candidates = [top_ranked.get(query_idx_to_id[number]) or [] for number in range(len(queries))]
         pairs = [self._rerank(query, names, top_k) for query, names in zip(queries, candidates, strict=True)]
-        return [scores for scores, _ in pairs], [places for _, places in pairs]
+        return [scores for scores, _ in pairs], [positions for _, positions in pairs]
 
     def clear(self) -> None:
         """Forget all documents, and remove what they took on disk."""
         if self._store is not None and self._folder is not None:
             self._store.close()
             self._folder.cleanup()
-        self._store, self._folder, self._places = None, None, {}
+        self._store, self._folder, self._positions = None, None, {}
 
     def _make(self, rows: NDArray[np.float32]) -> Store:
         self._folder = tempfile.TemporaryDirectory(prefix="mrlstore-mteb-", dir=self._parent)
@@ -114,10 +120,10 @@ class MrlSearchBackend:
     def _rerank(
         self, query: NDArray[np.float32], names: list[str], top_k: int
     ) -> tuple[list[float], list[int]]:
-        """(scores, places in `names`) of the best of these documents."""
+        """(scores, positions in `names`) of the best of these documents."""
         if self._store is None or not names:
             return [], []
-        here = {self._places[name]: position for position, name in enumerate(names)}
+        here = {self._positions[name]: position for position, name in enumerate(names)}
         where = {"place": {"$in": list(here)}}
         hits = self._store.query(query, min(top_k, len(here)), where=where, include=(), **self._terms)
         return _scores(hits), [here[int(hit.id)] for hit in hits]

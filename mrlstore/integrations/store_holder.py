@@ -1,4 +1,4 @@
-"""What the integrations share: each is made from a store, or from the path of one."""
+"""`StoreHolder`: what the integrations share; each is made from an open store, or from a path."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mrlstore.errors import InvalidInput
 class StoreHolder:
     """Holds a store, and closes it again if it was opened here."""
 
-    if TYPE_CHECKING:  # else pydantic, in LlamaIndex, would take them for fields of its own
+    if TYPE_CHECKING:  # otherwise pydantic, in LlamaIndex, would take them for fields of its own
         _store: Store
         _owned: bool
 
@@ -44,7 +44,7 @@ class StoreHolder:
 
     @property
     def store(self) -> Store:
-        """The store itself, for what the framework has no words for."""
+        """The store itself, for what the framework has no methods for."""
         return self._store
 
     def close(self) -> None:

@@ -1,8 +1,8 @@
 """Haystack: `MrlDocumentStore`, and `MrlEmbeddingRetriever` for pipelines. Needs the extra `haystack`.
 
 A document's `content` is the row's document, its `meta` the row's metadata, its `embedding` the row's vector;
-documents without an embedding are rows without a vector. What else a document can have, a blob and a sparse
-embedding, is kept in the metadata under one reserved key, and counts towards their limit of 64 KiB.
+documents without an embedding are rows without a vector. A document's blob and sparse embedding are kept in
+the metadata under one reserved key, and count towards the limit of 64 KiB.
 """
 
 try:

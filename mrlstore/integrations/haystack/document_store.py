@@ -1,22 +1,29 @@
-"""The document store."""
+"""`MrlDocumentStore`: documents as rows of a store."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
+import numpy as np
 from haystack import Document, default_to_dict
 from haystack.document_stores.errors import DuplicateDocumentError
 from haystack.document_stores.types import DuplicatePolicy
 
 from mrlstore.api.aio import off_loop
+from mrlstore.checks import check_count, check_number
 from mrlstore.errors import IdExists, InvalidInput
 from mrlstore.integrations.haystack.documents import REST, document_of, metadata_of
-from mrlstore.integrations.haystack.filters import Filters, where_of
+from mrlstore.integrations.haystack.filters import DocumentFilter, Filters, filter_of
 from mrlstore.integrations.store_holder import StoreHolder
-from mrlstore.types import Conflict, Include
+from mrlstore.types import LIMITS, Conflict, Hit, Include, Record
 
 _WHOLE: tuple[Include, ...] = ("metadata", "document", "vector")
+
+
+class _Scored(NamedTuple):
+    row: Hit | Record
+    score: float  # the cosine
 
 
 class MrlDocumentStore(StoreHolder):
@@ -34,7 +41,7 @@ class MrlDocumentStore(StoreHolder):
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> MrlDocumentStore:
-        """Open the store that `to_dict` tells of."""
+        """Open the store that `to_dict` describes."""
         return cls(**data.get("init_parameters", {}))
 
     def count_documents(self) -> int:
@@ -45,8 +52,7 @@ class MrlDocumentStore(StoreHolder):
 
     def filter_documents(self, filters: Filters | None = None) -> list[Document]:
         """All documents that match, in the order of their ids."""
-        found = self._store.scan(where_of(filters), namespace=self._namespace, include=_WHOLE)
-        return [document_of(record) for record in found]
+        return [document_of(record) for record in self._matching(filter_of(filters), _WHOLE)]
 
     filter_documents_async = off_loop(filter_documents)
 
@@ -95,19 +101,30 @@ class MrlDocumentStore(StoreHolder):
 
     def delete_by_filter(self, filters: Filters) -> int:
         """Remove the documents that match; gives how many. An empty filter is refused."""
-        return self._store.delete(where=where_of(filters), namespace=self._namespace)
+        chosen = filter_of(filters)
+        if chosen.test is None:
+            return self._store.delete(where=chosen.where, namespace=self._namespace)
+        ids = [record.id for record in self._matching(chosen, ())]
+        return self._store.delete(ids, namespace=self._namespace)
 
     delete_by_filter_async = off_loop(delete_by_filter)
 
     def update_by_filter(self, filters: Filters, meta: dict[str, Any]) -> int:
         """Merge `meta` into the metadata of the documents that match; None removes a key. Gives how many."""
-        return self._store.update(where=where_of(filters), metadatas=meta, namespace=self._namespace)
+        chosen = filter_of(filters)
+        if chosen.test is None:
+            return self._store.update(where=chosen.where, metadatas=meta, namespace=self._namespace)
+        ids = [record.id for record in self._matching(chosen, ())]
+        return self._store.update(ids, [meta] * len(ids), namespace=self._namespace)
 
     update_by_filter_async = off_loop(update_by_filter)
 
     def count_documents_by_filter(self, filters: Filters) -> int:
         """How many documents match."""
-        return self._store.count(where_of(filters), namespace=self._namespace)
+        chosen = filter_of(filters)
+        if chosen.test is None:
+            return self._store.count(chosen.where, namespace=self._namespace)
+        return sum(1 for _ in self._matching(chosen, ()))
 
     count_documents_by_filter_async = off_loop(count_documents_by_filter)
 
@@ -183,22 +200,30 @@ class MrlDocumentStore(StoreHolder):
         return_embedding: bool = False,
         **options: Any,
     ) -> list[Document]:
-        """The documents nearest to an embedding [dim], best first.
+        """The documents nearest to an embedding [dim], best first; `top_k` is 1 or more.
 
         `score` is the cosine similarity, or with `scale_score` (cosine + 1) / 2. `options` go to
-        `Store.query`: `target_recall`, `exact`, `dim`, `ef`, `shortlist`, `min_score`.
+        `Store.query`: `target_recall`, `exact`, `dim`, `ef`, `shortlist`, `min_score`. A filter on ids or
+        contents is answered exactly, by the score of every document that matches.
         """
-        if top_k == 0:
-            return []
-        hits = self._store.query(
-            query_embedding,
-            top_k,
-            where=where_of(filters),
-            namespace=self._namespace,
-            include=_WHOLE if return_embedding else _WHOLE[:2],
-            **options,
-        )
-        return [document_of(hit, (hit.score + 1) / 2 if scale_score else hit.score) for hit in hits]
+        check_count(top_k, "top_k", 1, LIMITS.k)
+        chosen = filter_of(filters)
+        if chosen.test is not None:
+            scored = self._scored(chosen, query_embedding, top_k, options.get("min_score"))
+        else:
+            hits = self._store.query(
+                query_embedding,
+                top_k,
+                where=chosen.where,
+                namespace=self._namespace,
+                include=_WHOLE if return_embedding else _WHOLE[:2],
+                **options,
+            )
+            scored = [_Scored(hit, hit.score) for hit in hits]
+        return [
+            document_of(one.row, (one.score + 1) / 2 if scale_score else one.score, return_embedding)
+            for one in scored
+        ]
 
     embedding_retrieval_async = off_loop(embedding_retrieval)
 
@@ -212,12 +237,37 @@ class MrlDocumentStore(StoreHolder):
             on_conflict=on_conflict,
         )
 
+    def _matching(self, chosen: DocumentFilter, include: Iterable[Include]) -> Iterator[Record]:
+        """The rows that match, in the order of their ids."""
+        if chosen.test is None:
+            return self._store.scan(chosen.where, namespace=self._namespace, include=include)
+        if chosen.ids is None:
+            rows = self._store.scan(namespace=self._namespace, include=_WHOLE)
+        else:
+            rows = iter(self._store.get(sorted(set(chosen.ids)), namespace=self._namespace, include=_WHOLE))
+        return filter(chosen.test, rows)
+
+    def _scored(
+        self, chosen: DocumentFilter, embedding: list[float], top_k: int, min_score: float | None
+    ) -> list[_Scored]:
+        """The best of the rows that match, by the cosine of their whole vectors."""
+        query = np.asarray(embedding, dtype=np.float32)
+        least = None if min_score is None else check_number(min_score, "min_score")
+        if query.shape != (self._store.dim or len(query),) or not np.linalg.norm(query) > 0:
+            raise InvalidInput(f"query_embedding: expected [{self._store.dim}] numbers, not all zero")
+        rows = [record for record in self._matching(chosen, _WHOLE) if record.vector is not None]
+        if not rows:
+            return []
+        vectors = np.stack([record.vector for record in rows if record.vector is not None])
+        scores = vectors @ query / (np.linalg.norm(vectors, axis=1) * np.linalg.norm(query))
+        best = np.argsort(-scores, kind="stable")[:top_k]
+        return [_Scored(rows[n], float(scores[n])) for n in best if least is None or scores[n] >= least]
+
     def _metas(self, filters: Filters | None) -> Iterator[dict[str, Any]]:
-        found = self._store.scan(where_of(filters), namespace=self._namespace, include=("metadata",))
-        for record in found:
+        for record in self._matching(filter_of(filters), ("metadata",)):
             yield {name: value for name, value in (record.metadata or {}).items() if name != REST}
 
 
 def _distinct(value: Any) -> str:
-    """A text that differs wherever values or their types do: 1, 1.0, "1" and True are four."""
+    """A text that differs if values or their types do: 1, 1.0, "1" and True are four different ones."""
     return repr(value)

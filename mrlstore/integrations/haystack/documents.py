@@ -15,7 +15,7 @@ REST: Final = "_haystack"  # the reserved key
 
 
 def metadata_of(document: Document) -> dict[str, Any]:
-    """The row's metadata: the document's, and what rows have no place for under the reserved key."""
+    """The row's metadata: the document's, and blob and sparse embedding under the reserved key."""
     rest: dict[str, Any] = {}
     if document.blob is not None:
         data = base64.b64encode(document.blob.data).decode()
@@ -27,7 +27,7 @@ def metadata_of(document: Document) -> dict[str, Any]:
     return {**document.meta, REST: rest} if rest else document.meta
 
 
-def document_of(row: Hit | Record, score: float | None = None) -> Document:
+def document_of(row: Hit | Record, score: float | None = None, with_embedding: bool = True) -> Document:
     """The document that was stored as this row."""
     meta = dict(row.metadata or {})
     rest = meta.pop(REST, {})
@@ -38,6 +38,6 @@ def document_of(row: Hit | Record, score: float | None = None) -> Document:
         blob=ByteStream(**{**blob, "data": base64.b64decode(blob["data"])}) if blob else None,
         meta=meta,
         score=score,
-        embedding=None if row.vector is None else row.vector.tolist(),
+        embedding=row.vector.tolist() if with_embedding and row.vector is not None else None,
         sparse_embedding=SparseEmbedding.from_dict(sparse) if sparse else None,
     )

@@ -1,4 +1,4 @@
-"""The component that searches a document store in pipelines."""
+"""`MrlEmbeddingRetriever`: the component that searches a document store in pipelines."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class MrlEmbeddingRetriever:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> MrlEmbeddingRetriever:
-        """The component that `to_dict` tells of."""
+        """The component that `to_dict` describes."""
         made: MrlEmbeddingRetriever = default_from_dict(cls, data)
         return made
 

@@ -1,8 +1,8 @@
 """LlamaIndex: `MrlVectorStore`, a `BasePydanticVectorStore` on a store of one's own. Extra: `llama-index`.
 
 A node's text is the row's document, its id the row's id, its embedding the row's vector. The row's metadata
-are the node's, with the keys beside them by which LlamaIndex builds nodes anew and finds those of a document,
-and two of ours: `_node_id` and `_empty_lists`.
+are the node's, with the keys from which LlamaIndex rebuilds nodes and by which it finds those of a document,
+and two of our own: `_node_id` and `_empty_lists`.
 """
 
 try:

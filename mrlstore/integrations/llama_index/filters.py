@@ -1,7 +1,7 @@
-"""LlamaIndex's `MetadataFilters`, said as a `where` that matches what `build_metadata_filter_fn` matches.
+"""LlamaIndex's `MetadataFilters` as a `where` that matches what `build_metadata_filter_fn` matches.
 
-LlamaIndex compares as Python does: a list is not equal to its members, and 1 is true. A missing key and None
-are one, and match "not equal" and "not in" alone.
+LlamaIndex compares as Python does: a list is not equal to its members, and 1 equals True. A missing key is
+the same as None, and matches only "not equal" and "not in".
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _ORDER = {
 def where_of(filters: MetadataFilters | None, values_of: ValuesOf) -> Clause:
     """The `where` that means the same; {} for no filters.
 
-    `values_of` is asked for text matches that ignore case only. Raises InvalidInput for operands that an
+    `values_of` is called only for text matches that ignore case. Raises InvalidInput for operands that an
     operator does not take.
     """
     if filters is None or not filters.filters:
@@ -54,23 +54,23 @@ def where_of(filters: MetadataFilters | None, values_of: ValuesOf) -> Clause:
 
 
 def anything() -> Clause:
-    """What every row matches, where an empty filter is not allowed."""
+    """A clause that every row matches, for places where an empty filter is not allowed."""
     return {EMPTY_LISTS: {"$nin": []}}
 
 
-def among(key: str, values: list[Any]) -> Clause:
+def one_of(key: str, values: list[Any]) -> Clause:
     """Rows whose value is one of these, as Python's `in` has it, and not a list that holds one of them."""
-    wanted = [like for value in values if value is not None for like in _alike(value)]
-    return {"$and": [{key: {"$in": wanted}}, {key: {"$not": {"$any": wanted}}}]}
+    listed = [like for value in values if value is not None for like in _alike(value)]
+    return {"$and": [{key: {"$in": listed}}, {key: {"$not": {"$any": listed}}}]}
 
 
 def _condition(one: MetadataFilter, values_of: ValuesOf) -> Clause:
     key, operator, value = one.key, one.operator, one.value
     if operator in (FilterOperator.EQ, FilterOperator.NE):
-        equal = among(key, [_scalar(one, value)])
+        equal = one_of(key, [_scalar(one, value)])
         return equal if operator == FilterOperator.EQ else {"$not": equal}
     if operator in (FilterOperator.IN, FilterOperator.NIN):
-        listed = among(key, _list(one))
+        listed = one_of(key, _list(one))
         return listed if operator == FilterOperator.IN else {"$not": listed}
     if operator in _ORDER:
         return {key: {_ORDER[operator]: _scalar(one, value)}}
@@ -83,7 +83,7 @@ def _condition(one: MetadataFilter, values_of: ValuesOf) -> Clause:
         return {"$and": [there, *(_contains(key, each) for each in _list(one))]}
     if operator == FilterOperator.IS_EMPTY:
         empty_list = {EMPTY_LISTS: {"$any": [key]}}
-        return {"$or": [{key: {"$exists": False}}, {key: {"$eq": None}}, among(key, [""]), empty_list]}
+        return {"$or": [{key: {"$exists": False}}, {key: {"$eq": None}}, one_of(key, [""]), empty_list]}
     return _text_match(one, values_of)
 
 
@@ -92,9 +92,9 @@ def _text_match(one: MetadataFilter, values_of: ValuesOf) -> Clause:
         raise InvalidInput(f"{one.key}: {one.operator.value} takes a string, got {one.value!r:.40}")
     if one.operator == FilterOperator.TEXT_MATCH:
         return _contains(one.key, one.value)
-    wanted = one.value.lower()
-    found = {value for value in values_of(one.key) if isinstance(value, str) and wanted in value.lower()}
-    return among(one.key, sorted(found))
+    part = one.value.lower()
+    found = {value for value in values_of(one.key) if isinstance(value, str) and part in value.lower()}
+    return one_of(one.key, sorted(found))
 
 
 def _contains(key: str, value: Any) -> Clause:
@@ -103,7 +103,7 @@ def _contains(key: str, value: Any) -> Clause:
 
 
 def _alike(value: Any) -> list[Any]:
-    """What Python takes for equal to a number: 1 and true, 0 and false."""
+    """The values that Python takes for equal: 1 and True, 0 and False."""
     return [value, bool(value)] if not isinstance(value, str) and value in (0, 1) else [value]
 
 

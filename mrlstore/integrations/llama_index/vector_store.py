@@ -1,9 +1,10 @@
-"""The vector store."""
+"""`MrlVectorStore`: nodes as rows of a store."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,13 +22,15 @@ from llama_index.core.vector_stores.utils import metadata_dict_to_node, node_to_
 
 from mrlstore.api.aio import off_loop
 from mrlstore.api.store import Store
+from mrlstore.checks import check_count
 from mrlstore.errors import InvalidInput
 from mrlstore.integrations.llama_index.filters import EMPTY_LISTS, where_of
 from mrlstore.integrations.store_holder import StoreHolder
-from mrlstore.types import Hit, Include, Record
+from mrlstore.types import LIMITS, Hit, Include, Record
 
-_NODE_ID = "_node_id"  # reserved metadata: so that filters reach the id
+_NODE_ID = "_node_id"  # reserved metadata, because filters go by metadata
 _MMR_PREFETCH = 4.0  # times top_k
+_BY_WORDS = (VectorStoreQueryMode.TEXT_SEARCH, VectorStoreQueryMode.SPARSE)
 
 
 class MrlVectorStore(StoreHolder, BasePydanticVectorStore):
@@ -59,7 +62,7 @@ class MrlVectorStore(StoreHolder, BasePydanticVectorStore):
 
     @property
     def client(self) -> Store:
-        """The store itself, for what LlamaIndex has no words for."""
+        """The store itself, for what LlamaIndex has no methods for."""
         return self._store
 
     def add(self, nodes: Sequence[BaseNode], **_: Any) -> list[str]:
@@ -103,31 +106,35 @@ class MrlVectorStore(StoreHolder, BasePydanticVectorStore):
     aget_nodes = off_loop(get_nodes)
 
     def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
-        """The nodes nearest to an embedding, best first; similarities are cosines.
+        """The nodes nearest to an embedding, best first.
 
-        Modes are DEFAULT and MMR; for MMR, `mmr_threshold` (in `kwargs` or the query) goes from 0, the most
-        diverse, to 1, and `mmr_prefetch_factor` (4) times `similarity_top_k` nearest nodes are chosen from.
+        The mode decides what is searched, and what similarities are:
+
+        - DEFAULT: cosines of the embedding.
+        - MMR: the same; `mmr_threshold` (in `kwargs` or the query) goes from 0, the most diverse, to 1, and
+          `mmr_prefetch_factor` (4) times `similarity_top_k` nearest nodes are chosen from.
+        - HYBRID: the embedding and the words of `query_str`, fused by reciprocal rank; `alpha` is the weight
+          of the embedding, 1 - `alpha` that of the words. `hybrid_top_k` nodes, else `similarity_top_k`.
+        - TEXT_SEARCH, SPARSE: the words alone, by BM25. `sparse_top_k` nodes, else `similarity_top_k`.
+
         Other `kwargs` go to `Store.query`: `target_recall`, `exact`, `dim`, `ef`, `shortlist`, `min_score`.
         No `doc_ids` or `node_ids`, or empty ones, restrict nothing: LlamaIndex's retrievers give empty ones.
         """
-        diverse = query.mode == VectorStoreQueryMode.MMR
-        if not diverse and query.mode != VectorStoreQueryMode.DEFAULT:
-            raise InvalidInput(f"mode: {query.mode.value!r} is not one of 'default', 'mmr'")
-        if query.query_embedding is None:
-            raise InvalidInput("query_embedding: None; this store does not search by text")
         factor = kwargs.pop("mmr_prefetch_factor", _MMR_PREFETCH)
         threshold = kwargs.pop("mmr_threshold", query.mmr_threshold)
-        k = query.similarity_top_k
+        search = _search_of(query, factor)
         include: tuple[Include, ...] = ("metadata", "document")
         hits: Sequence[Hit] = self._store.query(
-            query.query_embedding,
-            max(k, int(k * factor)) if diverse else k,
+            search.embedding,
+            search.k,
+            keywords=search.keywords,
+            weights=search.weights,
             where=self._where(query.filters, query.doc_ids or None, query.node_ids or None),
             namespace=self.namespace,
-            include=(*include, "vector") if diverse else include,
+            include=(*include, "vector") if search.diverse else include,
             **kwargs,
         )
-        if diverse:
+        if search.diverse:
             hits = _diverse(query, hits, threshold)
         return VectorStoreQueryResult(
             nodes=[_node(hit) for hit in hits],
@@ -156,6 +163,40 @@ class MrlVectorStore(StoreHolder, BasePydanticVectorStore):
         return [(row.metadata or {}).get(key) for row in rows]
 
 
+@dataclass(frozen=True)
+class _Search:
+    """A query of LlamaIndex in the store's words."""
+
+    k: int
+    embedding: list[float] | None = None
+    keywords: str | None = None
+    weights: tuple[float, float] | None = None
+    diverse: bool = False
+
+
+def _search_of(query: VectorStoreQuery, prefetch: float) -> _Search:
+    mode, k = query.mode, check_count(query.similarity_top_k, "similarity_top_k", 1, LIMITS.k)
+    modes = (VectorStoreQueryMode.DEFAULT, VectorStoreQueryMode.MMR, VectorStoreQueryMode.HYBRID, *_BY_WORDS)
+    if mode not in modes:
+        allowed = ", ".join(repr(one.value) for one in modes)
+        raise InvalidInput(f"mode: {mode.value!r} is not one of {allowed}")
+    words = query.query_str
+    if mode == VectorStoreQueryMode.HYBRID or mode in _BY_WORDS:
+        if words is None:
+            raise InvalidInput(f"query_str: None; the mode {mode.value!r} searches by words")
+        if mode in _BY_WORDS:
+            return _Search(k if query.sparse_top_k is None else query.sparse_top_k, keywords=words)
+    if query.query_embedding is None:
+        raise InvalidInput(f"query_embedding: None; the mode {mode.value!r} searches by embedding")
+    if mode == VectorStoreQueryMode.HYBRID:
+        weights = None if query.alpha is None else (query.alpha, 1 - query.alpha)
+        k = k if query.hybrid_top_k is None else query.hybrid_top_k
+        return _Search(k, query.query_embedding, words, weights)
+    if mode == VectorStoreQueryMode.MMR:
+        return _Search(max(k, int(k * prefetch)), query.query_embedding, diverse=True)
+    return _Search(k, query.query_embedding)
+
+
 def _metadata(node: BaseNode) -> dict[str, Any]:
     made: dict[str, Any] = node_to_metadata_dict(node, remove_text=True)
     empty = [key for key, value in node.metadata.items() if value == []]
@@ -177,4 +218,4 @@ def _diverse(query: VectorStoreQuery, hits: Sequence[Hit], threshold: float | No
         embedding_ids=list(range(len(hits))),
         mmr_threshold=threshold,
     )
-    return [hits[place] for place in chosen]
+    return [hits[position] for position in chosen]

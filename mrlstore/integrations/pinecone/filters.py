@@ -1,7 +1,6 @@
-"""Pinecone's metadata filters, said as a `where`.
+"""Pinecone's metadata filters as a `where`.
 
-The operators look alike, but differ on rows without the key: with Pinecone those match neither `$ne` nor
-`$nin`.
+The operators have the same names, but with Pinecone rows without the key match neither `$ne` nor `$nin`.
 """
 
 from __future__ import annotations
@@ -9,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
+from mrlstore.checks import plain_number
 from mrlstore.errors import InvalidInput
 
 Clause = dict[str, Any]
@@ -39,11 +41,22 @@ def where_of(filter: Mapping[str, Any] | None) -> Clause | None:
                 raise InvalidInput(f"filter: {key}: an empty dict; give an operator")
             clauses.extend(_condition(key, operator, operand) for operator, operand in value.items())
         else:
-            clauses.append({key: value})
+            clauses.append({key: _plain(value)})
     return {"$and": clauses}
 
 
+def _plain(operand: Any) -> Any:
+    """Numbers of numpy as Python's, alone, in lists and in arrays."""
+    if isinstance(operand, np.ndarray):
+        operand = list(operand)
+    if isinstance(operand, list | tuple):
+        return [_plain(each) for each in operand]
+    number = plain_number(operand) if isinstance(operand, np.generic) else None
+    return operand if number is None else number
+
+
 def _condition(key: str, operator: str, operand: Any) -> Clause:
+    operand = _plain(operand)
     if operator not in _OPERATORS:
         raise InvalidInput(f"filter: {key}: unknown operator {operator!r}; allowed: {', '.join(_OPERATORS)}")
     if operator in _ORDER and (isinstance(operand, bool) or not isinstance(operand, int | float)):

@@ -1,4 +1,4 @@
-"""The index: the methods of the SDK's data plane."""
+"""`Index`: the methods of the data plane of Pinecone's SDK, on a store."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from mrlstore.api.store import Store
+from mrlstore.checks import check_count
 from mrlstore.errors import InvalidInput
 from mrlstore.integrations.pinecone.filters import where_of
 from mrlstore.integrations.pinecone.responses import (
@@ -27,10 +28,11 @@ from mrlstore.integrations.pinecone.responses import (
     Vector,
 )
 from mrlstore.integrations.store_holder import StoreHolder
-from mrlstore.types import Hit, Include, Record
+from mrlstore.types import LIMITS, Hit, Include, Record
 
 _DEFAULT = "__default__"  # Pinecone's other name of the namespace ""
 _PAGE = 100
+_PANDAS_EMPTY = ("NAType", "NaTType")
 _KEYS = {"id", "values", "sparse_values", "metadata"}
 _ROW: tuple[Include, ...] = ("metadata", "vector")
 
@@ -38,8 +40,9 @@ _ROW: tuple[Include, ...] = ("metadata", "vector")
 class Index(StoreHolder):
     """A store behind the methods of a Pinecone index; the metric is cosine.
 
-    `timeout`, `scan_factor`, `max_candidates`, `show_progress` and `max_concurrency` are taken and not used.
-    Wrong arguments raise InvalidInput, a ValueError; sparse vectors are refused.
+    `timeout`, `scan_factor`, `max_candidates`, `show_progress` and `max_concurrency` are accepted and not
+    used. `namespace=None` is the namespace without a name. Wrong arguments raise InvalidInput, a ValueError;
+    sparse vectors are refused.
     """
 
     def __init__(self, path_or_store: str | os.PathLike[str] | Store, **options: Any) -> None:
@@ -56,7 +59,7 @@ class Index(StoreHolder):
         self,
         *,
         vectors: Sequence[Any],
-        namespace: str = "",
+        namespace: str | None = "",
         batch_size: int | None = None,
         show_progress: bool = True,
         max_concurrency: int = 8,
@@ -66,7 +69,7 @@ class Index(StoreHolder):
         """Store vectors, replacing those whose id exists; all or nothing, durable when this returns.
 
         Each is a `Vector` (ours or the SDK's), a tuple (id, values) or (id, values, metadata), or a dict with
-        these keys. `batch_size` only fills the counts of batches in.
+        these keys. `batch_size` only fills in the counts of batches.
         """
         rows = [_row(each) for each in vectors]
         ids, values, metadatas = [row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows]
@@ -95,9 +98,18 @@ class Index(StoreHolder):
         total_timeout: float | None = None,
         on_error: Literal["raise", "collect"] | None = None,
     ) -> UpsertResponse:
-        """Store the rows of a pandas data frame with the columns id, values and, if there, metadata."""
-        rows = df.to_dict(orient="records")
-        return self.upsert(vectors=rows, namespace=namespace or "", batch_size=batch_size)
+        """Store the rows of a pandas data frame with the columns id, values and, if there, metadata.
+
+        An empty cell of metadata (None or NaN) is a vector without; other columns are left out.
+        """
+        if not hasattr(df, "to_dict") or not hasattr(df, "columns"):
+            raise InvalidInput(f"df: expected a pandas data frame, got {type(df).__name__}")
+        missing = sorted({"id", "values"} - set(df.columns))
+        if missing:
+            raise InvalidInput(f"df: no column {missing[0]!r}")
+        rows = df[[name for name in df.columns if name in _KEYS]].to_dict(orient="records")
+        vectors = [{name: cell for name, cell in row.items() if not _is_empty(cell)} for row in rows]
+        return self.upsert(vectors=vectors, namespace=namespace, batch_size=batch_size)
 
     def query(
         self,
@@ -105,7 +117,7 @@ class Index(StoreHolder):
         top_k: int,
         vector: Sequence[float] | None = None,
         id: str | None = None,
-        namespace: str = "",
+        namespace: str | None = "",
         filter: Mapping[str, Any] | None = None,
         include_values: bool = False,
         include_metadata: bool = False,
@@ -121,30 +133,31 @@ class Index(StoreHolder):
         _refuse_sparse(sparse_vector)
         if (vector is None) == (id is None):
             raise InvalidInput("query: give either vector or id")
-        space, wanted = _space(namespace), vector
+        check_count(top_k, "top_k", 1, LIMITS.k)
+        space, where = _space(namespace), where_of(filter)
         if id is not None:
             found = self._store.get([id], namespace=space, include=("vector",))
             if not found or found[0].vector is None:
-                return QueryResponse(namespace=namespace)
-            wanted = found[0].vector.tolist()
+                return QueryResponse(namespace=namespace or "")
+            vector = found[0].vector.tolist()
         include: list[Include] = ["metadata"] if include_metadata else []
         if include_values:
             include.append("vector")
-        hits = self._store.query(wanted, top_k, where=where_of(filter), namespace=space, include=include)
-        return QueryResponse(matches=[_match(hit) for hit in hits], namespace=namespace)
+        hits = self._store.query(vector, top_k, where=where, namespace=space, include=include)
+        return QueryResponse(matches=[_match(hit) for hit in hits], namespace=namespace or "")
 
     def fetch(
-        self, *, ids: Sequence[str], namespace: str = "", timeout: float | None = None
+        self, *, ids: Sequence[str], namespace: str | None = "", timeout: float | None = None
     ) -> FetchResponse:
         """Vectors by id, with values and metadata; missing ones are left out."""
         rows = self._store.get(ids, namespace=_space(namespace), include=_ROW)
-        return FetchResponse(vectors={row.id: _vector(row) for row in rows}, namespace=namespace)
+        return FetchResponse(vectors={row.id: _vector(row) for row in rows}, namespace=namespace or "")
 
     def fetch_by_metadata(
         self,
         *,
         filter: Mapping[str, Any],
-        namespace: str = "",
+        namespace: str | None = "",
         limit: int | None = None,
         pagination_token: str | None = None,
         timeout: float | None = None,
@@ -152,7 +165,7 @@ class Index(StoreHolder):
         """One page of the vectors that match, 100 unless `limit` says otherwise, in the order of ids."""
         rows, next_page = self._page(where_of(_some(filter)), namespace, None, limit, pagination_token, _ROW)
         found = {row.id: _vector(row) for row in rows}
-        return FetchByMetadataResponse(vectors=found, namespace=namespace, pagination=next_page)
+        return FetchByMetadataResponse(vectors=found, namespace=namespace or "", pagination=next_page)
 
     def update(
         self,
@@ -161,7 +174,7 @@ class Index(StoreHolder):
         values: Sequence[float] | None = None,
         sparse_values: Any = None,
         set_metadata: Mapping[str, Any] | None = None,
-        namespace: str = "",
+        namespace: str | None = "",
         filter: Mapping[str, Any] | None = None,
         dry_run: bool = False,
         timeout: float | None = None,
@@ -197,7 +210,7 @@ class Index(StoreHolder):
         ids: Sequence[str] | None = None,
         delete_all: bool = False,
         filter: Mapping[str, Any] | None = None,
-        namespace: str = "",
+        namespace: str | None = "",
         timeout: float | None = None,
     ) -> None:
         """Remove vectors by id, by filter, or all of a namespace; exactly one of the three."""
@@ -217,13 +230,13 @@ class Index(StoreHolder):
         prefix: str | None = None,
         limit: int | None = None,
         pagination_token: str | None = None,
-        namespace: str = "",
+        namespace: str | None = "",
         timeout: float | None = None,
     ) -> ListResponse:
         """One page of ids, 100 unless `limit` says otherwise, in order."""
         rows, next_page = self._page(None, namespace, prefix, limit, pagination_token, ())
         return ListResponse(
-            vectors=[ListItem(id=row.id) for row in rows], pagination=next_page, namespace=namespace
+            vectors=[ListItem(id=row.id) for row in rows], pagination=next_page, namespace=namespace or ""
         )
 
     def list(
@@ -231,7 +244,7 @@ class Index(StoreHolder):
         *,
         prefix: str | None = None,
         limit: int | None = None,
-        namespace: str = "",
+        namespace: str | None = "",
         timeout: float | None = None,
     ) -> Iterator[ListResponse]:
         """All pages of ids."""
@@ -307,7 +320,7 @@ class Index(StoreHolder):
     def _page(
         self,
         where: dict[str, Any] | None,
-        namespace: str,
+        namespace: str | None,
         prefix: str | None,
         limit: int | None,
         token: str | None,
@@ -322,8 +335,9 @@ class Index(StoreHolder):
         return rows[:size], more
 
 
-def _space(namespace: str) -> str:
-    return "" if namespace == _DEFAULT else namespace
+def _space(namespace: str | None) -> str:
+    """The store's name of a namespace: None and "__default__" are the one without a name."""
+    return "" if namespace is None or namespace == _DEFAULT else namespace
 
 
 def _limit(limit: int | None) -> int:
@@ -334,7 +348,7 @@ def _limit(limit: int | None) -> int:
 
 def _some(filter: Mapping[str, Any] | None) -> Mapping[str, Any]:
     if not filter:
-        raise InvalidInput("filter: an empty one would choose everything; say so otherwise")
+        raise InvalidInput("filter: an empty one would choose every vector; give conditions")
     return filter
 
 
@@ -351,6 +365,11 @@ def _named(name: str | None, others: dict[str, str]) -> str:
 def _refuse_sparse(sparse: Any) -> None:
     if sparse is not None:
         raise InvalidInput("sparse vectors are not supported")
+
+
+def _is_empty(cell: Any) -> bool:
+    """Whether a cell of a frame has no value: None, NaN, or NA and NaT of pandas."""
+    return cell is None or (isinstance(cell, float) and cell != cell) or type(cell).__name__ in _PANDAS_EMPTY
 
 
 def _without_nulls(metadata: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""What the Pinecone SDK's calls give back, as plain dataclasses of the same fields, names and defaults.
+"""The results of the Pinecone SDK's calls, as plain dataclasses of the same fields, names and defaults.
 
 Each is read by attribute or by key, as those of the SDK are: `match.id`, `match["id"]`, `match.get("id")`.
-`usage` and `response_info` tell of a server, and are always None.
+`usage` and `response_info` describe a server, and are always None.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 
 class KeyedResponse:
-    """Fields by key as well as by attribute."""
+    """A response whose fields are read by key or by attribute."""
 
     def __getitem__(self, key: str) -> Any:
         if key not in self:
@@ -35,7 +35,7 @@ class KeyedResponse:
 
 
 class ListedPage(KeyedResponse):
-    """A page is a sequence too: of what its first field holds."""
+    """A response that is a sequence too, of the items of its first field."""
 
     def __getitem__(self, key: int | str) -> Any:
         return self._items()[key] if isinstance(key, int) else super().__getitem__(key)
@@ -99,7 +99,7 @@ class UpsertResponse(KeyedResponse):
 
     @property
     def has_errors(self) -> bool:
-        """Always False: a batch that can't be stored raises, and nothing of it is stored."""
+        """Always False: a batch that cannot be stored raises, and nothing of it is stored."""
         return bool(self.errors)
 
 

@@ -62,7 +62,9 @@ async def test_retrieval(filled: MrlDocumentStore) -> None:
     even = await filled.embedding_retrieval_async(QUERY, filters=EVEN, top_k=4)
     assert [item.id for item in even] == nearest(range(0, 30, 2), 4)
     assert len(filled.embedding_retrieval(QUERY, filters=EVEN, top_k=100)) == 15, "the bare one has no score"
-    assert filled.embedding_retrieval(QUERY, top_k=0) == []
+    for filters in (None, {"field": "id", "operator": "==", "value": "03"}):
+        with pytest.raises(mrlstore.InvalidInput, match="top_k: 0"):
+            filled.embedding_retrieval(QUERY, filters=filters, top_k=0)
 
 
 async def test_the_retriever_uses_its_own_terms_and_those_of_a_run(filled: MrlDocumentStore) -> None:
@@ -191,7 +193,7 @@ def test_filters_mean_what_they_mean_to_haystack(filters: Any, metas: Any) -> No
     "filters",
     [
         {"field": "meta.a", "operator": "~", "value": 1},
-        {"field": "content", "operator": "==", "value": "x"},
+        {"field": "blob", "operator": "==", "value": "x"},
         {"field": "meta.a", "operator": "==", "value": {"b": 1}},
         {"field": "meta.a", "operator": ">", "value": True},
         {"field": 7, "operator": "==", "value": 1},

@@ -157,8 +157,8 @@ async def test_through_an_index(path: Path) -> None:
 
 
 def test_what_it_does_not_do_is_said(filled: Any) -> None:
-    with pytest.raises(mrlstore.InvalidInput, match="'hybrid' is not one of"):
-        filled.query(VectorStoreQuery(query_embedding=QUERY, mode=VectorStoreQueryMode.HYBRID))
+    with pytest.raises(mrlstore.InvalidInput, match="'svm' is not one of"):
+        filled.query(VectorStoreQuery(query_embedding=QUERY, mode=VectorStoreQueryMode.SVM))
     with pytest.raises(mrlstore.InvalidInput, match="query_embedding"):
         filled.query(VectorStoreQuery(query_str="words"))
     with pytest.raises(mrlstore.InvalidInput, match="takes a list"):

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mrlstore
+from mrlstore import InvalidInput
 from mrlstore.integrations.pinecone import Index, Vector
 from mrlstore.integrations.pinecone.filters import where_of
 from mrlstore.where import parse
@@ -264,16 +265,65 @@ def test_what_pinecone_has_not_is_refused(index: Index, filter: dict[str, Any]) 
 
 
 def test_a_data_frame(path: Path) -> None:
-    class Frame:
-        """What is asked of a pandas data frame."""
-
-        def to_dict(self, orient: str) -> list[dict[str, Any]]:
-            assert orient == "records"
-            return [
-                {"id": "a", "values": [1.0, 2.0]},
-                {"id": "b", "values": [2.0, 1.0], "metadata": {"n": 1}},
-            ]
-
+    pd = pytest.importorskip("pandas")
+    rows = [{"id": "a", "values": [1.0, 2.0]}, {"id": "b", "values": [2.0, 1.0], "metadata": {"n": 1}}]
     with Index(path) as made:
-        assert made.upsert_from_dataframe(Frame(), "there").upserted_count == 2
+        assert made.upsert_from_dataframe(pd.DataFrame(rows), "there").upserted_count == 2
         assert made.store.namespaces() == {"there": 2}
+
+
+def test_no_namespace_is_the_one_without_a_name(index: Index) -> None:
+    index.upsert(vectors=[("n", -VECTORS[3], {"n": 1})], namespace=None)
+    assert index.fetch(ids=["n"], namespace=None).vectors["n"].metadata == {"n": 1}
+    assert index.query(vector=QUERY, top_k=1, namespace=None).namespace == ""
+    assert index.query(id="n", top_k=1, namespace=None).matches[0].id == "n"
+    assert index.fetch_by_metadata(filter={"n": 1}, namespace=None).vectors.keys() == {"n"}
+    index.update(id="n", set_metadata={"n": 2}, namespace=None)
+    assert [item.id for page in index.list(namespace=None, prefix="n") for item in page] == ["n"]
+    index.delete(ids=["n"], namespace=None)
+    assert not index.fetch(ids=["n"]).vectors
+
+
+def test_frames_with_empty_cells_and_other_columns(index: Index) -> None:
+    pd = pytest.importorskip("pandas")
+    index.delete(delete_all=True)
+    frame = pd.DataFrame(
+        {
+            "id": ["a", "b", "c"],
+            "values": [VECTORS[0]] * 3,
+            "metadata": [{"n": 1}, None, float("nan")],
+            "sparse_values": [None, float("nan"), pd.NA],
+            "remark": ["not", "for", "it"],
+        },
+        index=[3, 1, 2],
+    )
+    assert index.upsert_from_dataframe(frame, batch_size=2).upserted_count == 3
+    found = index.fetch(ids=["a", "b", "c"]).vectors
+    assert [found[id].metadata for id in "abc"] == [{"n": 1}, None, None]
+    for wrong in (frame.drop(columns="id"), frame.drop(columns="values"), [{"id": "a"}]):
+        with pytest.raises(InvalidInput, match="df"):
+            index.upsert_from_dataframe(wrong)
+
+
+def test_numbers_of_numpy_in_filters(index: Index) -> None:
+    index.delete(delete_all=True)
+    index.upsert(vectors=[(f"r{n}", VECTORS[n], {"n": n, "half": n / 2}) for n in range(6)])
+
+    def ids(filter: Any) -> list[str]:
+        found = index.query(vector=QUERY, top_k=10, filter=filter)
+        return sorted(match.id for match in found.matches)
+
+    assert ids({"n": np.int64(3)}) == ids({"n": {"$eq": np.int32(3)}}) == ["r3"]
+    assert ids({"half": {"$gt": np.float32(1.5)}}) == ["r4", "r5"]
+    assert ids({"n": {"$in": np.array([1, 2])}}) == ids({"n": {"$in": [np.int8(1), 2]}}) == ["r1", "r2"]
+    assert ids({"$and": [{"n": {"$lt": np.uint8(2)}}, {"n": {"$ne": np.int64(0)}}]}) == ["r1"]
+    assert index.describe_index_stats(filter={"n": {"$gte": np.float64(4)}}).total_vector_count == 2
+    with pytest.raises(InvalidInput):
+        ids({"n": {"$gt": np.bool_(True)}})
+
+
+@pytest.mark.parametrize("top_k", [0, -1])
+def test_no_results_are_no_question(index: Index, top_k: int) -> None:
+    for question in ({"vector": [1, 0, 0, 0]}, {"id": "nobody"}):
+        with pytest.raises(InvalidInput, match="top_k"):
+            index.query(top_k=top_k, **question)
