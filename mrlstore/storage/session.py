@@ -157,7 +157,12 @@ class Session:
 
 
 def open_session(path: Path, files: Files, *, read_only: bool, threads: int) -> Session:
-    """Open the catalogue of an existing store."""
-    files.guard(path)
-    catalogue = Catalogue(files, path / CATALOGUE, read_only=read_only)
+    """Open the catalogue of an existing store; an error of the file system gets its type."""
+    try:
+        files.guard(path)
+        catalogue = Catalogue(files, path / CATALOGUE, read_only=read_only)
+    except MrlStoreError:
+        raise
+    except OSError as error:
+        raise storage_error(error, f"opening {path}") from error
     return Session(path, files, catalogue, Snapshots(files, path / PARTS, catalogue), threads)

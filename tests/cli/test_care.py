@@ -104,7 +104,7 @@ def test_repair_tells_many_lost_vectors_in_short(filled: Path, run: Run) -> None
     shutil.rmtree(next(filled.rglob("vectors.npy")).parent)
     found = run("verify", filled)
     assert "the vectors of 50 rows: the folder is missing" in found.out
-    assert "run repair(), which keeps every vector that is whole" in found.out
+    assert "run repair()" in found.out and "get, scan and count work" in found.out
     done = run("repair", filled)
     assert "50 rows have lost the vector" in done.out
     assert "and 30 more; with --json all of them are told" in done.out
