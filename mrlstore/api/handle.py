@@ -44,8 +44,9 @@ class Handle:
     def close(self) -> None:
         """Stop background work and let go of everything; calling it again is harmless."""
         self._closed = True
-        if self._release is not None:
-            self._release()
+        release = self._release
+        if release is not None:
+            release()
 
     def __reduce__(self) -> NoReturn:
         """Refuse what would share locks and connections with another object, or another process."""

@@ -50,7 +50,13 @@ def connect(files: Files, path: Path, *, read_only: bool = False, create: bool =
 
 def _open(files: Files, path: Path, name: str, flags: int) -> Connection:
     files.check_process()
-    return forks.opening(path, lambda: apsw.Connection(name, flags=flags, vfs=files.sqlite_vfs))
+    connection = forks.opening(path, lambda: apsw.Connection(name, flags=flags, vfs=files.sqlite_vfs))
+    try:
+        files.check_process()  # again: from here on a fork knows of the connection
+    except BaseException:
+        forks.closing(connection)
+        raise
+    return connection
 
 
 def _lacks_shm(files: Files, path: Path, error: apsw.Error) -> bool:

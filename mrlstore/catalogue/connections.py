@@ -60,7 +60,8 @@ class Connections:
             return self._version(self._watching())
 
     def _version(self, watcher: Connection) -> tuple[int, int]:
-        headers = b"" if self._headers is None else bytes(self._headers)  # before SQLite is asked
+        mapped = self._headers
+        headers = b"" if mapped is None else bytes(mapped)  # before SQLite is asked
         if headers and self._seen is not None and self._seen[0] == headers:
             return self._seen[1], self._watchers
         try:  # not `translated`: this is on the path of every query
@@ -129,9 +130,7 @@ class Connections:
 
     def close_idle(self, *, held: bool, mine: bool) -> None:
         """Before a fork: close the connections that nobody uses."""
-        while self._pool:
-            with suppress(apsw.Error):
-                forks.closing(self._pool.pop())
+        self._close_pool()
         if held and not mine:
             self._close_watcher()
         if not forks.is_owned(self._write_lock) and self._write_lock.acquire(blocking=False):
@@ -191,11 +190,17 @@ class Connections:
                 self._retired.append(watcher)
 
     def _close_all(self) -> None:
-        while self._pool:
-            with suppress(apsw.Error):
-                forks.closing(self._pool.pop())
+        self._close_pool()
         self._close_watcher()
         self._close_writer()  # last, since only a writer can fold the log back
+
+    def _close_pool(self) -> None:
+        pool = self._pool
+        with suppress(IndexError):  # empty: a fork may be closing them too
+            while True:
+                connection = pool.pop()
+                with suppress(apsw.Error):
+                    forks.closing(connection)
 
     def _close_watcher(self) -> None:
         watcher, self._watcher, self._headers = self._watcher, None, None

@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,10 +64,10 @@ def calibrate(
     count: int = QUERIES,
     job: Job = UNWATCHED,
 ) -> Calibration:
-    """Measure, write the curves into the catalogue, and give them.
+    """Measure the curves of each k and write them into the catalogue.
 
-    queries: float32 [q, dim], unit length, asked of `namespace`; None samples `count` stored rows of the
-    largest namespaces. Raises Interrupted soon after the job is asked to stop.
+    queries: float32 [q, dim], unit length, for `namespace`; None samples `count` stored rows of the largest
+    namespaces. Raises Interrupted soon after the job is asked to stop.
     """
     started = time.perf_counter()
     snapshot = session.snapshots.latest()
@@ -77,36 +77,37 @@ def calibrate(
     else:
         groups = sample(snapshot, count)
     source = GIVEN if queries is not None else STORED
-    curves, truth_s = measure(snapshot, groups, ks, source, mark, session.threads, job)
+    measured = measure(snapshot, groups, ks, source, mark, session.threads, job)
+    curves, truth_s = measured.curves, measured.truth_s
     warnings: tuple[str, ...] = ()
     if queries is not None and curves:
         others = [group for group in sample(snapshot, min(count, 100)) if group.namespace == namespace]
-        compared, more_s = measure(snapshot, others, ks[:1], STORED, mark, session.threads, job, {"all": 1.0})
-        truth_s += more_s
-        warnings = tuple(differences(curves[0], compared[0])) if compared else ()
+        compared = measure(snapshot, others, ks[:1], STORED, mark, session.threads, job, {"all": 1.0})
+        truth_s += compared.truth_s
+        warnings = tuple(differences(curves[0], compared.curves[0])) if compared.curves else ()
     warnings += tuple(shortfalls(curves))
     if curves:
         save(session, curves)
-    asked = sum(len(group.vectors) for group in groups)
-    return Calibration(
-        curves, source, asked, snapshot.rows(), time.perf_counter() - started, truth_s, warnings
-    )
+    count = sum(len(group.vectors) for group in groups)
+    seconds = time.perf_counter() - started
+    return Calibration(curves, source, count, snapshot.rows(), seconds, truth_s, warnings)
 
 
 def save(session: Session, curves: Iterable[Curve]) -> None:
-    """Put curves into the catalogue; every process follows."""
+    """Write curves into the catalogue; every process uses them from its next call on."""
     with session.storing("writing the calibration"), session.catalogue.write() as write:
         entries = [calibrations.Stored(curve.k, curve.name, curve.text()) for curve in curves]
         calibrations.replace(write.connection, entries)
 
 
 def refresh(session: Session, job: Job) -> Calibration | None:
-    """Measure a store that has no curves yet, or none that still fit it; None where that isn't so."""
+    """Measure a store whose curves are missing or out of date; None if they are neither."""
     snapshot = session.snapshots.latest()
     if not due(snapshot):
         return None
     ks = sorted({curve.k for curve in snapshot.calibration.curves} | {DEFAULT_K})
-    count = min(max(snapshot.rows() // 50, FEWEST), QUERIES)  # a small store does not pay for a large one
+    # In a small store 200 queries would take longer than the rest of its maintenance.
+    count = min(max(snapshot.rows() // 50, FEWEST), QUERIES)
     learned = calibrate(session, None, ks, count=count, job=job)
     log_event("calibrated", session.path, rows=learned.rows, seconds=learned.seconds)
     for words in learned.warnings:
@@ -115,7 +116,7 @@ def refresh(session: Session, job: Job) -> Calibration | None:
 
 
 def due(snapshot: Snapshot) -> bool:
-    """Whether there is a graph whose curves are missing, or have outlived too many rows."""
+    """Whether there is a graph, and its curves are missing or too many rows have changed since."""
     if not any(size >= build.MIN_GRAPH_ROWS for size in _walked(snapshot).values()):
         return False
     curve = snapshot.calibration.curve(DEFAULT_K, "all")
@@ -125,7 +126,7 @@ def due(snapshot: Snapshot) -> bool:
 
 
 def changed_share(snapshot: Snapshot, curve: Curve) -> float:
-    """The share of rows that are new since the curve was measured, or of those then that are gone."""
+    """How much has changed since the curve was measured: the share of rows that are new, or were removed."""
     now, new = snapshot.rows(), 0
     for part in snapshot.segments:
         fresh = part.segment.keys >= curve.mark
@@ -138,7 +139,7 @@ def changed_share(snapshot: Snapshot, curve: Curve) -> float:
 
 
 def _newest(snapshot: Snapshot) -> int:
-    """The greatest row key; later rows have greater ones, but for a few of other processes' reserves."""
+    """The greatest row key. Later rows have greater keys, but for a few that other processes had reserved."""
     held = [int(part.segment.keys.max()) for part in snapshot.segments if part.segment.rows]
     if snapshot.tail is not None and snapshot.tail.length:
         held.append(int(snapshot.tail.keys.max()))
@@ -146,7 +147,7 @@ def _newest(snapshot: Snapshot) -> int:
 
 
 def sample(snapshot: Snapshot, count: int) -> list[Probes]:
-    """Stored rows as queries, from the largest namespaces by their share of the rows."""
+    """About `count` stored rows as queries, from the four largest namespaces in proportion to their rows."""
     held = [(name, size) for name, size in _walked(snapshot).items() if size]
     sizes = sorted(held, key=lambda item: -item[1])[:4]
     total = sum(size for _, size in sizes)
@@ -154,7 +155,7 @@ def sample(snapshot: Snapshot, count: int) -> list[Probes]:
 
 
 def stored(snapshot: Snapshot, namespace: str, count: int, size: int) -> Probes:
-    """`count` of the `size` live rows of a namespace, at random, in random order."""
+    """`count` of the `size` live rows of a namespace as queries, drawn at random, in random order."""
     rng = np.random.default_rng(size)
     chosen = np.sort(rng.choice(size, count, replace=False))
     vectors, keys, passed = [], [], 0
@@ -166,12 +167,12 @@ def stored(snapshot: Snapshot, namespace: str, count: int, size: int) -> Probes:
         passed += len(live)
     matrix = np.concatenate(vectors)
     matrix /= np.linalg.norm(matrix, axis=1, keepdims=True)
-    order = rng.permutation(len(matrix))  # so that the first few are a sample too
+    order = rng.permutation(len(matrix))  # the first few are then a random sample too
     return Probes(namespace, matrix[order], np.concatenate(keys)[order])
 
 
 def _walked(snapshot: Snapshot) -> dict[str, int]:
-    """Live rows of each namespace that has a graph."""
+    """How many live rows each namespace with a graph has."""
     sizes: dict[str, int] = {}
     for part in snapshot.segments:
         if part.segment.index is None or part.segment.row.base.damaged:
@@ -187,6 +188,13 @@ def _walked(snapshot: Snapshot) -> dict[str, int]:
     return sizes
 
 
+class Measured(NamedTuple):
+    """Curves, and the seconds that their exact answers took."""
+
+    curves: tuple[Curve, ...]
+    truth_s: float
+
+
 def measure(
     snapshot: Snapshot,
     groups: Sequence[Probes],
@@ -196,8 +204,8 @@ def measure(
     threads: int,
     job: Job,
     shares: dict[str, float] = SHARES,
-) -> tuple[tuple[Curve, ...], float]:
-    """(curves for every k and class, seconds spent on exact answers)."""
+) -> Measured:
+    """A curve for every k and selectivity class of `shares`; a filtered class takes half of the queries."""
     started = time.perf_counter()
     depth = max(ks) + _TIES
 
@@ -216,45 +224,47 @@ def measure(
     prefix_dim = snapshot.prefix_dim or 0
     for k in ks:
         for name, share in shares.items():
-            asked = [group if share >= 1 else group.first(-(-len(group.vectors) // 2)) for group in groups]
-            found = [some[snapshot.dim or 0, name] for some in exact]
-            levels = trials.levels(snapshot, asked, found, k, share, threads, job)
+            probes = [group if share >= 1 else group.first(-(-len(group.vectors) // 2)) for group in groups]
+            answers = [nearest[snapshot.dim or 0, name] for nearest in exact]
+            levels = trials.levels(snapshot, probes, answers, k, share, threads, job)
             if levels:
-                count = sum(len(group.vectors) for group in asked)
+                count = sum(len(group.vectors) for group in probes)
                 curves.append(Curve(k, name, levels, count, source, snapshot.rows(), mark, prefix_dim))
-    return tuple(curves), truth_s
+    return Measured(tuple(curves), truth_s)
 
 
 def shortfalls(curves: Iterable[Curve]) -> list[str]:
-    """What no walk reaches on these data; in words."""
-    told = []
+    """Warnings where no walk reaches the default target."""
+    warnings = []
     for curve in curves:
         level = curve.choose(DEFAULT_TARGET)
         walks = [one.recall for one in curve.levels if one.path == "walk"]
-        # Without any, walks cost more than to score every row, as where most rows of a graph are dead.
+        # There is no walk among the levels where walks cost more than a full scan: most rows were removed.
         if walks and curve.name == "all" and (level is None or level.path == "scan"):
-            way = "every row in full" if level is None else "the codes of all rows"
-            told.append(
+            path = "every row in full" if level is None else "the codes of all rows"
+            warnings.append(
                 f"the first {curve.prefix_dim} dims say too little about these vectors: walks reach a "
-                f"recall@{curve.k} of {max(walks):.3f} at the most; for {DEFAULT_TARGET:g} queries scan {way}"
+                f"recall@{curve.k} of {max(walks):.3f} at the most; for {DEFAULT_TARGET:g} "
+                f"queries scan {path}"
             )
-    return told
+    return warnings
 
 
 def differences(given: Curve, stored: Curve) -> list[str]:
-    """What the caller's queries show that stored rows, taken as queries, do not; in words."""
-    told = []
+    """Warnings where the caller's queries need more effort than stored rows taken as queries."""
+    warnings = []
     for target in (0.95, 0.99):
-        asked, level = given.choose(target), stored.choose(target)
+        needed, level = given.choose(target), stored.choose(target)
         if level is None:
             continue
         affordable = [one for one in given.levels if one.cost_us <= level.cost_us * 1.001]
         same = affordable[-1] if affordable else None
         if same is not None and same.interval.high < level.interval.low:
-            more = "an exact scan" if asked is None else f"{asked.cost_us / level.cost_us:.1f} times the work"
-            told.append(
+            times = None if needed is None else needed.cost_us / level.cost_us
+            more = "an exact scan" if times is None else f"{times:.1f} times the work"
+            warnings.append(
                 f"queries are harder than stored rows: the effort that gives stored rows a recall of "
                 f"{level.recall:.3f} gives the queries {same.recall:.3f}; "
                 f"for {target:g} they need {more}"
             )
-    return told
+    return warnings

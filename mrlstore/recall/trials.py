@@ -1,7 +1,8 @@
-"""Trying efforts: the very search that live queries use, over a sample of queries whose answers are known.
+"""Trials: searches at rising effort, for a sample of queries whose exact answers are known.
 
-One search tells the recall of every shorter shortlist too: it is enough to know the place of each true
-neighbour in the shortlist, and where a re-rank would end early.
+The search is the one that live queries use. One search at one effort gives the recall of every shorter
+shortlist too, from the rank of each true neighbour in the shortlist and the row at which the re-rank would
+have ended early.
 """
 
 from __future__ import annotations
@@ -25,66 +26,52 @@ from mrlstore.search.queries import Queries, prepare
 from mrlstore.storage.snapshot import Snapshot
 from mrlstore.system.job import Job
 
-_LADDER: Final = (  # beam_ratio, and the candidates that a walk may keep, at k = 10
+# The efforts that are tried: (beam ratio, ef at k = 10), from the cheapest.
+_LADDER: Final = (
     (0.01, 32), (0.02, 48), (0.03, 64), (0.04, 96), (0.06, 128), (0.08, 192), (0.1, 256), (0.13, 384),
     (0.16, 512), (0.2, 768), (0.25, 1024),
 )  # fmt: skip
-_LISTS: Final = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 13, 20, 30, 50, 100, 200, 400)  # times k
-_ENOUGH: Final = 0.9995  # a recall at which no more effort is tried
-_LONGEST: Final = 4_096  # rows of the longest shortlist that is tried
-_NEVER: Final = 2**31
-_CHUNK: Final = 32  # queries between two looks at the job
+_SHORTLISTS: Final = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 13, 20, 30, 50, 100, 200, 400)  # times k
+_ENOUGH: Final = 0.9995  # at this recall no higher effort is tried
+_LONGEST: Final = 4_096  # rows of the longest shortlist that is tried, and the highest ef
+_NEVER: Final = 2**31  # the rank of a row that is not re-ranked: above every shortlist
+_CHUNK: Final = 32  # queries between two checks whether the job is to stop
 
 
 @dataclass(frozen=True)
 class Probes:
-    """Queries, all of one namespace."""
+    """Queries of one namespace."""
 
     namespace: str
     vectors: NDArray[np.float32]  # [q, dim], unit length
-    own: NDArray[np.int64]  # [q] key of the stored row that the query is, -1 for none
+    own: NDArray[np.int64]  # [q] key of the stored row that the query was taken from, -1 for none
 
     def first(self, count: int) -> Probes:
-        """The first of them."""
+        """The first `count` of them."""
         return Probes(self.namespace, self.vectors[:count], self.own[:count])
 
 
 @dataclass
-class _Tally:
-    """What the queries of one class gave at one effort."""
+class _Trial:
+    """One query at one effort, over all groups of its namespace."""
 
-    seen: list[_Seen] = field(default_factory=list)  # per query
-    wanted: list[int] = field(default_factory=list)  # per query: how many true neighbours there are to find
+    relevant: int  # how many true neighbours there are to find: k, or fewer in a small namespace
+    ranks: NDArray[np.int64]  # of each accepted neighbour in its group's shortlist; NEVER if not there
+    early_ranks: NDArray[np.int64]  # the same, and NEVER where the re-rank ends before it
+    visited: int = 0  # rows whose code was scored
+    listed: list[int] = field(default_factory=list)  # rows in the shortlist of each group
+    early_listed: list[int] = field(default_factory=list)  # those of them scored if the re-rank may end early
+    always: int = 0  # rows scored in full whatever the length of the shortlist
 
-    def shares(self, shortlist: int, stopping: bool) -> NDArray[np.float64]:
-        """Recall of each query with this shortlist, float64 [q]."""
-        return np.array(
-            [
-                min(int(np.count_nonzero((one.early if stopping else one.places) < shortlist)), wanted)
-                / wanted
-                for one, wanted in zip(self.seen, self.wanted, strict=True)
-            ]
-        )
+    def recall(self, shortlist: int, early: bool) -> float:
+        """The share of the true neighbours that a shortlist of this length finds."""
+        found = int(np.count_nonzero((self.early_ranks if early else self.ranks) < shortlist))
+        return min(found, self.relevant) / self.relevant
 
-    def reranked(self, shortlist: int, stopping: bool) -> float:
-        """Mean number of rows scored in full; every group re-ranks a shortlist of its own."""
-        return float(np.mean([one.fixed + one.scored(shortlist, stopping) for one in self.seen]))
-
-
-@dataclass
-class _Seen:
-    """What one query gave, over all groups."""
-
-    places: NDArray[np.int64]  # of its true neighbours in their groups' shortlists
-    early: NDArray[np.int64]  # the same where the re-rank may end early: what it does not reach is nowhere
-    visited: int = 0
-    listed: list[int] = field(default_factory=list)  # rows in each shortlist
-    stopped: list[int] = field(default_factory=list)  # of them, scored where the re-rank may end early
-    fixed: int = 0  # rows scored in full whatever the shortlist
-
-    def scored(self, shortlist: int, stopping: bool) -> int:
-        """Rows of the shortlists that are scored in full, if they may have so many rows."""
-        return sum(min(rows, shortlist) for rows in (self.stopped if stopping else self.listed))
+    def reranked(self, shortlist: int, early: bool) -> int:
+        """Rows scored in full with this length; every group re-ranks a shortlist of its own."""
+        listed = self.early_listed if early else self.listed
+        return self.always + sum(min(rows, shortlist) for rows in listed)
 
 
 def levels(
@@ -96,11 +83,16 @@ def levels(
     threads: int,
     job: Job,
 ) -> tuple[Level, ...]:
-    """The efforts worth choosing from, cheapest first."""
+    """The levels of effort that no cheaper one equals in recall, cheapest first.
+
+    groups and exact: the queries of each namespace, and their exact answers under the filter of `share`.
+    share: the share of the rows that a random filter passes, 1 for no filter.
+    Raises Interrupted if the job is to stop.
+    """
     rows = max(snapshot.rows(), 1)
     tried: list[Level] = []
 
-    def run(effort: Effort) -> _Tally:
+    def run(effort: Effort) -> list[_Trial]:
         return _try(snapshot, groups, exact, k, share, effort, threads, job)
 
     whole = Level(
@@ -110,62 +102,67 @@ def levels(
         effort = Effort(
             "calibration", ef, ef, beam_ratio=beam_ratio, stop_margin=STOP_MARGIN, always_walk=True
         )
-        tally = run(effort)
-        if not tally.seen:
+        trials = run(effort)
+        if not trials:
             return ()
-        tried += _read(snapshot, tally, effort, k)
+        tried += _levels_of(snapshot, trials, effort, k)
         if tried[-1].recall >= _ENOUGH or tried[-1].cost_us > whole.cost_us:
             break
     if max(level.recall for level in tried) < _ENOUGH:
         longest = min(_LONGEST, rows)
         effort = Effort("calibration", longest, longest, "scan", stop_margin=STOP_MARGIN)
-        tried += _read(snapshot, run(effort), effort, k)
+        tried += _levels_of(snapshot, run(effort), effort, k)
     return (*_frontier([level for level in tried if level.cost_us < whole.cost_us]), whole)
 
 
 def _ladder(k: int, rows: int, steps: Sequence[tuple[float, int]]) -> list[tuple[float, int]]:
-    """Values of beam_ratio and ef to try for k."""
+    """The beam ratios and ef to try for k; ef grows with the root of k."""
     return [
         (beam_ratio, min(max(k, round(ef * (k / 10) ** 0.5)), _LONGEST, rows)) for beam_ratio, ef in steps
     ]
 
 
-def _read(snapshot: Snapshot, tally: _Tally, effort: Effort, k: int) -> list[Level]:
-    """One level for each length of the shortlist that this search can tell of."""
-    visited = float(np.mean([one.visited for one in tally.seen]))
-    lengths = sorted({min(effort.shortlist, round(k * times)) for times in _LISTS} | {effort.shortlist})
+def _levels_of(snapshot: Snapshot, trials: list[_Trial], effort: Effort, k: int) -> list[Level]:
+    """One level for each length of the shortlist up to that of the effort, with and without an early end."""
+    visited = float(np.mean([trial.visited for trial in trials]))
+    lengths = sorted({min(effort.shortlist, round(k * times)) for times in _SHORTLISTS} | {effort.shortlist})
     walked = effort.path == "walk"
     levels = []
-    for shortlist, stopping in itertools.product(lengths, (True, False)):
-        shares = tally.shares(shortlist, stopping)
-        reranked = tally.reranked(shortlist, stopping)
+    for shortlist, early in itertools.product(lengths, (True, False)):
+        recalls = np.array([trial.recall(shortlist, early) for trial in trials])
+        reranked = float(np.mean([trial.reranked(shortlist, early) for trial in trials]))
+        codes = visited if walked else visited / 2  # a scan reads codes in order, which costs half as much
         levels.append(
             Level(
                 path="walk" if walked else "scan",
                 ef=effort.ef if walked else 0,
                 shortlist=shortlist,
                 beam_ratio=effort.beam_ratio,
-                stop_margin=STOP_MARGIN if stopping else 0.0,
-                recall=float(np.mean(shares)),
-                trials=confidence.effective_trials(shares, k),
-                error=confidence.standard_error(shares),
+                stop_margin=STOP_MARGIN if early else 0.0,
+                recall=float(np.mean(recalls)),
+                trials=confidence.effective_trials(recalls, k),
+                error=confidence.standard_error(recalls),
                 visited=visited,
                 reranked=reranked,
-                cost_us=cost_us(snapshot, visited if walked else visited / 2, reranked),
+                cost_us=cost_us(snapshot, codes, reranked),
             )
         )
     return levels
 
 
 def cost_us(snapshot: Snapshot, visited: float, reranked: float) -> float:
-    """What an effort costs by a model of one core: memory read for each code and each full row."""
+    """Microseconds of a search on one core, by a model: a part for each row and one for the bytes read.
+
+    The factors fit a core with about 10 GB/s from memory at random: 0.1 us more for a code of 768 bytes,
+    0.75 us more for a row of 3,072 dims in float16. Only their ratio matters.
+    """
     parts = (part.segment.index for part in snapshot.segments)
     stride = next((part.arrays["codes"].shape[1] for part in parts if part is not None), 768)
     return visited * (0.05 + 0.1 * stride / 768) + reranked * (0.05 + 0.75 * (snapshot.dim or 0) / 3072)
 
 
 def _frontier(levels: list[Level]) -> tuple[Level, ...]:
-    """Those that no cheaper one equals."""
+    """The levels whose recall, less its standard error, no cheaper level equals."""
     kept: list[Level] = []
     for level in sorted(levels, key=lambda level: (level.cost_us, -level.recall)):
         if not kept or level.recall - level.error > kept[-1].recall - kept[-1].error:
@@ -182,92 +179,116 @@ def _try(
     effort: Effort,
     threads: int,
     job: Job,
-) -> _Tally:
-    """Search for every query with this effort."""
-    tally = _Tally()
-
-    def one(group: Probes, number: int, wanted: NDArray[np.int64]) -> _Seen:
-        query = prepare(group.vectors[number], snapshot.prefix_dim or 1)
-        own = int(group.own[number])
-        more = own >= 0 and effort.path != "walk"  # a scan finds the row itself, a walk passes it over
-        return _places(snapshot, group.namespace, query, k + more, own, wanted, share, effort)
-
+) -> list[_Trial]:
+    """Search for every query that has true neighbours, at this effort."""
+    trials: list[_Trial] = []
     with ThreadPoolExecutor(threads) as pool:
-        for group, answers in zip(groups, exact, strict=True):
-            accepted = [answers.accepted(number, k) for number in range(len(group.vectors))]
-            asked = [number for number, keys in enumerate(accepted) if len(keys)]
-            for start in range(0, len(asked), _CHUNK):
+        for probes, answers in zip(groups, exact, strict=True):
+            accepted = [answers.accepted(number, k) for number in range(len(probes.vectors))]
+            numbers = [number for number, keys in enumerate(accepted) if len(keys)]
+
+            def search(
+                number: int, probes: Probes = probes, accepted: list[NDArray[np.int64]] = accepted
+            ) -> _Trial:
+                return _try_one(snapshot, probes, number, accepted[number], k, share, effort)
+
+            for start in range(0, len(numbers), _CHUNK):
                 job.check()
-                numbers = asked[start : start + _CHUNK]
-                results = pool.map(lambda number: one(group, number, accepted[number]), numbers)  # noqa: B023
-                for number, seen in zip(numbers, results, strict=True):
-                    tally.seen.append(seen)
-                    tally.wanted.append(min(k, len(accepted[number])))
-    return tally
+                trials += pool.map(search, numbers[start : start + _CHUNK])
+    return trials
 
 
-def _places(
+def _try_one(
     snapshot: Snapshot,
-    namespace: str,
+    probes: Probes,
+    number: int,
+    accepted: NDArray[np.int64],
+    k: int,
+    share: float,
+    effort: Effort,
+) -> _Trial:
+    """Search for one query in each group; `accepted` are the keys that count as its true neighbours."""
+    query, own = prepare(probes.vectors[number], snapshot.prefix_dim or 1), int(probes.own[number])
+    never = np.full(len(accepted), _NEVER, dtype=np.int64)
+    trial = _Trial(min(k, len(accepted)), never, never.copy())
+    # A scan finds the query's own row and needs one row more for it; a walk skips that row.
+    depth = k + (own >= 0 and effort.path != "walk")
+    for group, live in _groups(snapshot, probes.namespace):
+        allowed = _allowed(group.keys, live, share)
+        count = len(group.keys) if allowed is None else int(np.count_nonzero(allowed))
+        if count:
+            _search_group(trial, group, query, depth, own, accepted, effort, allowed, count)
+    return trial
+
+
+def _search_group(
+    trial: _Trial,
+    group: Group,
     query: Queries,
     k: int,
     own: int,
-    wanted: NDArray[np.int64],
-    share: float,
+    accepted: NDArray[np.int64],
     effort: Effort,
-) -> _Seen:
-    """Where the wanted keys stand in the shortlists of their groups."""
-    nowhere = np.full(len(wanted), _NEVER, dtype=np.int64)
-    seen = _Seen(nowhere, nowhere.copy())
-    for group, live in _groups(snapshot, namespace):
-        allowed = _allowed(group.keys, live, share)
-        count = len(group.keys) if allowed is None else int(np.count_nonzero(allowed))
-        if not count:
-            continue
-        listed: list[NDArray[np.int64]] = []
+    allowed: NDArray[np.bool_] | None,
+    count: int,
+) -> None:
+    """Search one group and add to the trial what it found of the accepted keys."""
+    shortlist: list[NDArray[np.int64]] = []
 
-        def keep(
-            rows: NDArray[np.int64], start: int, stop: int, into: list[NDArray[np.int64]] = listed
-        ) -> None:
-            if start == 0:
-                into[:] = [rows.copy()]
+    def keep(rows: NDArray[np.int64], start: int, stop: int) -> None:
+        if start == 0:
+            shortlist[:] = [rows.copy()]
 
-        home = np.flatnonzero(group.keys == own)  # nowhere for queries of the caller's: own is -1
-        path = access_path.choose(group, count, effort)
-        skipped = int(home[0]) if len(home) else None
-        search = prepare_search(path, group, k, effort, allowed, skipped=skipped)
-        found = search_group(search, query, keep)
-        hits, reranked, visited, _ = found.counts[0].tolist()
-        seen.visited += visited
-        if group.index is None or not listed or not len(listed[0]):
-            seen.fixed += reranked
-            at = _find(wanted, group.keys[found.rows[0, :hits]])
-            seen.places[at >= 0] = seen.early[at >= 0] = 0
-            continue
-        keys = group.keys[listed[0]]
-        always = np.isin(listed[0], group.index.unprefixed)
-        at = _find(wanted, keys)
-        here = at >= 0
-        own_place = np.flatnonzero(keys == own)
-        shift = (at > own_place[0]) if len(own_place) else np.zeros(len(at), dtype=np.bool_)
-        place = np.where(always[at], 0, at - shift)
-        fixed = int(np.count_nonzero(always))
-        stopped = reranked - fixed
-        seen.places[here] = place[here]
-        early = here & (always[at] | (at < stopped))
-        seen.early[early] = place[early]
-        seen.listed.append(len(keys) - fixed)
-        seen.stopped.append(stopped)
-        seen.fixed += fixed
-    return seen
+    own_row = np.flatnonzero(group.keys == own)  # none for a query of the caller's, where own is -1
+    search = prepare_search(
+        access_path.choose(group, count, effort), group, k, effort, allowed,
+        skipped=int(own_row[0]) if len(own_row) else None,
+    )  # fmt: skip
+    found = search_group(search, query, keep)
+    hits, reranked, visited, _ = found.counts[0].tolist()
+    trial.visited += visited
+    if group.index is not None and shortlist and len(shortlist[0]):
+        _add_shortlist(trial, group, shortlist[0], reranked, own, accepted)
+        return
+    # Scored in full without a shortlist: what was found has rank 0.
+    trial.always += reranked
+    there = _positions(accepted, group.keys[found.rows[0, :hits]]) >= 0
+    trial.ranks[there] = trial.early_ranks[there] = 0
+
+
+def _add_shortlist(
+    trial: _Trial,
+    group: Group,
+    shortlist: NDArray[np.int64],
+    reranked: int,
+    own: int,
+    accepted: NDArray[np.int64],
+) -> None:
+    """Add the ranks of the accepted keys in one group's shortlist, of which `reranked` rows were scored."""
+    assert group.index is not None
+    keys = group.keys[shortlist]
+    always = np.isin(shortlist, group.index.unprefixed)  # rows without a code are re-ranked in any case
+    positions = _positions(accepted, keys)
+    there = positions >= 0
+    own_position = np.flatnonzero(keys == own)
+    ranks = np.where(always[positions], 0, positions)
+    if len(own_position):
+        ranks -= ~always[positions] & (positions > own_position[0])  # the row itself is no answer
+    scored = reranked - int(np.count_nonzero(always))
+    reached = there & (always[positions] | (positions < scored))
+    trial.ranks[there], trial.early_ranks[reached] = ranks[there], ranks[reached]
+    trial.listed.append(len(keys) - int(np.count_nonzero(always)))
+    trial.early_listed.append(scored)
+    trial.always += int(np.count_nonzero(always))
 
 
 def _groups(snapshot: Snapshot, namespace: str) -> list[tuple[Group, NDArray[np.bool_] | None]]:
+    """The groups of a namespace that have no damage, each with its live rows; None: all are live."""
     groups: list[tuple[Group, NDArray[np.bool_] | None]] = []
     for part in snapshot.segments:
-        span = part.segment.run(namespace)
-        if span is not None and not part.segment.row.base.damaged:
-            groups.append((span.group, None if part.live is None else part.live[span.start : span.stop]))
+        run = part.segment.run(namespace)
+        if run is not None and not part.segment.row.base.damaged:
+            groups.append((run.group, None if part.live is None else part.live[run.start : run.stop]))
     if snapshot.tail is not None and snapshot.tail.length:
         groups.append((snapshot.tail.group, snapshot.tail.mask(namespace, None)))
     return groups
@@ -276,14 +297,15 @@ def _groups(snapshot: Snapshot, namespace: str) -> list[tuple[Group, NDArray[np.
 def _allowed(
     keys: NDArray[np.int64], live: NDArray[np.bool_] | None, share: float
 ) -> NDArray[np.bool_] | None:
+    """Which rows are live and pass the random filter of this share; None: all."""
     if share >= 1:
         return live
     mask = ground_truth.draw(keys, share)
     return mask if live is None else mask & live
 
 
-def _find(wanted: NDArray[np.int64], keys: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The place of each wanted key among keys, -1 where it is not there."""
+def _positions(wanted: NDArray[np.int64], keys: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The position of each wanted key among `keys`, -1 where it is not there; int64 like `wanted`."""
     if not len(keys):
         return np.full(len(wanted), -1, dtype=np.int64)
     order = np.argsort(keys, kind="stable")

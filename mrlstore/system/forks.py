@@ -175,11 +175,11 @@ def opening(path: Path, connect: Callable[[], apsw.Connection]) -> apsw.Connecti
     try:
         _changing[token] = None
         connection = connect()
+        with suppress(OSError):  # removed meanwhile
+            _open[id(connection)] = weakref.ref(connection), _inode(path)
         if survived != _forks_survived:  # this thread has forked meanwhile, in a signal handler
             _leaked.append(connection)
             raise StorePoisoned(f"{path.parent}: {BEGUN_BEFORE}")
-        with suppress(OSError):  # removed meanwhile
-            _open[id(connection)] = weakref.ref(connection), _inode(path)
         return connection
     finally:
         _changing.pop(token, None)
