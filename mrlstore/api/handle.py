@@ -10,7 +10,6 @@ import os
 import threading
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,6 +18,7 @@ from mrlstore.maintenance.background import Background
 from mrlstore.storage.create import Mode
 from mrlstore.storage.session import Session, open_session
 from mrlstore.system.files import Files
+from mrlstore.system.scope import scope
 
 
 class Handle:
@@ -87,7 +87,7 @@ class Handle:
             raise InvalidInput(f'{self._path} was opened with mode="r"; open it with mode="a" to write')
         return session
 
-    @contextmanager
+    @scope
     def _background_paused(self) -> Iterator[None]:
         """Our own thread gives LOCK up, and gets its turn again afterwards."""
         background = self._background

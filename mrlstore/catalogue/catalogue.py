@@ -6,7 +6,7 @@ import errno
 import random
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from mrlstore.catalogue.identity import replaced
 from mrlstore.errors import CorruptStore, FormatTooNew, StorageError, StorageFull, StoreLocked, StorePoisoned
 from mrlstore.system import forks
 from mrlstore.system.files import Files
+from mrlstore.system.scope import Scope, scope
 from mrlstore.types import Settings
 
 CHECKPOINT_BYTES = 16 * 1024 * 1024
@@ -44,7 +45,6 @@ class Catalogue:
         self.connections = Connections(files, path, read_only=read_only)
         self._files = files
         self._poison: str | None = None
-        self._in_write = False
         self._newest = 0  # the greatest generation that was written, or tried to be
         try:
             self._roll_back_journal()
@@ -81,24 +81,22 @@ class Catalogue:
         """Something that is another after any commit by any connection, of any process. About 2 us."""
         return self.connections.data_version()
 
-    @contextmanager
-    def connection(self) -> Iterator[Connection]:
+    def connection(self) -> Scope[Connection]:
         """A connection outside of any transaction: each statement sees what is newest."""
-        with self.connections.reader() as connection, translated(self.path):
-            yield connection
+        return self.connections.reader()
 
-    @contextmanager
+    @scope
     def read(self) -> Iterator[Connection]:
         """A read transaction: everything in it belongs to one generation once the first row is read."""
         with self.connection() as connection:
-            connection.execute("BEGIN")
             try:
+                connection.execute("BEGIN")
                 yield connection
             finally:
                 with suppress(apsw.Error):
                     connection.execute("COMMIT")
 
-    @contextmanager
+    @scope
     def write(self) -> Iterator[Write]:
         """A write transaction under a generation of its own: durable when the block is left.
 
@@ -140,8 +138,8 @@ class Catalogue:
                 writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
                 return
             writer.execute("PRAGMA incremental_vacuum").fetchall()
-            writer.set_busy_timeout(_CHECKPOINT_WAIT_MS)
             try:
+                writer.set_busy_timeout(_CHECKPOINT_WAIT_MS)
                 with suppress(
                     apsw.BusyError, apsw.LockedError
                 ):  # readers are at work: the next one will do it
@@ -235,33 +233,30 @@ class Catalogue:
                 connection.execute(f"PRAGMA user_version = {schema.FORMAT_VERSION}")
             self.settings = settings.load(connection, self.path)
 
-    @contextmanager
+    @scope
     def _writing(self) -> Iterator[Connection]:
         if self.read_only:
             raise StorageError(errno.EROFS, 'the store was opened with mode="r"', str(self.path))
         deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
         while True:
+            if self.connections.is_writing():
+                raise StoreLocked(
+                    f"{self.path}: this thread is in the midst of another write; "
+                    "a signal handler that wants to write has to leave it to the program, or to a thread"
+                )
             with self.connections.writer() as connection:
                 self.check_usable()
-                if self._in_write:
-                    raise StoreLocked(
-                        f"{self.path}: this thread is in the midst of another write; "
-                        "a signal handler that wants to write has to leave it to the program, or to a thread"
-                    )
-                self._in_write = True
                 try:
-                    self._roll_back(connection)  # what a Ctrl-C at the worst moment has left open
                     if self._begin(connection, deadline):
                         yield connection
                         return
                 finally:
-                    self._in_write = False
                     self._roll_back(connection)  # nothing, once it is committed
 
     def _begin(self, connection: Connection, deadline: float) -> bool:
         """Take the write lock; False where a fork has to go first, and the lock is to be tried for again."""
-        connection.set_busy_timeout(_BUSY_SLICE_MS)
         try:
+            connection.set_busy_timeout(_BUSY_SLICE_MS)
             with translated(self.path):
                 while True:
                     try:
@@ -276,9 +271,12 @@ class Catalogue:
             connection.set_busy_timeout(BUSY_TIMEOUT_MS)
 
     def _roll_back(self, connection: Connection) -> None:
+        """End what is not committed. A cursor that an exception left half read would keep the old state."""
         with suppress(apsw.Error):
             if not connection.get_autocommit():
                 connection.execute("ROLLBACK")
+            if connection.txn_state() != apsw.SQLITE_TXN_NONE:
+                self.connections.discard_writer()
 
     def _commit(self, connection: Connection) -> None:
         try:

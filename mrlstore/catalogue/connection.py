@@ -118,14 +118,16 @@ def translated(path: Path, connection: Connection | None = None) -> Iterator[Non
     """Turn apsw's exceptions into mrlstore's; others pass. The connection knows the system's errno."""
     try:
         yield
-    except apsw.Error as error:
+    except (apsw.Error, UnicodeDecodeError) as error:
         raise typed(path, error, connection) from error
-    except UnicodeDecodeError as error:
-        raise CorruptStore(path, f"a text is not UTF-8 ({error})") from error
 
 
-def typed(path: Path, error: apsw.Error, connection: Connection | None = None) -> MrlStoreError:
+def typed(
+    path: Path, error: apsw.Error | UnicodeDecodeError, connection: Connection | None = None
+) -> MrlStoreError:
     """The typed error that says what SQLite met."""
+    if isinstance(error, UnicodeDecodeError):
+        return CorruptStore(path, f"a text is not UTF-8 ({error})")
     words = str(error)
     if isinstance(error, apsw.BusyError | apsw.LockedError):
         return StoreLocked(f"{path}: another process kept the write lock for {BUSY_TIMEOUT_MS // 1000} s")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from mrlstore.catalogue.identity import Identity
 from mrlstore.errors import StorePoisoned
 from mrlstore.system import forks
 from mrlstore.system.files import Files, Stamp
+from mrlstore.system.scope import scope
 
 _POOL_SIZE = 8
 
@@ -44,7 +45,7 @@ class Connections:
         self._retired: list[Connection] = []  # watchers that another thread may have been asking
         forks.register(self)
 
-    @contextmanager
+    @scope
     def watcher(self) -> Iterator[Connection]:
         """The connection that never writes."""
         with forks.using(self._watch_lock):
@@ -71,7 +72,7 @@ class Connections:
         self._seen = headers, version
         return version, self._watchers
 
-    @contextmanager
+    @scope
     def writer(self) -> Iterator[Connection]:
         """The connection that writes; one thread at a time, and again within the same thread."""
         with forks.using(self._write_lock):
@@ -82,7 +83,7 @@ class Connections:
                 self._writer = writer = connect(self._files, self._path)
             yield writer
 
-    @contextmanager
+    @scope
     def reader(self) -> Iterator[Connection]:
         """A connection of one's own; it goes back to the pool unless a transaction is left open."""
         with forks.using():
@@ -96,15 +97,29 @@ class Connections:
             relied_on = self._stamp
             try:
                 yield connection
+            except (apsw.Error, UnicodeDecodeError) as error:
+                raise typed(self._path, error) from error
             finally:
                 self._give_back(connection, relied_on)
+
+    def is_writing(self) -> bool:
+        """Whether the calling thread is in a write transaction: it is then a signal handler that asks."""
+        writer = self._writer
+        return forks.is_owned(self._write_lock) and writer is not None and not writer.get_autocommit()
+
+    def discard_writer(self) -> None:
+        """Close the connection that writes; the next use opens another. For whoever has it."""
+        writer, self._writer = self._writer, None
+        if writer is not None and not self.abandoned:
+            forks.closing(writer, force=True)
 
     def _give_back(self, connection: Connection, relied_on: tuple[Stamp, Stamp] | None) -> None:
         if self.abandoned:
             return  # forked meanwhile by this very thread: the connection is the parent's
         welcome = not self._closed and len(self._pool) < _POOL_SIZE and self._stamp == relied_on
-        # A cursor that an exception has left half read keeps its transaction open.
-        if welcome and connection.txn_state() == apsw.SQLITE_TXN_NONE:
+        # A cursor that an exception has left half read keeps its transaction open; so does one behind BEGIN.
+        idle = connection.get_autocommit() and connection.txn_state() == apsw.SQLITE_TXN_NONE
+        if welcome and idle:
             self._pool.append(connection)
         else:
             forks.closing(connection, force=True)

@@ -21,11 +21,12 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 from mrlstore.errors import StorePoisoned
+from mrlstore.system.scope import scope
 
 if TYPE_CHECKING:
     import apsw
@@ -73,7 +74,7 @@ class _Fork:
         self.mine = True  # the forking thread is using SQLite itself
 
 
-_users: dict[using, int] = {}  # the uses inside the gate, and their threads
+_users: dict[object, int] = {}  # the uses inside the gate, and their threads
 _closed_by: dict[_Fork, None] = {}  # the gate is closed while there is one
 _one_fork = threading.RLock()
 _long_locks: list[threading.RLock] = []
@@ -88,46 +89,35 @@ _feeding: set[int] = set()  # ids of connections that a backup reads from
 _leaked: list[object] = []  # never closed: that would touch what the parent is using
 
 
-class using:
+@scope
+def using(lock: threading.RLock | None = None) -> Iterator[None]:
     """One use of SQLite by one thread, as a context; waits at its beginning while a fork is going on.
 
     It can also hold a lock. While it waits for a fork it does not hold it, so that a thread inside, for which
     the fork waits, can take the lock.
     """
-
-    __slots__ = ("_lock",)
-
-    def __init__(self, lock: threading.RLock | None = None) -> None:
-        self._lock = lock
-
-    def __enter__(self) -> None:
-        while True:
-            if self._lock is not None:
-                self._lock.acquire()
+    use = object()
+    while True:
+        with lock or threading.RLock():  # taken and released by C code, which no exception cuts in two
             try:
-                if self._entered():
+                if _enter(use):
+                    yield
                     return
-            except BaseException:
-                self.__exit__()
-                raise
-            self.__exit__()
-            _wait_until_open()
+            finally:
+                _users.pop(use, None)
+        _wait_until_open()
 
-    def __exit__(self, *_: object) -> None:
-        _users.pop(self, None)
-        if self._lock is not None:
-            self._lock.release()
 
-    def _entered(self) -> bool:
-        """Begin the use; False if a fork is going on and the thread is not inside already.
+def _enter(use: object) -> bool:
+    """Begin a use; False if a fork is going on and the thread is not inside already.
 
-        The use is noted first and the gate looked at then; a fork does it the other way round.
-        """
-        me = threading.get_ident()
-        _users[self] = me
-        if not _closed_by or list(_users.values()).count(me) > 1:
-            return True
-        return any(fork in _closed_by for fork in _forks.get(me, ()))  # a finalizer, run by the fork itself
+    The use is noted first and the gate looked at then; a fork does it the other way round.
+    """
+    me = threading.get_ident()
+    _users[use] = me
+    if not _closed_by or list(_users.values()).count(me) > 1:
+        return True
+    return any(fork in _closed_by for fork in _forks.get(me, ()))  # a finalizer, run by the fork itself
 
 
 def wanted() -> bool:
@@ -196,7 +186,7 @@ def closing(connection: apsw.Connection, *, force: bool = False) -> None:
         _changing.pop(token, None)
 
 
-@contextmanager
+@scope
 def feeding(connection: apsw.Connection) -> Iterator[None]:
     """While a backup reads from a connection: to close it would also end the backup."""
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from mrlstore.storage.base_part import base_arrays, write_base
 from mrlstore.storage.parts import NewPart
 from mrlstore.storage.session import Session
 from mrlstore.storage.vector_rows import check_dim
+from mrlstore.system.scope import scope
 from mrlstore.types import Conflict
 from mrlstore.where import Node
 from mrlstore.writing.batch import Batch, RowChange, metadata_text
@@ -107,7 +107,7 @@ def update(
         return len(changed)
 
 
-@contextmanager
+@scope
 def transaction(session: Session, parts: list[NewPart]) -> Iterator[Write]:
     """A write transaction that names new parts; their folders are removed if its body fails.
 
