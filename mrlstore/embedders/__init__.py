@@ -1,7 +1,7 @@
 """Embedders turn texts and other contents into vectors; each needs the extra of its name.
 
 `protocol` says what an embedder is. `local` needs neither key nor network. `gemini` takes texts, images,
-sound, film and PDFs. What is named here is imported when it is first asked for.
+sound, film and PDFs. The names of this package are imported at their first use.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """An on-disk cache of embeddings: what was paid for once is not paid for again.
 
-One SQLite file; each batch is durable before its vectors are used, so that a crash half-way costs at most
-the batches that were under way. A row whose checksum is wrong is a row that is not there. Many processes
-and threads may share a file.
+One SQLite file. Each batch is durable before its vectors are used, so a crash costs at most the batches that
+were being sent. A row whose checksum is wrong counts as missing. Many processes and threads may share a file.
 """
 
 from __future__ import annotations
@@ -27,11 +26,11 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS vectors(
     key BLOB PRIMARY KEY, vector BLOB NOT NULL, crc INTEGER NOT NULL) WITHOUT ROWID;
 """
-_PAGE = 500  # keys in one question; SQLite allows 32,766 variables
+_PAGE = 500  # keys in one query; SQLite allows 32,766 variables
 
 
 class EmbeddingCache:
-    """Vectors by key, float32, in the SQLite file `path`, which is made if it is not there."""
+    """Vectors by key, float32, in the SQLite file `path`, which is created if it does not exist."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path).absolute()
@@ -40,7 +39,7 @@ class EmbeddingCache:
         forks.register(self)
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, NDArray[np.float32]]:
-        """Return the vectors of those keys that are there, float32 [dim] each."""
+        """Return the vectors of those keys that are in the cache, float32 [dim] each."""
         found: dict[bytes, NDArray[np.float32]] = {}
         for start in range(0, len(keys), _PAGE):
             page = keys[start : start + _PAGE]
@@ -51,7 +50,7 @@ class EmbeddingCache:
         return found
 
     def put(self, vectors: Mapping[bytes, NDArray[np.float32]]) -> None:
-        """Keep these vectors; durable when this returns."""
+        """Store vectors; durable when this returns."""
         rows = []
         for key, vector in vectors.items():
             data = vector.astype("<f4").tobytes()

@@ -1,4 +1,4 @@
-"""Fingerprints of embedders: one text for each, kept by a store; vectors of two must not be mixed."""
+"""Fingerprints of embedders: a store keeps that of its own, so that vectors of two are not mixed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mrlstore.errors import InvalidInput
 
 
 def fingerprint_of(embedder: Embedder) -> str:
-    """Return an embedder's fingerprint as canonical JSON: equal texts, comparable vectors."""
+    """Return an embedder's fingerprint as canonical JSON: vectors of equal fingerprints are comparable."""
     given = embedder.fingerprint
     if not isinstance(given, str | Mapping):
         raise InvalidInput(f"fingerprint of the embedder: a str or a mapping, not {type(given).__name__}")

@@ -1,7 +1,7 @@
-"""Going through a fork: the child's locks are new, and what it inherits is neither used nor closed.
+"""What embedders do around a fork: the child gets new locks, and uses and closes nothing that it inherited.
 
-A lock that another thread held at the moment of the fork would never be given back in the child. And to
-close an inherited connection would speak to the server in the parent's name.
+A lock that another thread held at the moment of the fork would stay locked in the child for ever. Closing an
+inherited connection would send the end of it to the server in the parent's name.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def after_fork(owner: Any, renew: Step) -> None:
 
 
 def leave(inherited: object) -> None:
-    """Keep something of the parent's from being closed by the garbage collector."""
+    """Keep an inherited object from being closed by the garbage collector."""
     if inherited is not None:
         _inherited.append(inherited)
 

@@ -6,8 +6,8 @@ ordered by importance and every prefix of a vector is the best vector of that le
 seconds for a few thousand texts, where a randomised solver takes minutes for thousands of dimensions.
 
 Deerwester, Dumais, Furnas, Landauer and Harshman (1990), "Indexing by latent semantic analysis".
-Needs the extra `local`. It is a demonstration and a test bench: it knows the words of the texts that it was
-fitted on and nothing else. A trained model finds far more.
+Needs the extra `local`. It serves demonstrations and tests: it knows only the words of the texts that it was
+fitted on. A trained model finds far more.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from mrlstore.errors import CorruptStore, EmbedError, InvalidInput
 
 FORMAT: Final = 1
-MANY_TEXTS: Final = 1000  # from here on, a word of one single text is noise
+MANY_TEXTS: Final = 1000  # with so many texts or more, words that stand in one text only are left out
 WORD: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 ENDINGS: Final = (("ies", "y"), ("ied", "y"), ("ss", "ss"), ("ing", ""), ("ed", ""), ("s", ""))
 
@@ -45,8 +45,8 @@ class NoKnownWord(EmbedError):
 class LocalEmbedder:
     """An embedder fitted on texts of your own; see `fit`, `save` and `load`.
 
-    `dim` is the length of its vectors. `fingerprint` tells one fit from another: vectors of two fits cannot
-    be compared.
+    `dim` is the length of its vectors. `fingerprint` differs between two fits: their vectors cannot be
+    compared.
     """
 
     def __init__(self, words: list[str], idf: NDArray[np.float64], directions: NDArray[np.float32]) -> None:
@@ -67,12 +67,11 @@ class LocalEmbedder:
 
     @classmethod
     def fit(cls, texts: Sequence[str], *, dim: int = 3072) -> LocalEmbedder:
-        """Learn from `texts`, in memory: len(texts) squared floats, and words times `dim` floats.
+        """Fit an embedder on `texts`. Takes memory for len(texts) squared and words times `dim` floats.
 
         Args:
-            texts: the texts to learn from; usually those that are to be stored.
-            dim: the most dimensions wanted. Fewer come when the texts do not span as many: n texts have at
-                most n.
+            texts: usually those that are to be stored.
+            dim: the most dimensions of the vectors; n texts give at most n.
 
         Raises:
             InvalidInput: fewer than two texts with words of their own, or `dim` below 2.
@@ -87,7 +86,7 @@ class LocalEmbedder:
             raise InvalidInput(f"these {len(texts)} texts cannot be learned from: {error}") from error
         directions = _leading_directions(table, dim)
         if directions.shape[1] < 2:
-            raise InvalidInput(f"these {len(texts)} texts differ too little to be told apart; give more")
+            raise InvalidInput(f"these {len(texts)} texts differ too little to be distinguished; give more")
         return cls(list(weights.get_feature_names_out()), np.asarray(weights.idf_, np.float64), directions)
 
     def embed_documents(self, contents: Sequence[Any]) -> NDArray[np.float32]:
@@ -96,7 +95,7 @@ class LocalEmbedder:
         Raises:
             NoKnownWord (an EmbedError): texts have no word that the model knows; `items` are their numbers.
         """
-        wrong = [place for place, text in enumerate(contents) if not isinstance(text, str)]
+        wrong = [number for number, text in enumerate(contents) if not isinstance(text, str)]
         if wrong:
             raise InvalidInput(f"contents[{wrong[0]}] is no text; this embedder knows texts only")
         vectors = np.asarray(self._weights.transform(contents) @ self.directions, dtype=np.float32)
@@ -109,10 +108,10 @@ class LocalEmbedder:
         return np.asarray(vectors / lengths[:, None], dtype=np.float32)
 
     def embed_query(self, content: Any) -> NDArray[np.float32]:
-        """Embed a question just like a text: float32 [dim], of length 1.
+        """Embed a query as a text is embedded: float32 [dim], of length 1.
 
         Raises:
-            EmbedError: the question has no word that the model knows.
+            EmbedError: the query has no word that the model knows.
         """
         row: NDArray[np.float32] = self.embed_documents([content])[0]
         return row
@@ -126,7 +125,7 @@ class LocalEmbedder:
 
     @classmethod
     def load(cls, path: str | Path) -> LocalEmbedder:
-        """Read what `save` wrote.
+        """Read a model that `save` wrote.
 
         Raises:
             FileNotFoundError: there is no such file.
@@ -136,7 +135,7 @@ class LocalEmbedder:
             with np.load(path, allow_pickle=False) as arrays:
                 about = json.loads(arrays["about"].tobytes())
                 idf, directions = arrays["idf"], arrays["directions"]
-            words, told = list(about["words"]), about["fingerprint"]
+            words, fingerprint = list(about["words"]), about["fingerprint"]
         except (ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
             raise CorruptStore(path, f"no readable local embedder: {error}") from error
         fits = (
@@ -149,13 +148,13 @@ class LocalEmbedder:
         if not fits:
             raise CorruptStore(path, "the arrays of this local embedder do not fit together")
         embedder = cls(words, idf, directions)
-        if embedder.fingerprint != told:
+        if embedder.fingerprint != fingerprint:
             raise CorruptStore(path, "the contents of this local embedder do not match its fingerprint")
         return embedder
 
 
 def words_of(text: str) -> list[str]:
-    """The words of a text for matching: parts of identifiers, in lower case, common endings cut off."""
+    """The words of a text for matching: split at capitals, in lower case, common endings cut off."""
     return [_stem(word.lower()) for word in WORD.findall(text) if len(word) > 1]
 
 
@@ -190,7 +189,7 @@ def _leading_directions(table: Any, dim: int) -> NDArray[np.float32]:
     from scipy.linalg import eigh
 
     gram = (table @ table.T).toarray()
-    # The divide-and-conquer driver computes all pairs, and still faster than others compute some.
+    # The divide-and-conquer driver computes all eigenpairs faster than the other drivers compute some.
     squares, left = eigh(gram, driver="evd", overwrite_a=True, check_finite=False)
     squares, left = squares[::-1][:dim], left[:, ::-1][:, :dim]
     kept = int(np.sum(squares > 1e-4 * squares[0]))

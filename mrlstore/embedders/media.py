@@ -1,7 +1,7 @@
 """How long a recording or a film is, and how many pages a document has.
 
-Read by tinytag and pypdf, the extra `media`. Only what an embedder limits is asked for, so that the extra
-is needed only by those who send such media.
+Read by tinytag and pypdf, the extra `media`, and only where an embedder has a limit: the extra is needed only
+by those who send such media.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from mrlstore.errors import InvalidInput, MrlStoreError
 
 
 class MissingExtra(MrlStoreError, ImportError):
-    """A package is needed that is not installed; the message says what to install."""
+    """A package that is needed is not installed; the message says what to install."""
 
 
 def seconds(media: Media) -> float:
-    """Return the duration of a recording or film in seconds; InvalidInput where it cannot be told."""
+    """Return the duration of a recording or film in seconds; InvalidInput where it cannot be read."""
     try:
         from tinytag import TinyTag
     except ImportError as error:
@@ -29,12 +29,12 @@ def seconds(media: Media) -> float:
     except Exception as error:  # parsers of damaged files fail in many ways
         raise InvalidInput(f"{media!r}: its duration cannot be read ({error}); is it damaged?") from error
     if duration is None:
-        raise InvalidInput(f"{media!r}: it does not tell its duration; is it damaged?")
+        raise InvalidInput(f"{media!r}: it has no duration; is it damaged?")
     return float(duration)
 
 
 def pages(media: Media) -> int:
-    """Return the number of pages of a document; InvalidInput where it cannot be told."""
+    """Return the number of pages of a document; InvalidInput where they cannot be counted."""
     try:
         from pypdf import PdfReader
     except ImportError as error:

@@ -275,6 +275,19 @@ def test_bad_documents_of_gemini_in_a_second_run(target: Any, gemini: Any, googl
     assert sorted(done.failed) == ["7", "8"] and len(target) == 248
 
 
+def test_a_document_on_which_the_service_fails_is_passed_over(
+    target: Any, gemini: Any, google: Google
+) -> None:
+    """A 500 for ever, for one document: in the second run it is the only fresh one."""
+    google.decide = lambda call: (
+        refused(500, "m", "INTERNAL") if ["title: none | text: text 7"] in call.contents else None
+    )
+    ids = [str(i) for i in range(250)]
+    for texts in (TEXTS[:100], TEXTS):
+        done = ingest(target, gemini, texts, ids[: len(texts)], on_error="skip")
+        assert sorted(done.failed) == ["7"] and len(target) == len(texts) - 1
+
+
 def test_documents_that_cannot_be_rows_are_passed_over(target: Any, gemini: Any, tmp_path: Path) -> None:
     """What the store or the pipeline refuses is one document's failure too."""
     gone = tmp_path / "gone.png"

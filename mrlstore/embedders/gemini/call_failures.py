@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from mrlstore.errors import EmbedError, InvalidInput, LimitExceeded
 
 _RETRIED: Final = frozenset({408, 429, 500, 502, 503, 504})
+_ON_SOME_CONTENTS: Final = frozenset({500, 504})  # a content on which the service fails gives these for ever
 _DURATION: Final = re.compile(r"(?:\d+(?:\.\d+)?(?:h|ms|m|s|us|ns))+")  # as Go writes it: "1m2.5s", "14h12m"
 _DURATION_PART: Final = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|s|us|ns)")
 _RETRY_IN: Final = re.compile(rf"retry in ({_DURATION.pattern})", re.IGNORECASE)
@@ -112,9 +113,9 @@ class CallFailure:
     code: int | None = None  # HTTP status
 
     @property
-    def for_length(self) -> bool:
-        """Whether the bytes or tokens were too many, which says nothing of the number of contents."""
-        return self.code == 413 or "token" in self.text.lower()
+    def teaches_a_limit(self) -> bool:
+        """Whether the number of contents may be to blame, rather than their bytes, tokens, or the service."""
+        return not (self.retry or self.code == 413 or "token" in self.text.lower())
 
 
 class CallFailed(EmbedError):
@@ -175,7 +176,8 @@ def _of_status(code: int, error: Any, has_uri: bool) -> CallFailure:
         hint = "a daily quota is spent, so waiting does not help"
         return CallFailure(f"{hint}; the service says {text}", fatal=True, code=code)
     if code in _RETRIED:
-        return CallFailure(text, retry=True, wait_s=_demanded_wait_s(error), code=code)
+        wait_s = _demanded_wait_s(error)
+        return CallFailure(text, retry=True, wait_s=wait_s, divisible=code in _ON_SOME_CONTENTS, code=code)
     if code == 400 and error.status == "FAILED_PRECONDITION" and not _ABOUT_A_FILE.search(message):
         hint = "the service refuses this account or location"
         return CallFailure(f"{hint}; it says {text}", fatal=True, code=code)

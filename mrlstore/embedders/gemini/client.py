@@ -98,6 +98,7 @@ class GeminiClient:
         stop: threading.Event,
         *,
         has_uri: bool = False,
+        attempts: int | None = None,
     ) -> types.EmbedContentResponse:
         """Embed one batch: CallFailed when it has failed for good or `stop` was set."""
         sdk = self.sdk
@@ -107,6 +108,7 @@ class GeminiClient:
             size,
             stop,
             has_uri=has_uri,
+            attempts=attempts,
         )
 
     def http_options(self) -> dict[str, Any]:
@@ -120,11 +122,13 @@ class GeminiClient:
         stop: threading.Event,
         *,
         has_uri: bool = False,
+        attempts: int | None = None,
         may_retry: Callable[[CallFailure], bool] = lambda failure: failure.retry,
     ) -> T:
         """Call `send` until it succeeds, within the quota and with back-off; else raise CallFailed."""
         tokens = sum(size.tokens().values())
-        for attempt in range(1, self._retry.attempts + 1):
+        most = min(attempts or self._retry.attempts, self._retry.attempts)
+        for attempt in range(1, most + 1):
             self._limiter.acquire(size.items, tokens, stop)
             if stop.is_set():
                 raise CallFailed(CallFailure("not sent: the call was stopped before"))
@@ -132,7 +136,8 @@ class GeminiClient:
                 return send()
             except Exception as error:
                 failure = understand(error, has_uri=has_uri)
-                self._back_off(failure, attempt, stop, error, may_retry(failure))
+                left = most - attempt if may_retry(failure) else None
+                self._back_off(failure, attempt, stop, error, left)
         raise AssertionError("unreachable: the last attempt either returns or raises")
 
     def _renew(self) -> None:
@@ -140,20 +145,20 @@ class GeminiClient:
         self._lock, self._made = threading.Lock(), None
 
     def _back_off(
-        self, failure: CallFailure, attempt: int, stop: threading.Event, cause: Exception, may_retry: bool
+        self, failure: CallFailure, attempt: int, stop: threading.Event, cause: Exception, left: int | None
     ) -> None:
-        """Wait before the next attempt, or raise CallFailed where there is none."""
+        """Wait before the next attempt; CallFailed where none is `left`, or where none would help (None)."""
         demanded = failure.wait_s
         if demanded is not None and demanded > self._retry.patience_s:
             note = (
                 f" (the service asks to wait {demanded:,.0f} s, longer than patience_s: a spent daily quota?)"
             )
             raise CallFailed(replace(failure, fatal=True), note) from cause
-        if not may_retry:
+        if left is None:
             raise CallFailed(failure) from cause
         if demanded is not None:
             self._limiter.pause(demanded)  # other threads would be refused likewise
-        if attempt >= self._retry.attempts:
+        if not left:
             raise CallFailed(failure, f" (after {attempt} attempts)") from cause
         self.clock.wait(stop, self._retry.wait_s(attempt, demanded))
 

@@ -30,6 +30,10 @@ Vector = NDArray[np.float32]
 # Refusals in a row, without a success, after which a batch is given up. From 250 contents 8 halvings lead to
 # one; twice that finds a bad one among the first two.
 MAX_REFUSALS: Final = 18
+# The same where the service itself fails (500, 504): a content that makes it fail is found in 8 halvings. The
+# parts of such a batch are tried twice each, since the batch has been tried as often as `Retry` says.
+MAX_FAILURES: Final = 9
+ATTEMPTS_OF_A_PART: Final = 2
 # Refusals after which a call is given up of which nothing has been accepted: three batches' worth, so that a
 # batch of bad contents does not stop the others.
 MAX_REFUSALS_OF_A_RUN: Final = 3 * MAX_REFUSALS
@@ -113,21 +117,26 @@ class EmbedRun:
         """
         limit = self._context.limit
         todo, refusals, accepted, too_many, no_batches = [batch], 0, 0, False, False
+        attempts: int | None = None
         while todo:
             part = todo.pop()
             if len(parts := limit.split(part)) > 1:
                 todo += parts[::-1]
                 continue
             try:
-                self._call(part)
+                self._call(part, attempts)
             except CallFailed as error:
                 refusals += 1
+                attempts = ATTEMPTS_OF_A_PART if error.failure.retry else attempts
                 smaller = self._smaller(part, error, refusals)
-                too_many = too_many or (bool(smaller) and not error.failure.for_length)
+                too_many = too_many or (bool(smaller) and error.failure.teaches_a_limit)
                 no_batches = bool(smaller) and error.failure.code == 404
                 todo += smaller
                 if not smaller:
                     self._fail(part, error)
+                if not smaller and len(part) > 1 and error.failure.retry:  # the service is down
+                    self._fail([item for rest in todo for item in rest], error)
+                    todo = []
             else:
                 self._accepted, refusals, accepted = True, 0, max(accepted, len(part))
                 if no_batches:
@@ -139,6 +148,8 @@ class EmbedRun:
         """The parts to try instead of one that was refused, the first one last; none where it has failed."""
         failure = error.failure
         self._count_refusal(error)
+        if len(part) == 1 and failure.retry and failure.divisible:
+            error.of_service = False if self._accepted else None
         if len(part) == 1 or self._stop.is_set():
             return []
         if failure.code == 404 and failure.fatal and self._context.vertex:
@@ -149,8 +160,8 @@ class EmbedRun:
         if failure.most_items is not None and failure.most_items < len(part):
             self._context.limit.learn(failure.most_items)
             return [part]
-        if refusals > MAX_REFUSALS:
-            error.of_service = None
+        if refusals > (MAX_FAILURES if failure.retry else MAX_REFUSALS):
+            error.of_service = failure.retry or None
             return []
         half = len(part) // 2
         return [part[half:], part[:half]]
@@ -163,7 +174,7 @@ class EmbedRun:
                 error.failure = replace(error.failure, fatal=True)
                 error.of_service = None
 
-    def _call(self, batch: list[EmbedItem]) -> None:
+    def _call(self, batch: list[EmbedItem], attempts: int | None) -> None:
         contents, sent, digests = [], [], []
         context = self._context
         for item in batch:
@@ -182,7 +193,13 @@ class EmbedRun:
         has_uri = any(item.has_uri for item in sent)
         with context.gate:
             response = context.client.embed(
-                context.model.name, contents, config, size, self._stop, has_uri=has_uri
+                context.model.name,
+                contents,
+                config,
+                size,
+                self._stop,
+                has_uri=has_uri,
+                attempts=attempts,
             )
         context.meter.sent(len(sent), size.tokens(), response)
         self._keep(sent, digests, response)
@@ -297,12 +314,17 @@ def _config(context: RunContext, item: EmbedItem) -> dict[str, Any]:
 def _may_exceed(item: EmbedItem, counted: int, estimated: int, limit: int) -> bool:
     """Whether an item may have more tokens than the model reads, by the service's count of the whole request.
 
-    A text has no more tokens than bytes, and is looked at from half of the limit on by its estimate. What the
-    others have for certain is taken off the count: LEAST_SHARE of their estimates.
+    A text has no more tokens than bytes, and is looked at if its estimate is half of the limit or more. The
+    others have at least LEAST_SHARE of their estimates; the rest of the count may be the item's. Where the
+    others are so many that this rest always exceeds the limit, the item gets its share of the count instead.
     """
     own = sum(item.size.tokens().values())
-    most = counted - LEAST_SHARE * (estimated - own)
-    return item.size.text_bytes > limit and own >= limit // 2 and most >= limit
+    if item.size.text_bytes <= limit or own < limit // 2:
+        return False
+    others = estimated - own
+    if (1 - LEAST_SHARE) * others <= limit:
+        return counted - LEAST_SHARE * others >= limit
+    return counted > estimated and own * counted >= limit * estimated
 
 
 def _too_long(tokens: int, limit: int) -> str:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from google import genai
 
 Vectors = NDArray[np.float32]
-_ASYNC_THREADS = 64  # async calls under way at once; each spends its time waiting
+_ASYNC_THREADS = 64  # async calls at once; each thread spends its time waiting for the network
 
 
 class GeminiEmbedder:
@@ -43,17 +43,17 @@ class GeminiEmbedder:
             known too, for its stores; the Developer API has not served it since 2026-08-10.)
         task: what the vectors are for: "retrieval", "question answering", "fact checking", "code retrieval",
             "classification", "clustering" or "similarity". The first four store documents alike.
-        dim: length of the vectors. The full length is asked for and cached; a shorter one is cut from it and
-            renormalised here, as the model's Matryoshka training allows. Default: the full length, 3,072.
+        dim: length of the vectors. The full length is requested and cached; a shorter vector is cut from it
+            and renormalised here, as the model's Matryoshka training allows. Default: the full length, 3,072.
         client: a ready `google.genai.Client`; else one is made at the first call, from `api_key` or the
             environment (GEMINI_API_KEY, GOOGLE_API_KEY), or for Vertex AI from `project` and `location`.
         cache: a path or an `EmbeddingCache`: contents that are in it are not sent. Contents with a URI are
-            never cached, since what the URI leads to may change.
+            never cached, since what a URI leads to may change.
         timeout_s: how long the server may be silent in one call.
         retry: how failed calls are repeated.
         requests_per_minute, tokens_per_minute: the quota to stay within; every item counts as a request,
             tokens are estimates. Default: no limit but the server's own.
-        concurrency: requests for documents that this embedder has under way at once; queries do not wait.
+        concurrency: requests for documents that this embedder sends at once; queries do not wait for them.
         count_tokens: ask the service for the token count of every text whose estimate is over half the
             model's limit, instead of trusting the estimate.
         document_ocr: embed the text of PDFs' pages too, read by OCR. Vertex AI and embedding 2 only, as the
@@ -106,14 +106,14 @@ class GeminiEmbedder:
         self.meter = UsageMeter(self.model.name)
         self._batch_limit = BatchLimit()
         self._gate = threading.Semaphore(concurrency)
-        self._under_way: set[threading.Event] = set()  # what stops each call for documents
+        self._under_way: set[threading.Event] = set()  # one for each call for documents that is running
         self._lock = threading.Lock()
         self._threads: ThreadPoolExecutor | None = None
         after_fork(self, GeminiEmbedder._renew)
 
     @property
     def fingerprint(self) -> dict[str, Any]:
-        """What makes vectors comparable: JSON values. The tasks that store documents alike share it."""
+        """What vectors must share to be comparable. The tasks that embed documents alike share it."""
         documents = self.task_name if self._task.symmetric else "retrieval documents"
         return {
             "embedder": "gemini",
@@ -126,13 +126,13 @@ class GeminiEmbedder:
 
     @property
     def usage(self) -> Usage:
-        """What was sent so far, and its price by the table: an estimate."""
+        """What was sent so far, and its price by the table of prices: an estimate."""
         return self.meter.usage()
 
     def embed_documents(
         self, contents: Sequence[Content], *, titles: Sequence[str | None] | None = None
     ) -> Vectors:
-        """Embed contents that are to be stored; a list among them is one content of several parts.
+        """Embed documents; a list among the contents is one content of several parts.
 
         Args:
             contents: texts, media, or lists of both.
@@ -148,7 +148,7 @@ class GeminiEmbedder:
         return self._embed(contents, "document", titles, threading.Event())
 
     def embed_query(self, content: Content) -> Vectors:
-        """Embed a question: float32 [dim], of length 1. Raises as `embed_documents` does."""
+        """Embed a query: float32 [dim], of length 1. Raises as `embed_documents` does."""
         row: Vectors = self._embed([content], "query", None, threading.Event())[0]
         return row
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from mrlstore.embedders.forks import after_fork
 
 _WINDOW_S = 60.0
-_LEAST_WAIT_S = 1e-3  # rounding may leave nothing to wait for, and the window still full
+_LEAST_WAIT_S = 1e-3  # rounding may give a wait of zero though the minute is not over
 
 
 class Clock:
@@ -36,8 +36,8 @@ class Retry:
     Args:
         attempts: calls in all, the first included; 1 means no retry.
         first_s: the wait before the second call; each further one is twice as long.
-        most_s: no wait of our own is longer.
-        patience_s: a server that asks for a longer wait (a spent daily quota) is not waited for.
+        most_s: the longest wait that the server has not demanded.
+        patience_s: the longest wait that a server may demand; a longer one (a spent daily quota) is an error.
     """
 
     attempts: int = 7
@@ -45,19 +45,21 @@ class Retry:
     most_s: float = 60.0
     patience_s: float = 180.0
 
-    def wait_s(self, attempt: int, asked_s: float | None) -> float:
+    def wait_s(self, attempt: int, demanded_s: float | None) -> float:
         """Return the seconds to wait after the attempt of this number (from 1) has failed."""
         own: float = min(self.first_s * 2 ** (attempt - 1), self.most_s) * random.uniform(0.5, 1.0)
-        if asked_s is None:
+        if demanded_s is None:
             return own
-        return asked_s + random.uniform(0.0, 0.1) * self.first_s  # never earlier; not all at once
+        return (
+            demanded_s + random.uniform(0.0, 0.1) * self.first_s
+        )  # never earlier, and not all threads at once
 
 
 class QuotaLimiter:
     """Keeps requests and tokens of any 60 seconds within given limits; None means no limit.
 
-    Every item of a batch counts as a request, as the service counts. Tokens are estimates. After the
-    server asked for a pause, everyone who shares the limiter pauses.
+    Every item of a batch counts as a request, as the service counts. Tokens are estimates. After the server
+    has demanded a pause, all threads that share the limiter pause.
     """
 
     def __init__(self, requests: int | None, tokens: int | None, clock: Clock) -> None:
@@ -70,12 +72,12 @@ class QuotaLimiter:
         after_fork(self, QuotaLimiter._renew)
 
     def pause(self, seconds: float) -> None:
-        """Let nobody send for so long."""
+        """Let no thread send for so many seconds."""
         with self._lock:
             self._paused_until = max(self._paused_until, self._clock.now() + seconds)
 
     def acquire(self, requests: int, tokens: int, stop: threading.Event) -> None:
-        """Wait until so much may be sent, or until `stop` is set."""
+        """Wait until so many requests and tokens may be sent, or until `stop` is set."""
         while not stop.is_set():
             delay = self._try(requests, tokens)
             if delay is None:
@@ -86,7 +88,7 @@ class QuotaLimiter:
         self._lock = threading.Lock()
 
     def _try(self, requests: int, tokens: int) -> float | None:
-        """Book the sending and return None, or return the seconds after which to ask again."""
+        """Count the sending and return None, or return the seconds after which to try again."""
         with self._lock:
             now = self._clock.now()
             if now < self._paused_until:
@@ -97,7 +99,7 @@ class QuotaLimiter:
                 self._sent.popleft()
             if self._sent and not self._fits(requests, tokens):
                 return self._sent[0][0] + _WINDOW_S - now
-            self._sent.append((now, requests, tokens))  # alone, even what is larger than the limit may go
+            self._sent.append((now, requests, tokens))  # alone, even more than the limit is sent
             return None
 
     def _fits(self, requests: int, tokens: int) -> bool:

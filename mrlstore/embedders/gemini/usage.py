@@ -64,7 +64,7 @@ class UsageMeter:
         self._lock = threading.Lock()
 
     def _price(self, modality: str) -> float:
-        """US dollars for one token; of a modality that the table does not know, the dearest."""
+        """US dollars for one token; of a modality without a price, the highest price."""
         prices = self._prices or {"": 0.0}
         return prices.get(modality, max(prices.values())) / 1e6
 

@@ -68,8 +68,9 @@ def test_uris_are_not_cached(google: Google, embedder: Any, tmp_path: Path) -> N
 
 def test_a_failed_run_keeps_what_succeeded(google: Google, embedder: Any, tmp_path: Path) -> None:
     texts = [f"text {i}" for i in range(250)]
-    second = ["title: none | text: text 100"]
-    google.decide = lambda call: refused(500, "m", "INTERNAL") if call.contents[0] == second else None
+    google.decide = lambda call: (
+        refused(503, "m", "UNAVAILABLE") if call.contents[0] == ["title: none | text: text 100"] else None
+    )
     with pytest.raises(GeminiEmbedError):
         embedder(cache=tmp_path / "cache.db").embed_documents(texts)
     google.decide = None

@@ -146,8 +146,10 @@ def test_an_unknown_model_is_said_clearly(google: Google, embedder: Any) -> None
 
 def test_half_a_batch_failing_loses_nothing(google: Google, embedder: Any) -> None:
     """Of three batches the second fails for good; the others' vectors are handed over."""
-    second = ["title: none | text: text 100"]
-    google.decide = lambda call: refused(500, "m", "INTERNAL") if call.contents[0] == second else None
+    second = {f"title: none | text: text {i}" for i in range(100, 200)}
+    google.decide = lambda call: (
+        refused(500, "m", "INTERNAL") if any(str(content[0]) in second for content in call.contents) else None
+    )
     texts = [f"text {i}" for i in range(250)]
     with pytest.raises(GeminiEmbedError, match="100 of 250 items .* item 100: 500 INTERNAL") as raised:
         embedder(dim=768).embed_documents(texts)

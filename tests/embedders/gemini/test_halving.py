@@ -77,6 +77,35 @@ def test_many_bad_contents_are_all_found(google: Google, embedder: Any) -> None:
     assert {f"text {i}" for i in raised.value.failed} == bad
 
 
+@pytest.mark.parametrize(("code", "status"), [(500, "INTERNAL"), (504, "DEADLINE_EXCEEDED")])
+@pytest.mark.parametrize("bad", [0, 37, 99])
+def test_a_content_that_makes_the_service_fail_is_found(
+    google: Google, embedder: Any, code: int, status: str, bad: int
+) -> None:
+    """Every attempt with it fails; without it the batch is embedded."""
+    google.decide = lambda call: refused(code, "m", status) if f"text {bad}" in texts_of(call) else None
+    one = embedder(concurrency=1)
+    with pytest.raises(GeminiEmbedError, match=f"1 of 100 items .* item {bad}: {code} {status}") as raised:
+        one.embed_documents(TEXTS)
+    assert list(raised.value.failed) == [bad] and len(google.calls) <= 4 + 2 * 8 + 8
+    google.decide = None
+    google.calls.clear()
+    one.embed_documents(TEXTS[1:37])
+    assert len(google.calls) == 1, "nothing is learned of the number of contents"
+
+
+def test_a_service_that_is_down_is_not_asked_for_every_content(google: Google, embedder: Any) -> None:
+    google.decide = lambda call: refused(500, "m", "INTERNAL")
+    with pytest.raises(GeminiEmbedError, match="100 of 100"):
+        embedder().embed_documents(TEXTS)
+    assert len(google.calls) <= 4 + 2 * 10
+    google.calls.clear()
+    google.decide = lambda call: refused(503, "m", "UNAVAILABLE")
+    with pytest.raises(GeminiEmbedError, match="100 of 100"):
+        embedder().embed_documents(TEXTS)
+    assert len(google.calls) == 4
+
+
 def test_a_request_that_is_too_large_is_halved(google: Google, embedder: Any) -> None:
     google.decide = lambda call: (
         Answer(413, raw=b"<html>Request Entity Too Large</html>", headers={"content-type": "text/html"})

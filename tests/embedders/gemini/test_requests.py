@@ -48,8 +48,16 @@ def test_order_is_kept_when_answers_come_in_another(google: Google, embedder: An
 
 @pytest.mark.parametrize("concurrency", [1, 3])
 def test_concurrency_is_bounded(google: Google, embedder: Any, concurrency: int) -> None:
-    """Every request waits until as many are under way as allowed, or a moment: more would be seen."""
-    google.decide = lambda call: Answer(delay_s=0.05)
+    """Requests wait until as many are there as may be, and then a moment, so that more would be seen."""
+    full = threading.Event()
+
+    def decide(call: Call) -> Answer:
+        if google.most_at_once >= concurrency:
+            full.set()
+        assert full.wait(30)
+        return Answer(delay_s=0.05)
+
+    google.decide = decide
     short = replace(MODELS["gemini-embedding-2"], dim=128)
     embedder(short, concurrency=concurrency).embed_documents([f"text {i}" for i in range(1000)])
     assert google.most_at_once == concurrency

@@ -92,6 +92,12 @@ def test_ordinary_batches_cost_no_counting(google: Google, embedder: Any) -> Non
     assert not [call for call in google.calls if call.path.endswith(":countTokens")]
 
 
+def test_many_long_texts_cost_no_counting(google: Google, embedder: Any) -> None:
+    """Near the limit each, but together no more than was estimated."""
+    embedder().embed_documents(["word " * 5000 + str(i) for i in range(20)])
+    assert not [call for call in google.calls if call.path.endswith(":countTokens")]
+
+
 def test_vectors_are_kept_where_the_tokens_cannot_be_counted(google: Google, embedder: Any) -> None:
     from tests.embedders.gemini.server import refused
 
