@@ -104,3 +104,96 @@ def test_import_of_the_searched_unit_brings_no_numba():
     )
     assert child({}, code) == "fine"
     assert Path(jit.__file__).parent.name == "kernels"
+
+
+FORKING = """
+import os, signal, sys, threading, time
+from mrlstore.kernels import jit
+
+compiling, codes = threading.Event(), []
+
+def slowly(function, signature):
+    compiling.set()
+    if threading.current_thread() is not threading.main_thread():
+        time.sleep(1)
+    elif sys.argv[1] == "handler" and not codes:
+        codes.append(None)
+        os.kill(os.getpid(), signal.SIGUSR1)
+    return function
+
+jit._compile = slowly
+first, second = jit.kernel("void()")(lambda: 1), jit.kernel("void()")(lambda: 2)
+
+def fork():
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)  # ends the child if it waits for ever
+        assert jit.kernel("void()")(lambda: 3)() == 3 and first() == 1
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+if sys.argv[1] == "thread":
+    other = threading.Thread(target=first)
+    other.start()
+    compiling.wait()
+    sys.exit(fork())
+signal.signal(signal.SIGUSR1, lambda *_: codes.append(fork()))
+second()
+sys.exit(codes[-1])
+"""
+
+
+@pytest.mark.parametrize("where", ["thread", "handler"])
+def test_a_fork_while_a_kernel_is_compiled(where):
+    """By another thread, or by the thread itself, whose signal handler forks."""
+    assert subprocess.run([sys.executable, "-c", FORKING, where], timeout=60).returncode == 0
+
+
+PLANTED = """
+import pathlib, pickle, sys
+
+class Planted:
+    def __reduce__(self):
+        return open, (sys.argv[2], "w")
+
+for file in pathlib.Path(sys.argv[1]).rglob("*.nbi"):
+    file.write_bytes(pickle.dumps(Planted()))
+"""
+
+
+def planted(folder: Path) -> Path:
+    """A cache whose files make a file `run` beside it when they are read; the folder of the kernels in it."""
+    assert child({"MRLSTORE_CACHE_DIR": str(folder)}) == "fine"
+    subprocess.run([sys.executable, "-c", PLANTED, str(folder), str(folder.parent / "run")], check=True)
+    return next(folder.glob("kernels-*"))
+
+
+def test_a_cache_of_our_own_is_read(tmp_path):
+    planted(tmp_path / "cache")
+    assert child({"MRLSTORE_CACHE_DIR": str(tmp_path / "cache")}) == "fine"
+    assert (tmp_path / "run").exists(), "or the test below shows nothing"
+
+
+@pytest.mark.parametrize("who", ["group", "everybody", "link", "file link", "exchangeable"])
+def test_a_cache_that_others_may_write_is_not_read(tmp_path, who):
+    cache, elsewhere = tmp_path / "cache", tmp_path / "elsewhere"
+    folder = planted(cache)
+    if who == "group":
+        folder.chmod(0o770)
+    elif who == "everybody":
+        folder.chmod(0o707)
+    elif who == "link":
+        folder.rename(elsewhere)
+        folder.symlink_to(elsewhere)
+    elif who == "file link":
+        file = next(folder.glob("*.nbi"))
+        file.rename(elsewhere)
+        file.symlink_to(elsewhere)
+    else:
+        cache.chmod(0o777)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    home = {"HOME": str(tmp_path / "home"), "XDG_CACHE_HOME": str(tmp_path / "home")}
+    assert child({"MRLSTORE_CACHE_DIR": str(cache), **home}) == "fine"
+    assert not (tmp_path / "run").exists()
+    assert {path: path.read_bytes() for path in before} == before, "nor is it written"
+    assert list((tmp_path / "home").rglob("*.nbi")), "the next folder is taken"
