@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import shutil
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
+import apsw
 import numpy as np
 import pytest
 
 import mrlstore
 from mrlstore import MrlStoreError, StoreExists
 from mrlstore.api.opening import open_store
-from tests import inside
 from tests.children import Child, Pipe, children
 from tests.layouts import LAYOUTS, fill, make_layout
 from tests.oracle import Oracle, assert_exact, assert_same_rows, nested_vectors
@@ -240,26 +241,25 @@ def test_processes_that_open_a_backup_at_once_wait_for_each_other(path: Path, tm
             assert len(store) == 54 and store.verify().ok
 
 
-def test_a_backup_whose_reader_is_busy_is_waited_for(path: Path, tmp_path: Path) -> None:
-    """SQLite leaves rollback mode only while nobody reads, and does not wait for that."""
+def test_a_process_that_opens_a_backup_waits_for_one_that_does_so(path: Path, tmp_path: Path) -> None:
+    """SQLite gives up at once where another connection has begun to leave rollback mode."""
     with mrlstore.open(path, dim=8, auto_maintain=False) as store:
         store.upsert([f"r{i}" for i in range(50)], nested_vectors(50, 8))
         store.backup(tmp_path / "copy.mrl")
-    reader = mrlstore.open(tmp_path / "copy.mrl", mode="r")
-    reading, done = threading.Event(), threading.Event()
+    begun = threading.Event()
 
-    def read() -> None:
-        with inside.session(reader).catalogue.read() as connection:
-            connection.execute("SELECT count(*) FROM rows").fetchall()
-            reading.set()
-            done.wait(0.5)
+    def other() -> None:
+        connection = apsw.Connection(str(tmp_path / "copy.mrl" / "catalogue.db"))
+        connection.execute("BEGIN IMMEDIATE")
+        begun.set()
+        time.sleep(0.3)
+        connection.execute("ROLLBACK")
+        connection.close()
 
-    thread = threading.Thread(target=read)
+    thread = threading.Thread(target=other)
     thread.start()
-    assert reading.wait(30)
-    with mrlstore.open(tmp_path / "copy.mrl", auto_maintain=False) as writer:
-        writer.upsert(["a"], np.ones((1, 8)))
-    done.set()
+    assert begun.wait(30)
+    with mrlstore.open(tmp_path / "copy.mrl", auto_maintain=False) as store:
+        store.upsert(["a"], np.ones((1, 8)))
+        assert len(store) == 51
     thread.join(30)
-    assert "a" in reader
-    reader.close()
