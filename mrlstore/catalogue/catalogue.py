@@ -52,6 +52,12 @@ class Catalogue:
                 self._check_header(watcher)
                 self.settings = settings.load(watcher, path)
                 in_wal_mode = watcher.execute("PRAGMA journal_mode").get == "wal"
+                if in_wal_mode and _says_rollback_mode(watcher):
+                    raise CorruptStore(
+                        path,
+                        "a backup was copied over a store whose log is still there: copy it to a new path, or "
+                        f"again after removing {path.name}-wal and {path.name}-shm",
+                    )
             if not in_wal_mode and not read_only:  # a backup is opened for writing
                 self._enter_wal_mode()
             if self.settings.format_version < schema.FORMAT_VERSION and not read_only:
@@ -112,7 +118,8 @@ class Catalogue:
     def _next_generation(self, connection: Connection) -> int:
         """The generation that a write transaction commits; StorePoisoned if this is another catalogue now."""
         generation = settings.generation(connection) + 1
-        if generation < self._newest or settings.get(connection, "store_uuid") != self.settings.store_uuid:
+        uuid = settings.get(connection, "store_uuid")
+        if generation < self._newest or uuid != self.settings.store_uuid or _says_rollback_mode(connection):
             raise replaced(self.path)
         self._newest = generation
         return generation
@@ -309,3 +316,11 @@ class Catalogue:
         except apsw.Error as error:
             if isinstance(typed(self.path, error), StorePoisoned):
                 self.poison(f"a checkpoint failed ({error}); reopen the store")
+
+
+def _says_rollback_mode(connection: Connection) -> bool:
+    """Whether catalogue.db itself, whatever its log says, is in rollback mode, as only backups are. 2 us.
+
+    Byte 18 of the header (https://sqlite.org/fileformat.html) is written before a log is begun.
+    """
+    return connection.read("main", 0, 18, 1)[1] == b"\x01"

@@ -172,3 +172,27 @@ def test_another_stores_catalogue_is_not_written_to(path: Path) -> None:
     with pytest.raises(mrlstore.StorePoisoned, match="replaced"):
         store.upsert(["a"], VECTORS[:1])
     store.close()
+
+
+@pytest.mark.parametrize("mode", ["r", "a"])
+def test_a_backup_that_was_copied_over_a_store_with_a_log_is_refused(path: Path, mode: Any) -> None:
+    """The log of the store before would be applied to the backup's pages."""
+    filled(path, "old", indexed=True).close()
+    backup = backed_up(path, "backup.mrl", 50)
+    store = mrlstore.open(path, auto_maintain=False)
+    store.upsert(["in the log"], VECTORS[:1])
+    shutil.copyfile(backup / "catalogue.db", path / "catalogue.db")
+    with pytest.raises(mrlstore.CorruptStore, match="copied over"):
+        mrlstore.open(path, mode=mode)
+    with pytest.raises(mrlstore.StorePoisoned, match="replaced"):
+        store.upsert(["a"], VECTORS[:1])
+    before = (path / "catalogue.db").read_bytes()
+    put_over(backup, path)
+    store.close()
+    assert (path / "catalogue.db").read_bytes() == before, (
+        "what the log holds is not put into another database"
+    )
+    for log in path.glob("catalogue.db-*"):
+        log.unlink()
+    with mrlstore.open(path, mode=mode) as restored:
+        assert "later1" not in restored and restored.verify().ok
