@@ -55,7 +55,7 @@ class Catalogue:
                 if in_wal_mode and _says_rollback_mode(watcher):
                     raise CorruptStore(
                         path,
-                        "a backup was copied over a store whose log is still there: copy it to a new path, or "
+                        "a backup was copied over a store whose log is there: copy it to a new path, or "
                         f"again after removing {path.name}-wal and {path.name}-shm",
                     )
             if not in_wal_mode and not read_only:  # a backup is opened for writing
