@@ -15,7 +15,7 @@ from mrlstore.cli.embedder_options import embedder_options, open_embedder
 from mrlstore.cli.options import json_option, namespace_option, store_argument
 from mrlstore.embedders.protocol import Embedder
 from mrlstore.errors import LimitExceeded
-from mrlstore.ingest import Ingested, Source, Split, re_embed, read_sources
+from mrlstore.ingest import FilesOfRows, Ingested, Source, Split, re_embed, read_sources
 
 SHOWN = 10  # rows that could not be embedded, told one by one
 
@@ -91,8 +91,9 @@ def re_embed_(
 ) -> int:
     """Embed the documents of one store anew, with another embedder, into another store.
 
-    Ids, namespaces and metadata are kept. Rows whose content is not stored (media, vectors without a
-    document) are told, and the exit code is then 6. Interrupted, it goes on where it stopped.
+    Ids, namespaces and metadata are kept. Media are read again from the files that "add" read them from. Rows
+    whose content is not found (files that are gone, vectors without a document) are told, and the exit code
+    is then 6. Interrupted, it goes on where it stopped.
 
     \b
     Examples:
@@ -106,7 +107,8 @@ def re_embed_(
             output.progress_bars(as_json=as_json) as progress,
         ):
             new.add([])  # settles whose vectors the new store holds
-            done = re_embed(old, new, embedder, progress=progress)
+            files = FilesOfRows()
+            done = re_embed(old, new, embedder, content_of=files.content_of, progress=progress)
             there = new.count(namespace=None)
     told = {"rows": len(done.ids), "new": done.embedded, "store_rows": there}
     failed = {id: str(error) for id, error in done.failed.items()}

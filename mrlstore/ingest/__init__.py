@@ -7,6 +7,16 @@ only documents that are not stored yet are embedded. The store is used through i
 from mrlstore.ingest.document_rows import Split, digest_of
 from mrlstore.ingest.pipeline import Ingested, IngestError, ingest
 from mrlstore.ingest.re_embedding import re_embed
-from mrlstore.ingest.source_files import Source, read_sources
+from mrlstore.ingest.source_files import FilesOfRows, Source, read_sources
 
-__all__ = ["IngestError", "Ingested", "Source", "Split", "digest_of", "ingest", "re_embed", "read_sources"]
+__all__ = [
+    "FilesOfRows",
+    "IngestError",
+    "Ingested",
+    "Source",
+    "Split",
+    "digest_of",
+    "ingest",
+    "re_embed",
+    "read_sources",
+]

@@ -14,6 +14,7 @@ from typing import Any
 from mrlstore.embedders.content import Content, Pdf, media_of
 from mrlstore.embedders.media import split_pdf
 from mrlstore.errors import InvalidInput
+from mrlstore.types import Record
 
 _PDF_PAGES = 6  # pages that Gemini's embedding models take in one content
 
@@ -48,6 +49,32 @@ def read_sources(paths: Iterable[str | Path], *, pdf_pages: int = _PDF_PAGES) ->
                 yield from _read(path / file, pdf_pages)
         else:
             yield from _read(path, pdf_pages)
+
+
+class FilesOfRows:
+    """Finds the media of stored rows in the files that `read_sources` read them from.
+
+    Their ids and the `path` of their metadata must be as `read_sources` made them, and the working directory
+    the same. `content_of` fits `re_embed`.
+    """
+
+    def __init__(self, *, pdf_pages: int = _PDF_PAGES) -> None:
+        self._pdf_pages = pdf_pages
+        self._path: object = None  # of the file that was read last: the pieces of a PDF follow each other
+        self._contents: dict[str, Content] = {}
+
+    def content_of(self, record: Record) -> Content | None:
+        """Return the medium of a row; None where its file is not there or has nothing of this id any more."""
+        path = (record.metadata or {}).get("path")
+        if not isinstance(path, str) or not Path(path).is_file():
+            return None
+        if path != self._path:
+            try:
+                found = {source.id: source.content for source in _read(Path(path), self._pdf_pages)}
+            except InvalidInput:  # damaged, or another kind of file by now
+                found = {}
+            self._path, self._contents = path, found
+        return self._contents.get(record.id)
 
 
 def _read(path: Path, pdf_pages: int) -> Iterator[Source]:

@@ -96,6 +96,25 @@ def test_re_embed(folder: Path, run: Run, google: Any, monkeypatch: pytest.Monke
     assert partly.code == 6 and "not embedded: bare: its content is not stored" in partly.err
 
 
+def test_re_embed_reads_media_again(
+    folder: Path, run: Run, google: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As for a store whose model is not served any more: a file that is gone is told, others are moved."""
+    monkeypatch.setenv("GEMINI_API_KEY", "K")
+    monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", google.url)
+    (folder / "in" / "cat.png").write_bytes(png())
+    (folder / "in" / "dog.png").write_bytes(png(7))
+    (folder / "in" / "paper.pdf").write_bytes(pdf(8))
+    run("add", "old.mrl", "in", "--embedder", "gemini")
+    (folder / "in" / "dog.png").unlink()
+    moved = run("re-embed", "old.mrl", "new.mrl", "--embedder", "gemini", "--task", "clustering", "--json")
+    assert moved.code == 6 and moved.json["new"] == 7
+    assert moved.json["failed"] == {"in/dog.png": "its content is not stored: add it again from its source"}
+    with mrlstore.open("new.mrl", mode="r") as new, mrlstore.open("old.mrl", mode="r") as old:
+        ids = ["in/cat.png", "in/paper.pdf#1-6", "in/paper.pdf#7-8", "in/boat.md"]
+        assert [row.metadata for row in new.get(ids)] == [row.metadata for row in old.get(ids)]
+
+
 def test_an_embedder_that_is_not_there(folder: Path, run: Run) -> None:
     for arguments, words in [
         (("add", "x.mrl", "in", "--embedder", "nothing"), "gemini, a model of its, local, or the file"),
