@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import struct
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from mrlstore.system.files import FULL, Files, Stamp
 Connection = apsw.Connection
 
 BUSY_TIMEOUT_MS = 30_000
+_SETTLE_S, _SETTLE_STEP_S = 1.0, 0.005  # a writer makes or removes the log within milliseconds
 _FATE_UNKNOWN = {apsw.SQLITE_IOERR_FSYNC, apsw.SQLITE_IOERR_DIR_FSYNC}
 _PRAGMAS = """
 PRAGMA synchronous = FULL;
@@ -36,16 +38,29 @@ def connect(files: Files, path: Path, *, read_only: bool = False, create: bool =
     flags = apsw.SQLITE_OPEN_READONLY if read_only else apsw.SQLITE_OPEN_READWRITE
     if create:
         flags |= apsw.SQLITE_OPEN_CREATE
+    deadline = time.monotonic() + _SETTLE_S
     with translated(path):
-        try:
-            return _prepared(_open(files, path, str(path), flags))
-        except (apsw.CantOpenError, apsw.ReadOnlyError, apsw.IOError) as error:
-            if not read_only or not _lacks_shm(files, path, error) or _has_log(files, path):
-                raise
-        # The immutable mode needs no -shm, and ignores the log and every later change, so it is right only
-        # as long as `stamp` stays the same.
-        uri, flags = f"file:{quote(str(path))}?immutable=1", flags | apsw.SQLITE_OPEN_URI
-        return _prepared(_open(files, path, uri, flags))
+        while True:
+            try:
+                return _connect(files, path, flags, read_only=read_only)
+            except (apsw.CantOpenError, apsw.ReadOnlyError):
+                # A reader that may not write the folder needs the log and its -shm, or neither of them. When
+                # a writer comes first or leaves last, one of them is there alone for a moment.
+                if not read_only or files.writable(path.parent) or time.monotonic() >= deadline:
+                    raise
+                time.sleep(_SETTLE_STEP_S)
+
+
+def _connect(files: Files, path: Path, flags: int, *, read_only: bool) -> Connection:
+    try:
+        return _prepared(_open(files, path, str(path), flags))
+    except (apsw.CantOpenError, apsw.ReadOnlyError, apsw.IOError) as error:
+        if not read_only or not _lacks_shm(files, path, error) or _has_log(files, path):
+            raise
+    # The immutable mode needs no -shm, and ignores the log and every later change, so it is right only as
+    # long as `stamp` stays the same.
+    uri = f"file:{quote(str(path))}?immutable=1"
+    return _prepared(_open(files, path, uri, flags | apsw.SQLITE_OPEN_URI))
 
 
 def _open(files: Files, path: Path, name: str, flags: int) -> Connection:

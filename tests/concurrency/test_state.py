@@ -8,11 +8,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import apsw
 import numpy as np
 import pytest
 
 import mrlstore
+from mrlstore.api.opening import open_store
 from mrlstore.catalogue import wal_index
+from mrlstore.system.files import Files
 from tests import inside
 
 ELSEWHERE = """
@@ -102,3 +105,25 @@ def test_the_mapping_is_found_by_its_name_alone(tmp_path: Path, monkeypatch: pyt
     assert not found(line(), line(at=start + 65536))
     maps.unlink()
     assert wal_index.headers(catalogue) is None
+
+
+def test_a_reader_waits_while_the_log_comes_or_goes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without write permission it cannot make -shm, which is missing for a moment beside the log."""
+    with mrlstore.open(path, dim=4) as store:
+        store.upsert(["a"], np.ones((1, 4)))
+    connection = inside.module("mrlstore.catalogue.connection")
+    connect, refusals = connection._connect, [apsw.ReadOnlyError("log without -shm")] * 3
+
+    def refused_at_first(*arguments: Any, **options: Any) -> Any:
+        if refusals:
+            raise refusals.pop()
+        return connect(*arguments, **options)
+
+    class Unwritable(Files):
+        def writable(self, path: Path) -> bool:
+            return False
+
+    monkeypatch.setattr(connection, "_connect", refused_at_first)
+    with open_store(path, mode="r", files=Unwritable()) as store:
+        assert "a" in store
+    assert not refusals
