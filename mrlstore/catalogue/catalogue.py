@@ -139,7 +139,7 @@ class Catalogue:
             return first
 
     def checkpoint(self, *, whole: bool = False) -> None:
-        """Move the write-ahead log into the database; `whole` also empties its file and gives pages back."""
+        """Copy the write-ahead log into the database; `whole` also empties the log and frees unused pages."""
         with self.connections.writer() as writer, translated(self.path, writer):
             if not whole:
                 writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
@@ -302,15 +302,15 @@ class Catalogue:
     def _log_pages(self, connection: Connection) -> int:
         """Pages in the write-ahead log. About 1 us.
 
-        A hook of SQLite's would be told, but must not be Python: a signal handler that forks in a callback of
-        SQLite's leaves a child that waits for SQLite's mutexes for ever.
+        SQLite could call a hook with it, but that must not be Python: a signal handler that forks in a
+        callback of SQLite's leaves a child that waits for SQLite's mutexes for ever.
         """
         with suppress(apsw.Error):
             return connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)[0]
         return 0
 
     def _checkpoint_after_commit(self, connection: Connection) -> None:
-        """Fold the log back. The commit stands whatever happens here, so only a failed fsync is told."""
+        """Copy the log into the database. The commit is durable by now, so only a failed fsync matters."""
         try:
             connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
         except apsw.Error as error:

@@ -113,7 +113,7 @@ def _has_log(files: Files, path: Path) -> bool:
     except FileNotFoundError:
         return False
     except OSError:
-        return True  # who can't tell must not ignore it
+        return True  # unknown: the log must not be ignored
 
 
 def _log(path: Path) -> Path:
