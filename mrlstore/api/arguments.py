@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
@@ -42,6 +43,7 @@ def check_path(path: object) -> Path:
         raise InvalidInput(f"path: expected a path, got {type(path).__name__}") from error
     if not isinstance(text, str) or not text or "\0" in text:
         raise InvalidInput(f"path: {text!r} is not a path")
+    _refuse_other_addresses(text)
     place = Path(text).absolute()
     try:
         length = len(str(place).encode())
@@ -50,6 +52,22 @@ def check_path(path: object) -> Path:
     if length > _PATH_BYTES:
         raise InvalidInput(f"path: {length} bytes in all; SQLite opens paths of {_PATH_BYTES} or less")
     return place
+
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")  # "s3://x", and "s3:/x", which pathlib makes of it
+
+
+def _refuse_other_addresses(text: str) -> None:
+    """Refuse what means something else than a folder elsewhere, and would be a folder of that name here."""
+    scheme = _SCHEME.match(text)
+    if scheme:
+        raise InvalidInput(f"path: {text!r} is a URL of {scheme[1]!r}; a store is a folder on a local disk")
+    if text == ":memory:":
+        raise InvalidInput("path: ':memory:': a store is a folder; tempfile.mkdtemp() makes one for a while")
+    if text.startswith("~"):
+        raise InvalidInput(
+            f"path: {text!r}: only a shell expands ~; give Path(...).expanduser(), or ./ before such a name"
+        )
 
 
 def check_job(progress: ProgressCallback | None, timeout_s: float | None = None) -> Job:

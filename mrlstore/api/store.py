@@ -263,6 +263,10 @@ class Store(CareMethods, RecallMethods, OwnThreads):
         """Rows of all namespaces."""
         return self.count(namespace=None)
 
+    def __bool__(self) -> bool:
+        """True, for an empty store too: `store or other` means whether there is a store."""
+        return True
+
     def __contains__(self, id: object) -> bool:
         """Whether the default namespace has this id; what no row can have for an id, it has not."""
         session = self._session

@@ -1,4 +1,4 @@
-"""The group of all commands, and the one place where their failures end."""
+"""The group of all commands, and the one place that turns their failures into messages and exit codes."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from mrlstore.cli import (
     embed,
     failures,
     migrate_command,
+    output,
     read,
     show,
     tier_report,
@@ -59,7 +60,7 @@ Every command takes --json and then prints one JSON value. Progress is shown on 
 )
 @click.version_option(__version__, "-V", "--version", prog_name="mrlstore", message="%(prog)s %(version)s")
 def app() -> None:
-    """Hold the commands; each does its own work."""
+    """Group the commands; each does its own work."""
 
 
 for _command in (
@@ -92,13 +93,14 @@ for _command in (
 
 def run(arguments: list[str]) -> int:
     """Run one command line; failures become one line on stderr and an exit code."""
+    output.escape_what_cannot_be_encoded()
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         try:
             code = app.main(args=arguments or ["--help"], prog_name="mrlstore", standalone_mode=False)
             sys.stdout.flush()
         except BrokenPipeError:
-            # The reader of our output (head, say) has seen enough; nothing more may be written to it.
+            # The reader of our output, such as head, has closed it; nothing more can be written.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return failures.DONE
         except click.exceptions.Exit as exit_:
@@ -109,4 +111,4 @@ def run(arguments: list[str]) -> int:
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-    print(f"mrlstore: warning: {message}", file=sys.stderr)
+    print(f"mrlstore: warning: {output.safe_line(str(message))}", file=sys.stderr)

@@ -10,6 +10,7 @@ import click
 
 from mrlstore.embedders.protocol import Embedder
 from mrlstore.errors import InvalidInput
+from mrlstore.system.names import beside
 
 Decorated = Callable[..., Any]
 
@@ -25,7 +26,11 @@ def embedder_options(function: Decorated) -> Decorated:
             "store; or the file of a saved local embedder.",
         ),
         click.option(
-            "--task", default="retrieval", show_default=True, metavar="TASK", help="What Gemini is told."
+            "--task",
+            default="retrieval",
+            show_default=True,
+            metavar="TASK",
+            help="The task that Gemini embeds for.",
         ),
         click.option(
             "--cache",
@@ -42,10 +47,10 @@ def embedder_options(function: Decorated) -> Decorated:
 def open_embedder(
     name: str, store: Path, task: str, cache: Path | None, texts: Callable[[], Sequence[str]] | None = None
 ) -> Embedder:
-    """Give the embedder of this name.
+    """The embedder of this name.
 
-    `local` is read from `STORE.lsa.npz` beside the store; where that is not there it is fitted on `texts`
-    and saved, and without texts it is refused.
+    `local` is read from `STORE.lsa.npz` beside the store; if that is not there, it is fitted on `texts` and
+    saved, or refused if there are no texts.
     """
     if name.startswith("gemini"):
         from mrlstore.embedders import GeminiEmbedder
@@ -70,4 +75,5 @@ def open_embedder(
 
 def local_file(store: Path) -> Path:
     """Where the local embedder of a store is kept."""
-    return store.parent / f"{store.name.removesuffix('.mrl')}.lsa.npz"
+    store = store if store.name else store.absolute()
+    return beside(store.with_name(store.name.removesuffix(".mrl") or store.name), ".lsa.npz")

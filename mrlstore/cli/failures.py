@@ -9,6 +9,7 @@ from typing import Final
 import click
 
 from mrlstore import errors
+from mrlstore.cli.output import safe_line
 
 DONE: Final = 0
 FAILED: Final = 1
@@ -57,14 +58,14 @@ EXPECTED: Final = tuple(kind for kind, _ in _CODE_OF)
 
 
 def report(error: BaseException, *, as_json: bool) -> int:
-    """Say on stderr, in one line, what went wrong; returns the exit code."""
+    """Print on stderr, in one line, what went wrong; returns the exit code."""
     code = next(code for kind, code in _CODE_OF if isinstance(error, kind))
     message = _message(error)
     if as_json:
-        told = {"error": type(error).__name__, "message": message, "exit_code": code}
-        print(json.dumps(told), file=sys.stderr)
+        said = {"error": type(error).__name__, "message": message, "exit_code": code}
+        print(json.dumps(said), file=sys.stderr)
     else:
-        print(f"mrlstore: {message}", file=sys.stderr)
+        print(f"mrlstore: {safe_line(message)}", file=sys.stderr)
     return code
 
 

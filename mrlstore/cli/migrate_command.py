@@ -91,7 +91,7 @@ def _print_result(done: Migrated, store: Path, seconds: float) -> None:
     for warning in done.warnings:
         out.print(f"warning: {warning}", soft_wrap=True)
     for refusal in done.refusals[:SHOWN]:
-        out.print(f"refused: {refusal.place}: {refusal.why}", soft_wrap=True)
+        out.print(output.safe_line(f"refused: {refusal.place}: {refusal.why}"), soft_wrap=True)
     text = f"Stored {output.count_text(done.rows, 'row')} in {store} in {seconds:.1f} s"
     if done.refused:
         text += f"; {done.refused:,} were refused (--omit FIELD leaves a field out)"

@@ -90,7 +90,7 @@ def query(
         if row_id is not None and not opened.get([row_id], namespace=namespace, include=()):
             raise failures.NotThere(f"not there: {row_id}")
         if by_vector:
-            ways.warm()  # so that the time told is the query's, without the one-off start of the kernels
+            ways.warm()  # so that the time shown is the query's, without loading the kernels
         ready = time.perf_counter()
         result = opened.query(
             question,
@@ -129,29 +129,35 @@ def _question(
 
 
 def print_hits(result: Result, out: Console) -> None:
-    """Hits for people: score and id in a line, what is known of the row in the next."""
+    """Hits for people: score and id in one line, document or metadata in the next."""
     shown = "6.3f" if result.plan.keywords is None else "6.4g"
     for hit in result:
-        out.print(Text.assemble((f"{hit.score:{shown}}  ", "cyan"), (hit.id, "bold")), soft_wrap=True)
+        out.print(
+            Text.assemble((f"{hit.score:{shown}}  ", "cyan"), (output.safe_line(hit.id), "bold")),
+            soft_wrap=True,
+        )
         known = _first_paragraph(hit.document) or _short_json(hit.metadata)
         if known:
             out.print(Text(" " * 8 + known, style="dim"), no_wrap=True, overflow="ellipsis")
 
 
 def _rank_table(plan: KeywordPlan) -> Table:
-    """Where each hit stood by vector and by keywords."""
-    told = f"keywords: {', '.join(plan.searched) or 'none'}"
+    """The ranks of each hit by vector and by keywords."""
+    title = f"keywords: {', '.join(plan.searched) or 'none'}"
     if plan.ignored:
-        told += f"; left out, for they stand in more than half of the documents: {', '.join(plan.ignored)}"
+        title += f"; left out because more than half of the documents have them: {', '.join(plan.ignored)}"
     if plan.weights is not None:
-        told += f"; weights {plan.weights[0]:g} and {plan.weights[1]:g}, the best {plan.depth} of both"
-    table = Table(title=Text(told), box=None, title_justify="left")
+        title += f"; weights {plan.weights[0]:g} and {plan.weights[1]:g}, the best {plan.depth} of both"
+    table = Table(title=Text(title), box=None, title_justify="left")
     table.add_column("hit")
     for name in ("score", "by vector", "cosine", "by keywords", "BM25"):
         table.add_column(name, justify="right")
     for hit in plan.hits:
         numbers = (hit.score, hit.vector_rank, hit.cosine, hit.keyword_rank, hit.bm25)
-        table.add_row(Text(hit.id), *("-" if number is None else f"{number:.4g}" for number in numbers))
+        table.add_row(
+            Text(output.safe_line(hit.id)),
+            *("-" if number is None else f"{number:.4g}" for number in numbers),
+        )
     return table
 
 
@@ -205,7 +211,7 @@ def get(store: Path, ids: tuple[str, ...], namespace: str, with_vector: bool, as
 
 def _print_record(record: Record) -> None:
     out = output.console()
-    out.print(record.id, style="bold", soft_wrap=True)
+    out.print(output.safe_line(record.id), style="bold", soft_wrap=True)
     table = output.facts_table()
     for key, value in (record.metadata or {}).items():
         table.add_row(key, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
@@ -226,7 +232,7 @@ def _print_record(record: Record) -> None:
 @click.option("--all", "everywhere", is_flag=True, help="In all namespaces.")
 @click.option("--prefix", metavar="TEXT", help="Only ids that start with this.")
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(min=0), help="At most so many.")
-@click.option("--after", metavar="CURSOR", help="Go on behind the cursor that an earlier scan told.")
+@click.option("--after", metavar="CURSOR", help="Go on behind the cursor that an earlier scan printed.")
 @click.option("--vector", "with_vector", is_flag=True, help="Show the vectors too.")
 @json_option
 def scan(
@@ -290,7 +296,7 @@ def count(store: Path, where: dict[str, Any] | None, namespace: str, everywhere:
 
 
 def _plain(row: Any) -> dict[str, Any]:
-    """A hit or record as a dict; what was not asked for is left out."""
+    """A hit or record as a dict; fields that were not included are left out."""
     names = ("id", "namespace", "score", "metadata", "document", "vector")
     values = {name: getattr(row, name, None) for name in names}
     return {name: value for name, value in values.items() if value is not None}

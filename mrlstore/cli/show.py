@@ -1,4 +1,4 @@
-"""The commands that describe a store: stats (how it stands), info (what it is)."""
+"""The commands that describe a store: stats (rows, index, bytes) and info (settings, software)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any, Final
 import click
 from rich.console import Group
 from rich.panel import Panel
+from rich.text import Text
 
 import mrlstore
 from mrlstore.cli import output
@@ -32,7 +33,7 @@ PACKAGES: Final = ("numpy", "numba", "apsw", "scikit-learn", "google-genai")
 @store_argument
 @json_option
 def stats(store: Path, as_json: bool) -> None:
-    """Show how a store stands: rows, index, bytes.
+    """Show the rows, index and bytes of a store.
 
     \b
     Examples:
@@ -44,7 +45,7 @@ def stats(store: Path, as_json: bool) -> None:
     if as_json:
         output.print_json(asdict(found))
         return
-    title = f"{Path(found.path).name} · generation {found.generation:,}"
+    title = Text(f"{output.safe_line(Path(found.path).name)} · generation {found.generation:,}")
     body = Group(_rows(found), "", _disk(found), *_advice(found))
     output.console().print(Panel(body, title=title, title_align="left", expand=False, padding=(1, 2)))
 
@@ -81,15 +82,15 @@ def _disk(found: Stats) -> Any:
     each = output.bytes_text(found.bytes_on_disk / found.rows) + " a row" if found.rows else ""
     table.add_row("on disk", "", output.bytes_text(found.bytes_on_disk), each)
     if found.bytes_reclaimable:
-        table.add_row("to be given back", "", output.bytes_text(found.bytes_reclaimable), "")
+        table.add_row("reclaimable", "", output.bytes_text(found.bytes_reclaimable), "")
     return table
 
 
 def _advice(found: Stats) -> list[str]:
-    """What a person might do next; empty when all is well."""
+    """What a person might do next; empty if there is nothing to do."""
     advice = []
     if found.damaged_parts:
-        advice.append(f"Damage is being worked around; mrlstore verify {found.path} tells where.")
+        advice.append(f"Damage is being worked around; mrlstore verify {found.path} says where.")
     if found.bytes_reclaimable > found.bytes_on_disk // 4 or found.flat_segments:
         advice.append(f"mrlstore optimize {found.path} indexes every row and gives space back.")
     return ["", *advice] if advice else []
@@ -125,7 +126,7 @@ def info(store: Path | None, as_json: bool) -> None:
         blocks += [_facts(found["settings"]), "", "Namespaces", _facts(_named(found["namespaces"])), ""]
         blocks.append("Software")
     blocks.append(_facts(found["software"]))
-    title = store.name if store else "mrlstore"
+    title = Text(output.safe_line(store.name) if store else "mrlstore")
     output.console().print(
         Panel(Group(*blocks), title=title, title_align="left", expand=False, padding=(1, 2))
     )
@@ -142,8 +143,8 @@ def _software() -> dict[str, str]:
 
 
 def _named(namespaces: dict[str, int]) -> dict[str, str]:
-    told = {name or "(unnamed)": output.count_text(rows, "row") for name, rows in namespaces.items()}
-    return told or {"none": ""}
+    named = {name or "(unnamed)": output.count_text(rows, "row") for name, rows in namespaces.items()}
+    return named or {"none": ""}
 
 
 def _facts(values: dict[str, Any]) -> Any:

@@ -19,10 +19,10 @@ from mrlstore.exchange.arrow import open_batches
 from mrlstore.exchange.npy import open_vectors
 from mrlstore.exchange.row_source import FORMATS, format_of
 
-SHOWN = 10  # refused rows told one by one
+SHOWN = 10  # refused rows that are printed one by one
 
 format_option = click.option(
-    "--format", type=click.Choice(FORMATS), help="The format, where the name of the file does not tell it."
+    "--format", type=click.Choice(FORMATS), help="The format, if the name of the file does not say."
 )
 
 
@@ -58,6 +58,7 @@ format_option = click.option(
     show_default=True,
     help="What to do with fields that are no part of a row: make metadata of them, or refuse them.",
 )
+@click.option("--omit", multiple=True, metavar="FIELD", help="A field to leave out; can be repeated.")
 @click.option("--strict", is_flag=True, help="Stop at the first bad row. Batches before it are in.")
 @click.option(
     "--batch", default=4096, show_default=True, type=click.IntRange(1, 100_000), help="Rows to a commit."
@@ -76,9 +77,9 @@ def import_(
 ) -> int:
     """Read rows from a JSONL, Parquet or Arrow file into a store.
 
-    ROWS is the file, "-" JSONL on standard input; the store is made if absent. A row has "id" and, as
-    wanted, "vector", "metadata", "document" and "namespace". Bad rows are told with their place and left
-    out; the others are in, and the exit code is 6.
+    ROWS is the file, "-" JSONL on standard input; the store is made if absent. A row has "id" and,
+    optionally, "vector", "metadata", "document" and "namespace". Bad rows are reported with their place and
+    left out; the others are in, and the exit code is 6.
 
     \b
     Examples:
@@ -92,7 +93,7 @@ def import_(
     path = None if str(rows) == "-" else rows
     kind = format_of(path, format)
     if vectors is not None:
-        open_vectors(vectors)  # a wrong file is told before a store is made
+        open_vectors(vectors)  # a wrong file is refused before a store is made
     with ExitStack() as opened:
         file: BinaryIO = sys.stdin.buffer if path is None else opened.enter_context(path.open("rb"))
         if path is not None and kind != "jsonl":
@@ -112,7 +113,7 @@ def import_(
             **options,
         )
         there = target.count(namespace=None)
-    _tell(done, store, there, time.perf_counter() - started, as_json)
+    _print_result(done, store, there, time.perf_counter() - started, as_json)
     return failures.PARTLY if done.refused else failures.DONE
 
 
@@ -123,7 +124,7 @@ def _pair(text: str) -> tuple[str, str]:
     return part, field
 
 
-def _tell(done: Imported, store: Path, there: int, seconds: float, as_json: bool) -> None:
+def _print_result(done: Imported, store: Path, there: int, seconds: float, as_json: bool) -> None:
     if as_json:
         refusals = [{"place": refusal.place, "why": refusal.why} for refusal in done.refusals]
         counts = {"written": done.written, "skipped": done.skipped, "refused": refusals}
@@ -137,9 +138,9 @@ def _tell(done: Imported, store: Path, there: int, seconds: float, as_json: bool
     )
     errors = output.errors()
     for refusal in done.refusals[:SHOWN]:
-        errors.print(f"refused {refusal.place}: {refusal.why}", soft_wrap=True)
+        errors.print(output.safe_line(f"refused {refusal.place}: {refusal.why}"), soft_wrap=True)
     if done.refused > SHOWN:
-        errors.print(f"refused {done.refused - SHOWN:,} more; --json tells them")
+        errors.print(f"refused {done.refused - SHOWN:,} more; --json lists them")
 
 
 @click.command()
@@ -158,13 +159,13 @@ def _tell(done: Imported, store: Path, there: int, seconds: float, as_json: bool
     "-n", "--namespace", metavar="NAME", help="Only this one; by default all, and rows name theirs."
 )
 @click.option("--limit", type=click.IntRange(min=0), metavar="N", help="At most so many rows.")
-@click.option("--after", metavar="CURSOR", help="Go on behind the cursor that an earlier export told.")
+@click.option("--after", metavar="CURSOR", help="Go on behind the cursor that an earlier export printed.")
 @click.option("--force", is_flag=True, help="Replace files that are there.")
 @json_option
 def export(store: Path, target: Path, float16: bool, force: bool, as_json: bool, **options: Any) -> None:
     """Write rows to a JSONL, Parquet or Arrow file.
 
-    TARGET is the file, "-" JSONL on standard output; its name tells the format. Importing it gives the same
+    TARGET is the file, "-" JSONL on standard output; its name says the format. Importing it gives the same
     rows, and vectors stored as the same bits. The file appears when it is whole.
 
     \b
@@ -194,8 +195,8 @@ def export(store: Path, target: Path, float16: bool, force: bool, as_json: bool,
     seconds = time.perf_counter() - started
     if as_json:
         size = os.stat(target).st_size
-        told = {"rows": done.rows, "cursor": done.cursor, "bytes": size, "seconds": seconds}
-        output.print_json({"target": str(target), **told})
+        result = {"rows": done.rows, "cursor": done.cursor, "bytes": size, "seconds": seconds}
+        output.print_json({"target": str(target), **result})
         return
     out = output.errors() if piped else output.console()
     size_text = "" if piped else f", {output.bytes_text(os.stat(target).st_size)},"

@@ -18,6 +18,7 @@ from mrlstore.storage.parts import read_entries
 from mrlstore.storage.session import CATALOGUE, PARTS, Session
 from mrlstore.system.files import CANNOT_LINK, Files, make_parents, remove_tree, write_file
 from mrlstore.system.log import log_event
+from mrlstore.system.names import beside
 
 _BLOCK: Final = 8 * 1024 * 1024  # bytes copied at a time, where files cannot be linked
 
@@ -35,7 +36,7 @@ def backup(session: Session, target: Path) -> None:
     while True:
         with session.catalogue.read() as connection:
             generation = settings.generation(connection)
-        draft = target.with_name(f"{target.name}.tmp-{uuid.uuid4().hex}")
+        draft = beside(target, f".tmp-{uuid.uuid4().hex}")
         try:
             _write(session, draft)
             if os.path.lexists(target):

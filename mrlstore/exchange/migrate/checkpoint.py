@@ -10,6 +10,7 @@ from typing import Any
 
 from mrlstore.errors import InvalidInput
 from mrlstore.exchange.migrate.origin import Choice
+from mrlstore.system.names import beside
 
 
 @dataclass
@@ -33,7 +34,7 @@ class Checkpoint:
         Raises:
             InvalidInput: it was one from another source or with another choice, or the file is not ours.
         """
-        self.path = store.with_name(f"{store.name}.migration.json")
+        self.path = beside(store, ".migration.json")
         self.source = f"{source} {choice}"
         self.states: dict[str, CollectionState] = {}
         if restart or not self.path.exists():
@@ -51,7 +52,7 @@ class Checkpoint:
     def save(self) -> None:
         """Replace the file, whole or not at all."""
         collections = {name: asdict(state) for name, state in self.states.items()}
-        new = self.path.with_name(f"{self.path.name}.new")
+        new = beside(self.path, ".new")
         new.write_text(json.dumps({"source": self.source, "collections": collections}), encoding="utf-8")
         os.replace(new, self.path)
 

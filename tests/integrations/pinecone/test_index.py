@@ -273,11 +273,11 @@ def test_a_data_frame(path: Path) -> None:
 
 
 def test_no_namespace_is_the_one_without_a_name(index: Index) -> None:
-    index.upsert(vectors=[("n", -VECTORS[3], {"n": 1})], namespace=None)
-    assert index.fetch(ids=["n"], namespace=None).vectors["n"].metadata == {"n": 1}
+    index.upsert(vectors=[("n", -VECTORS[3], {"own": 1})], namespace=None)
+    assert index.fetch(ids=["n"], namespace=None).vectors["n"].metadata == {"own": 1}
     assert index.query(vector=QUERY, top_k=1, namespace=None).namespace == ""
     assert index.query(id="n", top_k=1, namespace=None).matches[0].id == "n"
-    assert index.fetch_by_metadata(filter={"n": 1}, namespace=None).vectors.keys() == {"n"}
+    assert index.fetch_by_metadata(filter={"own": 1}, namespace=None).vectors.keys() == {"n"}
     index.update(id="n", set_metadata={"n": 2}, namespace=None)
     assert [item.id for page in index.list(namespace=None, prefix="n") for item in page] == ["n"]
     index.delete(ids=["n"], namespace=None)
