@@ -46,11 +46,11 @@ class Model:
     successor: str | None = None  # the model that Google recommends instead
 
 
-# The Developer API (ai.google.dev).
-# Limits, MIME types: ai.google.dev/gemini-api/docs/embeddings, edition of 2026-04-22.
-# 100 contents a request: the text of its own error 400. 100 MB inline, 50 MB a PDF, Cloud Storage and signed
-# URLs since 2026-01-08: ai.google.dev/gemini-api/docs/changelog and .../file-input-methods.
-# End of the preview model on 2026-08-10: ai.google.dev/gemini-api/docs/deprecations.
+# The Developer API; docs/gemini.md has the addresses of the pages named here, all on ai.google.dev.
+# Limits, MIME types: "Embeddings", edition of 2026-04-22.
+# 100 contents a request: the text of the service's own error 400.
+# 100 MB inline, 50 MB a PDF, Cloud Storage, signed URLs since 2026-01-08: "Changelog", "File input methods".
+# End of the preview model on 2026-08-10: "Gemini deprecations".
 FACTS_AS_OF: Final = "2026-11"
 
 _DEVELOPER_MEDIA: Final = frozenset(
@@ -74,12 +74,11 @@ MODELS: Final[Mapping[str, Model]] = {
     )
 }
 
-# Vertex AI, since 2026 also "Gemini Enterprise Agent Platform".
-# Limits, MIME types, locations of embedding 2:
-# docs.cloud.google.com/gemini-enterprise-agent-platform/models/gemini/embedding-2 (read 2026-11).
-# 001: "a single input text for Gemini Embedding models" and "250 input texts" stand on different pages
-# (docs.cloud.google.com/.../embeddings/get-text-embeddings, cloud.google.com/.../text-embeddings-api), so
-# 250 are tried, and fewer from the first refusal on. 20,000 tokens a request: the former page.
+# Vertex AI, since 2026 also "Gemini Enterprise Agent Platform"; pages on docs.cloud.google.com, read 2026-11.
+# Limits, MIME types, locations of embedding 2: "Gemini Embedding 2".
+# 001: "a single input text for Gemini Embedding models" and "250 input texts" stand on two pages ("Get text
+# embeddings", "Text embeddings API"), so 250 are tried, and fewer from the first refusal on. 20,000 tokens a
+# request: the former page.
 _VERTEX_MEDIA: Final = frozenset(
     {
         *("image/png", "image/jpeg", "image/webp", "image/heic", "image/heif", "image/avif", "image/bmp"),
@@ -125,7 +124,7 @@ class Task:
         return self.query_type if self.symmetric else "RETRIEVAL_DOCUMENT"
 
 
-# ai.google.dev/gemini-api/docs/embeddings, edition of 2026-04-22.
+# "Embeddings" on ai.google.dev, edition of 2026-04-22.
 TASKS: Final[Mapping[str, Task]] = {
     "retrieval": Task("task: search result | query: ", "RETRIEVAL_QUERY"),
     "question answering": Task("task: question answering | query: ", "QUESTION_ANSWERING"),
