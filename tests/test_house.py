@@ -20,16 +20,11 @@ REPEATED_MODULES = {
     "layout": "how a part's arrays lie in its files: columns, index",
     "filters": "an integration's filters as a `where`: Haystack, LlamaIndex",
     "calibrate": "a command, which has the name of what it calls: cli, recall",
-    # Still to be renamed:
-    "batch": "writing, embedders.gemini",
-    "failures": "cli, embedders.gemini",
-    "forks": "system, embedders",
 }
 
 # Names of classes that occur twice, because users import them from the package that they belong to.
 REPEATED_CLASSES = {
     "MrlVectorStore": "the vector store of LangChain, and of LlamaIndex",
-    "Run": "still to be renamed: storage.segment, embedders.gemini",
 }
 
 
@@ -81,7 +76,7 @@ def test_a_class_name_means_one_thing() -> None:
             if isinstance(node, ast.ClassDef):
                 homes[node.name.lstrip("_")].append(name_of(path))
     repeated = {name: where for name, where in homes.items() if len(where) > 1}
-    assert repeated.keys() <= REPEATED_CLASSES.keys(), repeated
+    assert repeated.keys() == REPEATED_CLASSES.keys(), repeated
 
 
 def test_a_module_name_means_one_thing() -> None:
@@ -90,4 +85,4 @@ def test_a_module_name_means_one_thing() -> None:
         if path.stem not in ("__init__", "__main__"):
             homes[path.stem].append(name_of(path))
     repeated = {name: where for name, where in homes.items() if len(where) > 1}
-    assert repeated.keys() <= REPEATED_MODULES.keys(), repeated
+    assert repeated.keys() == REPEATED_MODULES.keys(), repeated

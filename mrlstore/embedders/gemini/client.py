@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mrlstore.embedders.forks import after_fork, leave
+from mrlstore.embedders.child_renewal import after_fork, leave
 from mrlstore.embedders.gemini.call_failures import CallFailed, CallFailure, understand
 from mrlstore.embedders.gemini.items import InputSize
 from mrlstore.embedders.gemini.pace import Clock, QuotaLimiter, Retry

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrlstore.embedders.cache import EmbeddingCache
+from mrlstore.embedders.child_renewal import after_fork, leave
 from mrlstore.embedders.content import Content
-from mrlstore.embedders.forks import after_fork, leave
 from mrlstore.embedders.gemini.call_failures import GeminiEmbedError, VectorRefused
 from mrlstore.embedders.gemini.client import GeminiClient
 from mrlstore.embedders.gemini.embed_run import EmbedRun, count_exactly

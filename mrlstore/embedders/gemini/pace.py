@@ -11,7 +11,7 @@ import time
 from collections import deque
 from dataclasses import dataclass
 
-from mrlstore.embedders.forks import after_fork
+from mrlstore.embedders.child_renewal import after_fork
 
 _WINDOW_S = 60.0
 _LEAST_WAIT_S = 1e-3  # rounding may give a wait of zero though the minute is not over

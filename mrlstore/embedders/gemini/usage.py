@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mrlstore.embedders.forks import after_fork
+from mrlstore.embedders.child_renewal import after_fork
 from mrlstore.embedders.gemini.models import PRICES, PRICES_AS_OF
 
 
