@@ -1,4 +1,4 @@
-"""The commands that set a store by its own data: calibrate, set-prefix-dim."""
+"""The commands that fit a store to its own data: calibrate, set-prefix-dim."""
 
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ def calibrate(
       mrlstore calibrate papers.mrl --queries questions.npy
       mrlstore calibrate papers.mrl -k 10 -k 100
     """
-    asked = None if queries is None else read_vectors(queries)
+    vectors = None if queries is None else read_vectors(queries)
     with open_existing(store, threads=threads) as opened:
-        learned = opened.calibrate(asked, ks, namespace=namespace, count=count)
+        learned = opened.calibrate(vectors, ks, namespace=namespace, count=count)
     if as_json:
         output.print_json(asdict(learned))
         return
@@ -76,7 +76,7 @@ def _show(learned: Calibration, store: Path, out: Console) -> None:
         )
         return
     out.print(
-        f"Calibrated {store} in {learned.seconds:.1f} s: {output.count_text(learned.rows, 'row')}, asked by "
+        f"Calibrated {store} in {learned.seconds:.1f} s: {output.count_text(learned.rows, 'row')}, with "
         f"{learned.queries:,} {learned.source}",
         style="bold",
         soft_wrap=True,
@@ -94,7 +94,7 @@ def _show(learned: Calibration, store: Path, out: Console) -> None:
 
 
 def _cells(curve: Curve, target: float) -> tuple[str, ...]:
-    """The cheapest effort that was seen to reach the target without a filter."""
+    """The cheapest measured effort that reaches the target without a filter."""
     level = curve.choose(target)
     if level is None:
         return "exact", "", "", "1", ""
@@ -115,7 +115,7 @@ def set_prefix_dim(
     """Search the first N dimensions instead of those searched so far.
 
     Codes and graphs are built again from the stored vectors; readers and writers go on meanwhile. mrlstore
-    tiers tells what each length finds and costs.
+    tiers shows what each length finds and costs.
 
     \b
     Example:

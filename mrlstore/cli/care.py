@@ -15,7 +15,7 @@ from mrlstore.cli import failures, output
 from mrlstore.cli.options import json_option, open_existing, store_argument, threads_option, timeout_option
 from mrlstore.types import VerifyReport
 
-_SHOWN = 20  # ids that have lost their vector, where a person looks
+_SHOWN = 20  # ids of lost vectors that are printed without --json
 
 
 @click.command()
@@ -99,7 +99,7 @@ def verify(store: Path, as_json: bool) -> int:
 def repair(store: Path, timeout_s: float | None, as_json: bool) -> int:
     """Rebuild what verify found damaged.
 
-    Indexes and filter columns are rebuilt, whole rows kept, and the ids told whose vectors are lost. Damaged
+    Indexes and filter columns are rebuilt, whole rows kept, and the ids of lost vectors printed. Damaged
     files are set aside in the store's folder, not deleted. Exit code 5 says that not all could be mended:
     restore a backup then.
 
@@ -144,7 +144,7 @@ def _print_lost(lost: Sequence[tuple[str, str]], out: Console) -> None:
         inside = f" in namespace {namespace}" if namespace else ""
         out.print(f"lost the vector of {row_id}{inside}", soft_wrap=True)
     if len(lost) > _SHOWN:
-        out.print(f"and {len(lost) - _SHOWN:,} more; with --json all of them are told")
+        out.print(f"and {len(lost) - _SHOWN:,} more; --json lists all of them")
 
 
 def _print_problems(report: VerifyReport, out: Console) -> None:

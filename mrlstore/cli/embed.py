@@ -17,7 +17,7 @@ from mrlstore.embedders.protocol import Embedder
 from mrlstore.errors import LimitExceeded
 from mrlstore.ingest import FilesOfRows, Ingested, Source, Split, re_embed, read_sources
 
-SHOWN = 10  # rows that could not be embedded, told one by one
+SHOWN = 10  # rows that could not be embedded, printed one by one
 
 
 @click.command()
@@ -77,8 +77,8 @@ def add(
         except LimitExceeded as error:
             raise LimitExceeded(f"{error} (here: --chunk 1024)") from error
         there = opened.count(namespace=None)
-    told = {"documents": len(sources), "rows": len(ids), "new": there - before, "store_rows": there}
-    _tell(told | {"seconds": time.perf_counter() - started}, _usage(embedder), store, as_json)
+    result = {"documents": len(sources), "rows": len(ids), "new": there - before, "store_rows": there}
+    _print_result(result | {"seconds": time.perf_counter() - started}, _usage(embedder), store, as_json)
 
 
 @click.command(name="re-embed")
@@ -92,8 +92,8 @@ def re_embed_(
     """Embed the documents of one store anew, with another embedder, into another store.
 
     Ids, namespaces and metadata are kept. Media are read again from the files that "add" read them from. Rows
-    whose content is not found (files that are gone, vectors without a document) are told, and the exit code
-    is then 6. Interrupted, it goes on where it stopped.
+    whose content is not found (files that are gone, vectors without a document) are reported, and the exit
+    code is then 6. Interrupted, it goes on where it stopped.
 
     \b
     Examples:
@@ -110,11 +110,11 @@ def re_embed_(
             files = FilesOfRows()
             done = re_embed(old, new, embedder, content_of=files.content_of, progress=progress)
             there = new.count(namespace=None)
-    told = {"rows": len(done.ids), "new": done.embedded, "store_rows": there}
+    result = {"rows": len(done.ids), "new": done.embedded, "store_rows": there}
     failed = {id: str(error) for id, error in done.failed.items()}
     seconds = time.perf_counter() - started
-    _tell(told | {"failed": failed, "seconds": seconds}, _usage(embedder), target, as_json)
-    _tell_failed(done, as_json)
+    _print_result(result | {"failed": failed, "seconds": seconds}, _usage(embedder), target, as_json)
+    _print_failed(done, as_json)
     return failures.PARTLY if done.failed else failures.DONE
 
 
@@ -132,12 +132,12 @@ def _usage(embedder: Embedder) -> dict[str, Any] | None:
     return asdict(usage) if usage is not None else None
 
 
-def _tell(told: dict[str, Any], usage: dict[str, Any] | None, store: Path, as_json: bool) -> None:
+def _print_result(result: dict[str, Any], usage: dict[str, Any] | None, store: Path, as_json: bool) -> None:
     if as_json:
-        output.print_json(told | ({"usage": usage} if usage else {}))
+        output.print_json(result | ({"usage": usage} if usage else {}))
         return
-    rows, new = output.count_text(told["rows"], "row"), output.count_text(told["new"], "new one")
-    text = f"{rows}, {new}, in {told['seconds']:.1f} s; {store} has {told['store_rows']:,}"
+    rows, new = output.count_text(result["rows"], "row"), output.count_text(result["new"], "new one")
+    text = f"{rows}, {new}, in {result['seconds']:.1f} s; {store} has {result['store_rows']:,}"
     if usage:
         dollars = usage["estimated_usd"]
         price = (
@@ -147,11 +147,11 @@ def _tell(told: dict[str, Any], usage: dict[str, Any] | None, store: Path, as_js
     output.console().print(text)
 
 
-def _tell_failed(done: Ingested, as_json: bool) -> None:
+def _print_failed(done: Ingested, as_json: bool) -> None:
     if as_json:
         return
     errors = output.errors()
     for id, error in list(done.failed.items())[:SHOWN]:
-        errors.print(f"not embedded: {id}: {error}")
+        errors.print(output.safe_line(f"not embedded: {id}: {error}"), soft_wrap=True)
     if len(done.failed) > SHOWN:
-        errors.print(f"not embedded: {len(done.failed) - SHOWN:,} more; --json tells all")
+        errors.print(f"not embedded: {len(done.failed) - SHOWN:,} more; --json lists all")

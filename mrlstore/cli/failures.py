@@ -1,4 +1,4 @@
-"""From an exception to one line on stderr and an exit code. The codes are part of the interface."""
+"""Failures as one line on stderr and an exit code. The codes are part of the interface."""
 
 from __future__ import annotations
 

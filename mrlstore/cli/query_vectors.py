@@ -1,4 +1,4 @@
-"""Reads the vectors that queries ask with."""
+"""Reading query vectors from the command line: a .npy file, or a JSON list of numbers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def read_vector(text: str) -> NDArray[Any]:
         try:
             vector = read_vectors(Path(text))
         except (FileNotFoundError, IsADirectoryError) as error:
-            raise InvalidInput(f"--vector: no file {text}; a .npy file or a JSON list is wanted") from error
+            raise InvalidInput(f"--vector: no file {text}; expected a .npy file or a JSON list") from error
     vector = np.squeeze(vector)
     if vector.ndim != 1:
         raise InvalidInput(f"--vector must be one vector, not of shape {list(vector.shape)}")
@@ -31,7 +31,7 @@ def read_vector(text: str) -> NDArray[Any]:
 
 
 def read_vectors(path: Path) -> NDArray[Any]:
-    """Read what a .npy file holds: query vectors, [n, dim] if it is what was meant."""
+    """The array of a .npy file; the store judges its shape."""
     try:
         found = np.load(path, allow_pickle=False)
     except (ValueError, EOFError) as error:

@@ -15,8 +15,8 @@ from mrlstore.cli.query_vectors import read_vectors
 from mrlstore.recall.tiers import DIMS, GOAL, PROJECTED, Tier, TierReport
 from mrlstore.recall.tiers.page import size_text
 
-_ROOMY = 112  # columns of a terminal that hold the whole table
-_NARROW = (0, 1, 3, 4, 6)  # else these: tier, recall, p50, QPS, memory of a row
+_WIDE = 112  # columns of a terminal that hold the whole table
+_NARROW = (0, 1, 3, 4, 6)  # columns of the table in a narrower one: tier, recall, p50, QPS, memory of a row
 
 
 @click.command()
@@ -57,13 +57,13 @@ def tiers(
       mrlstore tiers papers.mrl --queries questions.npy --save tiers.html
     """
     lengths = [_length(text) for text in dims.split(",")] if dims else DIMS
-    asked = None if queries is None else read_vectors(queries)
+    vectors = None if queries is None else read_vectors(queries)
     with (
         mrlstore.open(store, mode="r", threads=threads) as opened,
         output.progress_bars(as_json=as_json) as progress,
     ):
         report = opened.tier_report(
-            asked, k, lengths, namespace=namespace, by=by, count=count, sample=sample, progress=progress
+            vectors, k, lengths, namespace=namespace, by=by, count=count, sample=sample, progress=progress
         )
     for target in targets:
         report.save(target)
@@ -87,7 +87,7 @@ def _show(report: TierReport, targets: tuple[Path, ...]) -> None:
     )
     heads = ["tier", f"recall@{report.k}", "95% interval", "p50 ms", "QPS", "disk/row", "memory/row"]
     heads.append(f"memory at {PROJECTED[1] // 1_000_000}M")
-    shown = range(len(heads)) if out.width >= _ROOMY else _NARROW
+    shown = range(len(heads)) if out.width >= _WIDE else _NARROW
     for column in shown:
         table.add_column(heads[column], justify="right" if column else "left", no_wrap=True)
     for tier in report.tiers:

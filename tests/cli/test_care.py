@@ -107,7 +107,7 @@ def test_repair_tells_many_lost_vectors_in_short(filled: Path, run: Run) -> None
     assert "run repair()" in found.out and "get, scan and count work" in found.out
     done = run("repair", filled)
     assert "50 rows have lost the vector" in done.out
-    assert "and 30 more; with --json all of them are told" in done.out
+    assert "and 30 more; --json lists all of them" in done.out
     again = run("repair", filled)
     assert (again.code, "no segment had to be mended" in again.out) == (0, True)
 

@@ -44,7 +44,7 @@ def test_calibrate_with_queries_and_several_k(indexed: Path, run: Run) -> None:
 def test_calibrate_by_itself_shows_an_effort_for_each_target(indexed: Path, run: Run) -> None:
     done = run("calibrate", indexed, "--count", "50")
     assert (done.code, done.err) == (0, "")
-    assert "2,500 rows, asked by 50 stored rows" in done.out
+    assert "2,500 rows, with 50 stored rows" in done.out
     assert [line.split()[:2] for line in done.out.splitlines() if line.split()[:1] == ["10"]] == [
         ["10", "0.9"],
         ["10", "0.95"],

@@ -63,12 +63,12 @@ class LanceOrigin:
         """The column of vectors: the chosen one, or the only one."""
         types = pyarrow().types
         fixed = [field.name for field in table.schema if types.is_fixed_size_list(field.type)]
-        wanted = self._choice.vector or ("vector" if "vector" in table.schema.names else None)
-        if wanted is None and len(fixed) == 1:
+        column = self._choice.vector or ("vector" if "vector" in table.schema.names else None)
+        if column is None and len(fixed) == 1:
             return str(fixed[0])
-        if wanted is None or wanted not in table.schema.names:
+        if column is None or column not in table.schema.names:
             raise InvalidInput(f"{name!r}: choose the column of vectors; of fixed size are {fixed or 'none'}")
-        return wanted
+        return column
 
     def pages(self, collection: Collection, after: Any) -> Iterator[RowPage]:
         """Rows in the order in which the table keeps them; `after` is how many to pass over."""

@@ -180,12 +180,12 @@ class MrlDocumentStore(StoreHolder):
         `search_term` keeps values that contain it, upper and lower case alike.
         """
         name = metadata_field.removeprefix("meta.")
-        wanted = (search_term or "").lower()
+        part = (search_term or "").lower()
         found = (meta.get(name) for meta in self._metas(filters))
         unique = {
             (str(value), _distinct(value)): value
             for value in found
-            if value is not None and wanted in str(value).lower()
+            if value is not None and part in str(value).lower()
         }
         return [unique[key] for key in sorted(unique)][from_ : from_ + size], len(unique)
 
