@@ -30,7 +30,7 @@ def test_a_backup_opens_after_every_crash_of_its_first_opening(tmp_path: Path) -
         disk.feed(op)
         if position < begin or op.verb not in CHANGES:
             continue
-        for keep in [1.0, 0.0, *(rng.random() for _ in range(figure(60, 4)))]:
+        for keep in [1.0, 0.0, *(rng.random() for _ in range(figure(12, 4)))]:
             for mode in ("r", "a"):
                 disk.image(image, random.Random(judged), keep)
                 try:
