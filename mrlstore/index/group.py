@@ -6,7 +6,6 @@ and sizes.
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrlstore.kernels import group_table
+from mrlstore.system.lazy import lazy
 
 SCALE_AT, SCALE_BYTES = 0, 4  # offset and size of the scale in a code row
 SHORT_PREFIX = 1e-6  # a prefix shorter than this part of the whole vector is rounding noise
@@ -46,12 +46,12 @@ class Group:
     id_starts: NDArray[np.int64] | None = None  # [n + 1], where each id begins in `id_text`
     id_text: NDArray[np.uint8] | None = None  # UTF-8
 
-    @functools.cached_property
+    @lazy
     def table(self) -> NDArray[np.int64]:
         """int64 [FIELDS], see kernels.group_table: addresses and sizes, valid while this object lives."""
         return _table(self)
 
-    @functools.cached_property
+    @lazy
     def sizes(self) -> tuple[int, int, int, int]:
         """Sizes of working memory: rows, rows without prefix, numbers of a code, rows scored at a time."""
         index = self.index

@@ -7,7 +7,7 @@ from contextlib import suppress
 from mrlstore.catalogue import rows, segments, tail_rows
 from mrlstore.catalogue.connection import Connection
 from mrlstore.errors import CorruptStore
-from mrlstore.storage.session import CATALOGUE, Session, View
+from mrlstore.storage.session import CATALOGUE, PARTS, Session, View
 from mrlstore.storage.snapshot import Snapshot
 from mrlstore.types import Stats
 
@@ -67,7 +67,7 @@ def _folder_bytes(session: Session, name: str) -> int:
     total = 0
     with suppress(FileNotFoundError, NotADirectoryError, CorruptStore):  # the last: a link
         for file in session.files.list_dir(session.parts / name):
-            total += _size(session, f"parts/{name}/{file}")
+            total += _size(session, f"{PARTS}/{name}/{file}")
     return total
 
 

@@ -9,8 +9,9 @@ import json
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Final, Literal
+
+from mrlstore.system.lazy import lazy
 
 Scalar = None | bool | int | float | str
 Tag = tuple[str, Any]
@@ -55,12 +56,12 @@ def tag(value: Any) -> Tag | None:
 class Node:
     """One condition on a row's metadata; the subclasses are plain data. Equal keys mean equal conditions."""
 
-    @cached_property
+    @lazy
     def fields(self) -> frozenset[str]:
         """The dotted paths that the condition looks at."""
         return frozenset(_fields(self))
 
-    @cached_property
+    @lazy
     def key(self) -> str:
         """A canonical text, fit for a cache: neither order nor spelling changes it (1 is 1.0)."""
         return _key(self)
@@ -104,7 +105,7 @@ class In(Leaf):
 
     values: tuple[Scalar, ...]
 
-    @cached_property
+    @lazy
     def tags(self) -> frozenset[Tag | None]:
         """The tags of the values."""
         return frozenset(tag(value) for value in self.values)
