@@ -59,10 +59,10 @@ def after_commit(moved: Callable[[Op], bool]) -> Faulty:
 
 
 def rename_first(log: list[Op]) -> list[Op]:
-    """The log of a program that gives a new store its name before it is written."""
+    """The log of a program that gives a new store's catalogue its name before it is written."""
     at = next(i for i, op in enumerate(log) if op.verb == "rename")
     draft, target = log[at].path, log[at].other
-    first = next(i for i, op in enumerate(log) if op.verb == "make_dir" and op.path == draft)
+    first = next(i for i, op in enumerate(log) if op.path == draft)  # where the file is made
     moved = [replace(op, path=op.path.replace(draft, target)) for op in log[first + 1 : at]]
     return [*log[: first + 1], log[at], *moved, *log[at + 1 :]]
 
