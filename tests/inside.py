@@ -50,6 +50,11 @@ def background_stop(store: Any) -> Any:
     return store._background._stop
 
 
+def close_connections(store: Any) -> None:
+    """Close the SQLite connections of a store; they are opened again when they are needed."""
+    session(store).catalogue.connections._close_all()
+
+
 def wal_headers(store: Any) -> Any:
     """The mapped header of the log, by which commits of others are noticed."""
     return session(store).catalogue.connections._headers

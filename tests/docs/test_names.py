@@ -52,7 +52,9 @@ def test_pages_that_comments_name_exist() -> None:
     named = {
         (name_of(path), page)
         for path in SOURCES
-        for page in re.findall(r"\b(docs/[a-z\d/.-]*[a-z\d])(?![\w.])", path.read_text(encoding="utf-8"))
+        for page in re.findall(
+            r"(?<![\w/])(docs/[a-z\d/.-]*[a-z\d])(?![\w.])", path.read_text(encoding="utf-8")
+        )
         if path != Path(__file__)
     }
     assert named

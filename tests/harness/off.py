@@ -192,15 +192,20 @@ def same_bytes() -> None:
 
 
 def afresh() -> None:
+    """What the catalogue names is read once, before the folders are listed."""
     garbage = module("mrlstore.maintenance.garbage")
 
-    known: dict[int, set[str]] = {}
-    real = garbage._named
+    collect, named = garbage.collect, garbage._named
 
-    def named(session: Any) -> set[str]:
-        return known.setdefault(id(session), real(session))
+    def collect_by_one_reading(session: Any, *arguments: Any) -> Any:
+        known = named(session)
+        garbage._named = lambda session: known
+        try:
+            return collect(session, *arguments)
+        finally:
+            garbage._named = named
 
-    garbage._named = named
+    garbage.collect = collect_by_one_reading
 
 
 def missing_folders() -> None:

@@ -145,9 +145,9 @@ def test_an_older_catalogue_does_not_make_a_query_wait_for_ever(path: Path, clos
     store.query(VECTORS[0])
     inside.session(store).catalogue.checkpoint(whole=True)
     if close:
-        inside.session(store).catalogue.connections._close_all()
+        inside.close_connections(store)
     shutil.copyfile(backup / "catalogue.db", path / "catalogue.db")
-    inside.session(store).catalogue.connections._close_all()
+    inside.close_connections(store)
     for ask in (
         lambda: store.query(VECTORS[0]),
         lambda: list(store.scan({"later": True})),
@@ -167,7 +167,7 @@ def test_another_stores_catalogue_is_not_written_to(path: Path) -> None:
     other.close()
     store = filled(path, "old", indexed=True)
     inside.session(store).catalogue.checkpoint(whole=True)
-    inside.session(store).catalogue.connections._close_all()
+    inside.close_connections(store)
     shutil.copyfile(path.with_name("other.mrl") / "catalogue.db", path / "catalogue.db")
     with pytest.raises(mrlstore.StorePoisoned, match="replaced"):
         store.upsert(["a"], VECTORS[:1])
