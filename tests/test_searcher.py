@@ -12,8 +12,10 @@ import pytest
 import mrlstore
 from mrlstore.search.params import NOTHING, Projection, QueryParams
 from mrlstore.search.searcher import known_searcher, searcher_for
+from mrlstore.storage.page_cache import ReadAhead
 from mrlstore.where import parse
 from tests import inside
+from tests.oracle import nested_vectors
 
 
 def params(**fields: Any) -> QueryParams:
@@ -87,3 +89,33 @@ def test_a_remembered_filter_follows_each_write(tmp_path: Path) -> None:
         assert found() == ["1"]
         store.upsert(["3"], rows[3:4], [{"kind": "a"}])
         assert found() == ["1", "3"]
+
+
+def test_a_query_in_the_midst_of_a_query_does_not_change_its_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal handler may query while the query that it interrupts is between its two stages."""
+    vectors = nested_vectors(3_000, 32)
+    queries = nested_vectors(20, 32, seed=1)
+    real = ReadAhead.request
+    inner: list[list[str]] = []
+
+    def request(self: ReadAhead, *arguments: Any) -> None:
+        real(self, *arguments)
+        if len(inner) < len(done):
+            inner.append(store.query(queries[-len(done)], include=(), ef=200, shortlist=200).ids)
+
+    with mrlstore.open(tmp_path / "s.mrl", dim=32, auto_maintain=False) as store:
+        store.upsert([str(number) for number in range(3_000)], vectors)
+        store.optimize()
+        expected = [store.query(one, include=()) for one in queries]
+        monkeypatch.setattr(ReadAhead, "request", request)
+        (part,) = inside.session(store).snapshots.latest().segments
+        done: list[int] = []
+        for number, query in enumerate(queries):
+            done.append(number)
+            part.segment.read_ahead.needed = True  # only then are the two stages apart
+            found = store.query(query, include=())
+            assert found.ids == expected[number].ids
+            np.testing.assert_array_equal(found.scores, expected[number].scores)
+    assert len(inner) == len(queries), "nothing was asked in between: the test no longer tests"

@@ -27,7 +27,7 @@ from mrlstore.storage.base_part import check_base
 from mrlstore.storage.page_cache import ReadAhead
 from mrlstore.storage.parts import Part, holds, open_part
 from mrlstore.storage.texts import Texts
-from mrlstore.storage.vector_rows import row_checksums
+from mrlstore.storage.vector_rows import in_original_length, row_checksums
 from mrlstore.system.bounded_cache import BoundedCache
 from mrlstore.system.files import Files
 from mrlstore.system.lazy import lazy
@@ -171,8 +171,7 @@ class Segment:
         if self.row.base.damaged:
             self._check_row(row)
         arrays = self.base.arrays
-        unit = arrays["vectors"][row].astype(np.float32)
-        return unit * np.float32(arrays["inv_norms"][row] * arrays["norms"][row])  # type: ignore[no-any-return]
+        return in_original_length(arrays["vectors"][row], arrays["inv_norms"][row], arrays["norms"][row])
 
     def stored(self, row: int) -> tuple[bytes, float]:
         """(float16 bytes, original length) of one row, as the tail keeps them; CorruptStore if they changed.

@@ -21,7 +21,7 @@ from mrlstore.catalogue.tail_rows import TailRow
 from mrlstore.errors import CorruptStore
 from mrlstore.index import codes
 from mrlstore.index.group import Group
-from mrlstore.storage.vector_rows import inverse_lengths
+from mrlstore.storage.vector_rows import in_original_length, inverse_lengths
 from mrlstore.system.bounded_cache import BoundedCache
 from mrlstore.system.lazy import lazy
 from mrlstore.where import Node
@@ -162,7 +162,7 @@ class Tail:
     def original(self, row: int) -> NDArray[np.float32]:
         """One vector in its original length, float32 [dim]."""
         buffer = self.buffer
-        return buffer.vectors[row].astype(np.float32) * np.float32(buffer.inv_norms[row] * buffer.norms[row])  # type: ignore[no-any-return]
+        return in_original_length(buffer.vectors[row], buffer.inv_norms[row], buffer.norms[row])
 
     def stored(self, row: int) -> tuple[bytes, float]:
         """(float16 bytes, original length) of one row."""

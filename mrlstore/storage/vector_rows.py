@@ -149,6 +149,17 @@ def inverse_lengths(rows: NDArray[np.float16]) -> NDArray[np.float32]:
     return inverse
 
 
+def in_original_length(row: NDArray[np.float16], inv_norm: float, norm: float) -> NDArray[np.float32]:
+    """One stored row [dim] brought back to the length that the caller gave it.
+
+    The product is taken in float64 and cut to what float32 holds: rounding to float16 could otherwise carry a
+    number at the edge of float32 to infinity.
+    """
+    wide = row.astype(np.float64) * (float(inv_norm) * float(norm))
+    largest = np.finfo(np.float32).max
+    return np.clip(wide, -largest, largest).astype(np.float32)
+
+
 def row_checksums(
     keys: NDArray[np.int64],
     norms: NDArray[np.float32],

@@ -14,8 +14,16 @@ SHARE = 1.0 if FULL else 0.01  # of the steps
 FREE_S = figure(720, 4)
 
 
-@pytest.mark.parametrize(("kind", "mode"), fork_bodies.KINDS)
-@pytest.mark.parametrize("name", fork_bodies.OPERATIONS)
+CASES = [(name, *kind) for name in fork_bodies.OPERATIONS for kind in fork_bodies.KINDS]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "mode"),
+    [
+        case if number % 5 == 0 else pytest.param(*case, marks=pytest.mark.torture)
+        for number, case in enumerate(CASES)
+    ],
+)
 def test_a_fork_at_each_step_loses_nothing_and_does_not_hang(
     tmp_path: Path, name: str, kind: str, mode: str
 ) -> None:

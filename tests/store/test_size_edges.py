@@ -92,3 +92,17 @@ def test_rows_beyond_the_edge_are_the_right_ones(path: Path, size: int) -> None:
             found: Any = store.get([f"r{place}"], include=("vector",))[0].vector
             assert np.allclose(found, unit[place].astype(np.float32), atol=1e-3)
         assert [hit.id for hit in store.query(id=f"r{edge}", k=1, exact=True)] == [f"r{edge}"]
+
+
+@pytest.mark.parametrize("indexed", [False, True])
+def test_lengths_at_the_edge_of_float32_come_back_finite(opened: Any, indexed: bool) -> None:
+    largest = float(np.finfo(np.float32).max)
+    given = np.zeros((3, 8))
+    given[0, 0], given[1, 1], given[2] = largest, -largest, largest / 3
+    store = opened(dim=8)
+    store.upsert(["a", "b", "c"], given)
+    if indexed:
+        store.optimize()
+    for row, record in zip(given, store.get(["a", "b", "c"], include=("vector",)), strict=True):
+        assert np.isfinite(record.vector).all()
+        np.testing.assert_allclose(record.vector, row, rtol=1e-3)
