@@ -7,7 +7,7 @@ from typing import Any
 
 import mrlstore.telemetry
 from mrlstore.api.store import Store
-from mrlstore.catalogue import rows
+from mrlstore.catalogue import connection, rows
 from mrlstore.catalogue.rows import Row
 from mrlstore.cli.demo import corpus
 from mrlstore.search import searcher
@@ -22,11 +22,13 @@ MASK_FETCH_ROWS = "mrlstore.columns.mask._FETCH_ROWS"
 MASK_BLOCK = "mrlstore.columns.mask._BLOCK"
 MASK_MAX_INTERVALS = "mrlstore.columns.mask._MAX_INTERVALS"
 SEARCHERS_MASK_BYTES = "mrlstore.search.searcher._MASK_BYTES"
+CONNECT = "mrlstore.catalogue.connection._connect"
 WAL_MAPS = "mrlstore.catalogue.wal_index._MAPS"
 
 file_of_demo = corpus._of_file
 searchers = searcher._searchers  # those kept, by snapshot
 row_crc = rows._crc
+connect = connection._connect  # opens one SQLite connection
 known_filters = import_module("mrlstore.where.parse")._parsed
 FilterParser = import_module("mrlstore.where.parse")._Parser
 TELEMETRY_METHODS = mrlstore.telemetry._METHODS

@@ -111,8 +111,7 @@ def test_a_reader_waits_while_the_log_comes_or_goes(path: Path, monkeypatch: pyt
     """Without write permission it cannot make -shm, which is missing for a moment beside the log."""
     with mrlstore.open(path, dim=4) as store:
         store.upsert(["a"], np.ones((1, 4)))
-    connection = inside.module("mrlstore.catalogue.connection")
-    connect, refusals = connection._connect, [apsw.ReadOnlyError("log without -shm")] * 3
+    connect, refusals = inside.connect, [apsw.ReadOnlyError("log without -shm")] * 3
 
     def refused_at_first(*arguments: Any, **options: Any) -> Any:
         if refusals:
@@ -123,7 +122,7 @@ def test_a_reader_waits_while_the_log_comes_or_goes(path: Path, monkeypatch: pyt
         def writable(self, path: Path) -> bool:
             return False
 
-    monkeypatch.setattr(connection, "_connect", refused_at_first)
+    monkeypatch.setattr(inside.CONNECT, refused_at_first)
     with open_store(path, mode="r", files=Unwritable()) as store:
         assert "a" in store
     assert not refusals
