@@ -35,10 +35,16 @@ def as_list(values: object, what: str) -> list[Any]:
     return list(values)
 
 
+def check_ordered(values: object, what: str) -> None:
+    """Refuse a set where values are paired with others by position."""
+    if isinstance(values, set | frozenset):
+        raise InvalidInput(f"{what}: a {type(values).__name__} has no order; give a list")
+
+
 def check_ids(ids: Iterable[str], what: str = "ids", *, ordered: bool = False) -> list[str]:
     """A list of valid ids. With `ordered`, others go along by position, and a set is refused."""
-    if ordered and isinstance(ids, set | frozenset):
-        raise InvalidInput(f"{what}: a {type(ids).__name__} has no order; give a list")
+    if ordered:
+        check_ordered(ids, what)
     names = list(ids) if isinstance(ids, Mapping) else as_list(ids, what)
     for position, name in enumerate(names):
         if not isinstance(name, str):
@@ -87,8 +93,7 @@ def check_column(what: str, values: object, n: int) -> list[Any] | None:
     """A list with one entry for each of n ids, by position, or None."""
     if values is None:
         return None
-    if isinstance(values, set | frozenset):
-        raise InvalidInput(f"{what}: a {type(values).__name__} has no order; give a list")
+    check_ordered(values, what)
     column = as_list(values, what)
     check_length(what, column, n)
     return column

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
-from mrlstore.checks import check_progress
+from mrlstore.checks import check_ordered, check_progress
 from mrlstore.embedders.content import Content
 from mrlstore.embedders.protocol import Embedder
 from mrlstore.errors import EmbedError, InvalidInput, LimitExceeded
@@ -125,14 +125,20 @@ def ingest(
 
 
 def _check_columns(given: Mapping[str, Any]) -> None:
-    """Refuse what is no list, or what differs in length as far as that is known before it is read."""
+    """Refuse values that are no list, and columns whose lengths are known and differ.
+
+    A set is refused where columns are paired by position. Documents alone may be a set.
+    """
     sizes = {}
+    paired = any(given[name] is not None for name in ("ids", "metadatas"))
     for name, column in given.items():
         if column is None and name != "documents":
             continue
         apart = isinstance(column, str | bytes | Mapping) or getattr(column, "ndim", 1) == 0
         if apart or not isinstance(column, Iterable):
             raise InvalidInput(f"{name}: expected a list, one for each document, got {type(column).__name__}")
+        if paired:
+            check_ordered(column, name)
         if isinstance(column, Sized):
             sizes[name] = len(column)
     if len(set(sizes.values())) > 1:

@@ -1,8 +1,8 @@
-"""Coverage-guided fuzzing of all that parses bytes: `python -m tests.fuzz.coverage [seconds] [target ...]`.
+"""Coverage-guided fuzzing of the parsers: `python -m tests.fuzz.coverage [seconds] [target ...]`.
 
-Each target runs in a process of its own under atheris (libFuzzer), from a small corpus of sound inputs, for
-so many seconds. A finding ends it with an error and leaves its input as `crash-*` in the folder that is told:
-make it an `@example` of the hypothesis test of that target.
+Each target runs in its own process under atheris (libFuzzer) for the given number of seconds, and starts
+from a small corpus of valid inputs. A target that finds a fault ends with an error and leaves the input as
+`crash-*` in the folder that is printed. Add that input as an `@example` to the hypothesis test of the target.
 """
 
 from __future__ import annotations
@@ -17,16 +17,22 @@ from collections.abc import Callable
 from pathlib import Path
 
 SECONDS = 60
-PARSERS = ["mrlstore.columns", "mrlstore.where", "mrlstore.parts", "mrlstore.segment", "mrlstore.exchange"]
+PARSERS = [  # packages and modules that atheris instruments
+    "mrlstore.columns",
+    "mrlstore.where",
+    "mrlstore.storage.parts",
+    "mrlstore.storage.segment",
+    "mrlstore.exchange",
+]
 LIMITS = ("-timeout=30", "-rss_limit_mb=3072", "-print_final_stats=1", "-verbosity=0")
 
 
 def seeds(name: str) -> list[bytes]:
-    """Sound inputs, for a fuzzer that starts from nothing spends its time on the first bytes."""
+    """Valid inputs of one target: without them, a fuzzer spends its time on guessing the first bytes."""
     from tests.fuzz import files, targets
 
     line = {"id": "a", "vector": [1.0] * files.DIM, "metadata": {"a": [1, "x"]}, "document": "text"}
-    sound: dict[str, list[bytes]] = {
+    inputs: dict[str, list[bytes]] = {
         "part_json": [bytes([i]) + files.description(kind) for i, kind in enumerate(files.KINDS)],
         "imported_jsonl": [json.dumps(line).encode() + b"\n"],
         "imported_rows": [json.dumps(line).encode() + b"\n"],
@@ -36,7 +42,7 @@ def seeds(name: str) -> list[bytes]:
         "built_columns": [b'{"a": 1}\n{"a": "x", "b": [1, null]}'],
         "parsed_filter": [json.dumps(where).encode() for where in targets.FILTERS],
     }
-    return sound[name]
+    return inputs[name]
 
 
 def _npy() -> bytes:
@@ -44,22 +50,22 @@ def _npy() -> bytes:
 
     import numpy as np
 
-    held = io.BytesIO()
-    np.save(held, np.ones((3, 2), dtype=np.float32))
-    return held.getvalue()
+    file = io.BytesIO()
+    np.save(file, np.ones((3, 2), dtype=np.float32))
+    return file.getvalue()
 
 
 def all_targets() -> dict[str, Callable[[bytes], None]]:
-    """Every target by name."""
+    """All targets by name."""
     from tests.fuzz import files, targets
 
-    found = [targets.raw_columns, targets.damaged_columns, targets.built_columns, targets.parsed_filter]
-    found += [files.part_json, files.imported_jsonl, files.imported_rows, files.opened_npy]
-    return {target.__name__: target for target in found}
+    functions = [targets.raw_columns, targets.damaged_columns, targets.built_columns, targets.parsed_filter]
+    functions += [files.part_json, files.imported_jsonl, files.imported_rows, files.opened_npy]
+    return {target.__name__: target for target in functions}
 
 
 def fuzz(name: str, seconds: int, folder: str) -> None:
-    """One target in this process; it ends the process."""
+    """Run one target in this process; libFuzzer ends the process when the time is over."""
     import atheris
 
     with atheris.instrument_imports(include=PARSERS):
@@ -80,19 +86,19 @@ def fuzz(name: str, seconds: int, folder: str) -> None:
 
 
 def main() -> int:
-    """Run every target, or one; how many of them found something."""
+    """Run the named targets, by default all; return how many of them found a fault."""
     seconds = int(sys.argv[1]) if len(sys.argv) > 1 else SECONDS
     failed = 0
     for name in sys.argv[2:] or all_targets():
         folder = tempfile.mkdtemp(prefix=f"mrlstore-fuzz-{name}-")
         command = [sys.executable, "-m", "tests.fuzz.coverage", "--one", name, str(seconds), folder]
-        inside = {**os.environ, "TMPDIR": folder}  # libFuzzer ends the process without cleaning up
-        ran = subprocess.run(command, env=inside, capture_output=True, text=True, check=False)
+        environment = {**os.environ, "TMPDIR": folder}  # libFuzzer ends the process without cleaning up
+        ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         runs = [line for line in ran.stderr.splitlines() if "number_of_executed_units" in line]
         print(f"{name}: {runs[0].split()[-1] if runs else '?'} inputs in {seconds} s, code {ran.returncode}")
         if ran.returncode:
             failed += 1
-            print(ran.stdout[-2000:], ran.stderr[-6000:], f"see {folder}", sep="\n")
+            print(ran.stdout[-2000:], ran.stderr[-6000:], f"the input is in {folder}", sep="\n")
         else:
             shutil.rmtree(folder)
     return failed

@@ -6,13 +6,14 @@ import json
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.filters import filters
-from tests.fuzz import targets
+from tests.fuzz import coverage, targets
 from tests.scale import figure
 
 ALLOWED_BYTES = 8 << 20  # a hundred times the sound part
@@ -83,6 +84,12 @@ def test_built_columns(lines: list[str] | str) -> None:
 @example({"a": {"$in": [[]]}})
 def test_parsed_filter(where: Any) -> None:
     targets.parsed_filter(json.dumps(where).encode())
+
+
+def test_the_parsers_that_are_fuzzed_exist() -> None:
+    """A wrong name would be ignored by atheris, and its module fuzzed without coverage."""
+    for name in coverage.PARSERS:
+        assert find_spec(name) is not None, name
 
 
 def test_a_sound_part_passes_through_the_targets() -> None:

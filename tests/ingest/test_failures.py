@@ -119,6 +119,21 @@ def test_wrong_arguments(target: Any, gemini: Any, google: Google, arguments: di
     assert google.calls == [] and len(target) == 0
 
 
+@pytest.mark.parametrize("kind", [set, frozenset])
+def test_a_set_cannot_be_paired_by_position(target: Any, gemini: Any, google: Google, kind: Any) -> None:
+    texts = ["a", "b"]
+    for wrong in (
+        {"documents": texts, "ids": kind(["1", "2"])},
+        {"documents": kind(texts), "ids": ["1", "2"]},
+        {"documents": kind(texts), "metadatas": [{"x": 1}, {"x": 2}]},
+        {"documents": iter(texts), "metadatas": kind([None])},
+    ):
+        with pytest.raises(InvalidInput, match=f"a {kind.__name__} has no order; give a list"):
+            ingest(target, gemini, **wrong)
+    assert google.calls == [] and len(target) == 0
+    assert ingest(target, gemini, kind(texts)).embedded == 2, "documents alone are paired with nothing"
+
+
 def test_odd_metadata_of_a_stored_document(target: Any, gemini: Any) -> None:
     ingest(target, gemini, ["a"], ["1"], [{"x": 1}])
     with pytest.raises(InvalidInput, match="metadata of '1'"):
