@@ -1,8 +1,8 @@
-"""Build the same graph with mrlstore and with hnswlib, and compare time and recall of the two stages.
+"""Build the same graph with mrlstore and hnswlib; compare build time and recall of two-stage search.
 
     python benchmarks/builders.py [ROWS]        (needs hnswlib)
 
-Recall@10 is counted against the exact cosine on the stored float16 rows; hnswlib searches float32 prefixes.
+Recall@10 is measured against the exact cosine on the stored float16 rows; hnswlib searches float32 prefixes.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def main() -> None:
     prefixes = rows[:, :PREFIX].astype(np.float32)
     prefixes /= np.linalg.norm(prefixes, axis=1, keepdims=True)
     ways.warm()
-    ours(rows[:2_500])  # the kernels of the build are compiled
+    ours(rows[:2_500])  # compiles the kernels of the build, untimed
     for _ in range(2):
         arrays, info = timed("mrlstore", ours, rows)
         index = timed("hnswlib", theirs, prefixes)

@@ -1,10 +1,11 @@
-"""Queries whose vectors are not in memory: rows announced in advance, against one page fault after another.
+"""Queries whose vectors are not in memory: with read-ahead of rows, and with one page fault after another.
 
 python -m benchmarks.cold STORE.mrl
 
-The store is one of generated rows, as benchmarks/footprint.py leaves it. Before each way the page cache lets
-the vectors go (posix_fadvise), in a process that has not mapped them; then every query is asked once. Twice:
-as queries are, whose re-rank ends when the rest of the shortlist is not worth it, and with all of it scored.
+The store is one of generated rows, as benchmarks/footprint.py leaves it. Before each measurement the
+vectors are dropped from the page cache (posix_fadvise), in a process that has not mapped them; then every
+query is asked once. Both are measured with the usual re-rank, which may end before the end of the shortlist,
+and with a re-rank of the whole shortlist.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from tests.nested import nested
 
 QUERIES, SHORTLIST, ROUNDS = 300, 100, 3
 LISTS = ("ends early", "whole shortlist")
-WAYS = ("announced", "page faults")
+WAYS = ("read-ahead", "page faults")
 
 
 def ask(path: Path, scored: str, way: str) -> float:
@@ -36,7 +37,7 @@ def ask(path: Path, scored: str, way: str) -> float:
         access_path.STOP_MARGIN = 0.0  # type: ignore[misc]
     if way == "page faults":
         ReadAhead.learn = lambda *_: None  # type: ignore[assignment,method-assign]
-        ReadAhead.request = _stay_silent  # type: ignore[assignment,method-assign]
+        ReadAhead.request = _request_nothing  # type: ignore[assignment,method-assign]
     with mrlstore.open(path, mode="r") as store:
         queries = nested(QUERIES, store.dim or 0, seed=2)
         times = []
@@ -47,12 +48,12 @@ def ask(path: Path, scored: str, way: str) -> float:
     return float(np.median(times)) * 1e3
 
 
-def _stay_silent(read_ahead: ReadAhead, *_: object) -> None:
+def _request_nothing(read_ahead: ReadAhead, *_: object) -> None:
     read_ahead.needed = False
 
 
 def drop(path: Path) -> None:
-    """Let the page cache forget the vectors."""
+    """Drop the vectors from the page cache."""
     for vectors in path.glob("parts/*/vectors.npy"):
         with vectors.open("rb") as file:
             os.fsync(file.fileno())
@@ -75,8 +76,10 @@ def main() -> None:
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
             times[case].append(float(done.stdout))
     for scored in LISTS:
-        announced, faults = (float(np.median(times[scored, way])) for way in WAYS)
-        print(f"{scored}: {announced:.2f} ms, by page faults {faults:.2f} ms, {faults / announced:.1f} times")
+        ahead, faults = (float(np.median(times[scored, way])) for way in WAYS)
+        print(
+            f"{scored}: read-ahead {ahead:.2f} ms, by page faults {faults:.2f} ms, {faults / ahead:.1f} times"
+        )
 
 
 if __name__ == "__main__":

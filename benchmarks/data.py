@@ -1,4 +1,4 @@
-"""The sets that benchmarks run on: generated nested vectors, and real ones resampled."""
+"""Data sets of the benchmarks: generated nested vectors, and mixtures of real ones."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Set:
 
 
 def load(name: str, n: int, folder: Path) -> Set:
-    """The set `real`, `nested` or `hard` with n rows; made at the first call, kept in the folder."""
+    """The set `real`, `nested` or `hard` with n rows; made at the first call and kept in the folder."""
     stem = folder / f"{name}-{n}"
     if not stem.with_suffix(".truth.npy").exists():
         _make(name, n, stem)

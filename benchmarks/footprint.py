@@ -3,8 +3,8 @@
     python benchmarks/footprint.py --rows 100000 [--store /tmp/footprint.mrl]
 
 Each step runs in a process of its own, so that the reopening process starts with nothing in memory but the
-page cache. Own work is everything from `mrlstore.open` to the first answer, less the one-off start of numba
-(its import and the loading of kernels), which is reported apart.
+page cache. "Own work" is the time from `mrlstore.open` to the first answer without the start of numba (its
+import and the loading of kernels), which is reported separately.
 """
 
 from __future__ import annotations

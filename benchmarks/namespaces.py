@@ -1,4 +1,4 @@
-"""A query in one of many namespaces, against a store that holds the rows of that namespace alone.
+"""Query time in one of many namespaces, compared with a store that has only that namespace.
 
 python -m benchmarks.namespaces --namespaces 1000 --rows 1000 --dim 512
 """

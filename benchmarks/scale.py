@@ -1,11 +1,12 @@
-"""What more rows cost: the same queries to several stores in turn, with their recall.
+"""How query time grows with the number of rows: the same queries to several stores in turn, with recall.
 
 python benchmarks/footprint.py --rows 100000 --store SMALL.mrl
 python benchmarks/footprint.py --rows 1000000 --store LARGE.mrl
 python -m benchmarks.scale SMALL.mrl LARGE.mrl
 
-The stores hold generated rows; queries are generated likewise, of another seed. Times are of warm memory: the
-median over the queries of each one's median of all rounds. The last store is compared with the first.
+The stores hold generated rows; queries are generated in the same way from another seed.
+Memory is warm. The time given is the median over the queries of each one's median of all rounds.
+The last store is compared with the first.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def times_us(stores: list[mrlstore.Store], queries: NDArray[np.float32]) -> list
 
 
 def recall(store: mrlstore.Store, queries: NDArray[np.float32]) -> float:
-    """The share of the exact best that is found."""
+    """The mean share of the exact top K that is found."""
     best = store.query_batch(queries, K, include=(), exact=True).ids
     found = store.query_batch(queries, K, include=()).ids
     return float(np.mean([len(set(a) & set(b)) / len(a) for a, b in zip(best, found, strict=True)]))

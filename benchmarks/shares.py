@@ -33,7 +33,10 @@ SHARES = (50, 20, 10, 5, 1, 0.1)  # per cent of the rows
 def best_us(
     answers: Sequence[Callable[[NDArray[np.float32]], Any]], queries: NDArray[np.float32]
 ) -> list[float]:
-    """For each way to answer: mean over the queries of each one's best time, in microseconds; in turn."""
+    """For each function: the mean over the queries of the best time of each, in microseconds.
+
+    The functions take turns, so that a change of machine load affects all alike.
+    """
     best = np.full((len(answers), len(queries)), np.inf)
     for _ in range(ROUNDS):
         for way, answer in enumerate(answers):
@@ -45,7 +48,7 @@ def best_us(
 
 
 def python_share(store: mrlstore.Store, queries: NDArray[np.float32]) -> Iterator[str]:
-    """The whole query, ids and all, and what of it is spent inside of kernels."""
+    """Time of a whole query with its ids: the share inside the kernels, and the share of Python."""
     kernels, inside = loaded(), [0.0]
 
     def timed(kernel: Callable[..., Any]) -> Callable[..., Any]:
@@ -77,7 +80,7 @@ def python_share(store: mrlstore.Store, queries: NDArray[np.float32]) -> Iterato
 
 
 def batches(path: Path, queries: NDArray[np.float32]) -> Iterator[str]:
-    """query_batch on one thread and on two, in turn, and the kernel alone: memory is shared by the cores."""
+    """query_batch on one thread and on two, in turn, and the kernel alone: cores share memory bandwidth."""
     many = np.tile(queries, (4, 1))
     with (
         mrlstore.open(path, mode="r", threads=1) as one,
@@ -125,7 +128,7 @@ def batches(path: Path, queries: NDArray[np.float32]) -> Iterator[str]:
 
 
 def filters(store: mrlstore.Store, queries: NDArray[np.float32]) -> Iterator[str]:
-    """Time and recall under filters that let a share of the rows pass, beside no filter."""
+    """Time and recall with filters that a share of the rows passes, compared with no filter."""
 
     def plain(query: NDArray[np.float32]) -> mrlstore.Result:
         return store.query(query, K, include=())
@@ -155,9 +158,9 @@ def recall(store: mrlstore.Store, queries: NDArray[np.float32], where: Any) -> f
 
 
 def build(path: Path, rows: Iterable[NDArray[Any]], some: NDArray[Any], towards: NDArray[np.float32]) -> None:
-    """Store blocks of rows; `random` and `topic` are thousandths: by chance, and by nearness to a direction.
+    """Store blocks of rows; `random` and `topic` are numbers from 0 to 1,000: by chance, and by nearness.
 
-    `some`: a sample of the rows, by which nearness is ranked.
+    `topic` ranks a row by its dot product with `towards`, among those of the sample `some`.
     """
     rng, done = np.random.default_rng(3), 0
     sample = np.sort(some.astype(np.float32) @ towards)

@@ -1,4 +1,4 @@
-"""Recall and work by target, on queries that calibration has not seen.
+"""Recall, codes visited and rows scored by target recall, on queries that calibration has not seen.
 
 python -m benchmarks.targets ROWS.npy --held-out 400
 python -m benchmarks.targets generated --rows 100000 --dim 3072
@@ -43,7 +43,7 @@ def data(options: argparse.Namespace) -> tuple[Iterable[NDArray[np.float32]], ND
 
 
 def built(store: mrlstore.Store, source: Iterable[NDArray[np.float32]]) -> Iterator[str]:
-    """Fill and index the store; tells how long that took."""
+    """Fill and index the store; give a line with the time of `optimize` and of its calibration."""
     count = 0
     for block in source:
         store.upsert([str(count + i) for i in range(len(block))], block)
@@ -66,7 +66,7 @@ def built(store: mrlstore.Store, source: Iterable[NDArray[np.float32]]) -> Itera
 
 
 def measured(store: mrlstore.Store, queries: NDArray[np.float32], k: int) -> Iterator[str]:
-    """One line for each target."""
+    """Give one line for each target recall."""
     exact = [set(result.ids) for result in store.query_batch(queries, k, exact=True, include=())]
     for target in TARGETS:
         found = [store.query(query, k, target_recall=target, include=()) for query in queries]

@@ -1,4 +1,4 @@
-"""How long kernels take: `make bench`. Rows are generated; nothing is asserted about time."""
+"""Times of the kernels on generated rows: `make bench`. No time is asserted."""
 
 from __future__ import annotations
 

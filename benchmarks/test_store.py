@@ -1,4 +1,4 @@
-"""How long the store takes for whole calls: `make bench`."""
+"""Times of whole calls of the store: `make bench`."""
 
 from __future__ import annotations
 

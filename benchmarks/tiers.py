@@ -1,14 +1,15 @@
-"""Compare the tiers on anyone's vectors: an .npy file, a Parquet file, or generated rows.
+"""Compare the tiers on vectors of your own: an .npy file, a Parquet file, or generated rows.
 
     python benchmarks/tiers.py rows.npy --out tiers.html
     python benchmarks/tiers.py rows.parquet --column embedding --queries questions.npy --out tiers.json
     python benchmarks/tiers.py rows.npy --queries q.npy --ids ids.txt --qrels qrels.tsv   # nDCG@10 per tier
     python benchmarks/tiers.py --generated 20000 --held-out 300
 
-Without --queries, --held-out rows (500 by default) are kept out of the store and asked. Relevance judgements
-are lines of "query id grade" with tabs between them, where query is the number of the row in the query file,
-and ids are those of --ids (one a line; else row numbers); BEIR's qrels need their query ids turned into row
-numbers. Parquet needs pyarrow. The store is built in a temporary folder, and kept with --store.
+Without --queries, --held-out rows (500 by default) are kept out of the store and used as queries.
+Relevance judgements are lines of "query id grade" with tabs between them, where query is the row number in
+the query file, and ids are those of --ids (one a line; else row numbers). The query ids of BEIR's qrels must
+be turned into row numbers first. Parquet needs pyarrow. The store is built in a temporary folder, or at
+--store, where it is kept.
 benchmarks/retrieval gives nDCG@10 on a task of MTEB.
 """
 

@@ -1,4 +1,4 @@
-"""Child processes for tests: forked from a warmed server that has opened no store, spoken to over pipes.
+"""Child processes for tests: forked from a server that has compiled kernels but opened no store.
 
 Every wait has a limit, so that a child which hangs fails its test instead of hanging the suite. A body is
 a top-level function `body(pipe, *arguments)`; whatever it raises travels back and is raised by `receive`.
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-PATIENCE_S = 240.0  # far beyond what any step takes, even on a machine that is busy with other things
+PATIENCE_S = 240.0  # seconds until a step counts as hung: far longer than any takes on a busy machine
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["tests.warmed"])
@@ -41,8 +41,8 @@ class Child:
     def receive(self, patience_s: float = PATIENCE_S) -> Any:
         """Return the next message of the body; an error that it raised is raised here."""
         if not self.pipe.poll(patience_s):
-            self._tell_stacks()
-            raise ChildFailed(f"child {self.process.pid} said nothing for {patience_s} s")
+            self._print_stacks()
+            raise ChildFailed(f"child {self.process.pid} sent no message for {patience_s} s")
         try:
             kind, message = self.pipe.recv()
         except EOFError:
@@ -52,15 +52,15 @@ class Child:
             raise ChildFailed(message)
         return message
 
-    def _tell_stacks(self) -> None:
-        """Let a child that hangs print where each of its threads is; pytest shows it with the failure."""
+    def _print_stacks(self) -> None:
+        """Make a hung child print the stack of each thread; pytest shows it with the failure."""
         with suppress(ProcessLookupError):
             if self.process.pid is not None:
                 os.kill(self.process.pid, signal.SIGUSR1)
         self.pipe.poll(2.0)
 
     def heard(self) -> Iterator[Any]:
-        """Messages that have arrived, up to the end of a child that was killed."""
+        """Give the messages that have arrived, without waiting; the child may have been killed."""
         while True:
             try:
                 if not self.pipe.poll(0):
@@ -75,7 +75,7 @@ class Child:
     def kill(self) -> None:
         """SIGKILL, and wait until it is gone."""
         assert self.process.pid is not None
-        with suppress(ProcessLookupError):  # it ended by itself: `heard` tells why
+        with suppress(ProcessLookupError):  # it ended by itself; `heard` raises its error
             os.kill(self.process.pid, signal.SIGKILL)
         self.join()
 
@@ -88,7 +88,7 @@ class Child:
         return self.process.exitcode
 
     def finish(self) -> None:
-        """Wait for a body that has nothing more to say; anything but a clean end is an error."""
+        """Wait for the end of the body; an exit code other than 0 is an error."""
         for _ in self.heard():
             pass
         code = self.join()
@@ -105,17 +105,17 @@ class Pipe:
         self._connection = connection
 
     def send(self, message: Any) -> None:
-        """Say something to the test."""
+        """Send a message to the test."""
         self._connection.send(("said", message))
 
     def receive(self) -> Any:
         """Wait for the test's next message."""
         if not self._connection.poll(PATIENCE_S):
-            raise TimeoutError("the test said nothing")
+            raise TimeoutError("the test sent no message")
         return self._connection.recv()
 
     def waiting(self) -> bool:
-        """Whether the test has said something that was not received yet."""
+        """Whether a message of the test is waiting to be received."""
         return bool(self._connection.poll(0))
 
 
@@ -133,7 +133,7 @@ def _run(body: Callable[..., None], connection: Any, arguments: tuple[Any, ...])
 
 @contextmanager
 def children(*made: Child) -> Iterator[tuple[Child, ...]]:
-    """Whatever happens, no child outlives the test."""
+    """Kill the children at the end, so that none outlives the test."""
     try:
         yield made
     finally:

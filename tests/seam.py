@@ -1,4 +1,4 @@
-"""Test versions of the file seam: record every operation, call out before one, fail one, replay crashes.
+"""Test versions of `Files`: record every operation, call a hook before one, fail one, replay crashes.
 
 `RecordingFiles` covers the files that the library writes itself; SQLite's own files go through `_Vfs`, an
 apsw VFS that reports into the same log, so that the log has one order for all.
@@ -33,7 +33,7 @@ VERBS += ("remove_dir", "list_dir", "size", "read", "map", "lock")
 
 @dataclass(frozen=True)
 class Op:
-    """One operation: its verb, the path, and what a replay needs."""
+    """One operation: its verb, its path, and the data that a replay of it needs."""
 
     verb: str
     path: str
@@ -143,7 +143,7 @@ class FailingFiles(RecordingFiles):
         self.before = {verb: self._maybe(verb) for verb in VERBS if verb not in ("close", "write")}
 
     def trip(self, what: str) -> bool:
-        """Count an operation; whether it is one that fails."""
+        """Count an operation, and return whether it must fail."""
         self.count += 1
         if self.count == self.nth or (self.for_ever and self.count > self.nth):
             self.failed.append(what)
@@ -199,7 +199,7 @@ class _VfsFile(apsw.VFSFile):
 
 
 class _Vfs(apsw.VFS):
-    """SQLite's unix VFS, telling `files` of everything that changes the disk."""
+    """SQLite's unix VFS, which reports to `files` every operation that changes the disk."""
 
     def __init__(self, name: str, files: RecordingFiles) -> None:
         self.files = files
@@ -217,7 +217,7 @@ class _Vfs(apsw.VFS):
             self.files.log.append(Op("sync_dir", str(Path(name).parent)))
 
     def note(self, op: Op) -> None:
-        """Log an operation of SQLite's, or fail it."""
+        """Record an operation of SQLite, or fail it."""
         files = self.files
         if isinstance(files, FailingFiles) and not files.short and files.trip(f"sqlite {op.verb}"):
             raise sqlite_error(files.code, op.verb)
@@ -227,14 +227,14 @@ class _Vfs(apsw.VFS):
         files.log.append(op)
 
     def reads(self, path: str | None) -> None:
-        """A read: only failing seams care."""
+        """Count a read of SQLite, which may fail. Reads are not recorded."""
         files = self.files
         if isinstance(files, FailingFiles) and not files.short and files.trip(f"sqlite read {path}"):
             raise sqlite_error(files.code, "read")
 
 
 def sqlite_error(code: int, verb: str) -> apsw.Error:
-    """What SQLite's own VFS would report for this errno."""
+    """The error that the VFS of SQLite itself would report for this errno."""
     if code == errno.ENOSPC and verb in ("write", "truncate", "create"):
         return apsw.FullError("test: disk full")
     kinds = {
@@ -255,7 +255,7 @@ _count = 0
 
 
 def with_sqlite(files: RecordingFiles) -> RecordingFiles:
-    """Let SQLite's operations go through the same seam; the VFS lives as long as the seam."""
+    """Let SQLite's operations go through the same seam; the VFS lives as long as `files`."""
     global _count
     _count += 1
     name = f"mrlstore-test-{os.getpid()}-{_count}"

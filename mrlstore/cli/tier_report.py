@@ -1,4 +1,4 @@
-"""The command that compares the tiers of a store."""
+"""The command `mrlstore tiers`: compares prefix lengths on the vectors of a store."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from mrlstore.cli.query_vectors import read_vectors
 from mrlstore.recall.tiers import DIMS, GOAL, PROJECTED, Tier, TierReport
 from mrlstore.recall.tiers.page import size_text
 
-_WIDE = 112  # columns of a terminal that hold the whole table
-_NARROW = (0, 1, 3, 4, 6)  # columns of the table in a narrower one: tier, recall, p50, QPS, memory of a row
+_WIDE = 112  # characters: a terminal of this width holds the whole table
+_NARROW = (0, 1, 3, 4, 6)  # table columns shown in a narrower terminal: tier, recall, p50, QPS, memory/row
 
 
 @click.command()
@@ -25,9 +25,11 @@ _NARROW = (0, 1, 3, 4, 6)  # columns of the table in a narrower one: tier, recal
               help="Query vectors, [n, dim]; without, stored rows are taken as queries.")  # fmt: skip
 @click.option("-k", default=10, show_default=True, type=click.IntRange(1, 1000), help="Results per query.")
 @click.option("--dims", metavar="D,D,...", help=f"Prefixes; by default {','.join(map(str, DIMS))}.")
-@click.option("--by", metavar="FIELD", help='Recall by a metadata field besides, or by "namespace".')
+@click.option(
+    "--by", metavar="FIELD", help='Also give recall for each value of a metadata field, or by "namespace".'
+)
 @click.option("--count", default=200, show_default=True, help="Stored rows to take as queries.")
-@click.option("--sample", default=10_000, show_default=True, help="Rows that graphs are built on, at most.")
+@click.option("--sample", default=10_000, show_default=True, help="Most rows that graphs are built on.")
 @click.option("-o", "--save", "targets", type=click.Path(path_type=Path), multiple=True, metavar="FILE",
               help="Write the report as .html, .png, .json or .csv; may be given several times.")  # fmt: skip
 @namespace_option
@@ -99,8 +101,8 @@ def _show(report: TierReport, targets: tuple[Path, ...]) -> None:
             f"  {stratum.value}: {stratum.name}: {stratum.recall:.3f} "
             f"[{stratum.low:.3f}, {stratum.high:.3f}] over {stratum.queries} queries"
         )
-    for words in report.warnings:
-        out.print(f"\nwarning: {words}", style="yellow")
+    for warning in report.warnings:
+        out.print(f"\nwarning: {warning}", style="yellow")
     out.print(f"\n{report.recommendation}")
     for target in targets:
         out.print(f"wrote {target}")

@@ -47,8 +47,7 @@ def create(
 ) -> None:
     """Make an empty store.
 
-    STORE is its folder, which must not exist. Not needed before an import, which makes the store that it
-    does not find.
+    STORE is its folder, which must not exist yet. An import creates a missing store by itself.
 
     \b
     Examples:
@@ -84,7 +83,7 @@ def create(
     metavar="JSON",
     help="Keys to set, such as '{\"read\": true}'; null removes a key. Other keys stay.",
 )
-@click.option("--document", metavar="TEXT", help="The new document, of the one row that is named.")
+@click.option("--document", metavar="TEXT", help="The new document of a single row, which IDS must name.")
 @where_option
 @namespace_option
 @json_option
@@ -99,7 +98,7 @@ def update(
 ) -> int:
     """Change metadata and documents; the vectors stay.
 
-    Rows are chosen by IDS, by --where, or by both. Exit code 3 says that some IDS are not there; the others
+    Rows are chosen by IDS, by --where, or by both. Exit code 3 means that some IDS do not exist; the others
     are changed.
 
     \b
@@ -121,8 +120,8 @@ def update(
             where=where,
             namespace=namespace,
         )
-        there = {record.id for record in opened.get(names, namespace=namespace, include=())}
-    missing = [name for name in names if name not in there]
+        existing = {record.id for record in opened.get(names, namespace=namespace, include=())}
+    missing = [name for name in names if name not in existing]
     if as_json:
         output.print_json({"updated": changed, "missing": missing})
     else:
@@ -147,7 +146,7 @@ def delete(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Delete rows by IDS, by --where, or those of IDS that match. What is not there is no error.
+    """Delete rows by IDS, by --where, or by both: those of IDS that match. Missing ids are no error.
 
     \b
     Examples:
@@ -159,21 +158,21 @@ def delete(
         raise click.UsageError("give IDS, or a --where that is not empty")
     with open_existing(store) as opened:
         if dry_run:
-            gone = _count(opened, ids, where, namespace)
+            matching = _count(opened, ids, where, namespace)
         else:
-            gone = opened.delete(ids or None, where=where, namespace=namespace)
-        there = opened.count(namespace=None)
+            matching = opened.delete(ids or None, where=where, namespace=namespace)
+        remaining = opened.count(namespace=None)
     if as_json:
-        output.print_json({"deleted": 0 if dry_run else gone, "matching": gone, "rows": there})
+        output.print_json({"deleted": 0 if dry_run else matching, "matching": matching, "rows": remaining})
         return
     done = "Would delete" if dry_run else "Deleted"
-    text = f"{done} {output.count_text(gone, 'row')}; {store} has {output.count_text(there, 'row')}"
+    text = f"{done} {output.count_text(matching, 'row')}; {store} has {output.count_text(remaining, 'row')}"
     output.console().print(text, soft_wrap=True)
 
 
 def _count(store: mrlstore.Store, ids: tuple[str, ...], where: dict[str, Any] | None, namespace: str) -> int:
     if not ids:
         return store.count(where, namespace=namespace)
-    node = parse(where)
+    node = parse(where)  # None without a filter
     found = store.get(dict.fromkeys(ids), namespace=namespace, include=("metadata",))
     return sum(node is None or node.matches(record.metadata) for record in found)

@@ -27,32 +27,33 @@ except ImportError as error:
     message = "mrlstore.integrations.mteb needs mteb: pip install 'mrlstore[mteb]'"
     raise ImportError(message) from error
 
-_BATCH = 10_000
-_PROBES = 16  # documents on which the model's similarity is compared with the cosine
+_BATCH = 10_000  # rows in one upsert
+_PROBES = 16  # first documents and queries on which the similarity of the model is compared with the cosine
 
 
 class MrlSearchBackend:
-    """The documents of one task, in a store in a temporary folder, which `clear` removes again."""
+    """The documents of one task, held in a store in a temporary folder; `clear` removes both."""
 
     def __init__(
         self, *, prefix_dim: int | None = None, folder: str | Path | None = None, **terms: Any
     ) -> None:
-        """Choose the tier.
+        """Choose how documents are indexed and searched.
 
         Args:
             prefix_dim: leading dimensions that are indexed; by default min(768, dim).
-            folder: where the temporary folder is made, if not in the system's place for them.
-            terms: how to search, as `Store.query` takes it: `dim=256` for a prefix alone, `exact=True`,
-                `target_recall`, `shortlist`, `ef`. Without any, two stages at the default recall.
+            folder: parent of the temporary folder; by default that of the system.
+            terms: arguments of `Store.query` for every search: `dim=256` for a prefix alone, `exact=True`,
+                `target_recall`, `shortlist`, `ef`. Without any, a search
+                in two stages at the default target recall.
         """
         self._prefix_dim, self._parent, self._terms = prefix_dim, folder, terms
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._store: Store | None = None
-        self._positions: dict[str, int] = {}  # of the documents, in the order of adding
+        self._positions: dict[str, int] = {}  # by document id, in the order of adding
         self._probes = np.empty((0, 0), np.float32)
 
     def add_documents(self, embeddings: Any, idxs: list[str]) -> None:
-        """Store the embeddings [n, dim] of documents; numpy or torch. InvalidInput for bad ones."""
+        """Store the embeddings [n, dim] of documents; numpy or torch. InvalidInput for unusable ones."""
         rows = _array(embeddings)
         if len(rows) != len(idxs):
             raise InvalidInput(f"{len(rows)} embeddings for {len(idxs)} documents")
@@ -67,7 +68,7 @@ class MrlSearchBackend:
             store.upsert(
                 [str(position) for position in positions],
                 block,
-                [{"place": position} for position in positions],
+                [{"position": position} for position in positions],
             )
 
     def search(
@@ -78,12 +79,12 @@ class MrlSearchBackend:
         top_ranked: Mapping[str, list[str]] | None = None,
         query_idx_to_id: Mapping[int, str] | None = None,
     ) -> tuple[list[list[float]], list[list[int]]]:
-        """For each query [n, dim] the best scores, and the positions of their documents as they were added.
+        """Return the best scores of each query [n, dim], and their documents' positions in order of adding.
 
-        With `top_ranked` a query's own candidates alone are scored, and positions are those in its list.
+        With `top_ranked`, only the candidates of a query are scored; positions are those in its list.
 
         Raises:
-            InvalidInput: nothing was added, or the model's similarity is not the cosine of its embeddings.
+            InvalidInput: there are no documents, or the similarity of the model is not the cosine.
         """
         if self._store is None:
             raise InvalidInput("search: no documents; call add_documents first")
@@ -102,7 +103,7 @@ class MrlSearchBackend:
         return [scores for scores, _ in pairs], [positions for _, positions in pairs]
 
     def clear(self) -> None:
-        """Forget all documents, and remove what they took on disk."""
+        """Forget all documents, and remove their store from disk."""
         if self._store is not None and self._folder is not None:
             self._store.close()
             self._folder.cleanup()
@@ -120,26 +121,26 @@ class MrlSearchBackend:
     def _rerank(
         self, query: NDArray[np.float32], names: list[str], top_k: int
     ) -> tuple[list[float], list[int]]:
-        """(scores, positions in `names`) of the best of these documents."""
+        """Return scores, and positions in `names`, of the best of these documents."""
         if self._store is None or not names:
             return [], []
-        here = {self._positions[name]: position for position, name in enumerate(names)}
-        where = {"place": {"$in": list(here)}}
-        hits = self._store.query(query, min(top_k, len(here)), where=where, include=(), **self._terms)
-        return _scores(hits), [here[int(hit.id)] for hit in hits]
+        candidates = {self._positions[name]: position for position, name in enumerate(names)}
+        where = {"position": {"$in": list(candidates)}}
+        hits = self._store.query(query, min(top_k, len(candidates)), where=where, include=(), **self._terms)
+        return _scores(hits), [candidates[int(hit.id)] for hit in hits]
 
     def _check_similarity(self, queries: NDArray[np.float32], similarity: Callable[[Any, Any], Any]) -> None:
-        some = queries[:_PROBES]
-        cosines = _units(some) @ _units(self._probes).T
-        if not np.allclose(_array(similarity(some, self._probes)), cosines, atol=1e-2):
+        sample = queries[:_PROBES]
+        cosines = _units(sample) @ _units(self._probes).T
+        if not np.allclose(_array(similarity(sample, self._probes)), cosines, atol=1e-2):
             raise InvalidInput("the model's similarity is not the cosine of its embeddings, as a store's is")
 
 
 class EmbedderModel(AbsEncoder):
-    """An `Embedder`, such as `GeminiEmbedder`, as a model for MTEB: texts alone, compared by cosine."""
+    """An `Embedder`, such as `GeminiEmbedder`, as a model for MTEB: for texts only, compared by cosine."""
 
     def __init__(self, embedder: Embedder, name: str = "mrlstore/embedder") -> None:
-        """Take the embedder; `name` is what MTEB's results call it, as "owner/model"."""
+        """Take the embedder; `name`, as "owner/model", is used in the results of MTEB."""
         self.model = embedder
         self.mteb_model_meta = ModelMeta.create_empty(
             {
@@ -151,7 +152,7 @@ class EmbedderModel(AbsEncoder):
         )
 
     def encode(self, inputs: Any, *, prompt_type: Any = None, **_: Any) -> NDArray[np.float32]:
-        """Embed batches of texts, as questions where `prompt_type` says so: float32 [n, dim]."""
+        """Embed batches of texts as float32 [n, dim]; as queries if `prompt_type` is `query`."""
         if prompt_type == PromptType.query:
             rows = [self.model.embed_query(text) for batch in inputs for text in batch["text"]]
             return np.stack(rows)
@@ -159,7 +160,7 @@ class EmbedderModel(AbsEncoder):
 
 
 def _array(embeddings: Any) -> NDArray[np.float32]:
-    """A numpy array, of a torch tensor too, wherever that lies."""
+    """Convert to a numpy array, from a torch tensor on any device too."""
     if hasattr(embeddings, "detach"):
         embeddings = embeddings.detach().cpu().float().numpy()
     rows = np.asarray(embeddings, dtype=np.float32)

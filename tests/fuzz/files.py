@@ -1,7 +1,7 @@
-"""Fuzz targets for files: descriptions of parts, and what is imported.
+"""Fuzz targets for files: descriptions of parts, and files to import.
 
-What may come out of each is a typed error; that of a part's description is the error of a crafted store, for
-the checksum that the catalogue keeps of it is made to fit.
+Each target allows only typed errors. The checksum that the catalogue keeps of a description is made to match,
+as it would be in a maliciously crafted store.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Sound:
 
 @lru_cache(maxsize=1)
 def sound() -> Sound:
-    """Made once in a process; its folder is removed at the end."""
+    """Make the store once in a process; its folder is removed at exit."""
     folder = Path(tempfile.mkdtemp(prefix="mrlstore-fuzz-"))
     import atexit
 
@@ -70,7 +70,7 @@ def description(kind: str) -> bytes:
 
 
 def exercise(segment: Segment) -> None:
-    """Ask everything of a segment whose parts may not be what they say."""
+    """Call every reading method of a segment whose descriptions may be wrong."""
 
     def fetch(keys: NDArray[np.int64]) -> list[dict[str, Any] | None]:
         return [None] * len(keys)
@@ -88,7 +88,7 @@ def exercise(segment: Segment) -> None:
 
 
 def part_json(data: bytes) -> None:
-    """Arbitrary bytes as the description of a part: the first byte says of which kind."""
+    """Arbitrary bytes as the description of a part: the first byte chooses its kind."""
     if not data:
         return
     kind, text = KINDS[data[0] % len(KINDS)], data[1:]
@@ -109,15 +109,15 @@ def part_json(data: bytes) -> None:
 
 
 def edited_part_json(kind: str, path: list[Any], value: Any) -> None:
-    """The sound description with one value of it exchanged, as `path` leads to it, or taken out."""
+    """The valid description with the value at `path` replaced, or removed if `value` is `...`."""
     head = json.loads(description(kind))
-    place = head
+    parent = head
     for step in path[:-1]:
-        place = place[step]
+        parent = parent[step]
     if value is ...:
-        del place[path[-1]]
+        del parent[path[-1]]
     else:
-        place[path[-1]] = value
+        parent[path[-1]] = value
     part_json(bytes([KINDS.index(kind)]) + json.dumps(head).encode())
 
 

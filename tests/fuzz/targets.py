@@ -1,7 +1,7 @@
 """Fuzz targets: plain functions that take bytes, for hypothesis and for coverage-guided fuzzers.
 
-With atheris: `atheris.Setup(sys.argv, targets.damaged_columns); atheris.Fuzz()`. An exception that a target
-lets out is a finding; so are a crash, a hang, and memory out of proportion to the input.
+With atheris: `atheris.Setup(sys.argv, targets.damaged_columns); atheris.Fuzz()`. An exception that leaves a
+target is a finding; so are a crash, a hang, and memory out of proportion to the input.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def sound(overflowing: bool) -> bytes:
 
 
 def sealed(blob: bytes) -> bytes:
-    """The blob with the length and the checksum that its directory ought to have, so that it is opened."""
+    """The blob with the length and the checksum corrected, so that it is not refused for these."""
     if len(blob) < HEADER.size:
         return blob
     _, _, count, rows, _, overflow_at, overflow_length, names_length = HEADER.unpack_from(blob)
@@ -79,7 +79,7 @@ def sealed(blob: bytes) -> bytes:
 
 
 def exercise(columns: Columns) -> None:
-    """Ask everything of columns that may be damaged: any answer will do, of the right shape."""
+    """Call every reading method of columns that may be damaged; only shapes and types are checked."""
 
     def fetch(rows: NDArray[np.int64]) -> Sequence[dict[str, Any] | None]:
         assert rows.size == 0 or (rows.min() >= 0 and rows.max() < columns.rows)
@@ -100,7 +100,7 @@ def exercise(columns: Columns) -> None:
 
 
 def raw_columns(data: bytes) -> None:
-    """Arbitrary bytes as a columns part: first as they are, then with a header that fits them."""
+    """Arbitrary bytes as a columns part: first unchanged, then with a corrected header."""
     for blob in (data, sealed(data), sealed(MAGIC + data)):
         try:
             columns = open_columns(np.frombuffer(blob, dtype=np.uint8))
@@ -112,7 +112,8 @@ def raw_columns(data: bytes) -> None:
 def damaged_columns(data: bytes) -> None:
     """A sound part, damaged as the bytes say: flags, then (offset, byte) pairs of three bytes each.
 
-    Flag 1: more paths than columns. Flag 2: the checksum is made to fit. Flag 4: cut short.
+    Flag 1: more paths than columns. Flag 2: the checksum is corrected. Flag 4: cut short.
+    Flag 8: offsets are 65,536ths of the length of the part, else bytes.
     """
     if not data:
         return

@@ -1,4 +1,4 @@
-"""The file targets, driven by hypothesis: descriptions of parts beyond flipped bits, and files to import."""
+"""The file targets, driven by hypothesis: edited descriptions of parts, and files to import."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ strange = st.one_of(
         [1.5, float(2**40), "", "<f8", "<f2", "|u1", "<i8", "|O", "../x", "a" * 300, [], {}, [[]]]
     ),
     st.lists(numbers, max_size=3),
-    st.just(...),  # taken out
+    st.just(...),  # the value is removed
 )
 FIELDS = ("dtype", "shape", "offset", "bytes", "crc32")
 
 
 @st.composite
 def places(draw: st.DrawFn) -> tuple[str, list[Any]]:
-    """A kind of part, and the way to a value of its description."""
+    """A kind of part, and the path of keys to a value of its description."""
     kind = draw(st.sampled_from(files.KINDS))
     head = json.loads(files.description(kind))
     step = draw(st.sampled_from(["head", "file", "whole file", "info"]))
@@ -141,7 +141,7 @@ def _open_damaged_parquet(pipe: Pipe, seed: int, count: int) -> None:
 
 
 def test_damaged_parquet() -> None:
-    """In a child, for it is pyarrow that parses: a signal there is told, not fatal."""
+    """In a child process: pyarrow parses, and a crash of it must not end the test run."""
     pytest.importorskip("pyarrow")
     with children(Child(_open_damaged_parquet, 1, figure(5_000, 150))) as (child,):
         while child.receive() is not None:

@@ -16,7 +16,7 @@ from tests.filters import filters
 from tests.fuzz import coverage, targets
 from tests.scale import figure
 
-ALLOWED_BYTES = 8 << 20  # a hundred times the sound part
+ALLOWED_BYTES = 8 << 20  # about a hundred times the size of the valid part
 
 
 @contextmanager
@@ -30,7 +30,7 @@ def bounded_memory() -> Iterator[None]:
         tracemalloc.stop()
 
 
-# Bytes that are likely to matter: in the header and the directory, and anywhere at all.
+# Offsets in the header, in the directory and anywhere: the first two are likely to matter most.
 places = st.integers(0, 64) | st.integers(64, 64 + 192 * 10) | st.integers(0, 65_535)
 extremes = st.sampled_from([0, 1, 2, 3, 127, 128, 254, 255]) | st.integers(0, 255)
 edits = st.lists(st.tuples(places, extremes), min_size=1, max_size=12)

@@ -1,1 +1,1 @@
-"""The demonstration: semantic search over the documentation that every Python carries."""
+"""The demonstration: semantic search over the documentation that comes with Python."""

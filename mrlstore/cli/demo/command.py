@@ -1,4 +1,4 @@
-"""`mrlstore demo`: where it keeps its store, and how to go on from there."""
+"""The command `mrlstore demo`: choose its folder, run the demonstration, and suggest further commands."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def demo(keep: Path | None, limit: int | None, as_json: bool) -> None:
         if as_json:
             output.print_json(found)
         elif keep:
-            _say_how_to_go_on(folder)
+            _print_next_commands(folder)
     finally:
         if not keep:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _say_how_to_go_on(folder: Path) -> None:
+def _print_next_commands(folder: Path) -> None:
     program = Path(sys.argv[0])
     name = os.path.relpath(program) if program.name == "mrlstore" else "mrlstore"
     out = output.console()

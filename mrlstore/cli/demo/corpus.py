@@ -1,4 +1,4 @@
-"""Collects the docstrings of the standard library; files are parsed, nothing is imported."""
+"""Collects the docstrings of the standard library. Files are parsed, never imported."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import Final
 SKIPPED: Final = frozenset(
     {"test", "tests", "idle_test", "idlelib", "lib2to3", "turtledemo", "site-packages", "dist-packages"}
 )
-SHORTEST: Final = 60  # characters; shorter ones say too little
+SHORTEST: Final = 60  # characters; shorter docstrings say too little to be found by meaning
 
 
 @dataclass(frozen=True, slots=True)
 class Docstring:
-    """One docstring and where it stands."""
+    """One docstring, and where it was found."""
 
     name: str  # "datetime.date.fromisoformat"
     kind: str  # "module", "class", "function", "method"
@@ -33,21 +33,26 @@ class Docstring:
 
 
 def standard_library(limit: int | None = None) -> list[Docstring]:
-    """The docstrings of this Python's standard library, each text once, names unique; `limit` at most."""
+    """The docstrings of the standard library of this Python, without repeated names or texts.
+
+    At most `limit` of them, if that is given.
+    """
     root = Path(sysconfig.get_paths()["stdlib"])
     names: set[str] = set()
     texts: set[str] = set()
     found: list[Docstring] = []
     paths = sorted(root.rglob("*.py"))
     if limit is not None:
-        paths.sort(key=lambda path: path.name[::-1])  # a few of everything, not all of the first modules
+        paths.sort(
+            key=lambda path: path.name[::-1]
+        )  # by reversed name, so that few files still come from many packages
     for path in paths:
         if limit is not None and len(found) >= limit:
             break
-        place = path.relative_to(root)
-        if SKIPPED.intersection(place.parts):
+        relative = path.relative_to(root)
+        if SKIPPED.intersection(relative.parts):
             continue
-        for docstring in _of_file(path, place):
+        for docstring in _of_file(path, relative):
             known = docstring.name in names or docstring.text in texts
             if len(docstring.text) < SHORTEST or known:
                 continue
@@ -57,15 +62,15 @@ def standard_library(limit: int | None = None) -> list[Docstring]:
     return found[:limit]
 
 
-def _of_file(path: Path, place: Path) -> Iterator[Docstring]:
-    parts = place.with_suffix("").parts
+def _of_file(path: Path, relative: Path) -> Iterator[Docstring]:
+    parts = relative.with_suffix("").parts
     module = ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # old files have odd escapes
+            warnings.simplefilter("ignore")  # some old files have invalid escape sequences
             tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError, OSError):
-        return  # a template, or a file that is broken on purpose
+        return  # a template, or a file that is deliberately invalid
     yield from _of_node(tree, module, "module", module)
 
 

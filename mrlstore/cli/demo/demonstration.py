@@ -1,4 +1,4 @@
-"""The steps of the demo: collect, embed, store, ask, reopen in a new process, compare."""
+"""The steps of the demo: collect, embed, store, query, reopen in a new process, compare."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ QUESTIONS: Final = (
 )
 FILTERED: Final = ("read a compressed file", {"kind": "class", "public": True})
 REOPENED: Final = "create a temporary directory that is removed afterwards"
-MEASURED: Final = 200  # questions of the comparison
+COMPARISON_QUESTIONS: Final = 200
 
 
 class Demo:
-    """One run; the steps stand in their order, each says what it does."""
+    """One run of the demo. The methods are its steps, in their order; each prints what it does."""
 
     def __init__(self, folder: Path, limit: int | None, out: Console) -> None:
         self.limit = limit
@@ -50,7 +50,7 @@ class Demo:
         self.out = out
 
     def run(self) -> dict[str, Any]:
-        """Run all steps; returns what was measured."""
+        """Run all steps, and return the measured figures."""
         started = time.perf_counter()
         docstrings = self.collect()
         embedder, vectors = self.embed(docstrings)
@@ -66,57 +66,57 @@ class Demo:
         return {"rows": len(docstrings), "seconds": seconds, "tiers": [asdict(tier) for tier in compared]}
 
     def collect(self) -> list[corpus.Docstring]:
-        """Step 1: the texts."""
-        with self._step("Collecting the docstrings of the standard library") as said:
+        """Step 1: collect the texts."""
+        with self._step("Collecting the docstrings of the standard library") as results:
             docstrings = corpus.standard_library(self.limit)
             modules = len({docstring.module for docstring in docstrings})
-            said.append(f"{len(docstrings):,} docstrings of {modules:,} modules")
+            results.append(f"{len(docstrings):,} docstrings of {modules:,} modules")
         return docstrings
 
     def embed(self, docstrings: list[corpus.Docstring]) -> tuple[LocalEmbedder, NDArray[np.float32]]:
-        """Step 2: their vectors, float32 [n, 3072]."""
-        with self._step("Embedding them by latent semantic analysis, without key or network") as said:
+        """Step 2: embed the texts as float32 [n, 3072]; fewer dimensions with a small limit."""
+        with self._step("Embedding them by latent semantic analysis, without key or network") as results:
             texts = [f"{docstring.name}\n{docstring.text}" for docstring in docstrings]
             embedder = LocalEmbedder.fit(texts, dim=DIM)
             vectors = embedder.embed_documents(texts)
             embedder.save(self.model)
-            said.append(f"{embedder.dim:,} dimensions, learned from {len(embedder.words):,} words")
+            results.append(f"{embedder.dim:,} dimensions, learned from {len(embedder.words):,} words")
         return embedder, vectors
 
     def fill(self, docstrings: list[corpus.Docstring], vectors: NDArray[np.float32]) -> mrlstore.Store:
-        """Steps 3 and 4: the store, and its index."""
+        """Steps 3 and 4: fill the store, and build its index."""
         _remove_old(self.path)
         prefix_dim = min(PREFIX_DIM, vectors.shape[1])
         store = mrlstore.open(self.path, dim=vectors.shape[1], prefix_dim=prefix_dim, auto_maintain=False)
-        with self._step("Storing ids, vectors, metadata and texts, durably") as said:
+        with self._step("Storing ids, vectors, metadata and texts, durably") as results:
             metadatas = [
                 {"kind": each.kind, "module": each.module, "line": each.line, "public": each.public}
                 for each in docstrings
             ]
             names = [each.name for each in docstrings]
             rows = store.upsert(names, vectors, metadatas, [each.text for each in docstrings])
-            said.append(output.count_text(rows, "row"))
-        with self._step(f"Building the graph over the first {prefix_dim:,} dimensions") as said:
+            results.append(output.count_text(rows, "row"))
+        with self._step(f"Building the graph over the first {prefix_dim:,} dimensions") as results:
             with output.progress_bars(as_json=False) as progress:
                 store.optimize(progress=progress)
             stats = store.stats()
-            said.append(f"{output.bytes_text(stats.bytes_on_disk)} on disk")
+            results.append(f"{output.bytes_text(stats.bytes_on_disk)} on disk")
         return store
 
     def warm(self, store: mrlstore.Store, vector: NDArray[np.float32]) -> None:
-        """Step 5: a first query compiles the kernels; later processes read them from a cache."""
-        with self._step("Asking once, which compiles the search kernels on this machine") as said:
+        """Step 5: a first query compiles the kernels, which later processes load from a cache on disk."""
+        with self._step("Asking once, which compiles the search kernels on this machine") as results:
             store.query(vector, 1)
             store.query(vector, 1, where=FILTERED[1])
-            said.append("compiled code is kept")
+            results.append("compiled code is kept")
 
     def ask(self, store: mrlstore.Store, embedder: LocalEmbedder) -> None:
-        """Step 6: questions."""
+        """Step 6: ask some questions."""
         for question in QUESTIONS:
             self._ask(store, embedder, question, None)
 
     def ask_filtered(self, store: mrlstore.Store, embedder: LocalEmbedder) -> None:
-        """Step 7: a question with a filter."""
+        """Step 7: ask a question with a filter."""
         self._ask(store, embedder, *FILTERED)
 
     def ask_in_new_process(self) -> None:
@@ -140,8 +140,8 @@ class Demo:
     def compare(
         self, store: mrlstore.Store, embedder: LocalEmbedder, docstrings: list[corpus.Docstring]
     ) -> list[tier_comparison.MeasuredSearch]:
-        """Step 9: the tiers, side by side."""
-        long = _spread([each.text for each in docstrings if len(each.text) > 200], MEASURED)
+        """Step 9: search in several ways, and compare recall, time and bytes."""
+        long = _spread([each.text for each in docstrings if len(each.text) > 200], COMPARISON_QUESTIONS)
         firsts = _embed_known(embedder, [" ".join(text.split()[:12]) for text in long])
         self._heading(
             f"The same store searched in four ways, top {tier_comparison.K}, with the first words of "
@@ -192,17 +192,17 @@ class Demo:
 
     @contextmanager
     def _step(self, what: str) -> Iterator[list[str]]:
-        """Say what is being done before, and what came of it and how long it took afterwards."""
+        """Print a heading; afterwards the lines that the caller added to the list, and the time taken."""
         self.out.print(f"{what} ...")
-        said: list[str] = []
+        results: list[str] = []
         started = time.perf_counter()
-        yield said
+        yield results
         seconds = time.perf_counter() - started
-        self.out.print(f"  {', '.join(said)} ({seconds:.1f} s)", style="dim")
+        self.out.print(f"  {', '.join(results)} ({seconds:.1f} s)", style="dim")
 
 
 def _embed_known(embedder: LocalEmbedder, questions: list[str]) -> NDArray[np.float32]:
-    """The vectors of those questions that have a word which the embedder knows, float32 [<= n, dim]."""
+    """Embed the questions of which the embedder knows a word, as float32 [<= n, dim]."""
     vectors = []
     for question in questions:
         with suppress(EmbedError):
@@ -211,16 +211,18 @@ def _embed_known(embedder: LocalEmbedder, questions: list[str]) -> NDArray[np.fl
 
 
 def _spread(items: list[Any], count: int) -> list[Any]:
-    """At most `count` of the items, evenly chosen."""
+    """At most `count` of the items, at even distances."""
     if len(items) <= count:
         return items
-    return [items[place] for place in np.linspace(0, len(items) - 1, count).astype(int)]
+    return [items[position] for position in np.linspace(0, len(items) - 1, count).astype(int)]
 
 
 def _remove_old(path: Path) -> None:
-    """Make way for a new store, but only where an older demo's store stands."""
+    """Remove the store of an earlier demo. Raises StoreExists for anything that is not a store."""
     if not path.exists():
         return
     if not (path / "catalogue.db").exists():
-        raise StoreExists(f"{path}: something that is no store stands where the demo's store goes")
+        raise StoreExists(
+            f"{path}: exists and is not a store; remove it or choose another folder with --keep"
+        )
     shutil.rmtree(path)
