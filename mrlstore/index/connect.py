@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrlstore.index.codes import BLOCK
+from mrlstore.kernels.load import importing
 
 
 def connect(
@@ -23,7 +24,8 @@ def connect(
     are joined to a ring, which may drop a link that another row needed; so unreached rows are linked once
     more afterwards.
     """
-    from mrlstore.kernels import reach
+    with importing:
+        from mrlstore.kernels import reach
 
     address, stride, queue = address_of(codes), codes.shape[1], np.empty(len(neighbours), np.int64)
     signed = np.ones(2 * stride, np.int8)
@@ -45,7 +47,8 @@ def connect(
 
 def rows_reached(neighbours: NDArray[np.uint32], start: int) -> NDArray[np.bool_]:
     """Bool [n]: the rows that links lead to from `start`."""
-    from mrlstore.kernels import reach
+    with importing:
+        from mrlstore.kernels import reach
 
     parents = np.full(len(neighbours), -1, np.int64)
     reach.reach(neighbours, start, parents, np.empty(len(neighbours), np.int64))
@@ -54,7 +57,8 @@ def rows_reached(neighbours: NDArray[np.uint32], start: int) -> NDArray[np.bool_
 
 def rows_that_reach(neighbours: NDArray[np.uint32], target: int) -> NDArray[np.bool_]:
     """Bool [n]: the rows from which links lead to `target`."""
-    from mrlstore.kernels import reach
+    with importing:
+        from mrlstore.kernels import reach
 
     n, width = neighbours.shape
     rows, sources = np.empty(n, np.int64), np.empty(n * width, np.uint32)

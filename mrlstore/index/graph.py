@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from mrlstore.index.connect import address_of, connect, rows_that_reach
 from mrlstore.index.group import SCALE_BYTES, GroupIndex, index_table
 from mrlstore.kernels.group_table import EMPTY
+from mrlstore.kernels.load import importing
 
 ALPHA: Final = 1.0  # Vamana's pruning ratio of the first pass
 FILL: Final = 0.75  # share of a row's slots for which the kernel prunes again with a larger alpha
@@ -116,7 +117,8 @@ class _Builder:
 
     def insert_batch(self) -> None:
         """Insert the next rows, and offer their links to the targets."""
-        from mrlstore.kernels import links, reach
+        with importing:
+            from mrlstore.kernels import links, reach
 
         largest = max(len(self.order) // BATCHES, FIRST_ROWS)
         count = min(self.inserted, largest, len(self.order) - self.inserted)
@@ -139,7 +141,8 @@ class _Builder:
 
     def _offer(self, rows: NDArray[np.int64], starts: NDArray[np.int64], offered: NDArray[np.uint32]) -> None:
         """Offer row rows[i] links to offered[starts[i] : starts[i + 1]]; it keeps the best."""
-        from mrlstore.kernels import links
+        with importing:
+            from mrlstore.kernels import links
 
         kernel = links.refine.ready()
 
@@ -164,7 +167,8 @@ class _Builder:
 
 def _square_lengths(codes: NDArray[np.uint8]) -> NDArray[np.float32]:
     """The squared length of each code row, float32 [n]."""
-    from mrlstore.kernels import links
+    with importing:
+        from mrlstore.kernels import links
 
     squares = np.zeros(len(codes), np.float32)
     links.square_lengths(

@@ -6,14 +6,16 @@ from types import SimpleNamespace
 
 from mrlstore.system import forks
 
+# Hold it while importing a module that needs numba: no fork takes place meanwhile. A child would find the
+# interpreter's lock of a module that another thread is importing held for ever.
+importing = forks.long_lock()
 _loaded: list[SimpleNamespace] = []
-_loading = forks.long_lock()
 
 
 def kernels() -> SimpleNamespace:
     """The kernels as attributes, compiled or loaded from the cache; only here searches import numba."""
     if not _loaded:
-        with _loading:
+        with importing:
             from mrlstore.kernels import rerank, two_stage, unit_rows
 
             _loaded[:] = [

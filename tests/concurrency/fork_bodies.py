@@ -25,6 +25,7 @@ from typing import Any
 
 import apsw
 import numpy as np
+import numpy.random  # not by a thread: a child would find the import under way for ever
 
 import mrlstore
 import mrlstore.api.handle

@@ -22,10 +22,7 @@ from tests.pressure.opcodes import AtOpcode, interrupt, places
 from tests.scale import FULL
 
 # Python itself drops what is raised in a finalizer, and says so.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.timeout(7_200 if FULL else 300),
-]
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 DIM, ROWS = 8, 40
 VECTORS = nested_vectors(4 * ROWS, DIM)
