@@ -36,7 +36,7 @@ def test_a_fork_at_each_step_loses_nothing_and_does_not_hang(
     assert mode != "waited" or refused == 0
 
 
-# With maintenance a child may still wait for ever, for a module that another thread was importing: torture only.
+# With maintenance a child may still wait for ever for a module that another thread was importing.
 MAINTAINING = [pytest.param(kind, marks=pytest.mark.torture) for kind in ("maintain", "all")]
 
 
