@@ -36,11 +36,7 @@ def test_a_fork_at_each_step_loses_nothing_and_does_not_hang(
     assert mode != "waited" or refused == 0
 
 
-# With maintenance a child may still wait for ever for a module that another thread was importing.
-MAINTAINING = [pytest.param(kind, marks=pytest.mark.torture) for kind in ("maintain", "all")]
-
-
-@pytest.mark.parametrize("kind", ["open", "write", "read", *MAINTAINING])
+@pytest.mark.parametrize("kind", ["open", "write", "read", "maintain", "all"])
 def test_forks_beside_threads_lose_nothing_and_do_not_hang(tmp_path: Path, kind: str) -> None:
     child = Child(fork_bodies.free, str(tmp_path), kind, FREE_S)
     with children(child):
