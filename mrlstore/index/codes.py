@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrlstore.index.group import SCALE_BYTES, SHORT_PREFIX, GroupIndex
+from mrlstore.system.products import product
 
 LINE: Final = 64  # bytes of a cache line
 SAMPLE_ROWS: Final = 8_192  # rows that a rotation is fitted to and judged on
@@ -69,7 +70,7 @@ def encode(
     prefixes: NDArray[np.float32], usable: NDArray[np.bool_], rotation: Rotation | None
 ) -> NDArray[np.uint8]:
     """Code rows uint8 [n, stride] of unit prefixes float32 [n, prefix]; rows not usable get scale zero."""
-    numbers = prefixes if rotation is None else prefixes @ rotation.axes.T
+    numbers = prefixes if rotation is None else product(prefixes, rotation.axes.T)
     n, code_dim = numbers.shape
     codes = np.full((n, stride_of(code_dim)), 128, np.uint8)
     peaks = np.maximum(np.abs(numbers).max(axis=1), np.float32(TINY))
@@ -94,7 +95,7 @@ def codes_only(prefix_dim: int, codes: NDArray[np.uint8], unprefixed: NDArray[np
 
 def fit_rotation(prefixes: NDArray[np.float32], code_dim: int) -> Rotation:
     """The `code_dim` leading axes of the second moments of a sample, float32 [s, prefix]; not centred."""
-    _, axes = np.linalg.eigh(prefixes.T @ prefixes)
+    _, axes = np.linalg.eigh(product(prefixes.T, prefixes))
     return quantised(np.ascontiguousarray(axes.T[::-1][:code_dim], dtype=np.float32))
 
 
@@ -135,7 +136,8 @@ def choose_rotation(vectors: NDArray[np.floating], prefix_dim: int) -> Rotation 
     chosen, least_cost = None, VISITS * stride_of(prefix_dim) + row_bytes * _needed(prefixes, held, best)
     for code_dim in lengths:
         rotation = Rotation(whole.codes[:code_dim], whole.scales[:code_dim], whole.axes[:code_dim])
-        cost = VISITS * stride_of(code_dim) + row_bytes * _needed(prefixes @ rotation.axes.T, held, best)
+        rotated = product(prefixes, rotation.axes.T)
+        cost = VISITS * stride_of(code_dim) + row_bytes * _needed(rotated, held, best)
         if cost < least_cost:
             chosen, least_cost = rotation, cost
     return chosen
@@ -144,7 +146,8 @@ def choose_rotation(vectors: NDArray[np.floating], prefix_dim: int) -> Rotation 
 def _scores(rows: NDArray[np.floating], own: NDArray[np.int64]) -> NDArray[np.float32]:
     """Dot products of the rows `own` with all rows, float32 [len(own), n]; -inf with themselves."""
     queries = rows[own].astype(np.float32)
-    blocks = [queries @ rows[i : i + BLOCK].astype(np.float32).T for i in range(0, len(rows), BLOCK)]
+    starts = range(0, len(rows), BLOCK)
+    blocks = [product(queries, rows[i : i + BLOCK].astype(np.float32).T) for i in starts]
     scores = np.concatenate(blocks, axis=1)
     scores[np.arange(len(own)), own] = -np.inf
     return scores

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrlstore.storage.snapshot import Snapshot
-from mrlstore.system import forks
+from mrlstore.system.products import product
 
 BLOCK: Final = 2_048
 TIE: Final = 2e-6  # scores this close are one
@@ -139,8 +139,7 @@ def _of_block(
     masks = {name: _mask(rows, share) for name, share in filters.items()}
     for d, scale in scaled.items():
         piece = wide[:, start:d]
-        with forks.using():  # OpenBLAS's own fork handler waits for ever for a thread that multiplies
-            products += queries[:, start:d] @ piece.T
+        products += product(queries[:, start:d], piece.T)
         squares += np.einsum("ij,ij->i", piece, piece)
         start = d
         scores = np.asarray(products * scale / np.sqrt(np.maximum(squares, 1e-30)), dtype=np.float32)

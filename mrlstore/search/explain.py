@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from mrlstore.index.group import Group
 from mrlstore.search.queries import Queries
+from mrlstore.system.products import product
 from mrlstore.types import Explanation, HitRanks, Result
 
 SPREADS: Final = 2.5  # a row beyond the edge is taken to lie at most so many deviations above the trend
@@ -103,9 +104,9 @@ def _score(seen: GroupTrace, query: NDArray[np.float32]) -> _Listed:
     group = seen.group
     width = group.index.prefix_dim if group.index is not None else len(query)
     wide = group.vectors[rows].astype(np.float32)
-    full = wide @ query * group.inv_norms[rows]
+    full = product(wide, query) * group.inv_norms[rows]
     lengths = np.linalg.norm(wide[:, :width], axis=1) * max(float(np.linalg.norm(query[:width])), 1e-30)
-    prefix = wide[:, :width] @ query[:width] / np.maximum(lengths, 1e-30)
+    prefix = product(wide[:, :width], query[:width]) / np.maximum(lengths, 1e-30)
     return _Listed(seen, group.keys[rows], prefix.astype(np.float32), full.astype(np.float32))
 
 
