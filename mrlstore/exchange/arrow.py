@@ -79,7 +79,7 @@ class ArrowWriter:
         if format == "parquet":
             from pyarrow import parquet
 
-            self.writer = parquet.ParquetWriter(file, columns, compression="zstd")
+            self.writer = parquet.ParquetWriter(file, columns, compression="zstd", write_page_checksum=True)
         else:
             self.writer = pyarrow().ipc.new_file(file, columns)
 
@@ -126,7 +126,8 @@ def open_batches(file: BinaryIO, name: str, format: str) -> Batches:
 def _open_parquet(file: BinaryIO, name: str) -> Batches:
     from pyarrow import parquet
 
-    whole = parquet.ParquetFile(file, pre_buffer=False)
+    # Without checksums a damaged page may give its column too few rows, and Arrow then ends the process.
+    whole = parquet.ParquetFile(file, pre_buffer=False, page_checksum_verification=True)
     columns = whole.schema_arrow  # decodes the names, and so finds damaged ones
 
     def read() -> Iterator[Any]:
