@@ -90,7 +90,7 @@ def check_utf8(text: str, what: str) -> int:
 
 
 def check_column(what: str, values: object, n: int) -> list[Any] | None:
-    """A list with one entry for each of n ids, by position, or None."""
+    """A list with one entry for each of the n ids, paired by position, or None."""
     if values is None:
         return None
     check_ordered(values, what)
@@ -159,7 +159,7 @@ def check_counts(values: object, name: str, low: int, high: int | None = None) -
     """Several whole numbers from `low` to `high`, in their order."""
     try:
         given = iter(values)  # type: ignore[call-overload]
-    except TypeError as error:  # an array without dimensions only says that it is iterable
+    except TypeError as error:  # a 0-dimensional array claims to be iterable
         raise InvalidInput(f"{name}: expected whole numbers, got {type(values).__name__}") from error
     return [check_count(one, name, low, high) for one in given]
 

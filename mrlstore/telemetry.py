@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Tracer, TracerProvider
 
 Attributes = dict[str, str | int | float | bool]
-Tell = Callable[[Any], Attributes]  # what a span says of an operation's answer
+Tell = Callable[[Any], Attributes]  # gives the attributes of a span from what the operation returned
 
 _SCHEMA: Final = "https://opentelemetry.io/schemas/1.33.0"  # the first with stable conventions for databases
-# Those of the conventions begin at a millisecond, when most queries of an embedded store have ended.
+# The buckets that the conventions advise begin at 1 ms, and most queries of an embedded store take less.
 _BUCKETS_S: Final = (1e-4, 2e-4, 5e-4, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 5, 10, 60, 600)
 _RETURNED: Final = "db.response.returned_rows"
-_GIVEN_UP: Final = (Interrupted, SnapshotMoved)  # a step that is done again later: no error
+_GIVEN_UP: Final = (Interrupted, SnapshotMoved)  # the step is done again later, so the span is no error
 
 
 def instrument(
@@ -49,7 +49,7 @@ def instrument(
         tracer_provider: where spans go; by default the global one, also one that is set later.
         meter_provider: where metrics go; likewise.
 
-    It is a matter of the process, not of the store on disk. Calling it again replaces the providers.
+    This is a setting of the process, not of the store on disk. Calling it again replaces the providers.
 
     Raises:
         ImportError: opentelemetry-api is not installed.

@@ -10,7 +10,7 @@ import pytest
 TESTS = Path(__file__).parent
 LIBRARY = TESTS.parent / "mrlstore"
 # The door itself, and the switches, which take rules out of the running library.
-DOORS = {"inside.py", "harness/off.py", "test_ready.py", "test_fast_path.py"}
+DOORS = {"inside.py", "harness/off.py", "test_fast_path.py"}
 
 
 def is_private(name: str) -> bool:

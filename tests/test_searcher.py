@@ -38,13 +38,13 @@ def test_a_searcher_is_kept_for_as_long_as_its_snapshot_lives(tmp_path: Path) ->
     with mrlstore.open(tmp_path / "s.mrl", dim=8, auto_maintain=False) as store:
         store.upsert(["a"], np.eye(1, 8))
         before = inside.session(store).snapshots.latest()
-        params_of_it = params(where=parse({"a": 1}))
-        assert known_searcher(before, params_of_it) is None
-        kept = searcher_for(before, params_of_it, lambda keys: [None for _ in keys])
-        assert searcher_for(before, params_of_it, lambda keys: [None for _ in keys]) is kept
+        filtered_params = params(where=parse({"a": 1}))
+        assert known_searcher(before, filtered_params) is None
+        kept = searcher_for(before, filtered_params, lambda keys: [None for _ in keys])
+        assert searcher_for(before, filtered_params, lambda keys: [None for _ in keys]) is kept
         store.upsert(["b"], np.eye(1, 8))
         after = inside.session(store).snapshots.latest()
-        assert known_searcher(after, params_of_it) is None
+        assert known_searcher(after, filtered_params) is None
         gone = weakref.ref(before)
         del before
         assert gone() is None, "a kept searcher must not keep its snapshot"

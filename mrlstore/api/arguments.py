@@ -1,4 +1,4 @@
-"""Checks of what callers pass to `Store`, but for batches of rows (see `batch`)."""
+"""Checks of the arguments of `Store`'s methods; batches of rows are checked in `writing.batch`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from mrlstore.types import LIMITS, Progress
 ProgressCallback = Callable[[Progress], None]
 
 _DEFAULT_WAIT_S = 3600.0
-_PATH_BYTES = 450  # of SQLite's 512; the rest is for ".tmp-..." while a store is made, and names within it
+_PATH_BYTES = 450  # SQLite opens paths of 512 bytes; the rest is for the names of files within the store
 _INCLUDE = ("metadata", "document", "vector")
 
 P = ParamSpec("P")
@@ -58,7 +58,7 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")  # "s3://x", and "s3:/x", w
 
 
 def _refuse_other_addresses(text: str) -> None:
-    """Refuse what means something else than a folder elsewhere, and would be a folder of that name here."""
+    """Refuse `~`, `:memory:` and URLs, which other programs understand and here would become folders."""
     scheme = _SCHEME.match(text)
     if scheme:
         raise InvalidInput(f"path: {text!r} is a URL of {scheme[1]!r}; a store is a folder on a local disk")
@@ -85,7 +85,7 @@ def check_projection(include: Iterable[str]) -> Projection:
         raise InvalidInput(f"include: expected a tuple of {_INCLUDE}, got {include!r:.80}")
     try:
         chosen: tuple[object, ...] = tuple(include)
-    except TypeError as error:  # an array without dimensions says that it is iterable
+    except TypeError as error:  # a 0-dimensional array claims to be iterable
         raise InvalidInput(f"include: expected a tuple of {_INCLUDE} ({error})") from error
     for name in chosen:
         if not isinstance(name, str) or name not in _INCLUDE:
@@ -141,7 +141,7 @@ def check_params(
 
 
 def check_embedder(value: object) -> None:
-    """Something that embeds, or None. Its fingerprint is not asked for yet: that may cost something."""
+    """An embedder, or None. Its fingerprint is not read yet, since that may call a paid service."""
     lacking = [name for name in ("embed_documents", "embed_query") if not hasattr(value, name)]
     if value is not None and (lacking or isinstance(value, type)):
         what = f"the class {value.__name__}" if isinstance(value, type) else f"a {type(value).__name__}"

@@ -13,7 +13,7 @@ from mrlstore.types import RepairReport, Stats, VerifyReport
 
 
 class CareMethods(Handle):
-    """Looking after a store; each method checks its arguments and delegates."""
+    """Maintenance of a store; each method checks its arguments and delegates."""
 
     def stats(self) -> Stats:
         """The state of the store: rows, segments, bytes."""

@@ -75,7 +75,7 @@ class Handle:
             return session
 
     def _current(self, session: Session) -> Session:
-        """The session to go on with: the same one, but in a child that was forked meanwhile its own."""
+        """The same session, or in a child that was forked meanwhile a session of its own."""
         return self._session if session.catalogue.connections.abandoned else session
 
     def _prepare(self, session: Session) -> None:
@@ -89,7 +89,7 @@ class Handle:
 
     @scope
     def _background_paused(self) -> Iterator[None]:
-        """Our own thread gives LOCK up, and gets its turn again afterwards."""
+        """The store's background thread lets go of LOCK, and starts again afterwards."""
         background = self._background
         if background is not None:
             background.pause()

@@ -87,7 +87,7 @@ def open_store(
     tokenizer: Tokenizer | None = None,
     files: Files,
 ) -> Store:
-    """`open` on a file seam of the caller's: how tests record and break the file system."""
+    """`open` with other `Files`, with which tests record what is done to the file system and make it fail."""
     place = arguments.check_path(path)
     checks.check_choice(mode, "mode", ("r", "a", "x"))
     checks.check_optional_count(dim, "dim", LIMITS.min_dim, LIMITS.max_dim)

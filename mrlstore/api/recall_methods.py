@@ -1,4 +1,4 @@
-"""The methods of `Store` around recall; they check and delegate."""
+"""The methods of `Store` that measure recall; they check their arguments and delegate."""
 
 from __future__ import annotations
 

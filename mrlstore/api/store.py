@@ -212,7 +212,7 @@ class Store(CareMethods, RecallMethods, OwnThreads):
         return done.ids
 
     def namespaces(self) -> dict[str, int]:
-        """How many rows each namespace has; those without rows do not exist."""
+        """How many rows each namespace has. A namespace exists while it has rows."""
         return records.namespaces(self._session)
 
     def get(
@@ -268,7 +268,7 @@ class Store(CareMethods, RecallMethods, OwnThreads):
         return True
 
     def __contains__(self, id: object) -> bool:
-        """Whether the default namespace has this id; what no row can have for an id, it has not."""
+        """Whether the default namespace has this id; False for what cannot be an id."""
         session = self._session
         try:
             names = check_ids([id], "id")  # type: ignore[list-item]
@@ -347,7 +347,7 @@ class Store(CareMethods, RecallMethods, OwnThreads):
             raise InvalidInput(f"query: give {'at most' if words else 'exactly'} one of {_VECTOR_SOURCES}")
         if given and vector is None:
             vector = self._vector_of(session, namespace, id, text, content)
-            latest = session.snapshots.latest()  # an embedder takes its time
+            latest = session.snapshots.latest()  # the embedder may have taken seconds
         if words is not None:
             return hybrid.query(session, latest, params, words, vector)
         return query.query(session, latest, params, vector)

@@ -19,23 +19,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrlstore.planning import confidence
+from mrlstore.recall.ground_truth import TIE
 from mrlstore.storage.snapshot import SnapshotMoved
 from mrlstore.system.log import log_event
 from mrlstore.types import AuditStats
 
 QUEUE: Final = 16
-TIE: Final = 2e-6  # scores this close are one
 WARN_EVERY_S: Final = 60.0
 
 
 class _Waiting(NamedTuple):
     k: int
-    scores: NDArray[np.float32]  # of the answer that was given, best first
-    exact: Callable[[], NDArray[np.float32]]  # computes those of the exact one
+    scores: NDArray[np.float32]  # of the answer that the caller got, best first
+    exact: Callable[[], NDArray[np.float32]]  # computes the scores of the exact answer
 
 
 class Audit:
-    """One audit of one open store. A query that is not taken costs it a random number."""
+    """One audit of one open store. A query that is not checked costs only the drawing of a random number."""
 
     def __init__(self, name: str, rate: float, floor: float, window: int, cost: float) -> None:
         self.name, self.rate, self.floor, self.window, self.cost = name, rate, floor, window, cost
@@ -50,11 +50,11 @@ class Audit:
         self._warned_at = -WARN_EVERY_S
 
     def takes(self) -> bool:
-        """Whether it wants the next answer: by chance, at its rate."""
+        """Whether to check the next answer: decided at random, at the audit's rate."""
         return self.rate >= 1 or random.random() < self.rate
 
     def offer(self, k: int, scores: NDArray[np.float32], exact: Callable[[], NDArray[np.float32]]) -> None:
-        """Queue an answer's scores for comparison with those that `exact` gives."""
+        """Queue the scores of an answer for comparison with the exact ones, which `exact` computes later."""
         with self._work:
             if len(self._queue) >= QUEUE or self._stopped.is_set():
                 self._let_go += 1
@@ -73,7 +73,7 @@ class Audit:
         return tuple(self._figure(k, pairs, let_go) for k, pairs in seen.items())
 
     def wait(self, timeout_s: float) -> bool:
-        """Whether all queries taken so far are worked off within this time; skips the rests between them."""
+        """Whether all queries taken so far are checked within this time; they are checked without pauses."""
         deadline = time.monotonic() + timeout_s
         with self._work:
             while self._queue or self._busy:
@@ -110,7 +110,7 @@ class Audit:
             try:
                 self._check(item)
             except SnapshotMoved:
-                pass  # its filter needs metadata of a generation that is gone
+                pass  # the filter needs metadata of a generation that the catalogue no longer has
             except Exception as error:
                 log_event("audit failed", self.name, str(error), level=logging.ERROR, trace=True)
             del item

@@ -20,7 +20,7 @@ from mrlstore.storage.snapshot import Snapshot
 from mrlstore.system.products import product
 
 BLOCK: Final = 2_048
-TIE: Final = 2e-6  # scores this close are one
+TIE: Final = 2e-6  # scores that differ by less count as equal
 _NOBODY: Final = -1
 _WHOLE: Final = 1.0
 
@@ -31,7 +31,7 @@ class Rows:
 
     vectors: NDArray[np.float16]  # [m, dim], unit rows
     keys: NDArray[np.int64]  # [m]
-    live: NDArray[np.bool_] | None  # [m]; None: all
+    live: NDArray[np.bool_] | None  # [m], which rows are live; None: all of them
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def rows_of(snapshot: Snapshot, namespace: str) -> Iterator[Rows]:
 
 
 def draw(keys: NDArray[np.int64], share: float) -> NDArray[np.bool_]:
-    """A random filter that lets this share of the rows through, the same for the same keys."""
+    """A random filter that lets this share of the rows pass; the same keys give the same filter."""
     if share >= _WHOLE:
         return np.ones(len(keys), dtype=np.bool_)
     mixed = keys.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)  # splitmix64

@@ -92,17 +92,7 @@ class Walk:
         index = self.group.index
         if index is None or index.neighbours is None:
             return self.scan(queries, scratch, before_rerank)
-        queries = queries.at(index.prefix_dim)
-        if _one_by_one(queries, before_rerank):
-            return _each_alone(self, queries, scratch, before_rerank)
-        if queries.prefix_norms[0] < SHORT_PREFIX:
-            return self.scan(queries, scratch, before_rerank)
-        hits = empty_hits(len(queries.vectors), self.k if before_rerank is None else 0)
-        self.reserve(scratch)
-        self.launch(queries.vectors, hits, scratch)
-        if before_rerank is None:
-            return hits
-        return _rerank(self, queries.vectors[0], hits, scratch, before_rerank)
+        return _by_codes(self, self.scan, queries.at(index.prefix_dim), scratch, before_rerank)
 
     def reserve(self, scratch: Scratch) -> None:
         """Make room for `launch`."""
@@ -150,16 +140,7 @@ class Scan:
         if self.group.index is None:
             return self.exact(queries, scratch)
         queries = queries.at(self.group.index.prefix_dim)
-        if _one_by_one(queries, before_rerank):
-            return _each_alone(self, queries, scratch, before_rerank)
-        if queries.prefix_norms[0] < SHORT_PREFIX:
-            return self.exact(queries, scratch)
-        hits = empty_hits(len(queries.vectors), self.k if before_rerank is None else 0)
-        self.reserve(scratch)
-        self.launch(queries.vectors, hits, scratch)
-        if before_rerank is None:
-            return hits
-        return _rerank(self, queries.vectors[0], hits, scratch, before_rerank)
+        return _by_codes(self, self.exact, queries, scratch, before_rerank)
 
     def reserve(self, scratch: Scratch) -> None:
         """Make room for `launch`."""
@@ -234,6 +215,26 @@ def search_group(
 def warm() -> None:
     """Compile the kernels, or load them from the cache, so that the first search does not wait for it."""
     kernels()
+
+
+def _by_codes(
+    search: Walk | Scan,
+    otherwise: GroupSearch,
+    queries: Queries,
+    scratch: Scratch,
+    before_rerank: BeforeRerank | None,
+) -> GroupHits:
+    """Search by the codes of a prefix; `otherwise` answers queries whose prefix is too short for that."""
+    if _one_by_one(queries, before_rerank):
+        return _each_alone(search, queries, scratch, before_rerank)
+    if queries.prefix_norms[0] < SHORT_PREFIX:
+        return otherwise(queries, scratch, before_rerank)
+    hits = empty_hits(len(queries.vectors), search.k if before_rerank is None else 0)
+    search.reserve(scratch)
+    search.launch(queries.vectors, hits, scratch)
+    if before_rerank is None:
+        return hits
+    return _rerank(search, queries.vectors[0], hits, scratch, before_rerank)
 
 
 def _one_by_one(queries: Queries, before_rerank: BeforeRerank | None) -> bool:

@@ -35,7 +35,7 @@ class Expected:
 
 @dataclass(frozen=True)
 class HitRanks:
-    """Where a hit stood by its prefix, and where by its whole vector. Ranks begin at 1."""
+    """The ranks of a hit by its prefix and by its whole vector. Ranks begin at 1."""
 
     id: str
     rank: int  # by the whole vector: its place in the answer
@@ -46,7 +46,7 @@ class HitRanks:
 
 @dataclass(frozen=True)
 class Explanation:
-    """What `query(explain=True)` tells of one query."""
+    """What `query(explain=True)` says of one query."""
 
     hits: tuple[HitRanks, ...]
     from_beyond_k: int  # hits that are not among the best k by prefix: what the re-rank brought

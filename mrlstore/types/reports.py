@@ -18,7 +18,9 @@ class Settings:
     prefix_dim: int | None
     m: int
     ef_construction: int
-    tokenizer: Tokenizer | None  # how documents are cut into words; None: a store of before keywords
+    tokenizer: (
+        Tokenizer | None
+    )  # how documents are cut into words; None: the store is older than keyword search
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class AuditStats:
     recall: float
     low: float
     high: float
-    let_go: int  # queries that were drawn, of any k, but not checked, to bound the cost
+    let_go: int  # queries drawn (of any k) that were not checked, so that the audit keeps to its cost
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Queries with their exact answers, and the share of these that something found."""
+"""Queries with their exact answers, and the recall of other answers to them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class AnsweredProbes:
     exact: Mapping[int, ground_truth.Nearest]  # by dim, over all rows
 
     def accepted(self, number: int, k: int, dim: int) -> NDArray[np.int64]:
-        """Keys that are right among the best k by `dim` dims: more than k where scores are equal."""
+        """The keys that count as found among the best k by `dim` dims: more than k where scores tie."""
         return self.exact[dim].accepted(number, k)
 
 
@@ -59,6 +59,6 @@ def shares_found(
 
 
 def share_found(accepted: NDArray[np.int64], found: NDArray[np.int64], k: int) -> float:
-    """The share of the true best k that was found; `accepted` may be more than k where scores are equal."""
+    """The share of the true best k that was found; `accepted` has more than k keys where scores tie."""
     wanted = min(k, len(accepted))
     return min(int(np.isin(accepted, found).sum()), wanted) / wanted if wanted else 1.0

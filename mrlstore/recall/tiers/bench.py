@@ -28,7 +28,7 @@ from mrlstore.storage.snapshot import Snapshot
 from mrlstore.storage.vector_rows import inverse_lengths
 
 _EFS: Final = (12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 1024)
-_TIMED: Final = 100  # queries that are timed
+_TIMED: Final = 100  # queries whose latency is measured
 _ROUNDS: Final = 3
 _KEY_BYTES: Final = 12  # row key and 1 / length
 
@@ -59,7 +59,9 @@ class Bench:
     ) -> None:
         self.session, self.k, self.qrels, self.answered = session, k, qrels, answered
         size = rows_in(snapshot, answered.probes.namespace)
-        wanted = size if qrels is not None else min(sample, size)  # every judged row is to be findable
+        wanted = (
+            size if qrels is not None else min(sample, size)
+        )  # with judgements every judged row must be in the sample
         chosen = calibrate.stored(snapshot, answered.probes.namespace, wanted, size)
         self.vectors, self.keys = chosen.vectors.astype(np.float16), chosen.own
         self.rows, self.whole = len(self.keys), self.vectors.shape[1]
@@ -108,7 +110,7 @@ class Bench:
         on_disk: int,
         in_index: int,
     ) -> list[Tier]:
-        """The store's own `query` at three targets, all of Python included."""
+        """The store's own `query` at three recall targets, its time in Python included."""
         tiers = []
         rows_held = max(
             sum(rows_in(self.session.snapshots.latest(), one.probes.namespace) for one in answered), 1
@@ -165,7 +167,7 @@ class Bench:
         return Group(group.vectors, group.inv_norms, group.keys, index)
 
     def _enough(self, group: Group, here: ground_truth.Nearest, d: int) -> tuple[int, Timing]:
-        """The least ef that finds nearly all of what a scan of these dims finds, and its timing."""
+        """The smallest ef that finds the share GOAL of what a scan of these dims finds, and its timing."""
         for ef in (max(self.k, round(ef * (self.k / 10) ** 0.5)) for ef in _EFS):
             wide, s = min(ef, self.rows), min(5 * self.k, ef, self.rows)
 
@@ -192,7 +194,9 @@ class Bench:
 
     def _time(self, search: Callable[[Any, int], GroupHits], d: int) -> Timing:
         numbers = list(range(len(self.queries)))
-        answers = [self._answer(search, number, d) for number in numbers]  # the round that is not timed
+        answers = [
+            self._answer(search, number, d) for number in numbers
+        ]  # a first round, to warm the caches; it is not timed
         seconds = np.median(
             [[self._answer(search, number, d)[1] for number in numbers] for _ in range(_ROUNDS)], axis=0
         )

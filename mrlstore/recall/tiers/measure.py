@@ -1,4 +1,4 @@
-"""Measuring a tier report: the questions, the tiers in turn, warnings, and the questions by strata."""
+"""Measures a tier report: draws the queries, runs each tier, collects warnings, splits recall by strata."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from mrlstore.storage.snapshot import Snapshot
 from mrlstore.system.job import Job
 
 DIMS: Final = (256, 512, 768, 1536, 3072)
-SHORTLISTS: Final = (1, 2, 3, 5, 6, 10, 20)  # times k
+SHORTLISTS: Final = (1, 2, 3, 5, 6, 10, 20)  # lengths of the shortlist, as multiples of k
 _STRATA: Final = 12
-_FEWEST: Final = 20  # rows that a report is about
+_FEWEST: Final = 20  # rows without which there is no report
 
 
 def tier_report(
@@ -45,7 +45,7 @@ def tier_report(
     answer: Callable[[NDArray[np.float32], int, float], tuple[list[int], float]],
     job: Job,
 ) -> TierReport:
-    """Measure; see `Store.tier_report`. `answer` asks the store as it stands: (keys, seconds)."""
+    """Measure a report; see `Store.tier_report`. `answer` queries the store: (keys, seconds)."""
     started = time.perf_counter()
     snapshot = session.snapshots.latest()
     assert snapshot.dim is not None
@@ -120,7 +120,7 @@ def _warnings(
     source: str,
     namespace: str,
 ) -> list[str]:
-    """What a reader should know: above all whether the caller's queries are unlike the stored rows."""
+    """Warnings for the reader, above all where the caller's queries are unlike the stored rows."""
     count = sum(len(one.probes.vectors) for one in answered)
     told = [] if count >= 50 else [f"only {count} queries: the intervals are wide"]
     size = rows_in(snapshot, namespace)
