@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from mrlstore.index.build import build_index
 from mrlstore.index.group import Group
 from mrlstore.index.layout import open_index
-from mrlstore.search import group_search as ways
+from mrlstore.search import group_search
 from mrlstore.search.queries import prepare
 from tests.nested import blocks
 from tests.one_query import search_graph
@@ -60,7 +60,7 @@ def main() -> None:
     queries = next(blocks(300, 3072, seed=2))
     prefixes = rows[:, :PREFIX].astype(np.float32)
     prefixes /= np.linalg.norm(prefixes, axis=1, keepdims=True)
-    ways.warm()
+    group_search.warm()
     ours(rows[:2_500])  # compiles the kernels of the build, untimed
     for _ in range(2):
         arrays, info = timed("mrlstore", ours, rows)
