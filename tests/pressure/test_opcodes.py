@@ -135,6 +135,67 @@ def test_a_write_is_interrupted_at_every_bytecode(path: Path, verb: str, kept: l
         assert store.verify().ok
 
 
+def scanned(store: Any) -> Any:
+    return [(record.id, record.metadata) for record in store.scan({"n": {"$lt": 105}}, namespace="b")]
+
+
+def batched(store: Any) -> Any:
+    return store.query_batch(VECTORS[:3], k=5, namespace="b", include=()).ids
+
+
+def of_hits(result: Any) -> Any:
+    return [(hit.id, hit.metadata, round(hit.score, 5)) for hit in result]
+
+
+READS: dict[str, Callable[[Any], Any]] = {
+    "query": lambda store: of_hits(store.query(VECTORS[3], k=5, namespace="b")),
+    "query for ids": lambda store: store.query(VECTORS[3], k=5, namespace="b", include=()).ids,
+    "filtered query": lambda store: of_hits(
+        store.query(VECTORS[3], k=5, namespace="b", where={"n": {"$gte": 110}})
+    ),
+    "keywords": lambda store: of_hits(store.query(VECTORS[3], k=5, namespace="b", keywords="word")),
+    "query_batch": batched,
+    "get": lambda store: store.get(["r1", "s2"], namespace="b"),
+    "count": lambda store: store.count({"n": {"$gte": 110}}, namespace="b"),
+    "scan": scanned,
+}
+
+
+@pytest.mark.parametrize("verb", READS)
+@pytest.mark.parametrize("fresh", [False, True])
+def test_a_read_is_interrupted_at_every_bytecode(
+    path: Path, verb: str, fresh: bool, kept: list[BaseException]
+) -> None:
+    """Nothing stays locked, open or half done; a fresh handle has its connections and maps to open first."""
+    run = READS[verb]
+    with filled(path) as other:
+        before, expected = look(other), run(other)
+        store = mrlstore.open(path, auto_maintain=False)
+        if not fresh:
+            run(store)
+        count = bytecodes(lambda: run(store))
+        for nth in places(count, verb):
+            if fresh:
+                store.close()
+                store = mrlstore.open(path, auto_maintain=False)
+            trap = AtOpcode(nth, interrupt)
+            try:
+                with trap:
+                    run(store)
+            except KeyboardInterrupt as error:
+                kept[:] = [error]
+            try:
+                assert run(store) == expected
+                other.upsert(["probe"], VECTORS[5:6], namespace="c")
+                store.upsert(["probe"], VECTORS[6:7], namespace="c")
+                assert look(store) == before
+            except BaseException as error:
+                raise AssertionError(f"interrupted at {nth} of {count}, {trap.place}: {error!r}") from error
+        kept.clear()
+        assert store.verify().ok
+        store.close()
+
+
 FOLLOWED: dict[str, Callable[[Any], None]] = {**{verb: run for verb, (run, _) in WRITES.items()}}
 
 
