@@ -52,7 +52,7 @@ def main() -> None:
                     times[name][turn, i] = time.perf_counter() - start
         best = {name: float(np.median(taken.min(axis=0))) * 1e6 for name, taken in times.items()}
         for name, store in stores.items():
-            print(f"{name}: p50 {best[name]:.1f} us, {len(store):,} rows")
+            print(f"{name}: p50 {best[name]:.1f} us, {store.count(namespace=None):,} rows")
             store.close()
         print(f"{best['one of many'] / best['alone']:.2f} times")
 

@@ -21,7 +21,7 @@ class IdExists(InvalidInput):
     """`on_conflict="error"` was asked for, and ids of the batch exist already. Nothing has changed."""
 
 
-class LimitExceeded(MrlStoreError, ValueError):
+class LimitExceeded(InvalidInput):
     """An argument goes beyond a stated limit (`mrlstore.types.LIMITS`). Nothing has changed."""
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -227,9 +227,10 @@ class Oracle:
         metadatas: Sequence[Mapping[str, Any] | None] | None = None,
         documents: Sequence[str | None] | None = None,
         *,
+        vectors: Any = None,
         namespace: str = "",
     ) -> int:
-        """Merge metadata keys (None removes one) and replace documents; the rows that were there."""
+        """Merge metadata keys (None removes one), replace documents and vectors; the rows that were there."""
         changed = 0
         for i, name in enumerate(ids):
             row = self.rows.get((namespace, name))
@@ -243,8 +244,11 @@ class Oracle:
             document = row.document
             if documents is not None and documents[i] is not None:
                 document = documents[i]
+            vector, unit = row.vector, row.unit
+            if vectors is not None and vectors[i] is not None:
+                vector, unit = np.array(vectors[i], dtype=np.float32), stored_row(vectors[i])
             self.writes += 1
-            self.rows[namespace, name] = replace(row, order=self.writes, metadata=merged, document=document)
+            self.rows[namespace, name] = Row(self.writes, merged, document, vector, unit)
             changed += 1
         return changed
 
@@ -355,7 +359,8 @@ def assert_same_rows(store: Any, oracle: Oracle, tolerance: float = 2e-3) -> Non
         assert record.metadata == row.metadata, (key, record.metadata, row.metadata)
         assert record.document == row.document, key
         assert_same_vector(record.vector, row.vector, key, tolerance)
-    assert len(store) == len(oracle.rows)
+    assert store.count(namespace=None) == len(oracle.rows)
+    assert len(store) == oracle.namespaces().get("", 0)
     assert store.namespaces() == oracle.namespaces()
 
 

@@ -17,6 +17,7 @@ from mrlstore.checks import (
     check_progress,
     check_target,
     check_timeout,
+    check_utf8,
 )
 from mrlstore.errors import InvalidInput
 from mrlstore.search.params import NOTHING, Projection, QueryParams
@@ -75,6 +76,16 @@ def check_job(progress: ProgressCallback | None, timeout_s: float | None = None)
     wait_s = check_timeout(timeout_s)
     check_progress(progress)
     return Job.waiting(_DEFAULT_WAIT_S if wait_s is None else wait_s, progress)
+
+
+def check_prefix(prefix: object) -> str | None:
+    """The beginning of ids, or None."""
+    if prefix is None:
+        return None
+    if not isinstance(prefix, str):
+        raise InvalidInput(f"prefix: expected a string, got {type(prefix).__name__}")
+    check_utf8(prefix, "prefix")
+    return prefix
 
 
 def check_projection(include: Iterable[str]) -> Projection:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,17 +11,17 @@ from numpy.typing import NDArray
 
 from mrlstore import checks, ingest
 from mrlstore.api import arguments
-from mrlstore.api.aio import OwnThreads, off_loop
+from mrlstore.api.aio import off_loop
 from mrlstore.api.arguments import ProgressCallback
 from mrlstore.api.care_methods import CareMethods
+from mrlstore.api.reading_methods import ReadingMethods
 from mrlstore.api.recall_methods import RecallMethods
-from mrlstore.checks import check_ids, check_namespace, check_utf8
+from mrlstore.checks import check_ids, check_namespace
 from mrlstore.embedders.protocol import Embedder
-from mrlstore.errors import InvalidInput, LimitExceeded
+from mrlstore.errors import InvalidInput
 from mrlstore.ingest import Split
-from mrlstore.search import hybrid, query, records
-from mrlstore.search.params import NOTHING
-from mrlstore.search.records import Selection, decode_cursor
+from mrlstore.search import hybrid, query
+from mrlstore.search.params import Selection
 from mrlstore.storage.create import Mode
 from mrlstore.storage.session import Session
 from mrlstore.system.files import Files
@@ -29,19 +29,18 @@ from mrlstore.types import (
     BatchResult,
     Conflict,
     Include,
-    Record,
     Result,
     Settings,
     Where,
 )
-from mrlstore.where import Node, parse
+from mrlstore.where import parse
 from mrlstore.writing import writer
 from mrlstore.writing.batch import RowChange, make_batch, make_changes
 
 _VECTOR_SOURCES = "vector, id, text and content"
 
 
-class Store(CareMethods, RecallMethods, OwnThreads):
+class Store(CareMethods, RecallMethods, ReadingMethods):
     """An embedded vector store; made by `mrlstore.open`. Safe to use from many threads and after a fork."""
 
     def __init__(
@@ -99,7 +98,7 @@ class Store(CareMethods, RecallMethods, OwnThreads):
             call sees them.
 
         Raises:
-            InvalidInput, LimitExceeded: something in the batch is wrong; nothing was written.
+            InvalidInput: something in the batch is wrong; nothing was written.
             IdExists (an InvalidInput): with "error", an id is there already; nothing was written.
             StorageFull, StorageError, StoreLocked: nothing was written.
             StorePoisoned: what was written is unknown; reopen the store.
@@ -117,45 +116,66 @@ class Store(CareMethods, RecallMethods, OwnThreads):
         metadatas: Sequence[Mapping[str, Any] | None] | Mapping[str, Any] | None = None,
         documents: Sequence[str | None] | None = None,
         *,
+        vectors: Any = None,
         where: Where | None = None,
         namespace: str = "",
     ) -> int:
-        """Change metadata and documents and keep the vectors.
+        """Change parts of rows that exist, and keep the rest of them; all of the call or nothing.
 
-        Metadata keys are merged at the top level; a value of None removes the key. With `ids`, one entry of
-        `metadatas` and `documents` for each id, by position (None leaves it as it is); the entries of an id
-        given twice are merged in order. With `where`, `metadatas` is one dict for all rows that match.
-        Missing ids are skipped. Durable when this returns; gives how many rows were changed. Raises
-        InvalidInput when neither selects, and as `upsert` does.
+        Args:
+            ids: n strings. The next three have one entry for each, by position; None, or an entry that is
+                None, leaves that part as it is. The entries of an id given twice are merged in order. Missing
+                ids are skipped.
+            metadatas: dicts whose keys are merged at the top level; a value of None removes the key. Without
+                ids, one dict for all rows that match `where`.
+            documents: strings.
+            vectors: numbers of shape [n, dim], any real dtype, scaled and stored as by `upsert`.
+            where: only rows whose metadata match, see docs/filters.md.
+            namespace: where the ids live.
+
+        Returns:
+            How many rows were changed. They survive a crash when this returns.
+
+        Raises:
+            InvalidInput: neither ids nor a filter is given, nothing to change, or a value is wrong, as in
+                `upsert`; nothing was changed.
+            StorageFull, StorageError, StoreLocked: nothing was changed.
+            StorePoisoned: what was changed is unknown; reopen the store.
         """
         session = self._writable()
-        node, names = _selectors(ids, where, namespace, "update", ordered=True)
-        if metadatas is None and documents is None:
-            raise InvalidInput("update: give metadatas or documents")
+        selection = _selection(ids, where, None, namespace, "update", ordered=True)
+        if metadatas is None and documents is None and vectors is None:
+            raise InvalidInput("update: give metadatas, documents or vectors")
         changes: Mapping[str, RowChange] | RowChange
-        if names is not None:
-            changes = make_changes(names, metadatas, documents)
-        elif documents is not None:
-            raise InvalidInput("update: documents go by ids; with where alone only metadatas can be given")
+        if selection.ids is not None:
+            changes = make_changes(selection.ids, metadatas, documents, vectors, session.settings.dim)
+        elif documents is not None or vectors is not None:
+            raise InvalidInput(
+                "update: documents and vectors go by ids; with where alone only metadatas can be given"
+            )
         elif not isinstance(metadatas, Mapping):
             raise InvalidInput("update: with where, metadatas is one dict for all rows that match")
         else:
             changes = RowChange(metadatas)
-        count = writer.update(session, namespace, names, node, changes)
+        count = writer.update(session, namespace, selection, changes)
         self._wake()
         return count
 
     def delete(
-        self, ids: Iterable[str] | None = None, *, where: Where | None = None, namespace: str = ""
+        self,
+        ids: Iterable[str] | None = None,
+        *,
+        where: Where | None = None,
+        prefix: str | None = None,
+        namespace: str = "",
     ) -> int:
-        """Remove rows by id, by filter, or those of `ids` that match the filter.
+        """Remove rows that meet all of what is given: ids, a filter, a prefix of their ids.
 
         Missing ids are no error. Durable when this returns; gives how many rows were removed. Raises
-        InvalidInput when neither is given: `clear` empties a namespace.
+        InvalidInput when nothing is given, or only an empty filter or prefix: `clear` empties a namespace.
         """
         session = self._writable()
-        node, names = _selectors(ids, where, namespace, "delete")
-        count = writer.delete(session, namespace, names, node)
+        count = writer.delete(session, namespace, _selection(ids, where, prefix, namespace, "delete"))
         self._wake()
         return count
 
@@ -211,71 +231,6 @@ class Store(CareMethods, RecallMethods, OwnThreads):
         )
         return done.ids
 
-    def namespaces(self) -> dict[str, int]:
-        """How many rows each namespace has. A namespace exists while it has rows."""
-        return records.namespaces(self._session)
-
-    def get(
-        self,
-        ids: Iterable[str],
-        *,
-        namespace: str = "",
-        include: Iterable[Include] = ("metadata", "document"),
-    ) -> list[Record]:
-        """The rows with these ids, in their order; missing ones are skipped. All of one generation."""
-        names, projection = check_ids(ids), arguments.check_projection(include)
-        return records.get(self._session, check_namespace(namespace), names, projection)
-
-    def scan(
-        self,
-        where: Where | None = None,
-        *,
-        namespace: str | None = "",
-        prefix: str | None = None,
-        include: Iterable[Include] = ("metadata", "document"),
-        limit: int | None = None,
-        after: str | None = None,
-    ) -> Iterator[Record]:
-        """Rows in the order of (namespace, id); `namespace=None` goes through all.
-
-        `prefix` keeps ids that start with it; `after` is the `cursor` of a record, to go on behind it. The
-        rows are those of the moment of the call, but for such as are removed before they are reached.
-        """
-        if namespace is not None:
-            check_namespace(namespace)
-        if prefix is not None and not isinstance(prefix, str):
-            raise InvalidInput(f"prefix: expected a string, got {type(prefix).__name__}")
-        if prefix is not None:
-            check_utf8(prefix, "prefix")
-        limit = checks.check_optional_count(limit, "limit", 0, 2**63 - 1)
-        cursor = None if after is None else decode_cursor(after)
-        selection = Selection(namespace, parse(where), prefix, limit, cursor)
-        projection = arguments.check_projection(include)
-        return records.scan(self._session, self._current, selection, projection)
-
-    def count(self, where: Where | None = None, *, namespace: str | None = "") -> int:
-        """How many rows match, with a vector or without; `namespace=None` counts all."""
-        if namespace is not None:
-            check_namespace(namespace)
-        return records.count(self._session, namespace, parse(where))
-
-    def __len__(self) -> int:
-        """Rows of all namespaces."""
-        return self.count(namespace=None)
-
-    def __bool__(self) -> bool:
-        """True, for an empty store too: `store or other` means whether there is a store."""
-        return True
-
-    def __contains__(self, id: object) -> bool:
-        """Whether the default namespace has this id; False for what cannot be an id."""
-        session = self._session
-        try:
-            names = check_ids([id], "id")  # type: ignore[list-item]
-        except (InvalidInput, LimitExceeded):
-            return False
-        return bool(records.get(session, "", names, NOTHING))
-
     def query(
         self,
         vector: Any = None,
@@ -330,7 +285,7 @@ class Store(CareMethods, RecallMethods, OwnThreads):
             reciprocal rank fusion, with keywords alone BM25; `Result.plan.keywords` tells ranks and scores.
 
         Raises:
-            InvalidInput, LimitExceeded: an argument is wrong, or the id has no vector.
+            InvalidInput: an argument is wrong, or the id has no vector.
             CorruptStore: damage was met that cannot be worked around.
         """
         session = self._session
@@ -406,10 +361,6 @@ class Store(CareMethods, RecallMethods, OwnThreads):
     """`update`, off the event loop."""
     adelete = off_loop(delete)
     """`delete`, off the event loop."""
-    aget = off_loop(get)
-    """`get`, off the event loop."""
-    acount = off_loop(count)
-    """`count`, off the event loop."""
 
     def __enter__(self) -> Store:
         return self
@@ -431,11 +382,20 @@ class Store(CareMethods, RecallMethods, OwnThreads):
         return self._embedder
 
 
-def _selectors(
-    ids: Iterable[str] | None, filter: Where | None, namespace: str, verb: str, *, ordered: bool = False
-) -> tuple[Node | None, list[str] | None]:
+def _selection(
+    ids: Iterable[str] | None,
+    filter: Where | None,
+    prefix: str | None,
+    namespace: str,
+    verb: str,
+    *,
+    ordered: bool = False,
+) -> Selection:
+    """What selects the rows that are written; InvalidInput where that would be all of a namespace."""
     check_namespace(namespace)
-    node = parse(filter)
-    if ids is None and node is None:
-        raise InvalidInput(f"{verb}: give ids, or a where that is not empty")
-    return node, None if ids is None else check_ids(ids, ordered=ordered)
+    node, start = parse(filter), arguments.check_prefix(prefix) or None
+    if ids is None and node is None and start is None:
+        raise InvalidInput(
+            f"{verb}: give ids, or a where{' or prefix' * (verb == 'delete')} that is not empty"
+        )
+    return Selection(None if ids is None else check_ids(ids, ordered=ordered), node, start)

@@ -39,7 +39,6 @@ class NotThere(click.ClickException):
 
 _CODE_OF: Final[tuple[tuple[type[BaseException], int], ...]] = (
     (errors.InvalidInput, REFUSED),
-    (errors.LimitExceeded, REFUSED),
     (errors.StoreNotFound, ABSENT),
     (errors.StoreExists, IN_THE_WAY),
     (errors.StoreLocked, IN_THE_WAY),

@@ -180,25 +180,38 @@ def _plan_table(result: Result) -> Table:
 
 @click.command()
 @store_argument
-@click.argument("ids", nargs=-1, required=True)
+@click.argument("ids", nargs=-1)
+@where_option
+@click.option("--limit", type=click.IntRange(min=0), metavar="N", help="At most so many.")
 @namespace_option
 @click.option("--vector", "with_vector", is_flag=True, help="Show the vectors too.")
 @json_option
-def get(store: Path, ids: tuple[str, ...], namespace: str, with_vector: bool, as_json: bool) -> int:
-    """Show rows by their ids. Exit code 3 says that some are not there.
+def get(
+    store: Path,
+    ids: tuple[str, ...],
+    where: dict[str, Any] | None,
+    limit: int | None,
+    namespace: str,
+    with_vector: bool,
+    as_json: bool,
+) -> int:
+    """Show rows by their ids, or by a filter. Exit code 3 says that some of the ids are not there.
 
     \b
     Examples:
       mrlstore get papers.mrl paper-17 paper-18
       mrlstore get papers.mrl paper-17 --vector --json
+      mrlstore get papers.mrl --where '{"lang": "de"}' --limit 5
     """
+    if not ids and not where and limit is None:
+        raise click.UsageError("give IDS, a --where that is not empty, or a --limit")
     with mrlstore.open(store, mode="r") as opened:
         include: tuple[Include, ...] = ("metadata", "document")
         if with_vector:
             include += ("vector",)
-        records = opened.get(list(ids), namespace=namespace, include=include)
-    found = {record.id for record in records}
-    missing = [row_id for row_id in ids if row_id not in found]
+        records = opened.get(ids or None, where=where, limit=limit, namespace=namespace, include=include)
+        there = {record.id for record in opened.get(ids, namespace=namespace, include=())}
+    missing = [row_id for row_id in ids if row_id not in there]
     if as_json:
         output.print_json({"rows": [_plain(record) for record in records], "missing": missing})
     else:

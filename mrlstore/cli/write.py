@@ -18,8 +18,8 @@ from mrlstore.cli.options import (
     store_argument,
     where_option,
 )
+from mrlstore.cli.query_vectors import read_vector
 from mrlstore.types import Tokenizer
-from mrlstore.where import parse
 
 
 @click.command()
@@ -84,6 +84,7 @@ def create(
     help="Keys to set, such as '{\"read\": true}'; null removes a key. Other keys stay.",
 )
 @click.option("--document", metavar="TEXT", help="The new document of a single row, which IDS must name.")
+@click.option("--vector", metavar="FILE|JSON", help="Its new vector: a .npy file, or a JSON list of numbers.")
 @where_option
 @namespace_option
 @json_option
@@ -92,11 +93,12 @@ def update(
     ids: tuple[str, ...],
     metadata: dict[str, Any] | None,
     document: str | None,
+    vector: str | None,
     where: dict[str, Any] | None,
     namespace: str,
     as_json: bool,
 ) -> int:
-    """Change metadata and documents; the vectors stay.
+    """Change metadata, documents and vectors; what is not given stays.
 
     Rows are chosen by IDS, by --where, or by both. Exit code 3 means that some IDS do not exist; the others
     are changed.
@@ -105,18 +107,19 @@ def update(
     Examples:
       mrlstore update papers.mrl paper-17 paper-18 -m '{"read": true}'
       mrlstore update papers.mrl --where '{"year": {"$lt": 2000}}' -m '{"old": true, "new": null}'
-      mrlstore update papers.mrl paper-17 --document "A better abstract."
+      mrlstore update papers.mrl paper-17 --document "A better abstract." --vector abstract.npy
     """
-    if metadata is None and document is None:
-        raise click.UsageError("give --metadata or --document")
-    if document is not None and (len(ids) != 1 or where is not None):
-        raise click.UsageError("--document goes with one id, and without --where")
+    if metadata is None and document is None and vector is None:
+        raise click.UsageError("give --metadata, --document or --vector")
+    if (document is not None or vector is not None) and (len(ids) != 1 or where is not None):
+        raise click.UsageError("--document and --vector go with one id, and without --where")
     with open_existing(store) as opened:
         names = list(dict.fromkeys(ids))
         changed = opened.update(
             names or None,
             [metadata] * len(names) if names and metadata is not None else metadata,
             None if document is None else [document],
+            vectors=None if vector is None else [read_vector(vector)],
             where=where,
             namespace=namespace,
         )
@@ -135,6 +138,7 @@ def update(
 @store_argument
 @click.argument("ids", nargs=-1)
 @where_option
+@click.option("--prefix", metavar="TEXT", help="Only ids that start with this.")
 @namespace_option
 @click.option("--dry-run", is_flag=True, help="Only count what would be deleted.")
 @json_option
@@ -142,25 +146,27 @@ def delete(
     store: Path,
     ids: tuple[str, ...],
     where: dict[str, Any] | None,
+    prefix: str | None,
     namespace: str,
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Delete rows by IDS, by --where, or by both: those of IDS that match. Missing ids are no error.
+    """Delete rows by IDS, --where and --prefix: those that meet all that is given. Missing ids are no error.
 
     \b
     Examples:
       mrlstore delete papers.mrl paper-17 paper-18
       mrlstore delete papers.mrl --where '{"year": {"$lt": 2000}}' --dry-run
       mrlstore delete papers.mrl --where '{"year": {"$lt": 2000}}'
+      mrlstore delete notes.mrl --prefix drafts/ --dry-run
     """
-    if not ids and not where:
-        raise click.UsageError("give IDS, or a --where that is not empty")
+    if not ids and not where and not prefix:
+        raise click.UsageError("give IDS, or a --where or --prefix that is not empty")
     with open_existing(store) as opened:
         if dry_run:
-            matching = _count(opened, ids, where, namespace)
+            matching = _count(opened, ids, where, prefix, namespace)
         else:
-            matching = opened.delete(ids or None, where=where, namespace=namespace)
+            matching = opened.delete(ids or None, where=where, prefix=prefix, namespace=namespace)
         remaining = opened.count(namespace=None)
     if as_json:
         output.print_json({"deleted": 0 if dry_run else matching, "matching": matching, "rows": remaining})
@@ -170,9 +176,16 @@ def delete(
     output.console().print(text, soft_wrap=True)
 
 
-def _count(store: mrlstore.Store, ids: tuple[str, ...], where: dict[str, Any] | None, namespace: str) -> int:
-    if not ids:
-        return store.count(where, namespace=namespace)
-    node = parse(where)  # None without a filter
-    found = store.get(dict.fromkeys(ids), namespace=namespace, include=("metadata",))
-    return sum(node is None or node.matches(record.metadata) for record in found)
+def _count(
+    store: mrlstore.Store,
+    ids: tuple[str, ...],
+    where: dict[str, Any] | None,
+    prefix: str | None,
+    namespace: str,
+) -> int:
+    if ids:
+        names = [name for name in dict.fromkeys(ids) if name.startswith(prefix or "")]
+        return len(store.get(names, where=where, namespace=namespace, include=()))
+    if prefix:
+        return sum(1 for _ in store.scan(where, prefix=prefix, namespace=namespace, include=()))
+    return store.count(where, namespace=namespace)

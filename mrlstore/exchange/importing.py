@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mrlstore.api.store import Store
 from mrlstore.checks import check_count, check_ids, check_progress
-from mrlstore.errors import InvalidInput, LimitExceeded
+from mrlstore.errors import InvalidInput
 from mrlstore.exchange.exact import restorable
 from mrlstore.exchange.input_row import Extra, FieldNames, InputRow, Refusal, check_omit, refusal
 from mrlstore.exchange.row_source import open_rows
@@ -172,7 +172,7 @@ def _put_distinct(
                 namespace=namespace,
                 on_conflict=on_conflict,
             )
-    except (InvalidInput, LimitExceeded, RecursionError, ArithmeticError) as error:
+    except (InvalidInput, RecursionError, ArithmeticError) as error:
         if strict:
             raise InvalidInput(f"{_span(rows)}: {error}; {_so_far(done)}") from error
         if len(rows) == 1:

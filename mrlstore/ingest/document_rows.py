@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from mrlstore.embedders.content import Content, Media
 from mrlstore.embedders.split import split_text
-from mrlstore.errors import InvalidInput, LimitExceeded
+from mrlstore.errors import InvalidInput
 from mrlstore.types import Record
 from mrlstore.writing.batch import make_batch, metadata_text
 
@@ -73,7 +73,7 @@ class DocumentRow:
         return changed | dict.fromkeys(gone)
 
     def check(self, namespace: str) -> None:
-        """Raise InvalidInput or LimitExceeded for what the store would refuse, before it is paid for."""
+        """Raise InvalidInput for what the store would refuse, before it is paid for."""
         make_batch([self.id], None, [self.stored_metadata], [self.document], namespace, None)
 
 
@@ -135,11 +135,7 @@ class WindowMaker:
         for number, given in enumerate(_zipped(documents, ids, metadatas)):
             try:
                 self._add(window, given)
-            except (
-                InvalidInput,
-                LimitExceeded,
-                OSError,
-            ) as error:  # OSError: a file that is not there any more
+            except (InvalidInput, OSError) as error:  # OSError: a file that is not there any more
                 if not self.keep_going:
                     raise
                 place = given.id if isinstance(given.id, str) and given.id else f"documents[{number}]"

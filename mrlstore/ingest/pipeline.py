@@ -107,7 +107,7 @@ def ingest(
         progress: called after every window with the number of documents done, and of all where it is known.
 
     Raises:
-        InvalidInput, LimitExceeded: a document was refused, by the embedder or here.
+        InvalidInput: a document was refused, by the embedder or here.
         IngestError: a document could not be embedded. In every case what was embedded before it, and what
             was under way, is stored: a second run goes on from there.
     """

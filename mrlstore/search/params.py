@@ -19,6 +19,16 @@ class Projection(NamedTuple):
 NOTHING: Final = Projection()
 
 
+class Selection(NamedTuple):
+    """Which rows of a namespace a call is about: those that meet everything that is given."""
+
+    ids: list[str] | None = None
+    node: Node | None = None
+    prefix: str | None = None  # of the ids
+    limit: int | None = None  # the first so many
+    after: tuple[str, str] | None = None  # those behind this (namespace, id)
+
+
 class QueryParams(NamedTuple):
     """A checked query without its vector; passed whole from `Store.query` down to the searcher."""
 

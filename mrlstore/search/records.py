@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from mrlstore.catalogue.connection import Connection
 from mrlstore.catalogue.rows import Row, metadata_of
 from mrlstore.errors import InvalidInput
 from mrlstore.search.hydrate import metadata_of_keys, vectors_of
-from mrlstore.search.params import Projection
+from mrlstore.search.params import Projection, Selection
 from mrlstore.storage.segment import Segment
 from mrlstore.storage.session import Session, View
 from mrlstore.storage.snapshot import Snapshot
@@ -27,36 +26,43 @@ Place = tuple[int, str, str]  # key, namespace, id
 _PAGE = 256
 
 
-@dataclass(frozen=True)
-class Selection:
-    """Which rows a scan goes through; namespace None means all."""
-
-    namespace: str | None
-    node: Node | None = None
-    prefix: str | None = None
-    limit: int | None = None
-    after: tuple[str, str] | None = None
-
-
-def get(session: Session, namespace: str, ids: Sequence[str], projection: Projection) -> list[Record]:
-    """The rows with these ids, in their order, of one generation; missing ones are skipped."""
+def get(session: Session, namespace: str, selection: Selection, projection: Projection) -> list[Record]:
+    """The selected rows, of one generation: in the order of the ids that are given, or of all ids."""
 
     def run(view: View) -> list[Record]:
         with view.connection() as connection:
-            return _records(view, list(rows.by_id(connection, namespace, ids)), projection)
+            node, limit = selection.node, selection.limit
+            if selection.ids is None:
+                places = _selected(view, connection, namespace, selection)
+                found = list(rows.by_key(connection, (key for key, _, _ in places)))
+            else:
+                found = list(rows.by_id(connection, namespace, selection.ids))
+                if node is not None:
+                    found = [row for row in found if node.matches(metadata_of(row.metadata))]
+            return _records(view, found[:limit], projection)
 
     return session.consistently(run)
 
 
 def scan(
-    session: Session, current: Callable[[Session], Session], selection: Selection, projection: Projection
+    session: Session,
+    current: Callable[[Session], Session],
+    namespace: str | None,
+    selection: Selection,
+    projection: Projection,
 ) -> Iterator[Record]:
-    """Rows in the order of (namespace, id). `current` gives the session for a page, another one after a fork.
+    """Rows in the order of (namespace, id); namespace None means all.
 
-    Which rows is settled at one generation; they are read page by page. One that is removed before its page
-    is reached is left out, one that is replaced is given as it is then, if it still matches.
+    `current` gives the session for a page, another one after a fork. Which rows is settled at one generation;
+    they are read page by page. One that is removed before its page is reached is left out, one that is
+    replaced is given as it is then, if it still matches.
     """
-    places = _selected(session, selection)
+
+    def select(view: View) -> list[Place]:
+        with view.connection() as connection:
+            return _selected(view, connection, namespace, selection)
+
+    places = session.consistently(select)
 
     def pages() -> Iterator[Record]:
         for start in range(0, len(places), _PAGE):
@@ -147,24 +153,20 @@ def decode_cursor(cursor: str) -> tuple[str, str]:
     raise InvalidInput(f"after: {cursor!r:.80} is not a cursor; take it from a Record's .cursor")
 
 
-def _selected(session: Session, selection: Selection) -> list[Place]:
+def _selected(view: View, connection: Connection, namespace: str | None, selection: Selection) -> list[Place]:
+    """The rows by prefix, filter and limit, in the order of (namespace, id)."""
     node, limit = selection.node, selection.limit
-
-    def run(view: View) -> list[Place]:
-        with view.connection() as connection:
-            places = rows.in_order(
-                connection,
-                selection.namespace,
-                prefix=selection.prefix,
-                after=selection.after,
-                limit=-1 if limit is None or node is not None else limit,
-            )
-            if node is None:
-                return places
-            matching = set(matching_keys(connection, view.snapshot, selection.namespace, node).tolist())
-            return [place for place in places if place[0] in matching][:limit]
-
-    return session.consistently(run)
+    places = rows.in_order(
+        connection,
+        namespace,
+        prefix=selection.prefix,
+        after=selection.after,
+        limit=-1 if limit is None or node is not None else limit,
+    )
+    if node is None:
+        return places
+    matching = set(matching_keys(connection, view.snapshot, namespace, node).tolist())
+    return [place for place in places if place[0] in matching][:limit]
 
 
 def _page(session: Session, places: list[Place], node: Node | None, projection: Projection) -> list[Record]:

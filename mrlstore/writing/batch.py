@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,30 +83,55 @@ def make_batch(
     return Batch(namespace, names, texts, pages, without_vector, rows, norms)
 
 
+class StoredVector(NamedTuple):
+    """A vector as it is stored: its float16 unit row as bytes, and its original length."""
+
+    row: bytes
+    length: float
+
+
 @dataclass(frozen=True)
 class RowChange:
     """What an update does to one row; None leaves a part as it is."""
 
     metadata: Mapping[str, Any] | None = None  # keys to merge; a value of None removes the key
     document: str | None = None
+    vector: StoredVector | None = None
 
 
-def make_changes(ids: list[str], metadatas: object, documents: object) -> dict[str, RowChange]:
+def make_changes(
+    ids: list[str], metadatas: object, documents: object, vectors: Any, dim: int | None
+) -> dict[str, RowChange]:
     """The change of each id, checked; the changes of an id given twice are merged in order."""
     n = len(ids)
     metadata, pages = check_column("metadatas", metadatas, n), check_column("documents", documents, n)
+    stored = _stored_vectors(ids, vectors, dim)
     changes: dict[str, RowChange] = {}
     for position, name in enumerate(ids):
         keys = None if metadata is None else metadata[position]
         page = None if pages is None else pages[position]
+        vector = stored.get(position)
         metadata_text(keys, name)
         check_document(page, name)
         earlier = changes.get(name)
         if earlier is not None:
             keys = earlier.metadata if keys is None else {**(earlier.metadata or {}), **keys}
             page = earlier.document if page is None else page
-        changes[name] = RowChange(keys, page)
+            vector = earlier.vector if vector is None else vector
+        changes[name] = RowChange(keys, page, vector)
     return changes
+
+
+def _stored_vectors(ids: list[str], vectors: Any, dim: int | None) -> dict[int, StoredVector]:
+    """The vectors that were given, checked and scaled, by the position of their id."""
+    matrix, without_vector = _split_vectors(vectors, len(ids))
+    if matrix is None:
+        return {}
+    check_dim(matrix.shape[1], dim)
+    positions = np.flatnonzero(~without_vector).tolist()
+    rows, lengths = to_unit_rows(matrix, [ids[position] for position in positions])
+    pairs = zip(rows, lengths.tolist(), strict=True)
+    return dict(zip(positions, (StoredVector(row.tobytes(), length) for row, length in pairs), strict=True))
 
 
 def metadata_text(metadata: Mapping[str, Any] | None, name: str) -> str | None:

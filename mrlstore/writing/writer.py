@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from mrlstore.catalogue.segments import SegmentRow
 from mrlstore.embedders.fingerprint import check_same, fingerprint_of
 from mrlstore.embedders.protocol import Embedder
 from mrlstore.errors import CorruptStore, IdExists
+from mrlstore.search.params import Selection
 from mrlstore.search.records import matching_keys
 from mrlstore.storage.base_part import base_arrays, write_base
 from mrlstore.storage.parts import NewPart
@@ -22,8 +23,7 @@ from mrlstore.storage.session import Session
 from mrlstore.storage.vector_rows import check_dim
 from mrlstore.system.scope import scope
 from mrlstore.types import Conflict
-from mrlstore.where import Node
-from mrlstore.writing.batch import Batch, RowChange, metadata_text
+from mrlstore.writing.batch import Batch, RowChange, StoredVector, metadata_text
 
 BIG_BATCH = 4_096  # from this many vectors on they are written as a base part instead of to the tail
 DEFAULT_PREFIX_DIM = 768
@@ -67,10 +67,10 @@ def settle_embedder(session: Session, embedder: Embedder) -> None:
     check_embedder(session, embedder)
 
 
-def delete(session: Session, namespace: str, ids: Sequence[str] | None, node: Node | None) -> int:
-    """Remove rows by id, by filter, or by both; durable when this returns. Missing ids are no error."""
+def delete(session: Session, namespace: str, selection: Selection) -> int:
+    """Remove the selected rows; durable when this returns. Missing ids are no error."""
     with session.storing("deleting rows"), session.catalogue.write() as write:
-        names = _chosen(session, write.connection, namespace, ids, node)
+        names = _chosen(session, write.connection, namespace, selection)
         return _remove(write, namespace, names)
 
 
@@ -83,27 +83,32 @@ def clear(session: Session, namespace: str) -> int:
 def update(
     session: Session,
     namespace: str,
-    ids: Sequence[str] | None,
-    node: Node | None,
+    selection: Selection,
     changes: Mapping[str, RowChange] | RowChange,
 ) -> int:
-    """Merge metadata and replace documents; each row is stored anew with the same vector bytes.
+    """Merge metadata, replace documents and vectors; each row is stored anew.
 
-    With `ids`, `changes` has one for each id; with a filter alone it is one for all rows that match.
-    Returns how many rows there were; durable when this returns.
+    Where no vector is given a row keeps the bytes of its vector. If ids are selected, `changes` has one for
+    each id; otherwise it is one for all rows. Returns how many rows there were; durable when this returns.
     """
     parts: list[NewPart] = []
-    with session.storing("updating rows"), transaction(session, parts) as write:
-        names = _chosen(session, write.connection, namespace, ids, node)
-        old = list(rows.by_id(write.connection, namespace, names))
-        first = settings.reserve_keys(write.connection, len(old))
-        changed = [
-            _changed(row, first + number, changes if isinstance(changes, RowChange) else changes[row.id])
-            for number, row in enumerate(old)
-        ]
-        parts += _move_vectors(session, write, namespace, old, changed)
-        _remove(write, namespace, [row.id for row in old])
-        rows.insert(write.connection, changed)
+    with session.storing("updating rows"):
+        with transaction(session, parts) as write:
+            names = _chosen(session, write.connection, namespace, selection)
+            old = list(rows.by_id(write.connection, namespace, names))
+            change_of = [changes if isinstance(changes, RowChange) else changes[row.id] for row in old]
+            first = settings.reserve_keys(write.connection, len(old))
+            changed = [
+                _changed(row, first + number, change)
+                for number, (row, change) in enumerate(zip(old, change_of, strict=True))
+            ]
+            parts += _store_vectors(
+                session, write, namespace, _vectors(session, write, old, changed, change_of)
+            )
+            _remove(write, namespace, [row.id for row in old])
+            rows.insert(write.connection, changed)
+        if session.settings.dim is None:
+            session.reload_settings()
         return len(changed)
 
 
@@ -206,18 +211,22 @@ def _base_part(session: Session, batch: Batch, keys: NDArray[np.int64]) -> NewPa
     return write_base(session.files, session.parts, session.settings.store_uuid, namespaces, names, arrays)
 
 
-def _chosen(
-    session: Session, connection: Connection, namespace: str, ids: Sequence[str] | None, node: Node | None
-) -> list[str]:
+def _chosen(session: Session, connection: Connection, namespace: str, selection: Selection) -> list[str]:
     """The ids that a call selects; the filter is evaluated within this transaction."""
+    names = None if selection.ids is None else list(dict.fromkeys(selection.ids))
+    prefix, node = selection.prefix, selection.node
+    if prefix is not None and names is None:
+        names = [id for _, _, id in rows.in_order(connection, namespace, prefix=prefix)]
+    elif prefix is not None and names is not None:
+        names = [name for name in names if name.startswith(prefix)]
     if node is None:
-        return list(dict.fromkeys(ids or ()))
+        return names or []
     matching = matching_keys(connection, session.snapshots.at(connection), namespace, node).tolist()
-    names = [row.id for row in rows.by_key(connection, matching)]
-    if ids is None:
-        return names
-    wanted = set(ids)
-    return [name for name in names if name in wanted]
+    found = [row.id for row in rows.by_key(connection, matching)]
+    if names is None:
+        return found
+    wanted = set(names)
+    return [name for name in found if name in wanted]
 
 
 def _remove(write: Write, namespace: str, ids: Sequence[str]) -> int:
@@ -235,7 +244,8 @@ def _changed(row: Row, key: int, change: RowChange) -> Row:
     """The row as it will be."""
     metadata = row.metadata if change.metadata is None else _merged(row, change.metadata)
     document = row.document if change.document is None else change.document
-    return Row(key, row.namespace, row.id, row.without_vector, metadata, document)
+    without_vector = row.without_vector if change.vector is None else 0
+    return Row(key, row.namespace, row.id, without_vector, metadata, document)
 
 
 def _merged(row: Row, change: Mapping[str, Any]) -> str | None:
@@ -246,36 +256,61 @@ def _merged(row: Row, change: Mapping[str, Any]) -> str | None:
     )
 
 
-def _move_vectors(
-    session: Session, write: Write, namespace: str, old: list[Row], changed: list[Row]
+class _KeyedVector(NamedTuple):
+    """The vector of a changed row."""
+
+    key: int
+    id: str
+    vector: StoredVector
+
+
+def _vectors(
+    session: Session, write: Write, old: list[Row], changed: list[Row], changes: list[RowChange]
+) -> list[_KeyedVector]:
+    """The vectors of changed rows: those that were given, and of other rows the stored bytes."""
+    kept = [
+        before.key
+        for before, change in zip(old, changes, strict=True)
+        if change.vector is None and not before.without_vector
+    ]
+    stored = _stored_bytes(session, write, kept)
+    found = []
+    for before, after, change in zip(old, changed, changes, strict=True):
+        vector = stored.get(before.key) if change.vector is None else change.vector
+        if vector is not None:
+            found.append(_KeyedVector(after.key, after.id, vector))
+        elif not after.without_vector:
+            raise CorruptStore(
+                session.catalogue.path, f"the vector of id {after.id!r} is in no segment and not in the tail"
+            )
+    return found
+
+
+def _stored_bytes(session: Session, write: Write, keys: list[int]) -> dict[int, StoredVector]:
+    """What is stored of the vectors with these keys."""
+    if not keys:
+        return {}
+    located = session.snapshots.at(write.connection).locate(np.array(keys, dtype=np.int64))
+    return {keys[position]: StoredVector(*holder.stored(row)) for position, holder, row in located}
+
+
+def _store_vectors(
+    session: Session, write: Write, namespace: str, vectors: list[_KeyedVector]
 ) -> list[NewPart]:
-    """Store the old vectors' bytes under the new keys, in the tail or, if they are many, as a base part."""
-    pairs = [(before, after) for before, after in zip(old, changed, strict=True) if not before.without_vector]
-    if not pairs:
+    """Store vectors under their keys, in the tail or, if they are many, as a base part."""
+    if not vectors:
         return []
-    snapshot = session.snapshots.at(write.connection)
-    stored: dict[int, tuple[bytes, float]] = {}
-    for position, holder, row in snapshot.locate(
-        np.array([before.key for before, _ in pairs], dtype=np.int64)
-    ):
-        stored[position] = holder.stored(row)
-    if len(stored) < len(pairs):
-        lost = next(before.id for i, (before, _) in enumerate(pairs) if i not in stored)
-        raise CorruptStore(
-            session.catalogue.path, f"the vector of id {lost!r} is in no segment and not in the tail"
-        )
-    moved = [(after.key, *stored[i]) for i, (_, after) in enumerate(pairs)]
-    if len(moved) < BIG_BATCH:
-        tail_rows.insert(write.connection, write.generation, moved)
+    set_or_check_dim(write.connection, len(vectors[0].vector.row) // 2)
+    if len(vectors) < BIG_BATCH:
+        tail_rows.insert(write.connection, write.generation, ((one.key, *one.vector) for one in vectors))
         return []
-    vectors = np.frombuffer(b"".join(vector for _, vector, _ in moved), dtype=np.float16).reshape(
-        len(moved), -1
-    )
-    keys = np.array([key for key, _, _ in moved], dtype=np.int64)
-    arrays = base_arrays(keys, vectors, np.array([norm for _, _, norm in moved], dtype=np.float32))
-    names, spaces = [after.id for _, after in pairs], [namespace] * len(pairs)
+    matrix = np.frombuffer(b"".join(one.vector.row for one in vectors), dtype=np.float16)
+    keys = np.array([one.key for one in vectors], dtype=np.int64)
+    lengths = np.array([one.vector.length for one in vectors], dtype=np.float32)
+    arrays = base_arrays(keys, matrix.reshape(len(vectors), -1), lengths)
+    names, spaces = [one.id for one in vectors], [namespace] * len(vectors)
     part = write_base(session.files, session.parts, session.settings.store_uuid, spaces, names, arrays)
     segments.add(
-        write.connection, write.generation, SegmentRow(0, write.generation - 1, len(moved), part.ref)
+        write.connection, write.generation, SegmentRow(0, write.generation - 1, len(vectors), part.ref)
     )
     return [part]

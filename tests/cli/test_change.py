@@ -33,6 +33,31 @@ def test_update_of_a_document(filled: Path, run: Run) -> None:
     assert run("update", filled, "--where", '{"n": 1}', "--document", "x").code == 2
 
 
+def test_update_of_a_vector(filled: Path, run: Run) -> None:
+    before = run("get", filled, "row-3", "--json").json["rows"][0]
+    assert run("update", filled, "row-3", "--vector", "[1, 2, 3, 4, 5, 6, 7, 8]").code == 0
+    after = run("get", filled, "row-3", "--vector", "--json").json["rows"][0]
+    assert (after["metadata"], after["document"]) == (before["metadata"], before["document"])
+    assert [round(number) for number in after["vector"]] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert run("update", filled, "row-3", "row-4", "--vector", "[1, 2]").code == 2
+    assert run("update", filled, "row-3", "--vector", "[1, 2]").code == 2
+
+
+def test_delete_by_prefix(filled: Path, run: Run) -> None:
+    dry = run("delete", filled, "--prefix", "row-1", "-w", '{"even": true}', "--dry-run", "--json").json
+    assert dry == {"deleted": 0, "matching": 5, "rows": 20}
+    assert (
+        run("delete", filled, "row-2", "row-13", "--prefix", "row-1", "--dry-run", "--json").json["matching"]
+        == 1
+    )
+    assert run("delete", filled, "--prefix", "row-1", "-w", '{"even": true}', "--json").json == {
+        "deleted": 5,
+        "matching": 5,
+        "rows": 15,
+    }
+    assert run("delete", filled, "--prefix", "").code == 2
+
+
 def test_update_tells_what_is_not_there(filled: Path, run: Run) -> None:
     done = run("update", filled, "row-3", "nobody", "-m", '{"read": true}', "--json")
     assert (done.code, done.json) == (3, {"updated": 1, "missing": ["nobody"]})

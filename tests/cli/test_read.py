@@ -148,6 +148,16 @@ def test_get_shows_rows_in_the_order_asked(filled: Path, run: Run) -> None:
     assert "8 dims" in shown.out
 
 
+def test_get_by_filter(filled: Path, run: Run) -> None:
+    rows = run("get", filled, "-w", '{"even": true}', "--limit", 3, "--json").json
+    assert ([row["id"] for row in rows["rows"]], rows["missing"]) == (["row-0", "row-10", "row-12"], [])
+    done = run("get", filled, "row-3", "row-4", "nobody", "-w", '{"even": true}', "--json")
+    assert ([row["id"] for row in done.json["rows"]], done.json["missing"]) == (["row-4"], ["nobody"])
+    assert done.code == 3
+    assert run("get", filled).code == 2
+    assert run("get", filled, "-w", "{}").code == 2
+
+
 def test_get_tells_what_is_missing(filled: Path, run: Run) -> None:
     done = run("get", filled, "row-1", "nobody")
     assert done.code == 3

@@ -167,9 +167,9 @@ def filters_inside() -> None:
 
     real = writer._chosen
 
-    def delete(session: Any, namespace: str, ids: Any, node: Any) -> int:
+    def delete(session: Any, namespace: str, selection: Any) -> int:
         with session.catalogue.read() as connection:
-            names = real(session, connection, namespace, ids, node)
+            names = real(session, connection, namespace, selection)
         with session.catalogue.write() as write:
             return writer._remove(write, namespace, names)
 

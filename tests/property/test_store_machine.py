@@ -125,14 +125,14 @@ class StoreMachine(RuleBasedStateMachine):
         self.store.upsert(ids, picked, metadatas, namespace=space)
         self.oracle.upsert(ids, picked, metadatas, namespace=space)
 
-    @rule(changes=st.lists(st.tuples(names, metadatas, documents), max_size=6), space=spaces)
+    @rule(changes=rows, space=spaces)
     def update(self, changes: list[Any], space: str) -> None:
         changes = list({change[0]: change for change in changes}.values())
         ids = [change[0] for change in changes]
-        new, texts = [change[1] for change in changes], [change[2] for change in changes]
-        assert self.store.update(ids, new, texts, namespace=space) == self.oracle.update(
-            ids, new, texts, namespace=space
-        )
+        vectors = [None if change[1] is None else POOL[change[1]] for change in changes]
+        new, texts = [change[2] for change in changes], [change[3] for change in changes]
+        changed = self.oracle.update(ids, new, texts, vectors=vectors, namespace=space)
+        assert self.store.update(ids, new, texts, vectors=vectors, namespace=space) == changed
 
     @rule(where=wheres, change=metadatas.filter(bool), space=spaces)
     def update_where(self, where: Any, change: Any, space: str) -> None:
@@ -151,6 +151,12 @@ class StoreMachine(RuleBasedStateMachine):
     def delete_where(self, where: Any, space: str) -> None:
         expected = self.oracle.delete(self.oracle.ids(where, space), space)
         assert self.store.delete(where=where, namespace=space) == expected
+
+    @rule(prefix=st.sampled_from(["id1", "id2", "bulk10", "none"]), where=st.none() | wheres, space=spaces)
+    def delete_prefix(self, prefix: str, where: Any, space: str) -> None:
+        chosen = [name for name in self.oracle.ids(where, space) if name.startswith(prefix)]
+        expected = self.oracle.delete(chosen, space)
+        assert self.store.delete(where=where, prefix=prefix, namespace=space) == expected
 
     @rule(space=spaces)
     def clear(self, space: str) -> None:
@@ -236,6 +242,7 @@ class StoreMachine(RuleBasedStateMachine):
         assert found == expected
         page = [record.id for record in self.newest.scan(where, namespace=space, limit=limit)]
         assert page == expected[:limit]
+        assert [record.id for record in self.newest.get(where=where, limit=limit, namespace=space)] == page
 
     @rule(
         query=st.integers(0, len(POOL) - 1),
@@ -286,7 +293,7 @@ class StoreMachine(RuleBasedStateMachine):
     @invariant()
     def sizes_agree(self) -> None:
         if self.handles:
-            assert len(self.newest) == len(self.oracle.rows)
+            assert self.newest.count(namespace=None) == len(self.oracle.rows)
             assert self.store.namespaces() == self.oracle.namespaces()
 
 

@@ -44,6 +44,34 @@ def test_get_many(library: Any, layout: str) -> None:
         assert_same_vector(record.vector, row.vector, record.id)
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_get_by_filter_and_limit(library: Any, layout: str) -> None:
+    store, oracle = library(layout)
+    where = {"colour": "red", "n": {"$gt": 100}}
+    expected = oracle.ids(where)
+    assert [record.id for record in store.get(where=where)] == expected
+    assert [record.id for record in store.get(where=where, limit=7)] == expected[:7]
+    assert [record.id for record in store.get(limit=7)] == oracle.ids()[:7]
+    records = store.get(where=where, limit=3, include=ALL)
+    rest = store.scan(where, after=records[-1].cursor, limit=3)
+    assert [record.id for record in rest] == expected[3:6]
+    for record in records:
+        row = oracle.rows["", record.id]
+        assert (record.metadata, record.document) == (row.metadata, row.document)
+        assert_same_vector(record.vector, row.vector, record.id)
+    asked = [*oracle.ids()[::-7], "nobody"]
+    both = [name for name in asked if name in set(expected)]
+    assert [record.id for record in store.get(asked, where=where)] == both
+    assert [record.id for record in store.get(asked, where=where, limit=2)] == both[:2]
+    assert store.get(where=where, limit=0) == []
+
+
+@pytest.mark.parametrize("options", [{}, {"where": {}}, {"where": 3}, {"limit": -1}, {"limit": "3"}])
+def test_get_wants_to_know_what(store: Any, options: Any) -> None:
+    with pytest.raises(InvalidInput):
+        store.get(**options)
+
+
 def test_include_chooses(store: Any) -> None:
     store.upsert(["a"], np.ones((1, 8)), [{"x": 1}], ["doc"])
     for include in ((), ("metadata",), ("document",), ("vector",), ALL, ["document", "metadata"]):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mrlstore import InvalidInput
-from tests.oracle import Oracle, assert_same_rows, nested_vectors
+from tests.oracle import Oracle, assert_exact, assert_same_rows, assert_same_vector, nested_vectors
 
 
 @pytest.fixture
@@ -57,6 +57,52 @@ def test_update_keeps_the_very_same_vector(filled: tuple[Any, Oracle]) -> None:
     store.update([f"r{i}" for i in range(20)], [{"turn": 9}] * 20)
     after = {hit.id: hit.score for hit in store.query(query, k=20, exact=True)}
     assert after == before
+
+
+def test_update_of_a_vector_keeps_metadata_and_document(filled: tuple[Any, Oracle]) -> None:
+    store, oracle = filled
+    given = nested_vectors(3, 6, seed=8)
+    for target in (store, oracle):  # r7 has no vector so far
+        assert target.update(["r1", "nobody", "r7"], vectors=list(given)) == 2
+        assert target.update(["r2", "r3"], [{"x": 1}, None], [None, "new"], vectors=[None, given[0]]) == 2
+    assert_same_rows(store, oracle)
+    assert store.get(["r1"])[0].document == "doc 1"
+    assert_exact(store.query(given[0], k=20, exact=True), oracle.scores(given[0]), 20)
+    store.optimize()
+    assert_same_rows(store, oracle)
+    assert_exact(store.query(given[2], k=20, exact=True), oracle.scores(given[2]), 20)
+
+
+def test_of_an_id_updated_twice_in_one_call_the_last_vector_stays(filled: tuple[Any, Oracle]) -> None:
+    store, _ = filled
+    one, two = nested_vectors(2, 6, seed=8)
+    assert store.update(["r1", "r1", "r1"], [{"x": 1}, None, {"y": 2}], vectors=[one, two, None]) == 1
+    (record,) = store.get(["r1"], include=("metadata", "vector"))
+    assert (record.metadata["x"], record.metadata["y"]) == (1, 2)
+    assert_same_vector(record.vector, two)
+
+
+def test_update_of_many_vectors_writes_a_segment(opened: Any) -> None:
+    store, oracle, ids, _ = with_graph(opened, 4300)
+    given = nested_vectors(4300, 8, seed=4)
+    for target in (store, oracle):
+        assert target.update(ids, vectors=given) == 4300
+    stats = store.stats()
+    assert (stats.tail_rows, stats.segments, stats.dead_rows) == (0, 2, 4300)
+    assert_same_rows(store, oracle)
+    assert_exact(store.query(given[9], k=10, exact=True), oracle.scores(given[9]), 10)
+
+
+def test_update_gives_vectors_to_rows_of_a_store_without_any(opened: Any) -> None:
+    store = opened()
+    store.upsert(["a", "b"], None, [{"x": 1}, {"x": 2}])
+    assert store.update(["nobody"], vectors=[[1.0, 2.0, 3.0]]) == 0
+    assert store.stats().dim is None
+    assert store.update(["b"], vectors=[[1.0, 2.0, 3.0]]) == 1
+    assert store.dim == store.settings.dim == 3
+    assert store.query([1, 2, 3]).ids == ["b"]
+    with pytest.raises(InvalidInput, match="4 dimensions, but this store has 3"):
+        store.update(["a"], vectors=[[1.0, 2.0, 3.0, 4.0]])
 
 
 def test_update_where(filled: tuple[Any, Oracle]) -> None:
@@ -120,6 +166,11 @@ def test_update_in_a_segment_with_a_graph(opened: Any) -> None:
         lambda s: s.update(["r1"], documents=[3]),
         lambda s: s.update([3], [{"x": 1}]),
         lambda s: s.update(metadatas={"x": 1}, where={"n": {"$unknown": 1}}),
+        lambda s: s.update(vectors=[[1.0] * 6], where={"n": 1}),
+        lambda s: s.update(["r1"], vectors=[[1.0] * 5]),
+        lambda s: s.update(["r1", "r2"], vectors=[[1.0] * 6]),
+        lambda s: s.update(["r1", "r2"], [{"x": 1}] * 2, vectors=[[1.0] * 6, [0.0] * 6]),
+        lambda s: s.update(["r1"], vectors=[["a"] * 6]),
         lambda s: s.update(metadatas={"x": float("nan")}, where={"n": 1}),
         lambda s: s.update(["r1"], [{"x": "y" * 70_000}]),
     ],
@@ -162,10 +213,35 @@ def test_delete_by_ids_and_where_takes_the_rows_that_are_both(filled: tuple[Any,
     assert_same_rows(store, oracle)
 
 
+def test_delete_by_prefix_alone_and_with_the_rest(filled: tuple[Any, Oracle]) -> None:
+    store, oracle = filled
+    odd = {"parity": 1}
+    assert store.delete(prefix="r1", where=odd) == oracle.delete(["r1", "r11", "r13", "r15", "r17", "r19"])
+    assert_same_rows(store, oracle)
+    assert store.delete(["r12", "r2", "r14"], prefix="r1", where={"n": 12}) == oracle.delete(["r12"]) == 1
+    assert store.delete(prefix="r1", namespace="other") == 11
+    oracle.delete([name for name in oracle.ids(None, "other") if name.startswith("r1")], "other")
+    assert store.delete(["r2", "r14"], prefix="r1") == oracle.delete(["r14"]) == 1
+    assert store.delete(prefix="nobody") == 0
+    assert_same_rows(store, oracle)
+
+
+@pytest.mark.parametrize("prefix", ["a", "a\U0010ffff", "\ud7ff", "é", "%", "a_", "\U0010ffff"])
+def test_delete_by_prefixes_at_the_edges(store: Any, prefix: str) -> None:
+    ids = ["a", "a\U0010ffff", "a\U0010ffffz", "b", "\ud7ff", "\ue000", "é", "e", "%x", "a_b", "aXb", "A"]
+    ids += ["\U0010ffff", "\U0010ffff\U0010ffff"]
+    store.upsert(ids, None)
+    assert store.delete(prefix=prefix) == sum(name.startswith(prefix) for name in ids) > 0
+    assert {record.id for record in store.scan()} == {name for name in ids if not name.startswith(prefix)}
+
+
 @pytest.mark.parametrize(
     "call",
     [
         lambda s: s.delete(),
+        lambda s: s.delete(prefix=""),
+        lambda s: s.delete(prefix=3),
+        lambda s: s.delete(prefix="\ud800"),
         lambda s: s.delete(where={}),
         lambda s: s.delete(None),
         lambda s: s.delete("r1"),
@@ -240,8 +316,8 @@ def test_namespaces_are_apart(filled: tuple[Any, Oracle]) -> None:
     store.delete(["r1", "r2", "r3"])
     assert store.namespaces() == {"": 17, "other": 20}
     assert store.count(namespace="other") == 20
-    assert store.count(namespace=None) == len(store) == 37
-    assert store.count() == 17
+    assert store.count(namespace=None) == store.stats().rows == 37
+    assert store.count() == len(store) == 17
     assert "r1" not in store
     assert len(store.get(["r1"], namespace="other")) == 1
     query = nested_vectors(1, 6, seed=3)[0]

@@ -142,7 +142,7 @@ class GeminiEmbedder:
             float32 [len(contents), dim], unit rows, in the order of `contents`.
 
         Raises:
-            InvalidInput, LimitExceeded: a content was refused; nothing was sent.
+            InvalidInput: a content was refused; nothing was sent.
             GeminiEmbedError: some could not be embedded; `.succeeded` holds the vectors of the others.
         """
         return self._embed(contents, "document", titles, threading.Event())

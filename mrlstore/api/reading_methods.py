@@ -1,0 +1,110 @@
+"""The methods of `Store` that read rows without a search; they check their arguments and delegate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from mrlstore import checks
+from mrlstore.api import arguments
+from mrlstore.api.aio import OwnThreads, off_loop
+from mrlstore.checks import check_ids, check_namespace
+from mrlstore.errors import InvalidInput
+from mrlstore.search import records
+from mrlstore.search.params import NOTHING, Selection
+from mrlstore.search.records import decode_cursor
+from mrlstore.types import Include, Record, Where
+from mrlstore.where import parse
+
+
+class ReadingMethods(OwnThreads):
+    """Rows by id, by filter and in order, and how many there are."""
+
+    def namespaces(self) -> dict[str, int]:
+        """How many rows each namespace has. A namespace exists while it has rows."""
+        return records.namespaces(self._session)
+
+    def get(
+        self,
+        ids: Iterable[str] | None = None,
+        *,
+        where: Where | None = None,
+        limit: int | None = None,
+        namespace: str = "",
+        include: Iterable[Include] = ("metadata", "document"),
+    ) -> list[Record]:
+        """Rows by id, by filter, or those of `ids` that match the filter; all of one generation.
+
+        Args:
+            ids: the rows come in their order; missing ones are skipped. Without ids they come in the order of
+                their ids.
+            where: a filter on metadata, see docs/filters.md.
+            limit: at most so many, 0 or more; None gives all. `scan(after=records[-1].cursor)` goes on.
+            namespace: where the ids live.
+            include: what records carry: "metadata", "document", "vector" (float32 [dim], of its original
+                length).
+
+        Raises:
+            InvalidInput: neither ids, nor a filter, nor a limit is given; `scan` goes through all rows.
+        """
+        check_namespace(namespace)
+        names, node = None if ids is None else check_ids(ids), parse(where)
+        most = checks.check_optional_count(limit, "limit", 0, 2**63 - 1)
+        if names is None and node is None and most is None:
+            raise InvalidInput("get: give ids, a where that is not empty, or a limit; scan reads all rows")
+        projection = arguments.check_projection(include)
+        return records.get(self._session, namespace, Selection(names, node, limit=most), projection)
+
+    def scan(
+        self,
+        where: Where | None = None,
+        *,
+        namespace: str | None = "",
+        prefix: str | None = None,
+        include: Iterable[Include] = ("metadata", "document"),
+        limit: int | None = None,
+        after: str | None = None,
+    ) -> Iterator[Record]:
+        """Rows in the order of (namespace, id); `namespace=None` goes through all.
+
+        `prefix` keeps ids that start with it; `after` is the `cursor` of a record, to go on behind it. The
+        rows are those of the moment of the call, but for such as are removed before they are reached.
+        """
+        if namespace is not None:
+            check_namespace(namespace)
+        selection = Selection(
+            None,
+            parse(where),
+            arguments.check_prefix(prefix),
+            checks.check_optional_count(limit, "limit", 0, 2**63 - 1),
+            None if after is None else decode_cursor(after),
+        )
+        projection = arguments.check_projection(include)
+        return records.scan(self._session, self._current, namespace, selection, projection)
+
+    def count(self, where: Where | None = None, *, namespace: str | None = "") -> int:
+        """How many rows match, with a vector or without; `namespace=None` counts those of all namespaces."""
+        if namespace is not None:
+            check_namespace(namespace)
+        return records.count(self._session, namespace, parse(where))
+
+    def __len__(self) -> int:
+        """Rows of the default namespace, as `count()`; `stats().rows` are those of all."""
+        return self.count()
+
+    def __bool__(self) -> bool:
+        """True, for an empty store too: `store or other` means whether there is a store."""
+        return True
+
+    def __contains__(self, id: object) -> bool:
+        """Whether the default namespace has this id; False for what cannot be an id."""
+        session = self._session
+        try:
+            names = check_ids([id], "id")  # type: ignore[list-item]
+        except InvalidInput:
+            return False
+        return bool(records.get(session, "", Selection(names), NOTHING))
+
+    aget = off_loop(get)
+    """`get`, off the event loop."""
+    acount = off_loop(count)
+    """`count`, off the event loop."""
