@@ -89,8 +89,12 @@ package: .venv/package.stamp
 .venv/docs.stamp: WANTS = --editable ".[docs]"
 .venv/package.stamp: WANTS = --group package
 
-.venv/%.stamp: pyproject.toml tools/make-venv.sh tools/find-python.sh
+# hnswlib comes as source: without a C++ compiler its tests are skipped.
+.venv/test.stamp: TRIES = --editable ".[hnswlib]"
+
+.venv/%.stamp: pyproject.toml tools/make-venv.sh tools/find-python.sh tools/try-install.sh
 	@tools/make-venv.sh .venv/$* $(WANTS)
+	@$(if $(TRIES),tools/try-install.sh .venv/$* $(TRIES))
 	@touch $@
 
 clean:

@@ -147,6 +147,7 @@ _METHODS: Final[dict[str, Tell]] = {
     "backup": _nothing,
     "calibrate": _nothing,
     "set_prefix_dim": _nothing,
+    "set_graph": _nothing,
     "tier_report": _nothing,
 }
 _STEPS: Final = {

@@ -72,6 +72,7 @@ HOMES = {
     "lancedb": {"mrlstore.exchange.migrate.lance"},
     "pinecone": {"mrlstore.exchange.migrate.pinecone"},
     "faiss": {"mrlstore.exchange.migrate.faiss"},
+    "hnswlib": {"mrlstore.index.hnsw"},
     "pyarrow": {"mrlstore.exchange"},
     "pandas": {"mrlstore.exchange"},
     "polars": {"mrlstore.exchange"},

@@ -102,6 +102,7 @@ def test_every_operation_has_a_span(seen: Seen, store: mrlstore.Store, tmp_path:
     store.optimize()
     store.calibrate()
     store.set_prefix_dim(8)
+    store.set_graph("mrlstore")
     store.query_batch(ROWS[:5], k=2)
     store.get(["row-1", "absent"])
     store.count()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import get_args
 
 from mrlstore import checks
 from mrlstore.api import arguments
@@ -11,11 +12,12 @@ from mrlstore.catalogue.keywords import TOKENIZERS
 from mrlstore.catalogue.settings import EF_CONSTRUCTION_RANGE, M_RANGE
 from mrlstore.embedders.protocol import Embedder
 from mrlstore.errors import InvalidInput, MrlStoreError
+from mrlstore.index.build import require_builder
 from mrlstore.storage import create
 from mrlstore.storage.create import Mode
 from mrlstore.system import cpus
 from mrlstore.system.files import Files
-from mrlstore.types import LIMITS, Tokenizer
+from mrlstore.types import LIMITS, GraphBuilder, Tokenizer
 from mrlstore.writing import writer
 
 
@@ -31,6 +33,7 @@ def open(  # noqa: A001
     auto_maintain: bool = True,
     threads: int | None = None,
     tokenizer: Tokenizer | None = None,
+    graph: GraphBuilder | None = None,
 ) -> Store:
     """Open the store at `path`, or create it.
 
@@ -47,6 +50,9 @@ def open(  # noqa: A001
         tokenizer: how documents are cut into words for `query(keywords=...)`, for a new store: "unicode61"
             (words without their accents; the default), "porter" (English words by their stems) or "trigram"
             (three letters at a time, for languages that are written without spaces); see docs/keywords.md.
+        graph: what builds the graphs of a new store: "mrlstore" (the default) from the int8 codes, or
+            "hnswlib" from the float32 prefixes, which needs the extra mrlstore[hnswlib] and more memory; see
+            docs/graphs.md. `Store.set_graph` changes it.
 
     Returns:
         The store. Opening reads no vectors and takes milliseconds at any size.
@@ -57,6 +63,7 @@ def open(  # noqa: A001
         StoreExists: mode "x" and something is there.
         CorruptStore: the folder is not empty and not a store, or its catalogue is damaged.
         FormatTooNew: a newer mrlstore wrote it.
+        ImportError: graph="hnswlib", not in mode "r", and hnswlib is not installed.
     """
     return open_store(
         path,
@@ -69,6 +76,7 @@ def open(  # noqa: A001
         auto_maintain=auto_maintain,
         threads=threads,
         tokenizer=tokenizer,
+        graph=graph,
         files=Files(),
     )
 
@@ -85,6 +93,7 @@ def open_store(
     auto_maintain: bool = True,
     threads: int | None = None,
     tokenizer: Tokenizer | None = None,
+    graph: GraphBuilder | None = None,
     files: Files,
 ) -> Store:
     """`open` with other `Files`, with which tests record what is done to the file system and make it fail."""
@@ -99,9 +108,13 @@ def open_store(
     workers = checks.check_optional_count(threads, "threads", 1, 1024) or cpus.available()
     if tokenizer is not None:
         checks.check_choice(tokenizer, "tokenizer", tuple(TOKENIZERS))
+    if graph is not None:
+        checks.check_choice(graph, "graph", get_args(GraphBuilder))
+        if mode != "r":
+            require_builder(graph)
     wanted = prefix_dim if prefix_dim is not None or dim is None else min(writer.DEFAULT_PREFIX_DIM, dim)
     try:
-        fresh = create.new_settings(dim, wanted, m, ef_construction, tokenizer)
+        fresh = create.new_settings(dim, wanted, m, ef_construction, tokenizer, graph)
         create.ensure(files, place, mode, fresh)
     except MrlStoreError:
         raise
@@ -112,12 +125,13 @@ def open_store(
         _check_same("dim", dim, store._session.settings.dim)
         _check_same("prefix_dim", prefix_dim, store._session.settings.prefix_dim)
         _check_same("tokenizer", tokenizer, store._session.settings.tokenizer)
+        _check_same("graph", graph, store._session.settings.graph, "; set_graph changes it")
     except BaseException:
         store.close()
         raise
     return store
 
 
-def _check_same(name: str, given: int | str | None, stored: int | str | None) -> None:
+def _check_same(name: str, given: int | str | None, stored: int | str | None, remedy: str = "") -> None:
     if given is not None and stored is not None and given != stored:
-        raise InvalidInput(f"{name}: {given} was given, but this store has {stored}")
+        raise InvalidInput(f"{name}: {given} was given, but this store has {stored}{remedy}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from mrlstore.recall.calibrate import Calibration
 from mrlstore.recall.tiers import TierReport
 from mrlstore.search.queries import take_units
 from mrlstore.storage.session import Session
+from mrlstore.types import GraphBuilder
 
 
 class RecallMethods(Handle):
@@ -172,6 +173,25 @@ class RecallMethods(Handle):
         job = check_job(progress, timeout_s)
         with self._background_paused():
             steps.set_prefix_dim(session, wanted, job)
+
+    def set_graph(
+        self,
+        graph: GraphBuilder,
+        progress: ProgressCallback | None = None,
+        timeout_s: float | None = None,
+    ) -> None:
+        """Have other software build the store's graphs, and build all of them anew, in place.
+
+        `graph` is "mrlstore" or "hnswlib", see docs/graphs.md. Queries and writes go on meanwhile, and a
+        crash is made good, as with `set_prefix_dim`. When it returns, all graphs are by this builder and
+        calibration has run again. Every process that indexes this store then needs the builder. Raises
+        InvalidInput, ImportError where hnswlib is not installed, and StoreLocked as `optimize` does.
+        """
+        session = self._writable()
+        checks.check_choice(graph, "graph", get_args(GraphBuilder))
+        job = check_job(progress, timeout_s)
+        with self._background_paused():
+            steps.set_graph(session, graph, job)
 
     def _nearest_ids(
         self, vector: NDArray[np.float32], k: int, namespace: str, target_recall: float

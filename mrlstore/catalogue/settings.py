@@ -10,7 +10,7 @@ from typing import Final, NamedTuple, cast, get_args
 from mrlstore.catalogue.connection import Connection, matches
 from mrlstore.catalogue.schema import FORMAT_VERSION
 from mrlstore.errors import CorruptStore, FormatTooNew
-from mrlstore.types import LIMITS, Settings, Tokenizer
+from mrlstore.types import LIMITS, GraphBuilder, Settings, Tokenizer
 
 Value = int | str | None
 
@@ -80,6 +80,20 @@ def dims(connection: Connection) -> Dims:
     return Dims(dim, prefix_dim)  # type: ignore[arg-type]
 
 
+def graph(connection: Connection) -> GraphBuilder:
+    """What builds the graphs of the store; CorruptStore where the catalogue names something else.
+
+    Stores that were made before there was a choice lack the setting. Releases that do not know it leave it
+    as it is, and search graphs of every builder by the same kernel, so it needed no new format version.
+    """
+    if connection.execute("SELECT 1 FROM settings WHERE name = 'graph'").get is None:
+        return "mrlstore"
+    value = get(connection, "graph")
+    if value not in get_args(GraphBuilder):
+        raise CorruptStore(connection.filename, f"the setting 'graph' is {value!r:.60}")
+    return cast(GraphBuilder, value)
+
+
 def generation(connection: Connection) -> int:
     """The counter that every write transaction raises."""
     return get_int(connection, "generation")
@@ -107,12 +121,15 @@ def load(connection: Connection, path: Path) -> Settings:
         m=get_int(connection, "m"),
         ef_construction=get_int(connection, "ef_construction"),
         tokenizer=None if tokenizer is None else cast(Tokenizer, tokenizer),
+        graph=graph(connection),
     )
 
 
 def save(connection: Connection, settings: Settings) -> None:
     """Write a new store's settings and counters."""
-    for name in ("store_uuid", "format_version", "dim", "prefix_dim", "m", "ef_construction", "tokenizer"):
+    for name in (
+        "store_uuid", "format_version", "dim", "prefix_dim", "m", "ef_construction", "tokenizer", "graph",
+    ):  # fmt: skip
         put(connection, name, getattr(settings, name))
     put(connection, "embedder", None)
     put(connection, "generation", 1)

@@ -81,6 +81,7 @@ for _command in (
     tier_report.tiers,
     calibrate.calibrate,
     calibrate.set_prefix_dim,
+    calibrate.set_graph,
     care.optimize,
     care.verify,
     care.repair,

@@ -1,10 +1,11 @@
-"""The commands that fit a store to its own data: calibrate, set-prefix-dim."""
+"""The commands that fit a store to its own data: calibrate, set-prefix-dim, set-graph."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import get_args
 
 import click
 from rich.console import Console
@@ -23,6 +24,7 @@ from mrlstore.cli.query_vectors import read_vectors
 from mrlstore.index.build import MIN_GRAPH_ROWS
 from mrlstore.planning.calibration_curves import Curve
 from mrlstore.recall.calibrate import QUERIES, Calibration
+from mrlstore.types import GraphBuilder
 
 _TARGETS = (0.9, 0.95, 0.99)
 
@@ -132,4 +134,35 @@ def set_prefix_dim(
     output.console().print(
         f"{store} is searched by the first {prefix_dim:,} dims (before: {before:,}), in {seconds:.1f} s",
         soft_wrap=True,
+    )
+
+
+@click.command(name="set-graph")
+@store_argument
+@click.argument("graph", type=click.Choice(list(get_args(GraphBuilder))))
+@timeout_option
+@threads_option
+@json_option
+def set_graph(
+    store: Path, graph: GraphBuilder, timeout_s: float | None, threads: int | None, as_json: bool
+) -> None:
+    """Have GRAPH, mrlstore or hnswlib, build the graphs from now on, and build all of them anew.
+
+    Readers and writers go on meanwhile. hnswlib has to be installed (pip install 'mrlstore[hnswlib]')
+    wherever the store is indexed.
+
+    \b
+    Example:
+      mrlstore set-graph papers.mrl hnswlib
+    """
+    started = time.perf_counter()
+    with open_existing(store, threads=threads) as opened, output.progress_bars(as_json=as_json) as progress:
+        before = opened.stats().graph
+        opened.set_graph(graph, progress=progress, timeout_s=timeout_s)
+    seconds = time.perf_counter() - started
+    if as_json:
+        output.print_json({"before": before, "graph": graph, "seconds": seconds})
+        return
+    output.console().print(
+        f"The graphs of {store} are built by {graph} (before: {before}), in {seconds:.1f} s", soft_wrap=True
     )

@@ -26,7 +26,7 @@ KINDS: Final = {
     "catalogue": "catalogue",
     "other": "other",
 }
-PACKAGES: Final = ("numpy", "numba", "apsw", "scikit-learn", "google-genai")
+PACKAGES: Final = ("numpy", "numba", "apsw", "hnswlib", "scikit-learn", "google-genai")
 
 
 @click.command()
@@ -61,6 +61,10 @@ def _rows(found: Stats) -> Any:
     stored = found.rows - found.rows_without_vector
     share = min(found.indexed_rows / stored, 1.0) if stored else 0.0
     table.add_row("in a graph", f"{output.share_bar(share)} {share:.0%}  {found.indexed_rows:,} rows")
+    if found.graph != "mrlstore" or set(found.rows_by_graph) - {found.graph}:
+        others = {name: rows for name, rows in found.rows_by_graph.items() if name != found.graph}
+        parts = [found.graph, *(f"{rows:,} rows by {name}" for name, rows in others.items())]
+        table.add_row("graphs by", ", ".join(parts))
     flat = f", {found.flat_segments} of them flat (scanned)" if found.flat_segments else ""
     table.add_row("segments", f"{found.segments}{flat}")
     table.add_row("tail", output.count_text(found.tail_rows, "row"))

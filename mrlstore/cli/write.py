@@ -19,7 +19,7 @@ from mrlstore.cli.options import (
     where_option,
 )
 from mrlstore.cli.query_vectors import read_vector
-from mrlstore.types import Tokenizer
+from mrlstore.types import GraphBuilder, Tokenizer
 
 
 @click.command()
@@ -35,6 +35,11 @@ from mrlstore.types import Tokenizer
     type=click.Choice(list(get_args(Tokenizer))),
     help="How documents are cut into words for keywords; by default unicode61.",
 )
+@click.option(
+    "--graph",
+    type=click.Choice(list(get_args(GraphBuilder))),
+    help="What builds the graphs; by default mrlstore. hnswlib is an extra: mrlstore[hnswlib].",
+)
 @json_option
 def create(
     store: Path,
@@ -43,6 +48,7 @@ def create(
     m: int,
     ef_construction: int,
     tokenizer: Tokenizer | None,
+    graph: GraphBuilder | None,
     as_json: bool,
 ) -> None:
     """Make an empty store.
@@ -63,6 +69,7 @@ def create(
         m=m,
         ef_construction=ef_construction,
         tokenizer=tokenizer,
+        graph=graph,
     )
     with opened:
         stats = opened.stats()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,9 +13,11 @@ from numpy.typing import NDArray
 from mrlstore.index import codes as coding
 from mrlstore.index.graph import build_graph
 from mrlstore.index.group import SCALE_AT
+from mrlstore.index.hnsw import build_hnsw_graph, require_hnswlib
 from mrlstore.index.layout import Arrays
 from mrlstore.kernels.group_table import EMPTY
 from mrlstore.system.job import UNWATCHED, Job
+from mrlstore.types import GraphBuilder
 
 MIN_GRAPH_ROWS: Final = 2_000  # a smaller group has no graph: scanning its codes costs no more than a walk
 
@@ -42,11 +45,12 @@ def build_index(
     ef_construction: int = 200,
     threads: int | None = None,
     job: Job = UNWATCHED,
+    builder: GraphBuilder = "mrlstore",
 ) -> tuple[Arrays, dict[str, Any]]:
     """The arrays of an index part, and what its JSON header says of them.
 
     vectors: float16 [n, dim] unit rows; groups: int64 [g + 1], the first row of each namespace, and n.
-    Raises Interrupted soon after the job is asked to stop.
+    Raises Interrupted soon after the job is asked to stop, ImportError where the builder is not installed.
     """
     n, sizes = len(vectors), np.diff(groups)
     large = sizes >= MIN_GRAPH_ROWS
@@ -62,9 +66,14 @@ def build_index(
         if len(nodes) < MIN_GRAPH_ROWS:
             entries.append(np.zeros(0, np.uint32))
             continue
-        graph = build_graph(
-            codes[start:stop], nodes, 2 * m, ef_construction, threads or os.cpu_count() or 1, state.step
-        )
+        workers = threads or os.cpu_count() or 1
+        if builder == "hnswlib":
+            graph = build_hnsw_graph(
+                vectors[start:stop], prefix_dim, codes[start:stop], nodes, 2 * m, ef_construction, workers,
+                state.step,
+            )  # fmt: skip
+        else:
+            graph = build_graph(codes[start:stop], nodes, 2 * m, ef_construction, workers, state.step)
         neighbours[start:stop] = graph.neighbours
         entries.append(graph.entries)
     joined = _joined(entries)
@@ -89,8 +98,25 @@ def build_index(
         "scale_at": SCALE_AT,
         "m": m,
         "ef_construction": ef_construction,
+        "graph": builder,
     }
     return arrays, info
+
+
+def built_by(info: Mapping[str, Any]) -> object:
+    """What has built the graphs of an index part, by its header, which older parts do not say."""
+    return info.get("graph", "mrlstore")
+
+
+def has_graphs(arrays: Mapping[str, NDArray[Any]]) -> bool:
+    """Whether an index part has graphs: it has none where all groups are small."""
+    return len(arrays["neighbours"]) > 0
+
+
+def require_builder(builder: GraphBuilder) -> None:
+    """Raise ImportError, which says what to do, if graphs by this builder cannot be built here."""
+    if builder == "hnswlib":
+        require_hnswlib()
 
 
 def _joined(lists: list[NDArray[np.uint32]]) -> NDArray[np.uint32]:

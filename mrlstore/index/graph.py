@@ -54,11 +54,32 @@ def build_graph(
         builder.link_first_rows()
         while builder.inserted < len(nodes):
             builder.insert_batch()
-    start = int(builder.order[0])
-    connect(builder.codes, builder.squares, builder.neighbours, nodes, start)
-    entries = np.sort(builder.order[: builder.entry_count])
-    entries = entries[rows_that_reach(builder.neighbours, start)[entries]]
-    return Graph(builder.neighbours, entries.astype(np.uint32))
+    entries = builder.order[: builder.entry_count]
+    return connected(builder.codes, builder.squares, builder.neighbours, nodes, entries)
+
+
+def connected(
+    codes: NDArray[np.uint8],
+    squares: NDArray[np.float32],
+    neighbours: NDArray[np.uint32],
+    nodes: NDArray[np.int64],
+    entries: NDArray[np.int64],
+) -> Graph:
+    """The graph of these lists uint32 [n, width], which are changed until the first entry reaches every node.
+
+    squares: the squared length of each code row, float32 [n]; entries that do not reach the first are left
+    out, since a walk from them could end without having seen the others.
+    """
+    start = int(entries[0])
+    connect(codes, squares, neighbours, nodes, start)
+    kept = np.sort(entries)
+    kept = kept[rows_that_reach(neighbours, start)[kept]]
+    return Graph(neighbours, kept.astype(np.uint32))
+
+
+def entry_count(nodes: int) -> int:
+    """How many entries the graph of so many nodes has."""
+    return min(max(nodes // ROWS_PER_ENTRY, MIN_ENTRIES), MAX_ENTRIES)
 
 
 class _Memory:
@@ -88,10 +109,10 @@ class _Builder:
     ) -> None:
         n, stride = codes.shape
         self.codes, self.progress, self.ef, self.fill = codes, progress, max(ef, width), int(FILL * width)
-        self.squares = _square_lengths(codes)
+        self.squares = square_lengths(codes)
         self.neighbours = np.full((n, width), EMPTY, np.uint32)
         self.order = np.random.default_rng(n).permutation(nodes)
-        self.entry_count = min(max(len(nodes) // ROWS_PER_ENTRY, MIN_ENTRIES), MAX_ENTRIES)
+        self.entry_count = entry_count(len(nodes))
         self.inserted = 0
         self.index = GroupIndex(
             prefix_dim=stride - SCALE_BYTES,
@@ -165,7 +186,7 @@ class _Builder:
         self.progress(2 * rows)
 
 
-def _square_lengths(codes: NDArray[np.uint8]) -> NDArray[np.float32]:
+def square_lengths(codes: NDArray[np.uint8]) -> NDArray[np.float32]:
     """The squared length of each code row, float32 [n]."""
     with importing:
         from mrlstore.kernels import links

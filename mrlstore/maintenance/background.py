@@ -82,7 +82,7 @@ class Background:
                 self._maintain()
             except (Interrupted, SnapshotMoved):
                 continue
-            except MrlStoreError as error:
+            except (MrlStoreError, ImportError) as error:  # the latter: hnswlib is not installed here
                 self._failed(str(error), logging.WARNING)
                 self._stop.wait(_RETRY_S)
             except Exception as error:

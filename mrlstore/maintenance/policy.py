@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from mrlstore.index.build import built_by, has_graphs
 from mrlstore.index.group import SCALE_AT
 from mrlstore.storage.snapshot import LiveSegment
+from mrlstore.types import GraphBuilder
 
 TAIL_ROWS = 2_048  # from this many rows on the tail is flushed: every query scans all of it
 MAX_SEGMENTS: Final = 4  # that the background thread leaves unmerged
@@ -24,6 +26,13 @@ class Size(NamedTuple):
 
     rows: int  # removed ones included
     dead: int  # of them removed
+
+
+class IndexSettings(NamedTuple):
+    """What the index of every segment is to be like."""
+
+    prefix_dim: int | None  # None before the first vector
+    graph: GraphBuilder
 
 
 def sizes(parts: Sequence[LiveSegment]) -> list[Size]:
@@ -75,15 +84,20 @@ def on_optimize(found: Sequence[Size]) -> list[int]:
         chosen |= more
 
 
-def is_incomplete(part: LiveSegment, prefix_dim: int | None) -> bool:
+def is_incomplete(part: LiveSegment, wanted: IndexSettings) -> bool:
     """Whether a segment lacks an index or columns, or has an outdated index."""
     row = part.segment.row
-    return row.index is None or row.columns is None or has_outdated_index(part, prefix_dim)
+    return row.index is None or row.columns is None or has_outdated_index(part, wanted)
 
 
-def has_outdated_index(part: LiveSegment, prefix_dim: int | None) -> bool:
-    """Whether a segment's index is of another prefix than the store's, or in an older layout."""
+def has_outdated_index(part: LiveSegment, wanted: IndexSettings) -> bool:
+    """Whether a segment's index is in an older layout, of another prefix than the store's, or another graph.
+
+    An index without a graph, because all groups are small, suits every builder.
+    """
     index = part.segment.index
     if index is None:
         return False
-    return index.info.get("prefix_dim") != prefix_dim or index.info.get("scale_at") != SCALE_AT
+    if index.info.get("prefix_dim") != wanted.prefix_dim or index.info.get("scale_at") != SCALE_AT:
+        return True
+    return has_graphs(index.arrays) and built_by(index.info) != wanted.graph

@@ -21,6 +21,7 @@ from mrlstore.catalogue.part_ref import PartRef
 from mrlstore.catalogue.rows import Row
 from mrlstore.catalogue.segments import SegmentRow
 from mrlstore.errors import CorruptStore
+from mrlstore.index.build import require_builder
 from mrlstore.maintenance import steps, verify
 from mrlstore.maintenance.salvage import salvage
 from mrlstore.storage.base_part import base_arrays, write_base
@@ -49,6 +50,8 @@ def repair(session: Session, job: Job) -> RepairReport:
 
 
 def _repair(session: Session, job: Job) -> RepairReport:
+    with suppress(CorruptStore):  # of the setting itself, which verify() reports
+        require_builder(steps.index_settings(session).graph)
     verify.verify(session, job)
     _repair_keywords(session)
     lost = _drop_broken_tail_rows(session)

@@ -25,7 +25,7 @@ from mrlstore.catalogue.identity import LOCK
 from mrlstore.catalogue.segments import SegmentRow
 from mrlstore.columns import build_columns
 from mrlstore.errors import StorageFull, StoreLocked
-from mrlstore.index.build import build_index
+from mrlstore.index.build import MIN_GRAPH_ROWS, build_index, require_builder
 from mrlstore.maintenance import garbage, policy
 from mrlstore.maintenance.merge import row_order, write_merged
 from mrlstore.recall import calibrate
@@ -38,6 +38,7 @@ from mrlstore.storage.snapshot import LiveSegment, SnapshotMoved, retry_when_mov
 from mrlstore.system.files import Lock
 from mrlstore.system.job import Job
 from mrlstore.system.log import log_event
+from mrlstore.types import GraphBuilder
 from mrlstore.writing.writer import transaction
 
 _BLOCK = 1_024  # rows of metadata that are read at a time
@@ -72,8 +73,9 @@ def next_step(session: Session, job: Job) -> bool:
         merge(session, [named[i] for i in chosen], job)
         forget_removals(session)
         return True
+    wanted = index_settings(session)
     for part in named:
-        if policy.is_incomplete(part, session.snapshots.latest().prefix_dim):
+        if policy.is_incomplete(part, wanted):
             complete(session, part, job)
             return True
     return calibrate.refresh(session, job) is not None
@@ -106,20 +108,20 @@ def _all_steps(session: Session, job: Job) -> None:
         waiting = tail_rows.count(connection)
     if waiting:
         flush(session)
-    named = undamaged_segments(session)
+    outdated, named = _has_outdated_indexes(session), undamaged_segments(session)
     chosen = [named[i] for i in policy.on_optimize(policy.sizes(named))]
     _check_free_space(session, chosen)
     if chosen:
         merge(session, chosen, job)
     complete_all(session, job)
     forget_removals(session)
-    calibrate.refresh(session, job)
+    calibrate.refresh(session, job, always=outdated)
 
 
 def complete_all(session: Session, job: Job) -> None:
-    """Write the parts that segments lack."""
+    """Write the parts that segments lack, and replace outdated indexes."""
     for part in undamaged_segments(session):
-        if policy.is_incomplete(part, session.snapshots.latest().prefix_dim):
+        if policy.is_incomplete(part, index_settings(session)):
             complete(session, part, job)
 
 
@@ -129,6 +131,7 @@ def set_prefix_dim(session: Session, prefix_dim: int, job: Job) -> None:
     The new prefix is committed first. From then on an index of another prefix counts as outdated, and is
     searched until it is replaced. After a crash the next maintenance, of any process, goes on.
     """
+    require_builder(index_settings(session).graph)
     with session.storing("changing prefix_dim"), take_lock(session, job.wait_s):
         if session.snapshots.latest().prefix_dim != prefix_dim:
             with session.catalogue.write() as write:
@@ -137,6 +140,32 @@ def set_prefix_dim(session: Session, prefix_dim: int, job: Job) -> None:
         retry_when_moved(lambda: complete_all(session, job))
         calibrate.refresh(session, job)
         garbage.collect(session)
+
+
+def set_graph(session: Session, graph: GraphBuilder, job: Job) -> None:
+    """Change what builds the store's graphs and rebuild them all; interrupted, it is as `set_prefix_dim`."""
+    require_builder(graph)
+    with session.storing("changing the graph"), take_lock(session, job.wait_s):
+        if index_settings(session).graph != graph:
+            with session.catalogue.write() as write:
+                settings.put(write.connection, "graph", graph)
+            session.reload_settings()
+        outdated = _has_outdated_indexes(session)
+        retry_when_moved(lambda: complete_all(session, job))
+        calibrate.refresh(session, job, always=outdated)
+        garbage.collect(session)
+
+
+def _has_outdated_indexes(session: Session) -> bool:
+    """Whether indexes are to be replaced, so that what calibration has measured will not hold."""
+    wanted = index_settings(session)
+    return any(policy.has_outdated_index(part, wanted) for part in undamaged_segments(session))
+
+
+def index_settings(session: Session) -> policy.IndexSettings:
+    """What indexes are to be like by the newest commit: another process may have changed it."""
+    with session.catalogue.read() as connection:
+        return policy.IndexSettings(settings.dims(connection).prefix_dim, settings.graph(connection))
 
 
 def undamaged_segments(session: Session) -> list[LiveSegment]:
@@ -175,9 +204,9 @@ def complete(session: Session, part: LiveSegment, job: Job) -> None:
     started = time.perf_counter()
     made: list[NewPart] = []
     try:
-        changed = row
-        if row.index is None or policy.has_outdated_index(part, session.snapshots.latest().prefix_dim):
-            made.append(_write_index(session, base, job))
+        changed, wanted = row, index_settings(session)
+        if row.index is None or policy.has_outdated_index(part, wanted):
+            made.append(_write_index(session, base, wanted, job))
             changed = replace(changed, index=made[-1].ref)
         if row.columns is None:
             made.append(_write_columns(session, base.arrays["keys"], job))
@@ -201,13 +230,16 @@ def merge(session: Session, inputs: list[LiveSegment], job: Job) -> None:
     inputs = [part for part in snapshot.segments if part.segment.row.base.name in names]
     made: list[NewPart] = []
     row: SegmentRow | None = None
+    wanted = index_settings(session)
     try:
         order = row_order(inputs)
+        if len(order.keys) >= MIN_GRAPH_ROWS:
+            require_builder(wanted.graph)  # before the rows are written
         if len(order.keys):
             made.append(write_merged(session, inputs, order, partial(job.step, "merge")))
             row = SegmentRow(0, generation, len(order.keys), made[0].ref)
             base = open_segment(session.files, session.parts, session.settings.store_uuid, row, None).base
-            made.append(_write_index(session, base, job))
+            made.append(_write_index(session, base, wanted, job))
             made.append(_write_columns(session, order.keys, job))
             row = replace(row, index=made[1].ref, columns=made[2].ref)
     except BaseException:
@@ -259,8 +291,8 @@ def _merge_keywords(session: Session) -> None:
             unfinished = keywords.merge(write.connection, _KEYWORD_PAGES)
 
 
-def _write_index(session: Session, base: Part, job: Job) -> NewPart:
-    options, prefix_dim = session.settings, session.snapshots.latest().prefix_dim
+def _write_index(session: Session, base: Part, wanted: policy.IndexSettings, job: Job) -> NewPart:
+    options, prefix_dim = session.settings, wanted.prefix_dim
     assert prefix_dim is not None  # it was set with the first vector
     arrays, info = build_index(
         base.arrays["vectors"],
@@ -270,6 +302,7 @@ def _write_index(session: Session, base: Part, job: Job) -> NewPart:
         ef_construction=options.ef_construction,
         threads=session.threads,
         job=job,
+        builder=wanted.graph,
     )
     return write_part(
         session.files, session.parts, "index", base.rows, arrays, store_uuid=options.store_uuid, info=info

@@ -23,6 +23,7 @@ from mrlstore.catalogue.part_ref import PartKind, PartRef
 from mrlstore.catalogue.segments import SegmentRow
 from mrlstore.columns import InvalidColumns, open_columns
 from mrlstore.errors import CorruptStore, FormatTooNew, MrlStoreError
+from mrlstore.index.build import built_by, has_graphs
 from mrlstore.index.verification import verify_index
 from mrlstore.planning import calibration_curves
 from mrlstore.storage.base_part import check_base
@@ -58,6 +59,7 @@ class _Findings:
     total: int = 0
     checked: int = 0
     parts: int = 0
+    rows_by_graph: Counter[str] = field(default_factory=Counter)
     problems: list[Problem] = field(default_factory=list)
     damaged: set[str] = field(default_factory=set)  # names of parts
 
@@ -89,7 +91,14 @@ def verify(session: Session, job: Job) -> VerifyReport:
         rows=count,
         seconds=time.perf_counter() - started,
     )
-    return VerifyReport(not found.problems, tuple(found.problems), count, found.parts, found.checked)
+    return VerifyReport(
+        not found.problems,
+        tuple(found.problems),
+        count,
+        found.parts,
+        found.checked,
+        dict(found.rows_by_graph),
+    )
 
 
 def _check_generation(session: Session, job: Job) -> tuple[int, set[str], _Findings]:
@@ -216,6 +225,8 @@ def _check_segment(
         found.damaged.add(row.base.name)
     if row.index is not None:
         index = _open(session, row, row.index, "index", found, _REPAIR)
+        if index is not None and has_graphs(index.arrays):
+            found.rows_by_graph[str(built_by(index.info))] += row.rows
         if index is not None and row.base.name not in found.damaged:
             _report(found, index, verify_index(index.arrays, index.info, base.arrays["groups"]))
     if row.columns is not None:

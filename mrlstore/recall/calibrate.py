@@ -100,10 +100,10 @@ def save(session: Session, curves: Iterable[Curve]) -> None:
         calibrations.replace(write.connection, entries)
 
 
-def refresh(session: Session, job: Job) -> Calibration | None:
-    """Measure a store whose curves are missing or out of date; None if they are neither."""
+def refresh(session: Session, job: Job, *, always: bool = False) -> Calibration | None:
+    """Measure a store with graphs if its curves are missing or out of date, or `always`; None if not."""
     snapshot = session.snapshots.latest()
-    if not due(snapshot):
+    if not (due(snapshot) or (always and has_graph(snapshot))):
         return None
     ks = sorted({curve.k for curve in snapshot.calibration.curves} | {DEFAULT_K})
     # In a small store 200 queries would take longer than the rest of its maintenance.
@@ -117,12 +117,17 @@ def refresh(session: Session, job: Job) -> Calibration | None:
 
 def due(snapshot: Snapshot) -> bool:
     """Whether there is a graph, and its curves are missing or too many rows have changed since."""
-    if not any(size >= build.MIN_GRAPH_ROWS for size in _walked(snapshot).values()):
+    if not has_graph(snapshot):
         return False
     curve = snapshot.calibration.curve(DEFAULT_K, "all")
     if curve is None or curve.prefix_dim != snapshot.prefix_dim:
         return True
     return changed_share(snapshot, curve) > REFRESH_SHARE
+
+
+def has_graph(snapshot: Snapshot) -> bool:
+    """Whether a namespace has a graph and so many live rows that queries walk it."""
+    return any(size >= build.MIN_GRAPH_ROWS for size in _walked(snapshot).values())
 
 
 def changed_share(snapshot: Snapshot, curve: Curve) -> float:

@@ -38,7 +38,7 @@ from mrlstore.system.files import (
     storage_error,
     write_file,
 )
-from mrlstore.types import Settings, Tokenizer
+from mrlstore.types import GraphBuilder, Settings, Tokenizer
 
 Mode = Literal["r", "a", "x"]
 _DRAFT: Final = re.compile(r"\.tmp-[0-9a-f]{32}")
@@ -63,11 +63,16 @@ def ensure(files: Files, path: Path, mode: Mode, wanted: Settings) -> None:
 
 
 def new_settings(
-    dim: int | None, prefix_dim: int | None, m: int, ef_construction: int, tokenizer: Tokenizer | None
+    dim: int | None,
+    prefix_dim: int | None,
+    m: int,
+    ef_construction: int,
+    tokenizer: Tokenizer | None,
+    graph: GraphBuilder | None,
 ) -> Settings:
     """The settings of a store to be made."""
-    chosen = tokenizer or DEFAULT_TOKENIZER
-    return Settings(uuid.uuid4().hex, FORMAT_VERSION, dim, prefix_dim, m, ef_construction, chosen)
+    words, builder = tokenizer or DEFAULT_TOKENIZER, graph or "mrlstore"
+    return Settings(uuid.uuid4().hex, FORMAT_VERSION, dim, prefix_dim, m, ef_construction, words, builder)
 
 
 def typed(error: OSError, path: Path) -> MrlStoreError:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import suppress
 
-from mrlstore.catalogue import rows, segments, tail_rows
+from mrlstore.catalogue import rows, segments, settings, tail_rows
 from mrlstore.catalogue.connection import Connection
 from mrlstore.errors import CorruptStore
+from mrlstore.index.build import built_by, has_graphs
 from mrlstore.storage.session import CATALOGUE, PARTS, Session, View
 from mrlstore.storage.snapshot import Snapshot
 from mrlstore.types import Stats
@@ -56,7 +58,19 @@ def _stats(session: Session, connection: Connection, snapshot: Snapshot) -> Stat
         bytes_wal=wal,
         bytes_by_kind=sizes,
         audit=() if session.audit is None else session.audit.figures(),
+        graph=settings.graph(connection),
+        rows_by_graph=_rows_by_graph(snapshot),
     )
+
+
+def _rows_by_graph(snapshot: Snapshot) -> dict[str, int]:
+    """Live rows of the segments that have graphs, by what has built these."""
+    counts: Counter[str] = Counter()
+    for part in snapshot.segments:
+        index = part.segment.index
+        if index is not None and has_graphs(index.arrays):
+            counts[str(built_by(index.info))] += part.segment.rows - part.dead
+    return dict(counts)
 
 
 def _list(session: Session) -> list[str]:

@@ -3,7 +3,16 @@
 from mrlstore.types.plans import Expected, Explanation, FusedRank, HitRanks, KeywordPlan, Plan, SegmentPlan
 from mrlstore.types.reports import AuditStats, Problem, Progress, RepairReport, Settings, Stats, VerifyReport
 from mrlstore.types.results import BatchResult, Hit, LazyHits, Record, Result
-from mrlstore.types.values import LIMITS, Conflict, Include, Limits, Metadata, Tokenizer, Where
+from mrlstore.types.values import (
+    LIMITS,
+    Conflict,
+    GraphBuilder,
+    Include,
+    Limits,
+    Metadata,
+    Tokenizer,
+    Where,
+)
 
 __all__ = [
     "AuditStats",
@@ -12,6 +21,7 @@ __all__ = [
     "Expected",
     "Explanation",
     "FusedRank",
+    "GraphBuilder",
     "Hit",
     "HitRanks",
     "Include",

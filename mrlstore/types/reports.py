@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mrlstore.types.values import Tokenizer
+from mrlstore.types.values import GraphBuilder, Tokenizer
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class Settings:
     tokenizer: (
         Tokenizer | None
     )  # how documents are cut into words; None: the store is older than keyword search
+    graph: GraphBuilder  # what builds the graphs
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,8 @@ class Stats:
     bytes_reclaimable: int  # an estimate of what optimize() gives back
     bytes_wal: int
     bytes_by_kind: Mapping[str, int]  # catalogue, base, index, columns, other
+    graph: GraphBuilder  # what builds the graphs of this store
+    rows_by_graph: Mapping[str, int]  # live rows of the segments that have graphs, by what built these
     audit: tuple[AuditStats, ...] = ()  # one for each k, where `audit` is on in this process
 
 
@@ -77,6 +80,7 @@ class VerifyReport:
     rows: int
     parts: int
     bytes_checked: int
+    rows_by_graph: Mapping[str, int]  # rows of the segments that have graphs, by what built these
 
 
 @dataclass(frozen=True)

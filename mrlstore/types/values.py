@@ -11,6 +11,7 @@ Where = Mapping[str, Any]
 Include = Literal["metadata", "document", "vector"]
 Conflict = Literal["replace", "skip", "error"]
 Tokenizer = Literal["unicode61", "porter", "trigram"]
+GraphBuilder = Literal["mrlstore", "hnswlib"]  # what builds the graphs of a store
 
 
 @dataclass(frozen=True)

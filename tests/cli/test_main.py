@@ -130,6 +130,7 @@ def test_every_command_prints_one_json_value(name: str, filled: Path, tmp_path: 
         "export": [tmp_path / "rows.jsonl"],
         "backup": [tmp_path / "copy.mrl"],
         "set-prefix-dim": ["4"],
+        "set-graph": ["mrlstore"],
     }
     first = "zsh" if name == "completion" else filled
     done = run(name, first, *more.get(name, []), "--json")

@@ -161,7 +161,7 @@ class Bench:
         settings = self.session.settings
         arrays, info = build_index(
             group.vectors, np.array([0, self.rows]), prefix_dim=d, m=settings.m,
-            ef_construction=settings.ef_construction, threads=self.session.threads,
+            ef_construction=settings.ef_construction, threads=self.session.threads, builder=settings.graph,
         )  # fmt: skip
         index = open_index(arrays, info, 0, 0, self.rows)
         return Group(group.vectors, group.inv_norms, group.keys, index)
