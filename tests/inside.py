@@ -26,6 +26,7 @@ CONNECT = "mrlstore.catalogue.connection._connect"
 WAL_MAPS = "mrlstore.catalogue.wal_index._MAPS"
 
 file_of_demo = corpus._of_file
+passages_of = import_module("mrlstore.search.passages").passages_of
 searchers = searcher._searchers  # those kept, by snapshot
 row_crc = rows._crc
 connect = connection._connect  # opens one SQLite connection
@@ -75,11 +76,6 @@ def changed_row(row: Row, **values: Any) -> Row:
 def embedder_threads(embedder: Any) -> Any:
     """The threads of an embedder's async methods."""
     return embedder._threads
-
-
-def term_weights(embedder: Any) -> Any:
-    """The weights that a local embedder has learned."""
-    return embedder._weights
 
 
 def module(name: str) -> Any:

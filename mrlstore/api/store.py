@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -70,6 +71,15 @@ class Store(CareMethods, RecallMethods, ReadingMethods):
     def prefix_dim(self) -> int | None:
         """Leading dimensions that are indexed."""
         return self._session.snapshots.latest().prefix_dim
+
+    @property
+    def embedder_fingerprint(self) -> str | dict[str, Any] | None:
+        """Fingerprint of the embedder whose vectors the store holds, as `add` recorded it; None without."""
+        recorded = writer.recorded_embedder(self._session)
+        if recorded is None:
+            return None
+        parsed: str | dict[str, Any] = json.loads(recorded)
+        return parsed
 
     def upsert(
         self,

@@ -6,6 +6,7 @@ It is contentless (docs/decisions says why): it keeps words and their positions,
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -98,6 +99,29 @@ def question_cutter(connection: Connection) -> Callable[[str], tuple[str, ...]]:
         return tuple(
             cut(text.encode(), apsw.FTS5_TOKENIZE_QUERY, None, include_offsets=False, include_colocated=False)
         )
+
+    return words
+
+
+class DocumentWord(NamedTuple):
+    """A word as the index has it, and where it stands in a document: bytes `start` to `stop` of its UTF-8."""
+
+    start: int
+    stop: int
+    text: str
+
+
+def document_cutter(tokenizer: Tokenizer) -> Callable[[bytes], list[DocumentWord]]:
+    """What cuts documents into words as an index with this tokenizer does, without a store."""
+    name, *options = shlex.split(TOKENIZERS[tokenizer])
+    connection = apsw.Connection(":memory:")  # a tokenizer belongs to a connection
+    cut: Any = connection.fts5_tokenizer(name, options)
+
+    def words(document: bytes) -> list[DocumentWord]:
+        found = cut(
+            document, apsw.FTS5_TOKENIZE_DOCUMENT, None, include_offsets=True, include_colocated=False
+        )
+        return list(itertools.starmap(DocumentWord, found))
 
     return words
 

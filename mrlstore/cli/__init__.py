@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 
 from mrlstore.version import __version__
 
@@ -13,10 +14,7 @@ def main(arguments: list[str] | None = None) -> int:
     if arguments in (["--version"], ["-V"]):
         print(f"mrlstore {__version__}")
         return 0
-    try:
-        import click  # noqa: F401
-        import rich  # noqa: F401
-    except ImportError:
+    if any(find_spec(name) is None for name in ("click", "rich")):
         print("mrlstore: the command line needs click and rich: pip install 'mrlstore[cli]'", file=sys.stderr)
         return 1
     from mrlstore.cli.app import run

@@ -5,25 +5,12 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from typing import Any
+from importlib import import_module
+from typing import Any, Final
 
 import click
 
-from mrlstore.cli import (
-    calibrate,
-    care,
-    completion,
-    embed,
-    failures,
-    migrate_command,
-    output,
-    read,
-    show,
-    tier_report,
-    transfer,
-    write,
-)
-from mrlstore.cli.demo import command as demo
+from mrlstore.cli import failures, output
 from mrlstore.version import __version__
 
 HELP = f"""A vector store for Matryoshka embeddings in one folder on disk.
@@ -38,7 +25,8 @@ Examples:
   mrlstore import papers.mrl rows.parquet --name vector=embedding
   mrlstore export papers.mrl papers.parquet
   mrlstore migrate papers.mrl chroma:chroma_data
-  mrlstore add    papers.mrl papers/ --embedder gemini
+  mrlstore add    notes.mrl notes/
+  mrlstore query  notes.mrl "why are there tides"
   mrlstore query  papers.mrl --id paper-17 -k 5
   mrlstore query  papers.mrl --vector question.npy --where '{{"year": {{"$gte": 2020}}}}'
   mrlstore get    papers.mrl paper-17
@@ -54,42 +42,69 @@ Every command takes --json and then prints one JSON value. Progress is shown on 
 {failures.EXIT_CODES}"""
 
 
+# The module of each command, imported when it is called: `count` waits for no other command's packages.
+COMMANDS: Final = {
+    "create": "write",
+    "import": "transfer",
+    "export": "transfer",
+    "migrate": "migrate_command",
+    "add": "embed",
+    "re-embed": "embed",
+    "query": "ask",
+    "get": "read",
+    "update": "write",
+    "delete": "write",
+    "scan": "read",
+    "count": "read",
+    "stats": "show",
+    "info": "show",
+    "tiers": "tier_report",
+    "calibrate": "calibrate",
+    "set-prefix-dim": "calibrate",
+    "set-graph": "calibrate",
+    "optimize": "care",
+    "verify": "care",
+    "repair": "care",
+    "backup": "care",
+    "demo": "demo.command",
+    "completion": "completion",
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are named; `--help` imports all of them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of all commands, sorted."""
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of this name, or None."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = import_module(f"mrlstore.cli.{COMMANDS[cmd_name]}")
+        return next(
+            value
+            for value in vars(module).values()
+            if isinstance(value, click.Command) and value.name == cmd_name
+        )
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command. A closed pipe is left to `run`: click would end the process with exit code 1."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise BrokenPipeError from error  # without an errno, by which click knows it
+
+
 @click.group(
+    cls=LazyGroup,
     help=HELP,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 @click.version_option(__version__, "-V", "--version", prog_name="mrlstore", message="%(prog)s %(version)s")
 def app() -> None:
     """Group the commands; each does its own work."""
-
-
-for _command in (
-    write.create,
-    transfer.import_,
-    transfer.export,
-    migrate_command.migrate_,
-    embed.add,
-    embed.re_embed_,
-    read.query,
-    read.get,
-    write.update,
-    write.delete,
-    read.scan,
-    read.count,
-    show.stats,
-    show.info,
-    tier_report.tiers,
-    calibrate.calibrate,
-    calibrate.set_prefix_dim,
-    calibrate.set_graph,
-    care.optimize,
-    care.verify,
-    care.repair,
-    care.backup,
-    demo.demo,
-    completion.completion,
-):
-    app.add_command(_command)
 
 
 def run(arguments: list[str]) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 from dataclasses import asdict
@@ -118,7 +117,7 @@ def info(store: Path | None, as_json: bool) -> None:
         with mrlstore.open(store, mode="r") as opened:
             found = {
                 "path": os.fspath(store),
-                "settings": asdict(opened.settings),
+                "settings": asdict(opened.settings) | {"embedder": opened.embedder_fingerprint},
                 "namespaces": opened.namespaces(),
                 **found,
             }
@@ -137,6 +136,8 @@ def info(store: Path | None, as_json: bool) -> None:
 
 
 def _software() -> dict[str, str]:
+    import importlib.metadata
+
     found = {"mrlstore": mrlstore.__version__, "python": platform.python_version()}
     for name in PACKAGES:
         try:

@@ -17,9 +17,14 @@ def fingerprint_of(embedder: Embedder) -> str:
         raise InvalidInput(f"fingerprint of the embedder: a str or a mapping, not {type(given).__name__}")
     plain: Any = given if isinstance(given, str) else dict(given)
     try:
-        return json.dumps(plain, sort_keys=True, ensure_ascii=False)
+        return canonical(plain)
     except (TypeError, ValueError) as error:
         raise InvalidInput(f"fingerprint of the embedder: cannot be written as JSON ({error})") from error
+
+
+def canonical(fingerprint: str | dict[str, Any]) -> str:
+    """A fingerprint as the one JSON text that a store records."""
+    return json.dumps(fingerprint, sort_keys=True, ensure_ascii=False)
 
 
 def check_same(stored: str, embedder: Embedder) -> None:

@@ -48,10 +48,15 @@ def upsert(session: Session, batch: Batch, on_conflict: Conflict) -> int:
         return written
 
 
+def recorded_embedder(session: Session) -> str | None:
+    """The fingerprint, as canonical JSON, of the embedder whose vectors the store holds; None without."""
+    with session.catalogue.read() as connection:
+        return settings.get_text(connection, "embedder")
+
+
 def check_embedder(session: Session, embedder: Embedder) -> bool:
     """Whether the store has an embedder's fingerprint; InvalidInput if it is that of another embedder."""
-    with session.catalogue.read() as connection:
-        known = settings.get_text(connection, "embedder")
+    known = recorded_embedder(session)
     if known is not None:
         check_same(known, embedder)
     return known is not None

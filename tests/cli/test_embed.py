@@ -38,9 +38,7 @@ def test_add_with_the_local_embedder(folder: Path, run: Run) -> None:
     assert (folder / "notes.lsa.npz").exists()
     again = run("add", "notes.mrl", "in", "--json").json
     assert (again["rows"], again["new"]) == (4, 0)
-    found = run(
-        "query", "notes.mrl", "--text", "a boat in the wind", "--embedder", "local", "-k", 1, "--json"
-    ).json
+    found = run("query", "notes.mrl", "a boat in the wind", "-k", 1, "--json").json
     assert found["hits"][0]["id"] == "in/boat.md" and found["hits"][0]["metadata"] == {"path": "in/boat.md"}
 
 
@@ -55,12 +53,12 @@ def test_add_with_gemini(folder: Path, run: Run, google: Any, monkeypatch: pytes
     assert first["usage"]["estimated_usd"] > 0
     out = run(*arguments).out
     assert "7 rows, 0 new ones" in out and "sent 0, 0 from the cache; about $0.0000" in out
-    ids = run("query", "all.mrl", "--text", "anything", "--embedder", "gemini", "-k", 9, "--json").json[
-        "hits"
-    ]
+    ids = run("query", "all.mrl", "anything", "-k", 9, "--json").json["hits"]
     assert {hit["id"] for hit in ids} >= {"in/cat.png", "in/paper.pdf#1-6", "in/paper.pdf#7-8", "in/boat.md"}
     assert google.contents[-1] == ["task: search result | query: anything"]
-    refused = run("query", "all.mrl", "--text", "x", "--embedder", "gemini-embedding-001")
+    asked = run("query", "all.mrl", "anything", "--task", "fact checking", "--json")
+    assert asked.code == 0 and google.contents[-1] == ["task: fact checking | query: anything"]
+    refused = run("query", "all.mrl", "x", "--embedder", "gemini-embedding-001")
     assert refused.code == 2 and "gemini-embedding-2" in refused.err
 
 
@@ -119,7 +117,6 @@ def test_an_embedder_that_is_not_there(folder: Path, run: Run) -> None:
     for arguments, words in [
         (("add", "x.mrl", "in", "--embedder", "nothing"), "gemini, a model of its, local, or the file"),
         (("add", "x.mrl", "in", "--embedder", "gemini-9"), "is not known"),
-        (("query", "x.mrl", "--text", "a", "--embedder", "local"), "mrlstore add --embedder local"),
         (("add", "x.mrl", "in/none.txt", "--embedder", "local"), "does not exist"),
     ]:
         done = run(*arguments)

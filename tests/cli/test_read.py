@@ -56,12 +56,10 @@ def test_query_by_words(tmp_path: Path, run: Run) -> None:
         for text, vector in zip(texts, vectors, strict=True)
     ]
     assert run("import", tmp_path / "s.mrl", write_jsonl(tmp_path / "r", rows)).code == 0
-    asked = ("query", tmp_path / "s.mrl", "--embedder", tmp_path / "model", "--text")
-    done = run(*asked, "plum", "-k", 1, "--json")
-    assert done.json["hits"][0]["id"] == "plum"
-    unknown = run(*asked, "zebra")
-    assert unknown.code == 1
-    assert "zebra" in unknown.err
+    asked = ("query", tmp_path / "s.mrl", "--embedder", tmp_path / "model")
+    for words in (["a plum"], ["a", "plum"]):  # in quotes, and without
+        done = run(*asked, *words, "-k", 1, "--json")
+        assert done.json["hits"][0]["id"] == "plum"
 
 
 def test_hits_for_people(filled: Path, run: Run) -> None:
@@ -94,7 +92,11 @@ def test_data_is_not_taken_for_styling(tmp_path: Path, run: Run) -> None:
     [
         (),
         ("--id", "row-1", "--vector", "[1]"),
-        ("--text", "words"),
+        ("words", "--id", "row-1"),
+        ("words", "--vector", "[1]"),
+        ("words",),
+        ("words", "--embedder", "local"),
+        ("--id", "row-1", "--embedder", "local"),
         ("--id", "row-1", "-k", "0"),
         ("--id", "row-1", "-k", "many"),
         ("--vector", "[1, 2"),

@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 
 from mrlstore.embedders import Embedder
-from mrlstore.embedders.local import LocalEmbedder, words_of
+from mrlstore.embedders.local import LocalEmbedder, NoKnownWord, words_of
 from mrlstore.errors import CorruptStore, EmbedError, InvalidInput
-from tests import inside
 
 TOPICS = {
     "cooking": ["bread", "oven", "flour", "butter", "sugar", "salt", "dough", "kitchen", "recipe"],
@@ -70,7 +69,9 @@ def test_it_agrees_with_a_plain_singular_value_decomposition(texts: list[str]) -
 
 def test_dimensions_come_in_the_order_of_their_importance(texts: list[str]) -> None:
     long, short = LocalEmbedder.fit(texts, dim=20), LocalEmbedder.fit(texts, dim=5)
-    energy = np.square(inside.term_weights(long).transform(texts) @ long.directions).sum(axis=0)
+    weighed = [long.weigh(text) for text in texts]
+    projected = [one.weights @ long.directions[one.columns] for one in weighed]
+    energy = np.square(projected).sum(axis=0)
     assert np.all(np.diff(energy) <= 1e-3 * energy[0])
     np.testing.assert_allclose(long.directions[:, :5], short.directions, atol=1e-3)
 
@@ -120,7 +121,10 @@ def test_a_pickle_inside_is_never_loaded(tmp_path: Path) -> None:
         LocalEmbedder.load(file)
 
 
-def test_every_changed_byte_of_the_arrays_is_noticed(embedder: LocalEmbedder, tmp_path: Path) -> None:
+def test_every_changed_byte_of_the_arrays_is_noticed(
+    embedder: LocalEmbedder, texts: list[str], tmp_path: Path
+) -> None:
+    """At once in the small arrays; in the large one, which is not read whole, where its row is used."""
     file = tmp_path / "model"
     embedder.save(file)
     good = file.read_bytes()
@@ -129,23 +133,63 @@ def test_every_changed_byte_of_the_arrays_is_noticed(embedder: LocalEmbedder, tm
     for place in (*starts, len(good) // 2):
         file.write_bytes(good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :])
         with pytest.raises(CorruptStore):
-            LocalEmbedder.load(file)
+            LocalEmbedder.load(file).embed_documents(texts)
+    first_row = good.index(embedder.directions[0].tobytes())
+    file.write_bytes(good[:first_row] + bytes([good[first_row] ^ 1]) + good[first_row + 1 :])
+    damaged = LocalEmbedder.load(file)
+    assert damaged.words[0] == "anchor"
+    np.testing.assert_array_equal(damaged.embed_query("violin"), embedder.embed_query("violin"))
+    for _ in range(2):
+        with pytest.raises(CorruptStore, match="the row of 'anchor' does not match its checksum"):
+            damaged.embed_query("anchor")
+
+
+def test_a_file_that_is_cut_off_is_refused(embedder: LocalEmbedder, tmp_path: Path) -> None:
+    file = tmp_path / "model"
+    embedder.save(file)
+    for size in (0, 10, file.stat().st_size // 2, file.stat().st_size - 1):
+        cut = tmp_path / "cut"
+        cut.write_bytes(file.read_bytes()[:size])
+        with pytest.raises(CorruptStore):
+            LocalEmbedder.load(cut)
+
+
+def test_a_model_that_cannot_be_written_leaves_the_earlier_one(
+    embedder: LocalEmbedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "model"
+    embedder.save(file)
+    good = file.read_bytes()
+
+    def full(_: int) -> None:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="full"):
+        embedder.save(file)
+    assert file.read_bytes() == good and [each.name for each in tmp_path.iterdir()] == ["model"]
 
 
 def test_arrays_that_do_not_fit_together_are_refused(embedder: LocalEmbedder, tmp_path: Path) -> None:
     file = tmp_path / "model"
-    LocalEmbedder(embedder.words, embedder.idf, embedder.directions).save(file)
+    embedder.save(file)
     with np.load(file) as arrays:
-        about, idf = arrays["about"], arrays["idf"]
+        kept = {name: arrays[name] for name in ("about", "idf", "row_crcs")}
     with file.open("wb") as out:
-        np.savez(out, about=about, idf=idf, directions=embedder.directions[:-1])
+        np.savez(out, **kept, directions=embedder.directions[:-1])
     with pytest.raises(CorruptStore, match="fit together"):
         LocalEmbedder.load(file)
 
 
-def test_unknown_words_are_an_error_that_names_the_text(embedder: LocalEmbedder) -> None:
-    with pytest.raises(EmbedError, match="text 1 .*'xylophones'"):
-        embedder.embed_documents(["piano", "xylophones"])
+def test_unknown_words_are_an_error_that_names_the_text_and_has_the_other_vectors(
+    embedder: LocalEmbedder,
+) -> None:
+    with pytest.raises(NoKnownWord, match="text 1 .*'xylophones'") as raised:
+        embedder.embed_documents(["piano", "xylophones", "violin", "12"])
+    error = pickle.loads(pickle.dumps(raised.value))
+    assert error.items == [1, 3] and set(error.failed) == {1, 3} and not error.of_service
+    assert set(error.succeeded) == {0, 2}
+    np.testing.assert_array_equal(error.succeeded[2], embedder.embed_query("violin"))
     with pytest.raises(EmbedError):
         embedder.embed_query("")
 
@@ -177,12 +221,17 @@ def test_words(text: str, words: list[str]) -> None:
     assert words_of(text) == words
 
 
-def test_without_scikit_learn_the_error_names_the_extra() -> None:
+def test_only_fitting_needs_scikit_learn(embedder: LocalEmbedder, tmp_path: Path) -> None:
+    """What embeds a question loads neither it nor scipy."""
+    embedder.save(tmp_path / "model")
     program = (
-        "import sys; sys.modules['sklearn'] = None\n"
+        "import sys; sys.modules['sklearn'] = sys.modules['scipy'] = None\n"
         "from mrlstore.embedders.local import LocalEmbedder\n"
+        f"print(*LocalEmbedder.load({str(tmp_path / 'model')!r}).embed_query('violin'))\n"
         "LocalEmbedder.fit(['a b', 'c d'])"
     )
     finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert finished.returncode != 0
     assert "pip install 'mrlstore[local]'" in finished.stderr
+    given = np.array(finished.stdout.split(), np.float32)
+    np.testing.assert_array_equal(given, embedder.embed_query("violin"))

@@ -11,7 +11,6 @@ from pathlib import Path
 import click
 
 from mrlstore.cli import output
-from mrlstore.cli.demo.demonstration import Demo
 from mrlstore.cli.options import json_option
 
 
@@ -38,6 +37,8 @@ def demo(keep: Path | None, limit: int | None, as_json: bool) -> None:
       mrlstore demo
       mrlstore demo --keep mrlstore-demo
     """
+    from mrlstore.cli.demo.demonstration import Demo
+
     folder = keep or Path(tempfile.mkdtemp(prefix="mrlstore-demo-"))
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -56,7 +57,7 @@ def _print_next_commands(folder: Path) -> None:
     name = os.path.relpath(program) if program.name == "mrlstore" else "mrlstore"
     out = output.console()
     out.print("\nNow ask it something yourself:", style="bold")
-    store, model = folder / "stdlib.mrl", folder / "stdlib.lsa.npz"
-    out.print(f'  {name} query {store} --text "sort a list" --embedder {model}', soft_wrap=True)
+    store = folder / "stdlib.mrl"
+    out.print(f'  {name} query {store} "sort a list"', soft_wrap=True)
     out.print(f"  {name} query {store} --keywords '\"ISO 8601\" pars*'", soft_wrap=True)
     out.print(f"  {name} stats {store}", soft_wrap=True)

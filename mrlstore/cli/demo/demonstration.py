@@ -22,8 +22,8 @@ from rich.table import Table
 
 import mrlstore
 from mrlstore.cli import output
+from mrlstore.cli.ask import print_hits
 from mrlstore.cli.demo import corpus, tier_comparison
-from mrlstore.cli.read import print_hits
 from mrlstore.embedders.local import LocalEmbedder
 from mrlstore.errors import EmbedError, MrlStoreError, StoreExists
 
@@ -54,7 +54,7 @@ class Demo:
         started = time.perf_counter()
         docstrings = self.collect()
         embedder, vectors = self.embed(docstrings)
-        with self.fill(docstrings, vectors) as store:
+        with self.fill(docstrings, embedder, vectors) as store:
             self.warm(store, vectors[0])
             self.ask(store, embedder)
             self.ask_filtered(store, embedder)
@@ -83,11 +83,20 @@ class Demo:
             results.append(f"{embedder.dim:,} dimensions, learned from {len(embedder.words):,} words")
         return embedder, vectors
 
-    def fill(self, docstrings: list[corpus.Docstring], vectors: NDArray[np.float32]) -> mrlstore.Store:
+    def fill(
+        self, docstrings: list[corpus.Docstring], embedder: LocalEmbedder, vectors: NDArray[np.float32]
+    ) -> mrlstore.Store:
         """Steps 3 and 4: fill the store, and build its index."""
         _remove_old(self.path)
         prefix_dim = min(PREFIX_DIM, vectors.shape[1])
-        store = mrlstore.open(self.path, dim=vectors.shape[1], prefix_dim=prefix_dim, auto_maintain=False)
+        store = mrlstore.open(
+            self.path,
+            dim=vectors.shape[1],
+            prefix_dim=prefix_dim,
+            embedder=embedder,
+            auto_maintain=False,
+        )
+        store.add([])  # records the embedder, so that a question in words finds it
         with self._step("Storing ids, vectors, metadata and texts, durably") as results:
             metadatas = [
                 {"kind": each.kind, "module": each.module, "line": each.line, "public": each.public}
@@ -121,8 +130,7 @@ class Demo:
 
     def ask_in_new_process(self) -> None:
         """Step 8: another process opens the same store."""
-        command = ["query", os.fspath(self.path), "--text", REOPENED]
-        command += ["--embedder", os.fspath(self.model), "-k", "3"]
+        command = ["query", os.fspath(self.path), REOPENED, "-k", "3"]
         self._heading("The store is closed. A new process opens it and asks:")
         self.out.print(f"$ mrlstore {shlex.join(command)}", style="dim", soft_wrap=True)
         environment = {**os.environ, "COLUMNS": str(self.out.width)}
@@ -187,7 +195,7 @@ class Demo:
         started = time.perf_counter()
         result = store.query(vector, 3, where=where, include=("metadata", "document"))
         seconds = time.perf_counter() - started
-        print_hits(result, self.out)
+        print_hits(result, self.out.file)
         self.out.print(f"{seconds * 1000:.2f} ms", style="dim")
 
     @contextmanager
