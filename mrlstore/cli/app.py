@@ -11,6 +11,7 @@ from typing import Any, Final
 import click
 
 from mrlstore.cli import failures, output
+from mrlstore.cli.safe_text import safe_line
 from mrlstore.version import __version__
 
 HELP = f"""A vector store for Matryoshka embeddings in one folder on disk.
@@ -127,4 +128,4 @@ def run(arguments: list[str]) -> int:
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-    print(f"mrlstore: warning: {output.safe_line(str(message))}", file=sys.stderr)
+    print(f"mrlstore: warning: {safe_line(str(message))}", file=sys.stderr)

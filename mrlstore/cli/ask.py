@@ -17,8 +17,9 @@ import mrlstore
 from mrlstore.cli import failures, output
 from mrlstore.cli.embedder_options import embedder_for_questions, embedder_options
 from mrlstore.cli.options import json_option, namespace_option, store_argument, where_option
-from mrlstore.cli.output import plain_row, print_line, safe_line
+from mrlstore.cli.output import plain_row, print_line
 from mrlstore.cli.query_vectors import read_vector
+from mrlstore.cli.safe_text import safe_line
 from mrlstore.embedders.protocol import Embedder
 from mrlstore.errors import InvalidInput
 from mrlstore.search import group_search

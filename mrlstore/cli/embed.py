@@ -13,6 +13,7 @@ import mrlstore
 from mrlstore.cli import failures, output
 from mrlstore.cli.embedder_options import embedder_options, open_embedder
 from mrlstore.cli.options import json_option, namespace_option, store_argument
+from mrlstore.cli.safe_text import safe_line
 from mrlstore.embedders.protocol import Embedder
 from mrlstore.errors import LimitExceeded
 from mrlstore.ingest import FilesOfRows, Ingested, Source, Split, re_embed, read_sources
@@ -152,6 +153,6 @@ def _print_failed(done: Ingested, as_json: bool) -> None:
         return
     errors = output.errors()
     for id, error in list(done.failed.items())[:SHOWN]:
-        errors.print(output.safe_line(f"not embedded: {id}: {error}"), soft_wrap=True)
+        errors.print(safe_line(f"not embedded: {id}: {error}"), soft_wrap=True)
     if len(done.failed) > SHOWN:
         errors.print(f"not embedded: {len(done.failed) - SHOWN:,} more; --json lists all")

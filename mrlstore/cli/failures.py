@@ -9,7 +9,7 @@ from typing import Final
 import click
 
 from mrlstore import errors
-from mrlstore.cli.output import safe_line
+from mrlstore.cli.safe_text import safe_line
 
 DONE: Final = 0
 FAILED: Final = 1

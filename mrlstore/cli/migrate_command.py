@@ -11,6 +11,7 @@ import click
 
 from mrlstore.cli import failures, output
 from mrlstore.cli.options import json_option, store_argument
+from mrlstore.cli.safe_text import safe_line
 from mrlstore.exchange.migrate import Checked, Choice, Migrated, migrate
 
 SHOWN = 10  # refused rows that are printed one by one
@@ -91,7 +92,7 @@ def _print_result(done: Migrated, store: Path, seconds: float) -> None:
     for warning in done.warnings:
         out.print(f"warning: {warning}", soft_wrap=True)
     for refusal in done.refusals[:SHOWN]:
-        out.print(output.safe_line(f"refused: {refusal.place}: {refusal.why}"), soft_wrap=True)
+        out.print(safe_line(f"refused: {refusal.place}: {refusal.why}"), soft_wrap=True)
     text = f"Stored {output.count_text(done.rows, 'row')} in {store} in {seconds:.1f} s"
     if done.refused:
         text += f"; {done.refused:,} were refused (--omit FIELD leaves a field out)"

@@ -20,6 +20,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 import numpy as np
 
 from mrlstore import types
+from mrlstore.cli.safe_text import in_encoding, safe_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,31 +28,10 @@ if TYPE_CHECKING:
 
 ProgressCallback = Callable[[types.Progress], None]
 
-# C0 controls but tab and line feed, DEL, and the C1 controls: U+009B begins an escape sequence as ESC [ does.
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _LATE_CONTROLS = re.compile(r"[\x7f-\x9f]")  # JSON itself escapes those below the space
-
-# The signs of our own output, for terminals and pipes that are not UTF-8.
-_ASCII = str.maketrans({"✓": "ok:", "✗": "not ok:", "→": "->", "█": "#", "░": ".", "…": "...", "·": "-"})
-
 
 Styled = tuple[str, str]  # a text, and the name of its style
 _STYLES: Final = {"bold": "\x1b[1m", "dim": "\x1b[2m", "cyan": "\x1b[36m"}
-
-
-def safe_text(text: str) -> str:
-    """A text with its control characters escaped, but for tabs and line ends."""
-    return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
-
-
-def safe_line(text: str) -> str:
-    """The same in one line: an id may hold line ends, and what follows would look like another result."""
-    return safe_text(text).replace("\t", "\\t").replace("\n", "\\n")
-
-
-def in_encoding(text: str, encoding: str) -> str:
-    """A text whose signs of our own are replaced where the encoding may lack them."""
-    return text if encoding.lower().startswith("utf") else text.translate(_ASCII)
 
 
 def console() -> Console:

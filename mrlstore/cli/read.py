@@ -12,7 +12,8 @@ import click
 import mrlstore
 from mrlstore.cli import failures, output
 from mrlstore.cli.options import json_option, namespace_option, store_argument, where_option
-from mrlstore.cli.output import plain_row, print_line, safe_line
+from mrlstore.cli.output import plain_row, print_line
+from mrlstore.cli.safe_text import safe_line
 from mrlstore.types import Include, Record
 
 

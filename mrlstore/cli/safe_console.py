@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
-from mrlstore.cli.output import in_encoding, safe_text
+from mrlstore.cli.safe_text import in_encoding, safe_text
 
 
 class SafeConsole(Console):

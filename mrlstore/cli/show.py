@@ -16,6 +16,7 @@ from rich.text import Text
 import mrlstore
 from mrlstore.cli import output
 from mrlstore.cli.options import json_option, store_argument
+from mrlstore.cli.safe_text import safe_line
 from mrlstore.types import Stats
 
 KINDS: Final = {
@@ -44,7 +45,7 @@ def stats(store: Path, as_json: bool) -> None:
     if as_json:
         output.print_json(asdict(found))
         return
-    title = Text(f"{output.safe_line(Path(found.path).name)} · generation {found.generation:,}")
+    title = Text(f"{safe_line(Path(found.path).name)} · generation {found.generation:,}")
     body = Group(_rows(found), "", _disk(found), *_advice(found))
     output.console().print(Panel(body, title=title, title_align="left", expand=False, padding=(1, 2)))
 
@@ -129,7 +130,7 @@ def info(store: Path | None, as_json: bool) -> None:
         blocks += [_facts(found["settings"]), "", "Namespaces", _facts(_named(found["namespaces"])), ""]
         blocks.append("Software")
     blocks.append(_facts(found["software"]))
-    title = Text(output.safe_line(store.name) if store else "mrlstore")
+    title = Text(safe_line(store.name) if store else "mrlstore")
     output.console().print(
         Panel(Group(*blocks), title=title, title_align="left", expand=False, padding=(1, 2))
     )

@@ -14,6 +14,7 @@ import click
 import mrlstore
 from mrlstore.cli import failures, output
 from mrlstore.cli.options import json_option, namespace_option, store_argument, where_option
+from mrlstore.cli.safe_text import safe_line
 from mrlstore.exchange import Imported, export_rows, import_rows
 from mrlstore.exchange.arrow import open_batches
 from mrlstore.exchange.npy import open_vectors
@@ -138,7 +139,7 @@ def _print_result(done: Imported, store: Path, there: int, seconds: float, as_js
     )
     errors = output.errors()
     for refusal in done.refusals[:SHOWN]:
-        errors.print(output.safe_line(f"refused {refusal.place}: {refusal.why}"), soft_wrap=True)
+        errors.print(safe_line(f"refused {refusal.place}: {refusal.why}"), soft_wrap=True)
     if done.refused > SHOWN:
         errors.print(f"refused {done.refused - SHOWN:,} more; --json lists them")
 
