@@ -167,6 +167,13 @@ def matches(where: Mapping[str, Any] | None, metadata: Mapping[str, Any] | None)
     return True
 
 
+def values_at(metadata: Mapping[str, Any] | None, path: str) -> set[tuple[str, Any]]:
+    """The scalars at a path, each with its kind: the value itself, or the members of a list."""
+    value = resolve(metadata, path)
+    members = value if isinstance(value, list) else [] if value is MISSING else [value]
+    return {(_kind(one), one) for one in members if one is None or isinstance(one, bool | int | float | str)}
+
+
 # --- the store as a dict -----------------------------------------------------------------------------
 
 
@@ -280,6 +287,19 @@ class Oracle:
         for space, _ in self.rows:
             sizes[space] = sizes.get(space, 0) + 1
         return sizes
+
+    def facets(
+        self, path: str, where: Mapping[str, Any] | None = None, namespace: str | None = ""
+    ) -> list[tuple[Any, int]]:
+        """The values at a path and their rows: frequent ones first, then null, booleans, numbers, texts."""
+        counts: dict[tuple[str, Any], list[Any]] = {}
+        for (space, _), row in self.rows.items():
+            if namespace in (None, space) and matches(where, row.metadata):
+                for kind, value in values_at(row.metadata, path):
+                    counts.setdefault((kind, value), [value, 0])[1] += 1
+        order = ["NoneType", "bool", "number", "str"]
+        found = sorted(counts.items(), key=lambda item: (-item[1][1], order.index(item[0][0]), item[0][1]))
+        return [(value, rows) for _, (value, rows) in found]
 
     def scores(
         self,

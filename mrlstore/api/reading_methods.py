@@ -9,11 +9,11 @@ from mrlstore.api import arguments
 from mrlstore.api.aio import OwnThreads, off_loop
 from mrlstore.checks import check_ids, check_namespace
 from mrlstore.errors import InvalidInput
-from mrlstore.search import records
+from mrlstore.search import facets, records
 from mrlstore.search.params import NOTHING, Selection
 from mrlstore.search.records import decode_cursor
-from mrlstore.types import Include, Record, Where
-from mrlstore.where import parse
+from mrlstore.types import Facet, Include, Record, Where
+from mrlstore.where import check_field, parse
 
 
 class ReadingMethods(OwnThreads):
@@ -87,6 +87,59 @@ class ReadingMethods(OwnThreads):
             check_namespace(namespace)
         return records.count(self._session, namespace, parse(where))
 
+    def facets(
+        self, field: str, *, where: Where | None = None, namespace: str | None = "", limit: int | None = None
+    ) -> list[Facet]:
+        """Which values a metadata field has, and in how many rows each stands, the most frequent first.
+
+        Args:
+            field: the field; a nested one by a dotted path, as in filters.
+            where: only rows that match this filter.
+            namespace: whose rows; None counts those of all.
+            limit: at most so many values, 1 or more; None gives all.
+
+        Returns:
+            A `Facet` for each value, equally frequent ones in the order null, False, True, numbers, strings.
+            Its `count` is that of the rows that `{field: value}` matches: a list counts for each of its
+            members, 1 and 1.0 are one value, 1 and True are two. Rows without the field, and objects, count
+            nowhere. All of one generation.
+
+        Raises:
+            InvalidInput: an argument is wrong.
+        """
+        if namespace is not None:
+            check_namespace(namespace)
+        node, most = parse(where), checks.check_optional_count(limit, "limit", 1, 2**63 - 1)
+        return facets.facets(self._session, check_field(field, "field"), namespace, node, most)
+
+    def sample(
+        self,
+        n: int,
+        *,
+        where: Where | None = None,
+        namespace: str | None = "",
+        seed: int | None = None,
+        include: Iterable[Include] = ("metadata", "document"),
+    ) -> list[Record]:
+        """Up to n different rows, chosen by chance, each with the same chance; all of one generation.
+
+        Args:
+            n: how many, 0 or more.
+            where: only rows that match this filter.
+            namespace: whose rows; None takes those of all.
+            seed: a whole number, which gives the same rows again as long as nothing is written.
+            include: what records carry, as in `get`.
+
+        Raises:
+            InvalidInput: an argument is wrong.
+        """
+        if namespace is not None:
+            check_namespace(namespace)
+        wanted = checks.check_count(n, "n", 0, 2**63 - 1)
+        fixed = None if seed is None else checks.check_count(seed, "seed", -(2**63), 2**63 - 1)
+        node, projection = parse(where), arguments.check_projection(include)
+        return records.sample(self._session, wanted, namespace, node, fixed, projection)
+
     def __len__(self) -> int:
         """Rows of the default namespace, as `count()`; `stats().rows` are those of all."""
         return self.count()
@@ -108,3 +161,7 @@ class ReadingMethods(OwnThreads):
     """`get`, off the event loop."""
     acount = off_loop(count)
     """`count`, off the event loop."""
+    afacets = off_loop(facets)
+    """`facets`, off the event loop."""
+    asample = off_loop(sample)
+    """`sample`, off the event loop."""

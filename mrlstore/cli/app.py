@@ -57,6 +57,8 @@ COMMANDS: Final = {
     "delete": "write",
     "scan": "read",
     "count": "read",
+    "facets": "browse",
+    "sample": "browse",
     "stats": "show",
     "info": "show",
     "tiers": "tier_report",

@@ -55,13 +55,14 @@ def get(
         output.print_json({"rows": [plain_row(record) for record in records], "missing": missing})
     else:
         for record in records:
-            _print_record(record)
+            print_record(record)
         if missing:
             print_line(f"mrlstore: not there: {', '.join(missing)}", file=sys.stderr)
     return failures.ABSENT if missing else failures.DONE
 
 
-def _print_record(record: Record) -> None:
+def print_record(record: Record) -> None:
+    """A record for people: id, metadata, the beginning of the vector, document."""
     print_line((safe_line(record.id), "bold"))
     metadata = (record.metadata or {}).items()
     facts = {
@@ -122,7 +123,7 @@ def scan(
         output.print_json({"rows": [plain_row(record) for record in records], "cursor": cursor})
         return
     for record in records:
-        _print_record(record)
+        print_record(record)
     if cursor:
         print_line(f"there are more; go on with --after {cursor}", file=sys.stderr)
 

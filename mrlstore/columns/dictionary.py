@@ -47,6 +47,13 @@ def sortable(value: int) -> bytes:
     return b"\1" + positive if value >= 0 else b"\0" + bytes(255 - byte for byte in positive)
 
 
+def unsortable(data: bytes) -> int:
+    """The whole number that `sortable` made these bytes of."""
+    magnitude = data[3:] if data[:1] == b"\1" else bytes(255 - byte for byte in data[3:])
+    number = int.from_bytes(magnitude, "big")
+    return number if data[:1] == b"\1" else -number
+
+
 def equal_to(field: Field, values: Iterable[Scalar]) -> list[Interval]:
     """The codes of these values, as sorted disjoint intervals."""
     codes: list[int] = []
@@ -63,7 +70,7 @@ def equal_to(field: Field, values: Iterable[Scalar]) -> list[Interval]:
             numbers.append(value)
     codes += _equal_numbers(field, numbers)
     first = field.size - field.string_ends.size
-    items = sorted(value.encode() for value in strings)
+    items = sorted(value.encode(errors="surrogatepass") for value in strings)
     codes += [first + position for position in _find_all(field.string_ends, field.strings, items)]
     return merged((code, code + 1) for code in codes)
 
@@ -91,6 +98,13 @@ def merged(intervals: Iterable[Interval]) -> list[Interval]:
     return found
 
 
+def complement(field: Field, first: int, intervals: list[Interval]) -> list[Interval]:
+    """The codes from `first` on that are in none of the sorted disjoint intervals."""
+    starts = [first, *(stop for _, stop in intervals)]
+    stops = [*(start for start, _ in intervals), field.size]
+    return merged(zip(starts, stops, strict=True))
+
+
 def intersected(sets: list[list[Interval]]) -> list[Interval]:
     """The codes that are in all of the sets, each of sorted disjoint intervals."""
     found = sets[0]
@@ -109,7 +123,7 @@ def containing(field: Field, needle: str, candidates: NDArray[Any] | None) -> ND
     if candidates is not None and candidates.size * 8 < field.string_ends.size:
         items, heap = needle.encode(), field.strings.data
         for code in np.unique(candidates[(candidates >= first) & (candidates < field.size)]).tolist():
-            table[code] = items in _item(field.string_ends, heap, code - first)
+            table[code] = items in item_at(field.string_ends, heap, code - first)
     elif needle:
         _search(field, needle.encode(), table[first:])
     else:
@@ -236,15 +250,15 @@ def _bisect(
     high = ends.size if high is None else high
     while low < high:
         middle = (low + high) // 2
-        if _item(ends, view, middle) < item:
+        if item_at(ends, view, middle) < item:
             low = middle + 1
         else:
             high = middle
-    found = low < ends.size and _item(ends, view, low) == item
+    found = low < ends.size and item_at(ends, view, low) == item
     return low, low + found
 
 
-def _item(ends: NDArray[Any], data: memoryview, number: int) -> bytes:
+def item_at(ends: NDArray[Any], data: memoryview, number: int) -> bytes:
     """One string or big number; at most the bytes that one may have, even where the ends are damaged."""
     start = ends.item(number - 1) if number else 0
     stop = min(ends.item(number) - 1, start + _MAX_ITEM_BYTES)

@@ -10,10 +10,19 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mrlstore.columns.dictionary import Interval, containing, equal_to, intersected, is_odd, ordered
+from mrlstore.columns.dictionary import (
+    Interval,
+    complement,
+    containing,
+    equal_to,
+    intersected,
+    is_odd,
+    ordered,
+)
 from mrlstore.columns.full_check import verify_layout
-from mrlstore.columns.layout import ODD, PRESENT, Field, Layout, read_layout
-from mrlstore.where import And, AnyMember, Contains, Exists, In, Leaf, Node, Not, Or, Range
+from mrlstore.columns.layout import NULL, ODD, PRESENT, Field, Layout, read_layout
+from mrlstore.columns.row_values import RowValues, Tally, row_values, tally
+from mrlstore.where import And, AnyMember, Contains, Exists, In, Leaf, Node, Not, Or, OtherThan, Range
 
 Fetch = Callable[[NDArray[np.int64]], Sequence[dict[str, Any] | None]]
 Codes = list[Interval] | NDArray[np.bool_]  # a set of codes: sorted disjoint intervals, or bool [size]
@@ -82,6 +91,19 @@ class Columns:
                 found = [node.matches(metadata) for metadata in fetch(page + start)]
                 decision.yes[page] = np.array(found, dtype=np.bool_)
         return decision.yes
+
+    def tally(self, name: str, rows: NDArray[np.int64]) -> Tally:
+        """How many of these rows, ascending, have each value of a field; raises InvalidColumns."""
+        field = self._field(name)
+        return Tally([], self._unknown(rows)) if field is None else tally(field, rows, self.rows)
+
+    def row_values(self, name: str, rows: NDArray[np.int64]) -> RowValues:
+        """The value of a field in each of these rows, ascending; raises InvalidColumns."""
+        field = self._field(name)
+        if field is not None:
+            return row_values(field, rows)
+        undecided = np.flatnonzero(np.isin(rows, self._unknown(rows)))
+        return RowValues(np.full(len(rows), -1, dtype=np.int64), [], undecided)
 
     def verify(self) -> list[str]:
         """Read everything and say what is out of range or out of order, in words; empty if nothing is."""
@@ -164,6 +186,11 @@ class Columns:
             self._fields[name] = self._layout.field(name)
         return self._fields.get(name)
 
+    def _unknown(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Those of the rows that have a path without a column."""
+        overflowing = self._overflowing(0, self.rows)
+        return rows[:0] if overflowing is None else rows[overflowing[rows]]
+
     def _overflowing(self, start: int, stop: int) -> NDArray[np.bool_] | None:
         """The rows that have a path without a column, for which a path that is not here is undecided."""
         if not self._layout.overflow.size or start == stop:
@@ -213,6 +240,10 @@ def _test(leaf: Leaf, field: Field, codes: NDArray[Any]) -> _Test:
     match leaf:
         case AnyMember(_, values):
             return _Test([], equal_to(field, values), check_members=any(map(is_odd, values)))
+        case OtherThan(_, values):
+            odd = any(map(is_odd, values))
+            others = complement(field, NULL if odd else ODD, equal_to(field, values))
+            return _Test(others, others, odd, odd)
         case In(_, values):
             same, odd = equal_to(field, values), any(map(is_odd, values))
             return _Test(same, same, odd, odd)

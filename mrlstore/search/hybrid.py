@@ -23,10 +23,10 @@ from mrlstore.errors import InvalidInput
 from mrlstore.search.explain import explained
 from mrlstore.search.hydrate import hits_of, rows_of, vectors_of
 from mrlstore.search.keyword_terms import Lookup, Term, any_of, lookups, parse_keywords
+from mrlstore.search.matching import matching_keys
 from mrlstore.search.params import NOTHING, Projection, QueryParams
 from mrlstore.search.queries import Queries, take_query
 from mrlstore.search.query import search
-from mrlstore.search.records import matching_keys
 from mrlstore.storage.session import Session, View
 from mrlstore.storage.snapshot import Snapshot
 from mrlstore.types import LIMITS, FusedRank, Hit, KeywordPlan, Plan, Result

@@ -1,11 +1,11 @@
-"""Reading rows as records: by id, in order, counted; and finding the keys that a filter matches."""
+"""Reading rows as records: by id, in order, by chance; and counting them."""
 
 from __future__ import annotations
 
 import base64
 import json
 from collections.abc import Callable, Iterator
-from typing import Any
+from random import Random
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +14,10 @@ from mrlstore.catalogue import rows
 from mrlstore.catalogue.connection import Connection
 from mrlstore.catalogue.rows import Row, metadata_of
 from mrlstore.errors import InvalidInput
-from mrlstore.search.hydrate import metadata_of_keys, vectors_of
+from mrlstore.search.hydrate import rows_of, vectors_of
+from mrlstore.search.matching import matching_keys
 from mrlstore.search.params import Projection, Selection
-from mrlstore.storage.segment import Segment
 from mrlstore.storage.session import Session, View
-from mrlstore.storage.snapshot import Snapshot
 from mrlstore.types import Record
 from mrlstore.where import Node
 
@@ -71,6 +70,25 @@ def scan(
     return pages()
 
 
+def sample(
+    session: Session,
+    n: int,
+    namespace: str | None,
+    node: Node | None,
+    seed: int | None,
+    projection: Projection,
+) -> list[Record]:
+    """Up to n of the rows that match, chosen by chance, each with the same chance; of one generation."""
+
+    def run(view: View) -> list[Record]:
+        with view.connection() as connection:
+            keys = np.sort(matching_keys(connection, view.snapshot, namespace, node)).tolist()
+            chosen = Random(seed).sample(keys, min(n, len(keys)))
+            return _records(view, rows_of(connection, chosen, view.snapshot.generation), projection)
+
+    return session.consistently(run)
+
+
 def count(session: Session, namespace: str | None, node: Node | None) -> int:
     """How many rows there are, or match."""
 
@@ -87,54 +105,6 @@ def namespaces(session: Session) -> dict[str, int]:
     """How many rows each namespace has."""
     with session.catalogue.read() as connection:
         return {name: count.rows for name, count in rows.namespaces(connection).items()}
-
-
-def matching_keys(
-    connection: Connection, snapshot: Snapshot, namespace: str | None, node: Node | None
-) -> NDArray[np.int64]:
-    """Keys of all rows that match (node None: of all rows), with a vector or without, in no order; int64.
-
-    `connection` is inside a transaction of the snapshot's generation.
-    """
-
-    def fetch(keys: NDArray[np.int64]) -> list[dict[str, Any] | None]:
-        return metadata_of_keys(connection, keys, snapshot.generation)
-
-    if any(part.segment.row.base.damaged for part in snapshot.segments):  # its keys and names may be wrong
-        return _by_catalogue(connection, namespace, node)
-    found = []
-    for part in snapshot.segments:
-        segment = part.segment
-        for start, stop in _bounds(segment, namespace):
-            keys = segment.keys[start:stop]
-            chosen = np.ones(len(keys), np.bool_) if part.live is None else part.live[start:stop]
-            if node is not None:
-                chosen = chosen & segment.mask(node, start, stop, fetch, snapshot.generation)
-            found.append(keys[chosen])
-    if snapshot.tail is not None:
-        found.append(snapshot.tail.keys[snapshot.tail.mask(namespace, node)])
-    no_vector = [key for key, _, _ in rows.in_order(connection, namespace, without_vector_only=True)]
-    if node is not None:
-        held = rows.by_key(connection, no_vector)
-        no_vector = [row.key for row in held if node.matches(metadata_of(row.metadata))]
-    return np.concatenate([*found, np.array(no_vector, dtype=np.int64)])
-
-
-def _by_catalogue(connection: Connection, namespace: str | None, node: Node | None) -> NDArray[np.int64]:
-    """The same by every row's metadata in the catalogue alone: slow, and right whatever is damaged."""
-    keys = [key for key, _, _ in rows.in_order(connection, namespace)]
-    if node is not None:
-        held = rows.by_key(connection, keys)
-        keys = [row.key for row in held if node.matches(metadata_of(row.metadata))]
-    return np.array(keys, dtype=np.int64)
-
-
-def _bounds(segment: Segment, namespace: str | None) -> list[tuple[int, int]]:
-    """Where a namespace's rows begin and end; those of each one, if it is None. One alone is looked up."""
-    if namespace is None:
-        return [(run.start, run.stop) for run in segment.runs()]
-    span = segment.run(namespace)
-    return [] if span is None else [(span.start, span.stop)]
 
 
 def encode_cursor(namespace: str, id: str) -> str:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from mrlstore.catalogue.part_ref import PartKind, PartRef
 from mrlstore.catalogue.segments import SegmentRow
-from mrlstore.columns import Columns, InvalidColumns, open_columns
+from mrlstore.columns import Columns, InvalidColumns, RowValues, Tally, open_columns
 from mrlstore.errors import CorruptStore, DamagedPartWarning
 from mrlstore.index.group import Group
 from mrlstore.index.layout import open_index
@@ -165,6 +165,28 @@ class Segment:
         mask = Mask(generation, self._evaluate(node, start, stop, fetch))
         self.masks.put(key, mask, mask.rows.nbytes + len(key.filter))
         return mask.rows
+
+    def tally(self, field: str, rows: NDArray[np.int64]) -> Tally:
+        """How many of these rows, ascending, have each value of a metadata field, as far as columns tell."""
+        if self.columns is None:
+            return Tally([], rows)
+        try:
+            return self.columns.tally(field, rows)
+        except InvalidColumns as error:
+            raise self._damaged_columns(error) from error
+
+    def row_values(self, field: str, rows: NDArray[np.int64]) -> RowValues:
+        """The value of a metadata field in each of these rows, ascending, as far as columns tell."""
+        if self.columns is None:
+            return RowValues(np.full(len(rows), -1, dtype=np.int64), [], np.arange(len(rows)))
+        try:
+            return self.columns.row_values(field, rows)
+        except InvalidColumns as error:
+            raise self._damaged_columns(error) from error
+
+    def _damaged_columns(self, error: InvalidColumns) -> CorruptStore:
+        place = self.base.path if self.column_part is None else self.column_part.path
+        return CorruptStore(place, f"{error}: run verify() and repair()")
 
     def original(self, row: int) -> NDArray[np.float32]:
         """One vector in its original length, float32 [dim]; CorruptStore if it is known to be damaged."""

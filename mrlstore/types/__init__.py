@@ -2,7 +2,7 @@
 
 from mrlstore.types.plans import Expected, Explanation, FusedRank, HitRanks, KeywordPlan, Plan, SegmentPlan
 from mrlstore.types.reports import AuditStats, Problem, Progress, RepairReport, Settings, Stats, VerifyReport
-from mrlstore.types.results import BatchResult, Hit, LazyHits, Record, Result
+from mrlstore.types.results import BatchResult, Facet, Hit, LazyHits, Record, Result
 from mrlstore.types.values import (
     LIMITS,
     Conflict,
@@ -20,6 +20,7 @@ __all__ = [
     "Conflict",
     "Expected",
     "Explanation",
+    "Facet",
     "FusedRank",
     "GraphBuilder",
     "Hit",

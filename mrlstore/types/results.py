@@ -162,3 +162,11 @@ class Record:
     document: str | None = None
     vector: NDArray[np.float32] | None = None  # float32 [dim], of the original length
     cursor: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Facet:
+    """A value of a metadata field, and how many rows have it, by itself or in a list."""
+
+    value: None | bool | int | float | str
+    count: int

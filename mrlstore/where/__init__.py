@@ -4,6 +4,7 @@
 cannot decide.
 """
 
+from mrlstore.where.fields import as_whole, order_key, scalars_of
 from mrlstore.where.nodes import (
     MISSING,
     And,
@@ -16,11 +17,12 @@ from mrlstore.where.nodes import (
     Not,
     Or,
     Ordering,
+    OtherThan,
     Range,
     Scalar,
     resolve,
 )
-from mrlstore.where.parse import MAX_PATH, parse
+from mrlstore.where.parse import MAX_PATH, check_field, parse
 
 __all__ = [
     "MAX_PATH",
@@ -35,8 +37,14 @@ __all__ = [
     "Not",
     "Or",
     "Ordering",
+    "OtherThan",
     "Range",
     "Scalar",
+    "as_whole",
+    "check_field",
+    "check_field",
+    "order_key",
     "parse",
     "resolve",
+    "scalars_of",
 ]

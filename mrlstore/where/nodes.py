@@ -117,6 +117,11 @@ class AnyMember(In):
 
 
 @dataclass(frozen=True)
+class OtherThan(In):
+    """The value, or any member of a list, is a scalar that is none of `values`. No operator spells it."""
+
+
+@dataclass(frozen=True)
 class Contains(Leaf):
     """$contains: a list that has the member, or a string that has the substring."""
 
@@ -164,6 +169,9 @@ def _holds(leaf: Leaf, value: Any) -> bool:
     match leaf:
         case AnyMember():
             return isinstance(value, list) and any(tag(member) in leaf.tags for member in members)
+        case OtherThan():
+            tags = {tag(member) for member in members if member == member}
+            return bool(tags - leaf.tags - {None})
         case In():
             return any(tag(member) in leaf.tags for member in members if tag(member) is not None)
         case Range(_, op, operand):

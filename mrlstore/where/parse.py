@@ -58,6 +58,13 @@ def parse(where: Mapping[str, Any] | None) -> Node | None:
     return node
 
 
+def check_field(field: object, name: str) -> str:
+    """The dotted path of a field, as filters name it; `name` is the argument's, for messages."""
+    if not isinstance(field, str) or field.startswith("$"):
+        raise InvalidInput(f"{name}: expected the name of a metadata field, got {_show(field)}")
+    return _field_name(field, name)
+
+
 _parsed: BoundedCache[tuple[Any, ...], Node] = BoundedCache(_REMEMBERED)
 
 

@@ -15,8 +15,8 @@ from mrlstore.catalogue.segments import SegmentRow
 from mrlstore.embedders.fingerprint import check_same, fingerprint_of
 from mrlstore.embedders.protocol import Embedder
 from mrlstore.errors import CorruptStore, IdExists
+from mrlstore.search.matching import matching_keys
 from mrlstore.search.params import Selection
-from mrlstore.search.records import matching_keys
 from mrlstore.storage.base_part import base_arrays, write_base
 from mrlstore.storage.parts import NewPart
 from mrlstore.storage.session import Session

@@ -201,3 +201,19 @@ def test_create_with_a_tokenizer(tmp_path: Path, run: Run) -> None:
     assert [
         hit["id"] for hit in run("query", tmp_path / "t.mrl", "--keywords", "の首都", "--json").json["hits"]
     ] == ["a"]
+
+
+def test_facets(filled: Path, run: Run) -> None:
+    done = run("facets", filled, "even", "--where", '{"n": {"$gt": 4}}', "--json").json
+    assert done == {"values": [{"value": False, "count": 8}, {"value": True, "count": 7}], "more": False}
+    shown = run("facets", filled, "n", "--limit", 2)
+    assert shown.out.split() == ["1", "0", "1", "1"]
+    assert "more values" in shown.err
+    assert run("facets", filled, "$or").code == 2
+
+
+def test_sample(filled: Path, run: Run) -> None:
+    rows = run("sample", filled, 3, "--seed", 1, "-w", '{"even": true}', "--json").json["rows"]
+    assert len(rows) == 3 and all(row["metadata"]["even"] for row in rows)
+    assert run("sample", filled, 3, "--seed", 1, "-w", '{"even": true}', "--json").json["rows"] == rows
+    assert "row-" in run("sample", filled).out

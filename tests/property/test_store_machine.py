@@ -243,6 +243,13 @@ class StoreMachine(RuleBasedStateMachine):
         page = [record.id for record in self.newest.scan(where, namespace=space, limit=limit)]
         assert page == expected[:limit]
         assert [record.id for record in self.newest.get(where=where, limit=limit, namespace=space)] == page
+        some = self.newest.sample(limit, where=where, namespace=space, include=())
+        assert len({record.id for record in some} & set(expected)) == min(limit, len(expected))
+
+    @rule(field=fields, where=st.none() | wheres, space=st.none() | spaces)
+    def facets(self, field: str, where: Any, space: str | None) -> None:
+        found = self.newest.facets(field, where=where, namespace=space)
+        assert [(one.value, one.count) for one in found] == self.oracle.facets(field, where, space)
 
     @rule(
         query=st.integers(0, len(POOL) - 1),

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mrlstore.columns import build_columns, open_columns
-from mrlstore.where import MISSING, parse, resolve
+from mrlstore.where import MISSING, OtherThan, order_key, parse, resolve, scalars_of
 from tests import inside
-from tests.filters import PATHS, filters, flattened, metadatas, objects, passes, questions
+from tests.filters import PATHS, filters, flattened, metadatas, objects, passes, questions, tokens
 from tests.scale import figure, shares
 
 SHARES = shares(5)  # in torture each runs by a random seed of its own
@@ -141,3 +141,62 @@ def test_equal_keys_mean_equal_filters(
     assert both.fields == first.fields | second.fields
     if first.key == second.key:
         assert first.matches(row) == second.matches(row)
+
+
+def values_of(row: dict[str, Any] | None, path: str) -> dict[str, Any]:
+    """The scalars of a row at a path by a text that equal ones share, as the oracle of filters sees them."""
+    flat = flattened(row)
+    members = flat.get(path, [])
+    found = members if isinstance(members, list) else [members]
+    kinds = [tokens(member)[0] if not isinstance(member, list) else ("nothing", None) for member in found]
+    return {repr(kind): member for kind, member in zip(kinds, found, strict=True) if kind[0] != "nothing"}
+
+
+@pytest.mark.parametrize("share", SHARES)
+@settings(max_examples=figure(2_000, 60))
+@given(questions(), st.data())
+def test_columns_give_the_values_that_rows_have(
+    share: int, question: tuple[list[dict[str, Any] | None], list[dict[str, Any]]], data: st.DataObject
+) -> None:
+    texts, rows = stored(question[0])
+    columns = open_columns(build_columns(iter(texts), len(rows)))
+    chosen = np.array([i for i in range(len(rows)) if data.draw(st.booleans())], dtype=np.int64)
+    for path in {path for row in rows for path in flattened(row)} | {"nowhere"}:
+        counted, given = columns.tally(path, chosen), columns.row_values(path, chosen)
+        counts = {repr(tokens(one.value)[0]): one.rows for one in counted.counts}
+        assert len(counts) == len(counted.counts)
+        expected: dict[str, int] = {}
+        for row in chosen.tolist():
+            of_row = values_of(rows[row], path)
+            assert {repr(tokens(one)[0]) for one in scalars_of(rows[row], path)} == of_row.keys()
+            if row not in counted.undecided:
+                for value in of_row:
+                    expected[value] = expected.get(value, 0) + 1
+        assert counts == expected
+        for place, row in enumerate(chosen.tolist()):
+            own, number = flattened(rows[row]).get(path), int(given.numbers[place])
+            if place in given.undecided or isinstance(own, list | dict) or own != own:
+                assert number == -1
+            else:
+                assert repr(tokens(None if number < 0 else given.values[number])[0]) == repr(tokens(own)[0])
+        in_order = sorted(given.values, key=order_key)
+        assert in_order == sorted(in_order, key=lambda one: (isinstance(one, str), order_key(one)))
+
+
+@pytest.mark.parametrize("share", SHARES)
+@settings(max_examples=figure(2_000, 60))
+@given(questions(), st.data())
+def test_rows_with_another_value_are_found_alike_by_columns_and_by_metadata(
+    share: int, question: tuple[list[dict[str, Any] | None], list[dict[str, Any]]], data: st.DataObject
+) -> None:
+    texts, rows = stored(question[0])
+    columns = open_columns(build_columns(iter(texts), len(rows)))
+    for path in {path for row in rows for path in flattened(row)} | {"nowhere"}:
+        seen = [value for row in rows for value in scalars_of(row, path)]
+        excluded = tuple(value for value in seen if data.draw(st.booleans()))
+        gone = {repr(tokens(value)[0]) for value in excluded}
+        node = OtherThan(path, excluded)
+        expected = [bool(values_of(row, path).keys() - gone) for row in rows]
+        assert [node.matches(row) for row in rows] == expected
+        mask = columns.mask(node, 0, len(rows), lambda numbers: [rows[number] for number in numbers])
+        assert mask.tolist() == expected

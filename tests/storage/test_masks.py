@@ -43,9 +43,9 @@ def filled(path: Path, kind: str) -> Any:
 
 def matching(session: Any, view: Any, where: Any) -> set[int]:
     """The keys that match at a view's generation."""
-    records = inside.module("mrlstore.search.records")
+    matching = inside.module("mrlstore.search.matching")
     with view.connection() as connection:
-        found = records.matching_keys(connection, view.snapshot, "", where)
+        found = matching.matching_keys(connection, view.snapshot, "", where)
     return set(found.tolist())
 
 
@@ -65,7 +65,7 @@ def test_an_older_reader_does_not_take_a_newer_mask(path: Path, kind: str) -> No
                 thread = threading.Thread(target=others)
                 thread.start()
                 thread.join(60)
-                keys = inside.module("mrlstore.search.records").matching_keys(connection, old, "", where)
+                keys = inside.module("mrlstore.search.matching").matching_keys(connection, old, "", where)
             return len(set(keys.tolist()))
 
         def others() -> None:
