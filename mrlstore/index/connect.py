@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrlstore.index.codes import BLOCK
-from mrlstore.kernels.load import importing
+from mrlstore.kernels.load import kernels
 
 
 def connect(
@@ -24,9 +24,6 @@ def connect(
     are joined to a ring, which may drop a link that another row needed; so unreached rows are linked once
     more afterwards.
     """
-    with importing:
-        from mrlstore.kernels import reach
-
     address, stride, queue = address_of(codes), codes.shape[1], np.empty(len(neighbours), np.int64)
     signed = np.ones(2 * stride, np.int8)
     hashes = _hashes(codes)[nodes]
@@ -34,36 +31,30 @@ def connect(
 
     def link_unreached() -> NDArray[np.int64]:
         parents = np.full(len(neighbours), -1, np.int64)
-        reach.reach(neighbours, start, parents, queue)
+        kernels().reach(neighbours, start, parents, queue)
         for row in nodes[parents[nodes] < 0].tolist():
             if parents[row] < 0:
-                reach.link_to(address, stride, squares, neighbours, parents, row, signed)
-                reach.reach(neighbours, row, parents, queue)
+                kernels().link_to(address, stride, squares, neighbours, parents, row, signed)
+                kernels().reach(neighbours, row, parents, queue)
         return parents
 
-    reach.join_equals(address, stride, neighbours, link_unreached(), nodes[order], hashes[order])
+    kernels().join_equals(address, stride, neighbours, link_unreached(), nodes[order], hashes[order])
     link_unreached()
 
 
 def rows_reached(neighbours: NDArray[np.uint32], start: int) -> NDArray[np.bool_]:
     """Bool [n]: the rows that links lead to from `start`."""
-    with importing:
-        from mrlstore.kernels import reach
-
     parents = np.full(len(neighbours), -1, np.int64)
-    reach.reach(neighbours, start, parents, np.empty(len(neighbours), np.int64))
+    kernels().reach(neighbours, start, parents, np.empty(len(neighbours), np.int64))
     return parents >= 0
 
 
 def rows_that_reach(neighbours: NDArray[np.uint32], target: int) -> NDArray[np.bool_]:
     """Bool [n]: the rows from which links lead to `target`."""
-    with importing:
-        from mrlstore.kernels import reach
-
     n, width = neighbours.shape
     rows, sources = np.empty(n, np.int64), np.empty(n * width, np.uint32)
     starts = np.empty(n + 1, np.int64)
-    found = reach.reverse(neighbours, np.arange(n), np.zeros(n, np.int64), rows, starts, sources)
+    found = kernels().reverse(neighbours, np.arange(n), np.zeros(n, np.int64), rows, starts, sources)
     ranges = {row: slice(starts[i], starts[i + 1]) for i, row in enumerate(rows[:found].tolist())}
     reached = np.zeros(n, np.bool_)
     reached[target] = True

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from mrlstore.index.connect import address_of, connect, rows_that_reach
 from mrlstore.index.group import SCALE_BYTES, GroupIndex, index_table
 from mrlstore.kernels.group_table import EMPTY
-from mrlstore.kernels.load import importing
+from mrlstore.kernels.load import kernels
 
 ALPHA: Final = 1.0  # Vamana's pruning ratio of the first pass
 FILL: Final = 0.75  # share of a row's slots for which the kernel prunes again with a larger alpha
@@ -92,6 +92,11 @@ class _Memory:
         self.beam = np.empty(ef + 16, np.int64)
         self.own = np.ones(2 * stride, np.int8)
         self.signed = np.ones(2 * stride, np.int8)
+        self.near = np.empty(max(n + width, 2 * ef), np.int64)
+        self.distances = np.empty(max(n + width, 2 * ef), np.float32)
+        self.chosen = np.empty(width, np.int64)
+        self.trace = np.empty(2 * ef, np.int64)
+        self.scores = np.empty(n + width, np.float32)
 
 
 class _Builder:
@@ -138,40 +143,36 @@ class _Builder:
 
     def insert_batch(self) -> None:
         """Insert the next rows, and offer their links to the targets."""
-        with importing:
-            from mrlstore.kernels import links, reach
-
         largest = max(len(self.order) // BATCHES, FIRST_ROWS)
         count = min(self.inserted, largest, len(self.order) - self.inserted)
         rows = self.order[self.inserted : self.inserted + count]
-        kernel = links.insert_rows.ready()
+        kernel = kernels().insert_rows
 
         def run(memory: _Memory, start: int, stop: int) -> None:
             kernel(
                 self.table, self.squares, self.neighbours, rows, start, stop, self.ef, ALPHA, self.fill,
                 memory.beam, memory.marks, memory.seen, memory.pending, memory.own, memory.signed,
+                memory.near, memory.distances, memory.chosen, memory.trace, memory.scores,
             )  # fmt: skip
 
         self._share(run, count)
         most = count * self.neighbours.shape[1]
         targets, offered = np.empty(most, np.int64), np.empty(most, np.uint32)
         starts = np.empty(most + 1, np.int64)
-        found = reach.reverse(self.neighbours, rows, self.offers_per_row, targets, starts, offered)
+        found = kernels().reverse(self.neighbours, rows, self.offers_per_row, targets, starts, offered)
         self._offer(targets[:found], starts[: found + 1], offered)
         self._count(count)
 
     def _offer(self, rows: NDArray[np.int64], starts: NDArray[np.int64], offered: NDArray[np.uint32]) -> None:
         """Offer row rows[i] links to offered[starts[i] : starts[i + 1]]; it keeps the best."""
-        with importing:
-            from mrlstore.kernels import links
-
-        kernel = links.refine.ready()
+        kernel = kernels().refine
 
         def run(memory: _Memory, start: int, stop: int) -> None:
             kernel(
                 address_of(self.codes), self.codes.shape[1], self.squares, self.neighbours, rows, starts,
                 offered, start, stop, ALPHA, self.fill,
                 memory.marks, memory.pending, memory.own, memory.signed,
+                memory.near, memory.distances, memory.chosen,
             )  # fmt: skip
 
         self._share(run, len(rows))
@@ -188,11 +189,8 @@ class _Builder:
 
 def square_lengths(codes: NDArray[np.uint8]) -> NDArray[np.float32]:
     """The squared length of each code row, float32 [n]."""
-    with importing:
-        from mrlstore.kernels import links
-
     squares = np.zeros(len(codes), np.float32)
-    links.square_lengths(
+    kernels().square_lengths(
         address_of(codes), codes.shape[1], 0, len(codes), np.ones(2 * codes.shape[1], np.int8), squares
     )
     return squares

@@ -88,6 +88,18 @@ def lowest_bit(typingctx: Any, bits: Any) -> Any:
 
 
 @intrinsic
+def square_root(typingctx: Any, number: Any) -> Any:
+    """The square root of a float32 or float64, of the same type: one instruction, no call of a library."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = ir.FunctionType(arguments[0].type, [arguments[0].type])
+        name = f"llvm.sqrt.f{number.bitwidth}"
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), arguments)
+
+    return number(number), generate
+
+
+@intrinsic
 def float_bits(typingctx: Any, number: Any) -> Any:
     """The bits of a float32, as int32."""
 

@@ -10,7 +10,6 @@ from .emit import (
     BYTE,
     FLOAT,
     FLOATS,
-    HALF,
     INTS,
     LANES,
     LONG,
@@ -18,6 +17,7 @@ from .emit import (
     cgutils,
     intrinsic,
     load,
+    narrow,
     offset_by,
     pointer,
     reduce_lanes,
@@ -26,6 +26,10 @@ from .emit import (
     types,
     vector_of,
 )  # fmt: skip
+
+# float32 of this size have a distance of 1, so that to add it and to subtract it again rounds to whole
+# numbers. LLVM's own function for that calls a library where the processor has no SSE4.1.
+WHOLE = 1.5 * 2**23
 
 
 @intrinsic
@@ -73,8 +77,8 @@ def _greater(builder: Any, a: Any, b: Any) -> Any:
 def quantise(typingctx: Any, numbers: Any, length: Any, factor: Any, codes: Any) -> Any:
     """Write the int8 codes of numbers: float32 [length] to `codes`; both addresses. Gives their sum, int32.
 
-    Each code is the number times factor, rounded; the caller's factor keeps it within -127 .. 127. length: a
-    multiple of 16.
+    Each code is the number times factor, rounded to the nearest, ties to even; the caller's factor keeps it
+    within -127 .. 127. length: a multiple of 16.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -82,11 +86,11 @@ def quantise(typingctx: Any, numbers: Any, length: Any, factor: Any, codes: Any)
         total = cgutils.alloca_once_value(builder, INTS(None))
         builder.store(INTS(None), total)
         factors = splat(builder, factor, FLOATS)
-        kind = ir.FunctionType(FLOATS, [FLOATS])
-        rint = cgutils.get_or_insert_function(builder.module, kind, f"llvm.rint.v{LANES}f32")
+        whole = ir.Constant(FLOATS, [WHOLE] * LANES)
         with cgutils.for_range_slice(builder, LONG(0), length, LONG(LANES), LONG) as (start, _):
             vector = load(builder, offset_by(builder, numbers, builder.shl(start, LONG(2))), FLOATS)
-            rounded = builder.fptosi(builder.call(rint, [builder.fmul(vector, factors)]), INTS)
+            rounded = builder.fsub(builder.fadd(builder.fmul(vector, factors), whole), whole)
+            rounded = builder.fptosi(rounded, INTS)
             builder.store(builder.add(builder.load(total), rounded), total)
             target = pointer(builder, offset_by(builder, codes, start), ir.VectorType(BYTE, LANES))
             builder.store(builder.trunc(rounded, ir.VectorType(BYTE, LANES)), target, align=1)
@@ -99,7 +103,7 @@ def quantise(typingctx: Any, numbers: Any, length: Any, factor: Any, codes: Any)
 def divide_to_half(typingctx: Any, numbers: Any, length: Any, divisor: Any, halves: Any) -> Any:
     """Write numbers / divisor: float32 [length] as float16 [length] to `halves`; both addresses.
 
-    Rounded to the nearest, ties to even. Only for processors with F16C.
+    Rounded to the nearest, ties to even.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -108,9 +112,9 @@ def divide_to_half(typingctx: Any, numbers: Any, length: Any, divisor: Any, halv
 
         def step(offset: Any, by: Any, kind: Any, shape: Any) -> None:
             number = load(builder, offset_by(builder, numbers, builder.shl(offset, LONG(2))), kind)
-            half = builder.fptrunc(builder.fdiv(number, by), shape(HALF))
+            half = narrow(builder, builder.fdiv(number, by), shape)
             target = pointer(builder, offset_by(builder, halves, builder.shl(offset, LONG(1))), shape(SHORT))
-            builder.store(builder.bitcast(half, shape(SHORT)), target, align=1)
+            builder.store(half, target, align=1)
 
         whole = builder.and_(length, LONG(-LANES))
         with cgutils.for_range_slice(builder, LONG(0), whole, LONG(LANES), LONG) as (start, _):

@@ -15,9 +15,11 @@ from numba.core import cgutils as numba_cgutils
 from numba.core import types as numba_types
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic as numba_intrinsic
+from numba.np import arrayobj as numba_arrays
 
 cgutils: Any = numba_cgutils  # numba's type hints are partial: treat it as untyped
 types: Any = numba_types
+_arrays: Any = numba_arrays
 
 BYTE, SHORT, INT, LONG = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.IntType(64)
 FLOAT, HALF = ir.FloatType(), ir.HalfType()
@@ -47,6 +49,24 @@ def pointer(builder: Any, address: Any, kind: Any) -> Any:
 def load(builder: Any, address: Any, kind: Any) -> Any:
     """The value at an address, which need not be aligned."""
     return builder.load(pointer(builder, address, kind), align=1)
+
+
+def array_over(context: Any, builder: Any, array: Any, kind: Any, address: Any, shape: list[Any]) -> Any:
+    """The array of numba's type `array`, C-contiguous, over the numbers of this LLVM type at an address."""
+    width = context.get_abi_sizeof(kind)
+    strides = [LONG(width)]
+    for size in reversed(shape[1:]):
+        strides.insert(0, builder.mul(strides[0], size))
+    made = _arrays.make_array(array)(context, builder)
+    _arrays.populate_array(
+        made,
+        pointer(builder, address, kind),
+        shape=shape,
+        strides=strides,
+        itemsize=LONG(width),
+        meminfo=None,
+    )
+    return made._getvalue()
 
 
 def offset_by(builder: Any, address: Any, offset: Any) -> Any:
@@ -85,19 +105,47 @@ def reduce_lanes(builder: Any, vector: Any, add: Any) -> Any:
 
 def widen(builder: Any, halves: Any, kind: Any, shape: Any) -> Any:
     """float16 bits as float32. Without F16C by arithmetic on the bits, exact for all finite numbers."""
-    known = features()
-    if not known & {"x86_64", "i686"} or "f16c" in known:
+    if converts_halves():
         return builder.fpext(builder.bitcast(halves, shape(HALF)), kind)
     wide = builder.zext(halves, shape(INT))
-
-    def const(number: int) -> Any:
-        return ir.Constant(shape(INT), [number] * kind.count if isinstance(kind, ir.VectorType) else number)
-
+    const = _constants(shape)
     magnitude = builder.shl(builder.and_(wide, const(0x7FFF)), const(13))
     sign = builder.shl(builder.and_(wide, const(0x8000)), const(16))
     power = builder.bitcast(const((127 + 112) << 23), kind)
     scaled = builder.fmul(builder.bitcast(magnitude, kind), power)
     return builder.bitcast(builder.or_(builder.bitcast(scaled, shape(INT)), sign), kind)
+
+
+def narrow(builder: Any, numbers: Any, shape: Any) -> Any:
+    """The bits of float32 as float16, to the nearest, ties to even. Without F16C by arithmetic on bits."""
+    if converts_halves():
+        return builder.bitcast(builder.fptrunc(numbers, shape(HALF)), shape(SHORT))
+    const = _constants(shape)
+    bits = builder.bitcast(numbers, shape(INT))
+    sign = builder.and_(bits, const(-0x80000000))
+    bits = builder.xor(bits, sign)
+    odd = builder.and_(builder.lshr(bits, const(13)), const(1))
+    normal = builder.lshr(builder.add(builder.add(bits, const(((15 - 127) << 23) + 0xFFF)), odd), const(13))
+    # float32 of this size have the distance of the smallest float16, 2**-24, so that the addition rounds.
+    at_step = const((127 - 15 + 23 - 10 + 1) << 23)
+    raised = builder.fadd(builder.bitcast(bits, numbers.type), builder.bitcast(at_step, numbers.type))
+    small = builder.sub(builder.bitcast(raised, shape(INT)), at_step)
+    huge = builder.select(builder.icmp_signed(">", bits, const(0xFF << 23)), const(0x7E00), const(0x7C00))
+    found = builder.select(builder.icmp_signed("<", bits, const(113 << 23)), small, normal)
+    found = builder.select(builder.icmp_signed(">=", bits, const((127 + 16) << 23)), huge, found)
+    return builder.trunc(builder.or_(found, builder.lshr(sign, const(16))), shape(SHORT))
+
+
+def converts_halves() -> bool:
+    """Whether the processor converts between float16 and float32; else LLVM would call a library for it."""
+    known = features()
+    return not known & {"x86_64", "i686"} or "f16c" in known
+
+
+def _constants(shape: Any) -> Callable[[int], Any]:
+    """A function that gives an int32, or a vector with it in every lane."""
+    kind = shape(INT)
+    return lambda number: ir.Constant(kind, [number] * LANES if isinstance(kind, ir.VectorType) else number)
 
 
 def vector_of(kind: Any) -> Any:

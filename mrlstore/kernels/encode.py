@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from .bits import square_root
 from .convert import largest, quantise
 from .dot import dot_codes_of_four, sum_of_squares
 from .group_table import (
@@ -36,13 +37,14 @@ def encode_query(table: Any, query: Any, padded: Any, code: Any, rotated_code: A
     length = table[ROTATION_STRIDE] if rotated else stride
     first = 0 if rotated else table[NUMBERS]
     padded[:length] = 0
-    padded[first : first + prefix] = query[:prefix]
+    for i in range(prefix):
+        padded[first + i] = query[i]
     squares = sum_of_squares(padded.ctypes.data, length)
     if not squares > 0:
         squares = np.float32(1)
     peak = max(largest(padded.ctypes.data, length), np.float32(1e-30))
     total = quantise(padded.ctypes.data, length, np.float32(127) / peak, code)
-    scale = peak / (np.float32(127) * np.sqrt(squares))
+    scale = peak / (np.float32(127) * square_root(squares))
     if not rotated:
         return code, scale, 128 * np.int64(total)
     last, first = table[CODE_DIM] - 1, table[NUMBERS]
@@ -57,7 +59,7 @@ def encode_query(table: Any, query: Any, padded: Any, code: Any, rotated_code: A
         )
         products = dot_codes_of_four(a, b, c, d, code, length)
         for i in range(4):
-            product = np.float32(products[i] - 128 * np.int64(total))
+            product = np.float32(of_four(products, i) - 128 * np.int64(total))
             padded[first + rows[i]] = product * load_float(table[ROTATION_SCALES] + 4 * rows[i]) * scale
     peak = max(largest(padded.ctypes.data, stride), np.float32(1e-30))
     total = quantise(padded.ctypes.data, stride, np.float32(127) / peak, rotated_code)
@@ -100,6 +102,16 @@ def score_four(
         scaled(dots[2], c + at, scale, bias),
         scaled(dots[3], d + at, scale, bias),
     )
+
+
+@device
+def of_four(four: Any, i: Any) -> Any:
+    """four[i]; no exception where i is not 0 to 3, since kernels raise none."""
+    if i == 0:
+        return four[0]
+    if i == 1:
+        return four[1]
+    return four[2] if i == 2 else four[3]
 
 
 @device

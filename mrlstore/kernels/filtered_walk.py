@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .bits import nonzero_bytes
-from .encode import NO_PREFIX
+from .encode import NO_PREFIX, of_four
 from .group_table import CODES, ENTRY_COUNT, ROWS, STRIDE
 from .jit import device
 from .memory import load_byte, prefetch_far
@@ -150,5 +150,5 @@ def entries_before(table: Any, code: Any, scale: Any, bias: Any, score: Any) -> 
     for i in range(0, last + 1, 4):
         four = score_entries(table, code, scale, bias, i)
         for j in range(min(4, last + 1 - i)):
-            count += 1 if four[j] > score else 0
+            count += 1 if of_four(four, j) > score else 0
     return count

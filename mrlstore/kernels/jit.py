@@ -23,15 +23,24 @@ from mrlstore.system import forks
 from mrlstore.system.log import LOGGER
 from mrlstore.system.private_folder import check_private
 
+from .call import Run, Runner, Signature
+from .entry import entry_of
+from .library import source_digest
+
 caching: Any = numba_caching  # numba's type hints are partial: treat it as untyped
 config: Any = numba_config
-VERSION = "1"  # of the cache layout
+njit: Any = numba.njit
+VERSION = "2"  # of the cache layout
+ENTRY = "void(int64)"  # of the entry of each kernel, for numba
+# Without numba's runtime: kernels that allocate memory do not compile, so that all can be compiled ahead of
+# time.
+_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "_nrt": False}
 _LOCK = forks.long_lock()
 
 
 def device(function: Callable[..., Any]) -> Any:
     """A function that only kernels call; it is compiled into each of them."""
-    return numba.njit(nogil=True, error_model="numpy", cache=False)(function)
+    return njit(**_OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
 
 
 def kernel(signature: str) -> Callable[[Callable[..., Any]], Kernel]:
@@ -39,33 +48,33 @@ def kernel(signature: str) -> Callable[[Callable[..., Any]], Kernel]:
     return functools.partial(Kernel, signature)
 
 
-class Kernel:
-    """A kernel that compiles, or loads from the cache, at its first use."""
+class Kernel(Runner):
+    """A kernel that numba compiles, or loads from the cache, at its first use."""
 
     def __init__(self, signature: str, function: Callable[..., Any]) -> None:
-        self.signature = signature
+        super().__init__(Signature(signature), None)
         self.function = function
-        self._ready: Any = None
 
-    def ready(self) -> Any:
-        """The compiled dispatcher; hot callers keep it, to save a Python call each time."""
-        if self._ready is None:
+    def ready(self) -> Run:
+        """The compiled dispatcher."""
+        if self._run is None:
             with _LOCK:
-                if self._ready is None:
-                    self._ready = _compile(self.function, self.signature)
-        return self._ready
-
-    def __call__(self, *arguments: Any) -> Any:
-        """Run the kernel, compiling or loading it first where that was not done yet."""
-        return self.ready()(*arguments)
+                if self._run is None:
+                    self._run = _compile(self.function, self.signature)
+        return self._run
 
 
-def _compile(function: Callable[..., Any], signature: str) -> Any:
+def dispatcher_of(function: Callable[..., Any], signature: Signature, **options: bool) -> Any:
+    """Numba's dispatcher for the entry of a kernel, not compiled yet."""
+    return njit(**_OPTIONS, **options)(entry_of(function, signature, device(function)))
+
+
+def _compile(function: Callable[..., Any], signature: Signature) -> Any:
     """Compile for one signature only: two signatures in one cache file can poison it for later processes."""
-    dispatcher: Any = numba.njit(nogil=True, error_model="numpy")(function)
+    dispatcher = dispatcher_of(function, signature)
     with contextlib.suppress(OSError, RuntimeError):  # no writable folder: go on without a cache
         dispatcher._cache = _Cache(function)
-    dispatcher.compile(signature)
+    dispatcher.compile(ENTRY)
     dispatcher.disable_compile()
     return dispatcher
 
@@ -77,12 +86,9 @@ def _report(words: str) -> None:
 
 @functools.cache
 def source_key() -> str:
-    """A hash of all files of this package and of what changes the compiled code."""
-    digest = hashlib.sha256(repr((VERSION, numba.__version__, config.BOUNDSCHECK, config.OPT)).encode())
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.name.encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
+    """A hash of the modules that kernels are made of, and of what changes the compiled code."""
+    numbas = repr((VERSION, numba.__version__, config.BOUNDSCHECK, config.OPT))
+    return hashlib.sha256((numbas + source_digest()).encode()).hexdigest()[:16]
 
 
 def cache_folders() -> list[Path]:

@@ -16,7 +16,7 @@ from .group_table import CODES, EMPTY, STRIDE
 from .jit import device, kernel
 from .memory import load_byte, load_float, prefetch
 from .topk import packed_row, packed_score
-from .walk import EXPANDED_AT_ONCE, walk
+from .walk import walk
 
 ROUNDS = 3  # how often candidates are tried
 RELAX = np.float32(1.2)  # the factor by which alpha grows each time
@@ -117,21 +117,22 @@ def prune(
 
 @kernel(
     "void(int64, int64, float32[::1], uint32[:,::1], int64[::1], int64[::1], uint32[::1], int64, int64,"
-    " float32, int64, uint8[::1], int64[::1], int8[::1], int8[::1])"
+    " float32, int64, uint8[::1], int64[::1], int8[::1], int8[::1], int64[::1], float32[::1], int64[::1])"
 )
 def refine(
     codes: Any, stride: Any, squares: Any, neighbours: Any, rows: Any, starts: Any, offered: Any,
-    start: Any, stop: Any, alpha: Any, fill: Any, marks: Any, pending: Any, own: Any, signed: Any,
+    start: Any, stop: Any, alpha: Any, fill: Any, marks: Any, pending: Any, own: Any, signed: Any, near: Any,
+    distances: Any, chosen: Any,
 ) -> None:  # fmt: skip
     """Offer links to rows[start:stop]: appended while slots are free, else chosen anew among old and offered.
 
     codes: address of uint8 [n, stride]; neighbours: uint32 [n, width], changed in place; rows: int64,
     distinct; offered: uint32, and starts: int64 [len(rows) + 1], where the starts to each row begin in it;
     marks: uint8 [n], all zero; pending: int64 [>= width + the most starts to a row]; own, signed: int8 [2 x
-    stride], the second half all ones.
+    stride], the second half all ones; near: int64 and distances: float32, of the length of pending; chosen:
+    int64 [width].
     """
     n, width = neighbours.shape
-    chosen = np.empty(width, np.int64)
     for i in range(start, stop):
         row = rows[i]
         marks[row] = 1
@@ -156,7 +157,6 @@ def refine(
             for j in range(kept):
                 chosen[j] = pending[j]
         else:
-            near, distances = np.empty(waiting, np.int64), np.empty(waiting, np.float32)
             bias, scale = load_query(codes, row, stride, own)
             count = 0
             for j in range(waiting):
@@ -178,11 +178,13 @@ def with_distance(squares: Any, row: Any, entry: Any) -> Any:
 
 @kernel(
     "void(int64[::1], float32[::1], uint32[:,::1], int64[::1], int64, int64, int64, float32, int64,"
-    " int64[::1], uint8[::1], int32[::1], int64[::1], int8[::1], int8[::1])"
+    " int64[::1], uint8[::1], int32[::1], int64[::1], int8[::1], int8[::1], int64[::1], float32[::1],"
+    " int64[::1], int64[::1], float32[::1])"
 )
 def insert_rows(
     table: Any, squares: Any, neighbours: Any, rows: Any, start: Any, stop: Any, ef: Any, alpha: Any,
-    fill: Any, beam: Any, marks: Any, seen: Any, pending: Any, own: Any, signed: Any,
+    fill: Any, beam: Any, marks: Any, seen: Any, pending: Any, own: Any, signed: Any, near: Any,
+    distances: Any, chosen: Any, trace: Any, scores: Any,
 ) -> None:  # fmt: skip
     """Write the neighbours of rows[start:stop]: walk the graph as it stands, choose among the beam.
 
@@ -190,12 +192,11 @@ def insert_rows(
     neighbours of these rows are written, and no link leads to them yet, so that ranges run side by side.
 
     neighbours: uint32 [n, width]; squares: float32 [n]; rows: int64; beam: int64 [ef + 16]; pending: int64
-    [>= EXPANDED_AT_ONCE x width]; own, signed: int8 [2 x stride], the second half all ones.
+    and scores: float32 [>= EXPANDED_AT_ONCE x width]; own, signed: int8 [2 x stride], the second half all
+    ones; near, trace: int64 and distances: float32 [>= 2 x ef]; chosen: int64 [width].
     """
-    codes, stride, width = table[CODES], table[STRIDE], neighbours.shape[1]
-    near, distances = np.empty(2 * ef, np.int64), np.empty(2 * ef, np.float32)
-    chosen, trace = np.empty(width, np.int64), np.empty(2 * ef, np.int64)
-    scores = np.empty(EXPANDED_AT_ONCE * width, np.float32)
+    codes, stride, width, most = table[CODES], table[STRIDE], neighbours.shape[1], 2 * ef
+    trace = trace[:most]
     for i in range(start, stop):
         row = rows[i]
         bias, scale = load_query(codes, row, stride, own)
@@ -205,10 +206,10 @@ def insert_rows(
         )  # fmt: skip
         count = 0
         for j in range(size):
-            count = keep_near(near, distances, count, near.size, *with_distance(squares, row, beam[j]))
+            count = keep_near(near, distances, count, most, *with_distance(squares, row, beam[j]))
         for j in range(min(steps, trace.size)):
             if trace[j] < (beam[size - 1] | 1):  # what the beam still holds is there already
-                count = keep_near(near, distances, count, near.size, *with_distance(squares, row, trace[j]))
+                count = keep_near(near, distances, count, most, *with_distance(squares, row, trace[j]))
         kept = prune(codes, stride, squares, near, distances, count, alpha, width, fill, signed, chosen)
         for j in range(width):
             neighbours[row, j] = chosen[j] if j < kept else EMPTY

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from . import scratch
+from .bits import square_root
 from .dot import dot_half, dot_half_squares
 from .group_table import DIM, ID_BYTES, ID_STARTS, ID_TEXT, INV_NORMS, KEYS, ROWS, VECTORS
 from .jit import device, kernel
@@ -78,7 +79,7 @@ def rerank_while(
             continue
         if stop_margin > 0 and size >= k and scored >= FEWEST_SCORED:
             mean = total / np.float32(scored)
-            spread = np.sqrt(max(squared / np.float32(scored) - mean * mean, np.float32(0)))
+            spread = square_root(max(squared / np.float32(scored) - mean * mean, np.float32(0)))
             if codes[i] - mean + stop_margin * spread < scores[0]:
                 break
         score = exact_score(table, query, row, listed[min(i + 1, last)])
@@ -172,7 +173,7 @@ def exact(table: Any, query: Any, dim: Any, allowed: Any, k: Any, rows: Any, sco
         else:
             start = table[VECTORS] + row * row_bytes
             dot, squares = dot_half_squares(address, start, dim, start + row_bytes)
-            score = clipped(dot / np.sqrt(max(squares, np.float32(1e-30))))
+            score = clipped(dot / square_root(max(squares, np.float32(1e-30))))
         size = offer(scores, rows, size, k, score, row, table[KEYS])
     best_first(scores, rows, size, table[KEYS])
     return size, scored

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .bits import lowest_bit, nonzero_bytes, not_below
+from .bits import lowest_bit, nonzero_bytes, not_below, square_root
 from .encode import NO_PREFIX, code_head, score_four
 from .group_table import CODES, KEYS, ROWS, SCALE, STRIDE
 from .jit import device
@@ -100,7 +100,7 @@ def lowest_head_score(sums: Any, count: Any, energy: Any, stop_margin: Any, scor
     head, middle = sums[0] / count, sums[1] / count
     variance = max(sums[3] / count - middle * middle, TINY)
     together = sums[4] / count - head * middle
-    spread = np.sqrt(max(sums[2] / count - head * head - together * together / variance, 0.0))
+    spread = square_root(max(sums[2] / count - head * head - together * together / variance, 0.0))
     beyond = score - middle
     return np.float32(head + min(together / variance * beyond, energy * beyond) - stop_margin * spread)
 

@@ -151,7 +151,8 @@ def search_walk(
                 size,
                 min(size, shortlist),
             )
-            listed[:count] = beam[:count]
+            for i in range(count):
+                listed[i] = beam[i]
         else:
             kept, visited, ended, lost = walk_filtered(
                 table, address, scale, bias, allowed, ef, shortlist, k, beam_ratio, lost_entries,

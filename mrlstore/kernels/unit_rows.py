@@ -6,13 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from .bits import square_root
 from .convert import divide_to_half
 from .dot import sum_of_squares
-from .emit import features
 from .jit import kernel
 
-# Without F16C numpy has to round: LLVM would call a library function that is not loaded.
-HAS_F16C = "f16c" in features()
 # Squared lengths outside of these bounds lose digits, or overflow, in float32.
 SMALLEST_SQUARE, LARGEST_SQUARE = 1e-30, 1e37
 
@@ -34,8 +32,8 @@ def normalise(vectors: Any, prefix_dim: Any, norms: Any) -> Any:
     """Scale the rows of vectors: float32 [m, dim] to unit length in place.
 
     norms: float64 [m], receives the length of each row's first prefix_dim dims as a part of the whole. False,
-    at the first row whose length is zero, not finite, or outside of what float32 squares hold; rows behind it
-    are then left as they were.
+    at the first row whose length is zero, not finite, or outside of what float32 squares hold: its norm is
+    then -1, and rows behind it are left as they were.
     """
     m, size = vectors.shape
     prefix_dim = min(prefix_dim, size)
@@ -44,9 +42,10 @@ def normalise(vectors: Any, prefix_dim: Any, norms: Any) -> Any:
         prefix = sum_of_squares(address, prefix_dim)
         whole = prefix + sum_of_squares(address + 4 * prefix_dim, size - prefix_dim)
         if not SMALLEST_SQUARE < whole < LARGEST_SQUARE:
+            norms[row] = -1.0
             return False
-        factor = np.float32(1.0 / np.sqrt(np.float64(whole)))
+        factor = np.float32(1.0 / square_root(np.float64(whole)))
         for i in range(size):
             vectors[row, i] *= factor
-        norms[row] = np.sqrt(np.float64(prefix) / np.float64(whole))
+        norms[row] = square_root(np.float64(prefix) / np.float64(whole))
     return True

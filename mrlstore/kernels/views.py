@@ -8,55 +8,23 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
-
-from .emit import intrinsic, types
-from .jit import device
-
-carray: Any = numba.carray  # type: ignore[attr-defined]
+from .emit import BYTE, FLOAT, INT, LONG, array_over, intrinsic, types
 
 
-def _pointer(kind: Any) -> Any:
-    """An intrinsic that gives an address as a pointer to this type."""
+def _view(number: Any, kind: Any) -> Any:
+    """An intrinsic that gives the array, of one dimension and `count` numbers, at an address."""
+    array = types.Array(number, 1, "C")
 
-    def point(typingctx: Any, address: Any) -> Any:
+    def view(typingctx: Any, address: Any, count: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
+            address, count = arguments
+            return array_over(context, builder, array, kind, address, [count])
 
-        return types.CPointer(kind)(types.int64), generate
+        return array(types.int64, types.int64), generate
 
-    return intrinsic(point)
-
-
-_floats, _longs, _ints = _pointer(types.float32), _pointer(types.int64), _pointer(types.int32)
-_signed, _unsigned = _pointer(types.int8), _pointer(types.uint8)
+    return intrinsic(view)
 
 
-@device
-def floats(address: Any, count: Any) -> Any:
-    """The float32 [count] at an address."""
-    return carray(_floats(address), count)
-
-
-@device
-def longs(address: Any, count: Any) -> Any:
-    """The int64 [count] at an address."""
-    return carray(_longs(address), count)
-
-
-@device
-def ints(address: Any, count: Any) -> Any:
-    """The int32 [count] at an address."""
-    return carray(_ints(address), count)
-
-
-@device
-def signed_bytes(address: Any, count: Any) -> Any:
-    """The int8 [count] at an address."""
-    return carray(_signed(address), count)
-
-
-@device
-def unsigned_bytes(address: Any, count: Any) -> Any:
-    """The uint8 [count] at an address."""
-    return carray(_unsigned(address), count)
+# Each takes an address and a count, both int64.
+floats, longs, ints = _view(types.float32, FLOAT), _view(types.int64, LONG), _view(types.int32, INT)
+signed_bytes, unsigned_bytes = _view(types.int8, BYTE), _view(types.uint8, BYTE)

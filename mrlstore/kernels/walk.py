@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .encode import NO_PREFIX, score_four
+from .encode import NO_PREFIX, of_four, score_four
 from .group_table import CODES, ENTRIES, ENTRY_CODES, ENTRY_COUNT, NEIGHBOURS, ROWS, STRIDE, WIDTH
 from .jit import device
 from .memory import load_byte, load_row, prefetch_far
@@ -62,8 +62,8 @@ def start_walk(
             row = np.int64(load_row(table[ENTRIES] + 4 * (i + j)))
             if (
                 np.uint64(row) < np.uint64(n)
-                and four[j] > NO_PREFIX
-                and insert(beam, size, limit, pack(four[j], row)) < limit
+                and of_four(four, j) > NO_PREFIX
+                and insert(beam, size, limit, pack(of_four(four, j), row)) < limit
             ):
                 size = min(size + 1, limit)
     count = 0

@@ -8,7 +8,7 @@ and then answers any number of queries, from any thread. Which path, and with ho
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,13 +103,22 @@ class Walk:
         """Run the kernel for unit vectors [m, dim]; hits with k = 0 leave the shortlist in `scratch`."""
         if self.skipped is not None:
             scratch.marks[self.skipped] = 1  # as if the walk had seen it
-        kernels().search_walk(
+        kernels().search_walk(*self.arguments(vectors, hits, scratch))
+        if self.skipped is not None:
+            scratch.marks[self.skipped] = 0
+
+    def bound(self, vectors: NDArray[np.float32], hits: GroupHits, scratch: Scratch) -> Callable[[], object]:
+        """As `launch`, made ready to be called many times with these arrays; no row is skipped."""
+        run: Callable[[], object] = kernels().search_walk.bound(*self.arguments(vectors, hits, scratch))
+        return run
+
+    def arguments(self, vectors: NDArray[np.float32], hits: GroupHits, scratch: Scratch) -> tuple[Any, ...]:
+        """What the kernel is given."""
+        return (
             self.group.table, vectors, scratch.table, self.address, self.ef, self.shortlist, self.k,
             self.beam_ratio, self.stop_margin, self.walkable, self.lost_rank,
             hits.rows, hits.scores, hits.counts, hits.ids,
         )  # fmt: skip
-        if self.skipped is not None:
-            scratch.marks[self.skipped] = 0
 
 
 class Scan:
@@ -149,7 +158,16 @@ class Scan:
 
     def launch(self, vectors: NDArray[np.float32], hits: GroupHits, scratch: Scratch) -> None:
         """Run the kernel for unit vectors [m, dim]; hits with k = 0 leave the shortlist in `scratch`."""
-        kernels().search_scan(
+        kernels().search_scan(*self.arguments(vectors, hits, scratch))
+
+    def bound(self, vectors: NDArray[np.float32], hits: GroupHits, scratch: Scratch) -> Callable[[], object]:
+        """As `launch`, made ready to be called many times with these arrays."""
+        run: Callable[[], object] = kernels().search_scan.bound(*self.arguments(vectors, hits, scratch))
+        return run
+
+    def arguments(self, vectors: NDArray[np.float32], hits: GroupHits, scratch: Scratch) -> tuple[Any, ...]:
+        """What the kernel is given."""
+        return (
             self.group.table, vectors, scratch.table, self.address, self.shortlist, self.stop_margin,
             hits.rows, hits.scores, hits.counts, hits.ids,
         )  # fmt: skip
@@ -214,7 +232,8 @@ def search_group(
 
 def warm() -> None:
     """Compile the kernels, or load them from the cache, so that the first search does not wait for it."""
-    kernels()
+    for name in ("search_walk", "search_scan", "rerank", "exact", "normalise"):
+        getattr(kernels(), name).ready()
 
 
 def _by_codes(

@@ -64,13 +64,15 @@ class _FastPath(NamedTuple):
         work.fitted = 0
         work.fit(self.vector_shape[0], self.search.k)
         self.search.reserve(work.scratch)
+        work.normalise = kernels().normalise.bound(work.unit, self.prefix_dim, work.norm)
+        work.launch = self.search.bound(work.unit, work.hits, work.scratch)
         work.fitted = self.number
 
 
 class Searcher:
     """Filters evaluated, efforts and access paths chosen; immutable, and safe to use from many threads."""
 
-    __slots__ = ("_fast", "_k", "_normalise", "_steps", "_live_groups", "nbytes", "plan")
+    __slots__ = ("_fast", "_k", "_steps", "_live_groups", "nbytes", "plan")
 
     def __init__(self, snapshot: Snapshot, params: QueryParams, fetch: Fetch) -> None:
         """Evaluate the filter; `fetch` gives metadata that the segments' columns do not hold."""
@@ -86,7 +88,7 @@ class Searcher:
         self._steps = tuple(step for step, _ in chosen)
         self.nbytes = sum(one.allowed.nbytes for one in live_groups if one.allowed is not None)
         self.plan = _plan(snapshot.generation, params, effort, tuple(part for _, part in chosen), matching)
-        self._fast, self._normalise = _fast_path(self._steps, params), kernels().normalise
+        self._fast = _fast_path(self._steps, params)
 
     def one(self, vector: Any) -> Hits | None:
         """The fast path: the best rows for one vector; None leaves an unusual query to `search`.
@@ -103,9 +105,10 @@ class Searcher:
         if work.fitted != fast.number:
             fast.fit(work)
         work.vector[:] = vector
-        if self._normalise(work.unit, fast.prefix_dim, work.norm) and work.norm[0] >= SHORT_PREFIX:
+        work.normalise()
+        if work.norm[0] >= SHORT_PREFIX:
             found, started = work.hits, perf_counter()
-            fast.search.launch(work.unit, found, work.scratch)
+            work.launch()
             elapsed_s, counts = perf_counter() - started, found.counts.tolist()
             if elapsed_s > WARM_SEARCH_S:
                 fast.segment.read_ahead.learn(elapsed_s, counts)

@@ -6,6 +6,7 @@ thread. A call that ends by an exception does not give it back: what was left ha
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -43,7 +44,10 @@ class Workspace:
     Memory that was used a moment ago is still in the caches of its core, which new pages are not.
     """
 
-    __slots__ = ("fitted", "hits", "norm", "scratch", "unit", "vector")
+    __slots__ = ("fitted", "hits", "launch", "norm", "normalise", "scratch", "unit", "vector")
+    # Set by the fast path for which the workspace is fitted: its two kernels, bound to the arrays below.
+    normalise: Callable[[], object]
+    launch: Callable[[], object]
 
     def __init__(self) -> None:
         self.scratch = Scratch()

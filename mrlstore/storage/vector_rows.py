@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mrlstore.checks import is_number_type
 from mrlstore.errors import InvalidInput, LimitExceeded
-from mrlstore.kernels.load import importing
+from mrlstore.kernels.load import kernels
 from mrlstore.types import LIMITS
 
 _BLOCK = 512  # rows converted at a time: few enough that their float64 copy stays in the processor's cache
@@ -86,12 +86,8 @@ def to_unit_rows(
 def _write(block: NDArray[Any], lengths: NDArray[Any], rows: NDArray[np.float16]) -> None:
     """Write block / lengths as float16, all C-contiguous; a large one by a kernel, to the same bits."""
     if len(block) >= _MANY and block.dtype == np.float32:
-        with importing:  # only for many rows: numba takes a second to start
-            from mrlstore.kernels import unit_rows
-
-        if unit_rows.HAS_F16C:
-            unit_rows.unit_halves(block.__array_interface__["data"][0], lengths, rows.view(np.uint16))
-            return
+        kernels().unit_halves(block.__array_interface__["data"][0], lengths, rows.view(np.uint16))
+        return
     rows[:] = block / lengths[:, None]
 
 

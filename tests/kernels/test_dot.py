@@ -133,7 +133,6 @@ def test_sums_of_squares_equal_numpy(length):
     )
 
 
-@pytest.mark.skipif(not unit_rows.HAS_F16C, reason="this processor rounds nothing to float16 by itself")
 @pytest.mark.filterwarnings("ignore:overflow")
 def test_rounding_to_float16_gives_the_bits_of_numpy():
     bits = np.arange(0, 2**32, 4099, dtype=np.uint64).astype(np.uint32)
@@ -145,7 +144,6 @@ def test_rounding_to_float16_gives_the_bits_of_numpy():
     np.testing.assert_array_equal(found[0], numbers.astype(np.float16).view(np.uint16))
 
 
-@pytest.mark.skipif(not unit_rows.HAS_F16C, reason="this processor rounds nothing to float16 by itself")
 @pytest.mark.parametrize("dim", [1, 15, 16, 17, 3072])
 def test_unit_rows_have_the_bits_of_numpy(dim):
     numbers = np.random.default_rng(dim).normal(size=(7, dim)).astype(np.float32)

@@ -1,0 +1,158 @@
+"""Compiles the kernels ahead of time: `python -m mrlstore.kernels.build`.
+
+It makes one shared library for each level, in a process of its own, in which numba compiles for that level.
+It needs numba, a linker (cc or ld) and nm. The wheel is built with the libraries.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from .levels import Level, levels, machine
+from .library import FOLDER, MANIFEST, PREFIX, Manifest, manifest, source_digest
+from .load import KERNELS, compiled_now
+
+if TYPE_CHECKING:
+    from .jit import Kernel
+
+AT_ONCE: Final = 2  # processes that compile, each of which takes 300 MB
+# Functions of C's library that LLVM calls for moves of memory; every process has them.
+FROM_C: Final = frozenset(("memcpy", "memmove", "memset"))
+
+
+class CannotBuild(Exception):
+    """What is missing, or what is wrong with what was built."""
+
+
+def build(wanted: Sequence[Level] | None = None, folder: Path = FOLDER) -> list[str]:
+    """Make the libraries of these levels, or of all, unless they lie ready; gives the names of new ones.
+
+    The lowest level is always made, because its library has the function that asks the processor. CannotBuild
+    is raised where a tool is missing, the processor is of an unknown kind, or a library is not as it must be.
+    """
+    chosen = levels() if wanted is None else (*wanted, *(one for one in levels()[-1:] if one not in wanted))
+    if not chosen:
+        raise CannotBuild(f"processors of the kind {machine()} are not known")
+    found = manifest(folder)
+    if found is not None and all(level.name in found.libraries for level in chosen):
+        return []
+    linker = _linker()
+    folder.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as work:
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            list(pool.map(lambda level: _make(level, Path(work), linker), chosen))
+        checksums = {}
+        for level in chosen:
+            made = Path(work) / f"{level.name}.so"
+            checksums[level.name] = hashlib.sha256(made.read_bytes()).hexdigest()
+            os.replace(made, folder / made.name)
+        signatures = {name: kernel.signature.text for name, kernel in kernels_by_name().items()}
+        new = Manifest(machine(), source_digest(), signatures, checksums)
+        (Path(work) / MANIFEST).write_text(json.dumps(new._asdict(), indent=1))
+        os.replace(Path(work) / MANIFEST, folder / MANIFEST)
+    return [level.name for level in chosen]
+
+
+def kernels_by_name() -> dict[str, Kernel]:
+    """All kernels of the library."""
+    found = vars(compiled_now())
+    return {name: found[name] for names in KERNELS.values() for name in names}
+
+
+def link(object_file: Path, library: Path, linker: str) -> None:
+    """Link one object file to a shared library; CannotBuild if it needs functions that are not FROM_C."""
+    _run([linker, *_flags(linker), "-o", str(library), str(object_file)])
+    command = ["nm", "-u"] if sys.platform == "darwin" else ["nm", "-D", "-u"]
+    listed = _run([*command, str(library)]).split("\n")
+    missing = {line.split()[-1].lstrip("_").partition("@")[0] for line in listed if line.strip()} - FROM_C
+    if missing:
+        raise CannotBuild(f"{library.name} needs {', '.join(sorted(missing))}")
+
+
+def _make(level: Level, work: Path, linker: str) -> None:
+    """Compile and link one level, in a process that compiles for it."""
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("NUMBA_")},
+        "NUMBA_CPU_NAME": level.cpu,
+        "NUMBA_CPU_FEATURES": ",".join(f"+{feature}" for feature in level.features),
+        "PYTHONPATH": os.pathsep.join(
+            [str(FOLDER.parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
+        ),
+    }
+    compiled = work / f"{level.name}.o"
+    _run(
+        [sys.executable, "-m", __spec__.name, "--object", str(compiled), "--levels", level.name], environment
+    )
+    link(compiled, work / f"{level.name}.so", linker)
+
+
+def _write_object(level: str, path: Path) -> None:
+    """In the process of one level: its object file."""
+    from .objects import object_code
+
+    baseline = machine() == "x86_64" and level == levels()[-1].name
+    path.write_bytes(object_code(kernels_by_name(), PREFIX, processor=baseline))
+
+
+def _linker() -> str:
+    for name in ("cc", "gcc", "clang", "ld"):
+        if shutil.which(name) and shutil.which("nm"):
+            return name
+    raise CannotBuild("no linker is found (cc or ld, and nm: Debian, Ubuntu: apt-get install binutils)")
+
+
+def _flags(linker: str) -> list[str]:
+    """Options for a library that needs no other one."""
+    if sys.platform == "darwin":
+        return ["-shared", "-undefined", "dynamic_lookup"]
+    to_linker = ["-z", "noexecstack", "--gc-sections", "-s"]
+    return (
+        ["-shared", *to_linker] if linker == "ld" else ["-shared", "-nostdlib", f"-Wl,{','.join(to_linker)}"]
+    )
+
+
+def _run(command: list[str], environment: dict[str, str] | None = None) -> str:
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise CannotBuild(
+            f"{' '.join(command[:3])} ended with {done.returncode}: {done.stderr.strip()[-2000:]}"
+        )
+    return done.stdout
+
+
+def main() -> int:
+    """The command; 0 too where nothing can be built: numba then compiles at the first use."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--levels", nargs="*", choices=[level.name for level in levels()])
+    parser.add_argument("--object", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.object is not None:
+        _write_object(options.levels[0], options.object)
+        return 0
+    started = time.monotonic()
+    try:
+        made = build(
+            None if options.levels is None else [one for one in levels() if one.name in options.levels]
+        )
+    except CannotBuild as error:
+        print(f"kernels are not compiled ahead of time: {error}", file=sys.stderr)
+        return 0
+    if made:
+        print(f"compiled the kernels for {', '.join(made)} in {time.monotonic() - started:.0f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
