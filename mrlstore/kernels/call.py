@@ -18,6 +18,8 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 Run = Callable[[int], object]  # runs a kernel, given the address of its block
+_SIGNATURE: Final = re.compile(r"(?P<result>UniTuple\(\w+, \d+\)|\w+)\((?P<arguments>.*)\)")
+_SEVERAL: Final = re.compile(r"UniTuple\((?P<name>\w+), (?P<count>\d+)\)")
 _ARRAY: Final = re.compile(r"(\w+)\[([:, 1]*)\]")
 _FLOATS: Final = ("float32", "float64")
 
@@ -38,11 +40,14 @@ class Signature:
 
     def __init__(self, text: str) -> None:
         self.text = " ".join(text.split())
-        result, arguments = re.fullmatch(r"(UniTuple\(\w+, \d+\)|\w+)\((.*)\)", self.text).groups()  # type:
-        ignore[union-attr] several = re.fullmatch(r"UniTuple\((\w+), (\d+)\)", result) self.results: list[str]
-        = [] if result == "void" else [result] if several:
-            self.results = [several[1]] * int(several[2])
-        parts = re.findall(r"\w+(?:\[[^]]*\])?", arguments)
+        outer = _SIGNATURE.fullmatch(self.text)
+        if outer is None:
+            raise ValueError(f"not the signature of a kernel: {self.text}")
+        several = _SEVERAL.fullmatch(outer["result"])
+        self.results: list[str] = [] if outer["result"] == "void" else [outer["result"]]
+        if several:
+            self.results = [several["name"]] * int(several["count"])
+        parts = re.findall(r"\w+(?:\[[^]]*\])?", outer["arguments"])
         self.arguments = [_argument(part) for part in parts]
 
     @cached_property

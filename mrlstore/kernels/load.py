@@ -24,14 +24,14 @@ KERNELS: Final = {
 }
 # Hold it while importing a module that needs numba: no fork takes place meanwhile. A child would find the
 # interpreter's lock of a module that another thread is importing held for ever.
-_importing = forks.long_lock()
+importing = forks.long_lock()
 _loaded: list[SimpleNamespace] = []
 
 
 def kernels() -> SimpleNamespace:
     """The kernels as attributes, each a `call.Runner`; only here does the library import numba."""
     if not _loaded:
-        with _importing:
+        with importing:
             _loaded[:] = _loaded or [_chosen()]
     return _loaded[0]
 
