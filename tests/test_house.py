@@ -16,7 +16,7 @@ LONG_FUNCTIONS: dict[str, str] = {}
 
 # Base names of modules that occur in several packages, because those packages are built alike.
 REPEATED_MODULES = {
-    "build": "the arrays of a part from its rows: columns, index",
+    "build": "the arrays of a part from its rows: columns, index; the libraries of kernels",
     "layout": "how a part's arrays lie in its files: columns, index",
     "filters": "an integration's filters as a `where`: Haystack, LlamaIndex",
     "calibrate": "a command, which has the name of what it calls: cli, recall",

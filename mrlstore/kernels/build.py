@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from .levels import Level, levels, machine
+from .levels import InstructionSet, levels, machine
 from .library import FOLDER, MANIFEST, PREFIX, Manifest, manifest, source_digest
 from .load import KERNELS, compiled_now
 
@@ -36,7 +36,7 @@ class CannotBuild(Exception):
     """What is missing, or what is wrong with what was built."""
 
 
-def build(wanted: Sequence[Level] | None = None, folder: Path = FOLDER) -> list[str]:
+def build(wanted: Sequence[InstructionSet] | None = None, folder: Path = FOLDER) -> list[str]:
     """Make the libraries of these levels, or of all, unless they lie ready; gives the names of new ones.
 
     The lowest level is always made, because its library has the function that asks the processor. CannotBuild
@@ -81,7 +81,7 @@ def link(object_file: Path, library: Path, linker: str) -> None:
         raise CannotBuild(f"{library.name} needs {', '.join(sorted(missing))}")
 
 
-def _make(level: Level, work: Path, linker: str) -> None:
+def _make(level: InstructionSet, work: Path, linker: str) -> None:
     """Compile and link one level, in a process that compiles for it."""
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("NUMBA_")},

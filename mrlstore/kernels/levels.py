@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 
-class Level(NamedTuple):
+class InstructionSet(NamedTuple):
     """One set of instructions."""
 
     name: str  # also that of the library
@@ -47,14 +47,14 @@ _VNNI = {"avx512vnni": _Bit(2, 11)}
 FEATURES: Final = {**_V3, **_V4, **_VNNI}
 
 # By machine, as os.uname() has it; the best first, the last for every processor of the kind.
-LEVELS: Final[dict[str, tuple[Level, ...]]] = {
+LEVELS: Final[dict[str, tuple[InstructionSet, ...]]] = {
     "x86_64": (
-        Level("v4-vnni", "x86-64-v4", (*_V3, *_V4, *_VNNI)),
-        Level("v4", "x86-64-v4", (*_V3, *_V4)),
-        Level("v3", "x86-64-v3", (*_V3,)),
-        Level("baseline", "x86-64", ()),
+        InstructionSet("v4-vnni", "x86-64-v4", (*_V3, *_V4, *_VNNI)),
+        InstructionSet("v4", "x86-64-v4", (*_V3, *_V4)),
+        InstructionSet("v3", "x86-64-v3", (*_V3,)),
+        InstructionSet("baseline", "x86-64", ()),
     ),
-    "aarch64": (Level("baseline", "generic", ("neon",)),),
+    "aarch64": (InstructionSet("baseline", "generic", ("neon",)),),
 }
 
 
@@ -64,12 +64,12 @@ def machine() -> str:
     return {"amd64": "x86_64", "arm64": "aarch64"}.get(name.lower(), name)
 
 
-def levels() -> tuple[Level, ...]:
+def levels() -> tuple[InstructionSet, ...]:
     """The levels of this kind of processor, the best first; none where it is unknown."""
     return LEVELS.get(machine(), ())
 
 
-def supported(ask: Callable[[], list[int]]) -> list[Level]:
+def supported(ask: Callable[[], list[int]]) -> list[InstructionSet]:
     """Those of them that this processor has; `ask` gives the words of PROCESSOR."""
     if machine() != "x86_64":
         return list(levels())
