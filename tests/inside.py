@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from importlib import import_module
 from typing import Any
 
@@ -66,6 +67,16 @@ def wal_headers(store: Any) -> Any:
 def fork_waits() -> bool:
     """Whether a fork is keeping threads out of SQLite."""
     return bool(module("mrlstore.system.forks")._closed_by)
+
+
+def fork_of_this_thread() -> Any:
+    """What the forks module knows of the fork that this thread prepares."""
+    return module("mrlstore.system.forks")._forks[threading.get_ident()][-1]
+
+
+def forget_uses() -> None:
+    """Take all uses of SQLite for ended."""
+    module("mrlstore.system.forks")._users.clear()
 
 
 def changed_row(row: Row, **values: Any) -> Row:

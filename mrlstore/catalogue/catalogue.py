@@ -253,6 +253,9 @@ class Catalogue:
                 )
             with self.connections.writer() as connection:
                 self.check_usable()
+                if not connection.get_autocommit():  # a second interrupt cut off the last write's rollback
+                    self.connections.discard_writer()
+                    continue
                 try:
                     if self._begin(connection, deadline):
                         yield connection

@@ -65,7 +65,7 @@ def _connect(files: Files, path: Path, flags: int, *, read_only: bool) -> Connec
 
 def _open(files: Files, path: Path, name: str, flags: int) -> Connection:
     files.check_process()
-    connection = forks.opening(path, lambda: apsw.Connection(name, flags=flags, vfs=files.sqlite_vfs))
+    connection = forks.opening(path, name, flags=flags, vfs=files.sqlite_vfs)
     try:
         files.check_process()  # again: from here on a fork knows of the connection
     except BaseException:

@@ -143,12 +143,14 @@ class Connections:
         """Whether the calling thread is asking the watcher."""
         return forks.is_owned(self._watch_lock)
 
-    def close_idle(self, *, held: bool, mine: bool) -> None:
+    def close_idle(self, *, free: bool, held: bool, mine: bool) -> None:
         """Before a fork: close the connections that nobody uses."""
         self._close_pool()
         if held and not mine:
             self._close_watcher()
-        if not forks.is_owned(self._write_lock) and self._write_lock.acquire(blocking=False):
+        if free:
+            self._close_writer()
+        elif not forks.is_owned(self._write_lock) and self._write_lock.acquire(blocking=False):
             try:
                 self._close_writer()
             finally:

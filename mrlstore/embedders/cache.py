@@ -81,7 +81,7 @@ class EmbeddingCache:
         if self._connection is not None:
             return self._connection
         try:
-            connection = forks.opening(self.path, lambda: apsw.Connection(str(self.path)))
+            connection = forks.opening(self.path)
             connection.set_busy_timeout(30_000)
             connection.execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL")
             connection.execute(_SCHEMA)
@@ -106,9 +106,11 @@ class EmbeddingCache:
         """Whether the calling thread is in a use that does not pass the gate: there is none."""
         return False
 
-    def close_idle(self, *, held: bool, mine: bool) -> None:
+    def close_idle(self, *, free: bool, held: bool, mine: bool) -> None:
         """Before a fork: close the file if no thread is using it."""
-        if not forks.is_owned(self._lock) and self._lock.acquire(blocking=False):
+        if free:
+            self._close()
+        elif not forks.is_owned(self._lock) and self._lock.acquire(blocking=False):
             try:
                 self._close()
             finally:

@@ -7,7 +7,8 @@ the child commits are lost, or it finds the store locked for ever.
 
 Therefore no connection is open at the moment of a fork. Every use of SQLite passes the gate below, before its
 first connection is opened. A fork closes the gate, waits up to WAIT_S for the threads inside, and closes
-every connection; both sides open them again at their next use.
+every connection; both sides open them again at their next use. Connections without an owner are closed too:
+an exception that arrives while one is being opened or handed out leaves it to the frames of the traceback.
 
 Where a thread stays inside for longer, or the forking thread is inside itself, the fork takes place all the
 same. The child examines what it has inherited (`_inspect`), and refuses, with StorePoisoned, what it cannot
@@ -20,10 +21,11 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from mrlstore.errors import StorePoisoned
 from mrlstore.system.scope import scope
@@ -44,6 +46,21 @@ BEGUN_BEFORE: Final = "begun before this process was forked from the one that ru
 Inode = tuple[int, int]  # device and number
 
 
+@dataclass
+class _Opened:
+    """A connection that may be open."""
+
+    connection: weakref.ref[apsw.Connection]
+    path: Path
+    inode: Inode | None = None  # until SQLite has opened the file
+
+    def found_inode(self) -> Inode:
+        """The file that it has open; an inode that no file has if it cannot be found any more."""
+        with suppress(OSError):
+            return self.inode or _inode(self.path)
+        return (0, 0)
+
+
 class Owner(Protocol):
     """Whatever keeps connections open between uses."""
 
@@ -56,8 +73,11 @@ class Owner(Protocol):
     def is_mine(self) -> bool:
         """Whether the calling thread is in such a use."""
 
-    def close_idle(self, *, held: bool, mine: bool) -> None:
-        """Close all connections that no thread is using, given the answers of `hold` and `is_mine`."""
+    def close_idle(self, *, free: bool, held: bool, mine: bool) -> None:
+        """Close all connections that no thread is using, given the answers of `hold` and `is_mine`.
+
+        If `free` no thread is inside the gate: a lock that is taken inside it, and is held, was left so.
+        """
 
     def abandon(self) -> None:
         """In a forked child: renew all locks and forget all connections; refuse further uses, or register."""
@@ -80,7 +100,7 @@ _one_fork = threading.RLock()
 _long_locks: list[threading.RLock] = []
 _forks: dict[int, list[_Fork]] = {}  # by thread; a signal handler may fork while its thread forks
 _owners: dict[int, weakref.ref[Owner]] = {}
-_open: dict[int, tuple[weakref.ref[apsw.Connection], Inode]] = {}
+_open: dict[int, _Opened] = {}  # by id of the connection
 _changing: dict[object, None] = {}  # connections being opened or closed
 _forks_survived = 0  # how many forks led from the first process to this one
 _refused: set[Inode] = set()
@@ -158,19 +178,29 @@ def register(owner: Owner) -> None:
     _owners[key] = weakref.ref(owner, lambda _: _owners.pop(key, None))
 
 
-def opening(path: Path, connect: Callable[[], apsw.Connection]) -> apsw.Connection:
-    """Open a connection; StorePoisoned in a forked child that cannot use the file safely."""
+def opening(path: Path, name: str | None = None, **options: Any) -> apsw.Connection:
+    """Open a connection to the file at a path; StorePoisoned in a child that cannot use the file safely.
+
+    `name` is what SQLite calls the file, if not by its path; the options are those of apsw.Connection.
+    """
+    import apsw
+
     _check_not_inherited(path)
     token, survived = object(), _forks_survived
+    connection = apsw.Connection.__new__(apsw.Connection)
     try:
         _changing[token] = None
-        connection = connect()
+        _open[id(connection)] = opened = _Opened(weakref.ref(connection), path)  # before it is open
+        connection.__init__(name or str(path), **options)  # type: ignore[misc]
         with suppress(OSError):  # removed meanwhile
-            _open[id(connection)] = weakref.ref(connection), _inode(path)
+            opened.inode = _inode(path)
         if survived != _forks_survived:  # this thread has forked meanwhile, in a signal handler
             _leaked.append(connection)
             raise StorePoisoned(f"{path.parent}: {BEGUN_BEFORE}")
         return connection
+    except apsw.Error:
+        _open.pop(id(connection), None)
+        raise
     finally:
         _changing.pop(token, None)
 
@@ -223,19 +253,19 @@ def before() -> None:
         return
     free = _close_gate(fork, me, deadline)
     owners = [owner for ref in list(_owners.values()) if (owner := ref()) is not None]
-    mine = me in list(_users.values())
+    inside = mine = me in list(_users.values())
     for owner in owners:
         asking = owner.is_mine()
         held = owner.hold(max(0.0, deadline - time.monotonic()))
         if held:
             fork.held.append(owner)
-        owner.close_idle(held=held, mine=asking)
+        owner.close_idle(free=free and not inside, held=held, mine=asking)
         mine = mine or asking
     for lock in _long_locks:  # after those inside, who may need them
         lock.acquire()
         fork.locks.append(lock)
     fork.mine = mine
-    fork.clean = free and not mine and len(fork.held) == len(owners) and not _changing
+    fork.clean = free and not mine and len(fork.held) == len(owners) and _close_leftovers()
 
 
 def in_parent() -> None:
@@ -264,12 +294,12 @@ def in_child() -> None:
     _one_fork = threading.RLock()
     for noted in (_users, _forks, _closed_by):
         noted.clear()
-    inherited = [(connection, inode) for ref, inode in _open.values() if (connection := ref()) is not None]
+    inherited = _alive()
     owners = [owner for owner_ref in _owners.values() if (owner := owner_ref()) is not None]
     _owners.clear()
     for owner in owners:
         owner.abandon()
-    if fork is None or not fork.clean:
+    if fork is None or not fork.clean or inherited:  # a signal handler may have used SQLite in the end
         _inspect(inherited, mine=fork is None or fork.mine)
     for kept in (_open, _changing, _feeding):
         kept.clear()
@@ -295,7 +325,26 @@ def _close_gate(fork: _Fork, me: int, deadline: float) -> bool:
     return True
 
 
-def _inspect(inherited: list[tuple[apsw.Connection, Inode]], *, mine: bool) -> None:
+def _close_leftovers() -> bool:
+    """Close what is open though no thread is inside and its owners have closed theirs; False if that fails.
+
+    Nobody can reach these connections any more but by the frames of an exception that is kept.
+    """
+    for connection, _ in _alive():
+        with suppress(Exception):
+            closing(connection, force=True)
+    for noted in (_changing, _feeding):
+        noted.clear()
+    return not _alive()
+
+
+def _alive() -> list[tuple[apsw.Connection, _Opened]]:
+    """The connections that may be open."""
+    noted = list(_open.values())
+    return [(found, opened) for opened in noted if (found := opened.connection()) is not None]
+
+
+def _inspect(inherited: list[tuple[apsw.Connection, _Opened]], *, mine: bool) -> None:
     """In the child of a fork that could not wait: close the connections that may be closed, refuse the rest.
 
     A connection whose mutex is held was being used inside SQLite by a thread that the child does not have.
@@ -318,7 +367,8 @@ def _inspect(inherited: list[tuple[apsw.Connection, Inode]], *, mine: bool) -> N
             _refuses_all = True
         except apsw.ConnectionClosedError:
             pass
-    for connection, inode in inherited:
+    for connection, opened in inherited:
+        inode = opened.found_inode()
         if mine or _refuses_all or id(connection) in writing | _feeding:
             _refused.add(inode)
             _forbid(connection)

@@ -14,7 +14,9 @@ import pytest
 
 import mrlstore
 from tests import inside
+from tests.children import Child, children
 from tests.oracle import nested_vectors
+from tests.pressure import interrupt_bodies
 from tests.scale import figure
 
 DIM, ROWS = 8, 60
@@ -111,6 +113,16 @@ def judge(store: Any, allowed: list[dict[str, Any]], nth: int) -> None:
     except BaseException as error:
         raise AssertionError(f"interrupted at place {nth}: {type(error).__name__}: {error}") from error
     store.close()
+
+
+def test_interrupts_at_any_time_leave_nothing_half_done(tmp_path: Path) -> None:
+    seconds = figure(3_600, 3)
+    with children(Child(interrupt_bodies.free, str(tmp_path), seconds, 0)) as (child,):
+        calls, interrupted, wrong = child.receive(seconds + 240)
+        child.finish()
+    print(f"{calls} calls, {interrupted} interrupted")
+    assert wrong == []
+    assert interrupted > calls // 10
 
 
 def test_a_signal_handler_may_read_but_not_write(opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:

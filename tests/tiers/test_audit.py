@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,10 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+import mrlstore
 from mrlstore.errors import InvalidInput
 from mrlstore.planning import confidence
 from mrlstore.recall.audit import QUEUE
 from tests import inside
+from tests.children import PATIENCE_S, Child, Pipe, children
 from tests.nested import nested
 from tests.scale import figure
 from tests.tiers.conftest import DIM, PREFIX, Indexed, fill
@@ -122,20 +126,33 @@ def test_it_notices_changed_data_before_the_refresh_mends_it(
     store.close()
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-def test_a_forked_child_goes_on_auditing(audited: Indexed) -> None:
-    ask(audited, 3)
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        status = b"0"
-        try:
-            ask(audited, 2)
-            status = str(audited.store.stats().audit[0].queries).encode()
-        finally:
-            os.write(write, status)
-            os._exit(0)
-    os.waitpid(child, 0)
-    assert os.read(read, 10) == b"2"
-    os.close(read)
-    os.close(write)
+def test_a_forked_child_goes_on_auditing(generated: Indexed) -> None:
+    """In a process that has run no other test: what those leave behind would decide what the fork finds."""
+    with children(Child(audit_in_fork, str(generated.store.path), generated.queries[:5])) as (child,):
+        assert child.receive() == (3, 2)
+        child.finish()
+
+
+def audit_in_fork(pipe: Pipe, path: str, queries: Any) -> None:
+    """Audit three queries, then two in a forked child; sends how many each of both has checked."""
+
+    def audited(store: Any, some: Any) -> int:
+        ask(Indexed(store, some, some), len(some))
+        (figure,) = store.stats().audit
+        return int(figure.queries)
+
+    with mrlstore.open(path, auto_maintain=False) as store:
+        store.audit(1.0, cost=1.0)
+        in_parent = audited(store, queries[:3])
+        reading, writing = multiprocessing.Pipe(duplex=False)
+        child = os.fork()
+        if child == 0:
+            try:
+                writing.send(audited(store, queries[3:]))
+            except BaseException:
+                writing.send(traceback.format_exc())
+            finally:
+                os._exit(0)
+        assert reading.poll(PATIENCE_S), "the forked child hangs"
+        pipe.send((in_parent, reading.recv()))
+        os.waitpid(child, 0)
