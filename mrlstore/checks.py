@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Iterable, Mapping, Sized
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sized
+from typing import Any, TypeVar
 
 import numpy as np
 
 from mrlstore.errors import InvalidInput, LimitExceeded
 from mrlstore.types import LIMITS
+
+T = TypeVar("T")
 
 _NO_NUMBERS = (bool, np.timedelta64)  # subclasses of int and np.integer
 
@@ -33,6 +35,13 @@ def as_list(values: object, what: str) -> list[Any]:
     if hasattr(values, "to_pylist"):  # Arrow: iterating gives scalars of its own
         return list(values.to_pylist())
     return list(values)
+
+
+def one_by_one(values: Iterable[T]) -> Iterator[T]:
+    """The values of a list or one column of a table, as `as_list` gives them, but without a list of them all."""
+    if hasattr(values, "to_pylist"):
+        return (value.as_py() for value in values)  # type: ignore[attr-defined]
+    return iter(values)
 
 
 def check_ordered(values: object, what: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
+from mrlstore.checks import one_by_one
 from mrlstore.embedders.content import Content, Media
 from mrlstore.embedders.split import split_text
 from mrlstore.errors import InvalidInput
@@ -175,9 +176,9 @@ def content_parts(content: Content) -> Sequence[str | Media]:
 def _zipped(
     documents: Iterable[Content], ids: Iterable[str] | None, metadatas: Iterable[Metadata | None] | None
 ) -> Iterator[_Given]:
-    columns = [iter(column) for column in (ids, metadatas) if column is not None]
+    columns = [one_by_one(column) for column in (documents, ids, metadatas) if column is not None]
     try:
-        for content, *rest in zip(documents, *columns, strict=True):
+        for content, *rest in zip(*columns, strict=True):
             id = rest.pop(0) if ids is not None else None
             yield _Given(content, id, rest.pop(0) if metadatas is not None else None)
     except ValueError as error:

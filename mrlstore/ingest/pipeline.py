@@ -134,7 +134,7 @@ def _check_columns(given: Mapping[str, Any]) -> None:
     for name, column in given.items():
         if column is None and name != "documents":
             continue
-        apart = isinstance(column, str | bytes | Mapping) or getattr(column, "ndim", 1) == 0
+        apart = isinstance(column, str | bytes | Mapping) or len(getattr(column, "shape", (0,))) != 1
         if apart or not isinstance(column, Iterable):
             raise InvalidInput(f"{name}: expected a list, one for each document, got {type(column).__name__}")
         if paired:

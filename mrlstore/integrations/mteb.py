@@ -2,6 +2,9 @@
 
 `MrlSearchBackend` is what mteb calls an `IndexEncoderSearchProtocol`: `SearchEncoderWrapper(model,
 index_backend=MrlSearchBackend(...))` runs its retrieval and reranking tasks on a store, at any tier.
+
+A text without a word that the embedder knows has an embedding of zeros: as a document it is never found, as a
+query it finds nothing.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from numpy.typing import NDArray
 
 import mrlstore
 from mrlstore.api.store import Store
+from mrlstore.embedders.local import NoKnownWord
 from mrlstore.embedders.protocol import Embedder
 from mrlstore.errors import InvalidInput
 
@@ -64,12 +68,10 @@ class MrlSearchBackend:
             raise InvalidInput("a document's id is given twice")
         for start in range(0, len(rows), _BATCH):
             block = rows[start : start + _BATCH]
-            positions = range(first + start, first + start + len(block))
-            store.upsert(
-                [str(position) for position in positions],
-                block,
-                [{"position": position} for position in positions],
-            )
+            positions = np.arange(first + start, first + start + len(block))
+            found = block.any(axis=1)
+            for chosen, vectors in ((positions[found], block[found]), (positions[~found], None)):
+                store.upsert([str(n) for n in chosen], vectors, [{"position": int(n)} for n in chosen])
 
     def search(
         self,
@@ -92,10 +94,7 @@ class MrlSearchBackend:
         self._check_similarity(queries, similarity_fn)
         self._store.optimize()
         if top_ranked is None:
-            found = self._store.query_batch(
-                queries, min(top_k, len(self._positions)), include=(), **self._terms
-            )
-            return [_scores(hits) for hits in found], [[int(hit.id) for hit in hits] for hits in found]
+            return self._best(self._store, queries, min(top_k, len(self._positions)))
         if query_idx_to_id is None:
             raise InvalidInput("search: top_ranked needs query_idx_to_id")
         candidates = [top_ranked.get(query_idx_to_id[number]) or [] for number in range(len(queries))]
@@ -118,11 +117,24 @@ class MrlSearchBackend:
         self._probes = rows[:_PROBES]
         return self._store
 
+    def _best(
+        self, store: Store, queries: NDArray[np.float32], k: int
+    ) -> tuple[list[list[float]], list[list[int]]]:
+        """Return scores and positions of the best documents of each query; none for one of zeros."""
+        scores: list[list[float]] = [[] for _ in queries]
+        positions: list[list[int]] = [[] for _ in queries]
+        asked = np.flatnonzero(queries.any(axis=1))
+        if len(asked):
+            found = store.query_batch(queries[asked], k, include=(), **self._terms)
+            for number, hits in zip(asked, found, strict=True):
+                scores[number], positions[number] = _scores(hits), [int(hit.id) for hit in hits]
+        return scores, positions
+
     def _rerank(
         self, query: NDArray[np.float32], names: list[str], top_k: int
     ) -> tuple[list[float], list[int]]:
         """Return scores, and positions in `names`, of the best of these documents."""
-        if self._store is None or not names:
+        if self._store is None or not names or not query.any():
             return [], []
         candidates = {self._positions[name]: position for position, name in enumerate(names)}
         where = {"position": {"$in": list(candidates)}}
@@ -130,9 +142,11 @@ class MrlSearchBackend:
         return _scores(hits), [candidates[int(hit.id)] for hit in hits]
 
     def _check_similarity(self, queries: NDArray[np.float32], similarity: Callable[[Any, Any], Any]) -> None:
-        sample = queries[:_PROBES]
-        cosines = _units(sample) @ _units(self._probes).T
-        if not np.allclose(_array(similarity(sample, self._probes)), cosines, atol=1e-2):
+        sample, probes = (rows[rows.any(axis=1)] for rows in (queries[:_PROBES], self._probes))
+        if not len(sample) or not len(probes):
+            return
+        cosines = _units(sample) @ _units(probes).T
+        if not np.allclose(_array(similarity(sample, probes)), cosines, atol=1e-2):
             raise InvalidInput("the model's similarity is not the cosine of its embeddings, as a store's is")
 
 
@@ -154,9 +168,29 @@ class EmbedderModel(AbsEncoder):
     def encode(self, inputs: Any, *, prompt_type: Any = None, **_: Any) -> NDArray[np.float32]:
         """Embed batches of texts as float32 [n, dim]; as queries if `prompt_type` is `query`."""
         if prompt_type == PromptType.query:
-            rows = [self.model.embed_query(text) for batch in inputs for text in batch["text"]]
-            return np.stack(rows)
-        return np.concatenate([self.model.embed_documents(batch["text"]) for batch in inputs])
+            return np.stack([self._query(text) for batch in inputs for text in batch["text"]])
+        return np.concatenate([self._documents(batch["text"]) for batch in inputs])
+
+    def _query(self, text: str) -> NDArray[np.float32]:
+        try:
+            return self.model.embed_query(text)
+        except NoKnownWord:
+            none: NDArray[np.float32] = self._zeros(1)[0]
+            return none
+
+    def _documents(self, texts: list[str]) -> NDArray[np.float32]:
+        try:
+            return self.model.embed_documents(texts)
+        except NoKnownWord as error:
+            rows: NDArray[np.float32] = self._zeros(len(texts))
+            known = sorted(set(range(len(texts))) - set(error.items))
+            if known:
+                rows[known] = self.model.embed_documents([texts[number] for number in known])
+            return rows
+
+    def _zeros(self, count: int) -> NDArray[np.float32]:
+        known: Any = self.model  # has a `dim`, as all have that raise NoKnownWord
+        return np.zeros((count, known.dim), np.float32)
 
 
 def _array(embeddings: Any) -> NDArray[np.float32]:

@@ -92,7 +92,7 @@ def test_an_exception_at_any_bytecode_of_opening_and_closing_spoils_no_later_for
                     run()
             except KeyboardInterrupt as error:
                 kept = error
-            if " using," in trap.place:  # its `finally` may be cut off; Python does not look for signals there
+            if " using," in trap.place:  # its `finally` was cut off, where no signal arrives
                 inside.forget_uses()
             forks.before()
             try:

@@ -103,6 +103,7 @@ def test_what_is_under_way_when_the_source_fails_is_stored(target: Any, gemini: 
         {"documents": b"text"},
         {"documents": {"a": "a text"}},
         {"documents": np.array("a")},
+        {"documents": np.array([["a"]])},
         {"documents": ["a"], "ids": "a"},
         {"documents": ["a"], "ids": 5},
         {"documents": ["a"], "metadatas": {"x": 1}},

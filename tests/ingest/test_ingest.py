@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from mrlstore.embedders.content import Image
 from mrlstore.embedders.local import LocalEmbedder
@@ -26,6 +27,16 @@ def test_documents_become_rows(target: Any, gemini: Any, google: Google) -> None
         np.testing.assert_allclose(stored_vector(target, f"id {i}"), document_vector(TEXTS[i]), atol=1e-3)
         [record] = target.get([f"id {i}"])
         assert (record.document, record.metadata) == (TEXTS[i], {"i": i})
+
+
+def test_columns_of_a_table_are_taken_as_lists_are(target: Any, gemini: Any) -> None:
+    """Iterating an Arrow column gives scalars of Arrow's own, which are no texts."""
+    ids, metadatas = ["1", "2", "3"], [{"i": 1}, {"i": 2}, None]
+    texts = pa.chunked_array([TEXTS[:2], TEXTS[2:3]])
+    table = pa.table({"text": texts, "id": ids, "more": pa.array(metadatas)})
+    assert ingest(target, gemini, table["text"], table["id"], table["more"]).embedded == 3
+    assert ingest(target, gemini, TEXTS[:3], ids, metadatas).skipped == 3
+    assert [(r.document, r.metadata) for r in target.get(ids)] == list(zip(TEXTS, metadatas, strict=False))
 
 
 def test_a_second_run_sends_nothing(target: Any, gemini: Any, google: Google) -> None:

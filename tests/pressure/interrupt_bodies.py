@@ -95,8 +95,12 @@ class Bench:
         return Planned(name, reads[name], self.rows)
 
     def _maintain(self) -> Planned:
-        calls = {"optimize": self.store.optimize, "verify": self.store.verify}
-        calls |= {"backup": self._backup, "open": self._open}
+        calls: dict[str, Callable[[], object]] = {
+            "optimize": self.store.optimize,
+            "verify": self.store.verify,
+            "backup": self._backup,
+            "open": self._open,
+        }
         name = self._rng.choice(list(calls))
         return Planned(name, calls[name], self.rows)
 

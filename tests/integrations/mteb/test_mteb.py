@@ -20,10 +20,12 @@ with warnings.catch_warnings():
     from mteb.abstasks.task_metadata import TaskMetadata
     from mteb.models import SearchEncoderWrapper
     from mteb.models.search_encoder_index import IndexEncoderSearchProtocol
+    from mteb.types import PromptType
 
 from benchmarks.retrieval.task import StdlibSummaries
 from mrlstore import InvalidInput
 from mrlstore.cli.demo.corpus import standard_library
+from mrlstore.embedders.local import LocalEmbedder
 from mrlstore.integrations.mteb import EmbedderModel, MrlSearchBackend
 from tests.integrations.pages import run_page
 from tests.nested import nested
@@ -97,6 +99,26 @@ def test_scores_are_those_of_mtebs_own_search(candidates: bool) -> None:
     assert near["ndcg_at_10"] == pytest.approx(expected["ndcg_at_10"], abs=0.02)
     cut = scores_of(made_task(candidates), MrlSearchBackend(dim=4))
     assert cut["ndcg_at_10"] < expected["ndcg_at_10"] - 0.05, "four dimensions are worse"
+
+
+def test_a_text_without_a_known_word_is_not_found_and_finds_nothing() -> None:
+    """One such text used to stop a whole task."""
+    words = ["apple", "river", "stone", "cloud", "tiger", "metal", "paper", "house"]
+    texts = [f"{word} {word} of a {other}" for word, other in zip(words, reversed(words), strict=True)]
+    model = EmbedderModel(LocalEmbedder.fit(texts))
+    documents = model.encode([{"text": [*texts[:4], "12 34"]}, {"text": ["?!"]}, {"text": texts[4:]}])
+    assert documents.shape[0] == 10 and not documents[4:6].any()
+    queries = model.encode([{"text": ["river", "56"]}], prompt_type=PromptType.query)
+    backend = MrlSearchBackend(exact=True)
+    names = [f"d{n}" for n in range(10)]
+    backend.add_documents(documents, names)
+    scores, positions = backend.search(queries, 20, model.similarity)
+    assert positions[0][0] == 1 and {4, 5}.isdisjoint(positions[0]) and len(positions[0]) == 8
+    assert (scores[1], positions[1]) == ([], [])
+    ranked = {"a": ["d5", "d1"], "b": names}
+    scores, positions = backend.search(queries, 20, model.similarity, ranked, {0: "a", 1: "b"})
+    assert positions == [[1], []]
+    backend.clear()
 
 
 def test_the_backend_is_what_the_protocol_asks_for(tmp_path: Path) -> None:
