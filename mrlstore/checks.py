@@ -38,7 +38,7 @@ def as_list(values: object, what: str) -> list[Any]:
 
 
 def one_by_one(values: Iterable[T]) -> Iterator[T]:
-    """The values of a list or one column of a table, as `as_list` gives them, but without a list of them all."""
+    """The values of a list or one column of a table, as `as_list` gives them, without a list of all."""
     if hasattr(values, "to_pylist"):
         return (value.as_py() for value in values)  # type: ignore[attr-defined]
     return iter(values)
