@@ -74,9 +74,9 @@ def fork_of_this_thread() -> Any:
     return module("mrlstore.system.forks")._forks[threading.get_ident()][-1]
 
 
-def forget_uses() -> None:
-    """Take all uses of SQLite for ended."""
-    module("mrlstore.system.forks")._users.clear()
+def roll_back_of(catalogue: Any) -> tuple[Any, str, Any]:
+    """Where the rollback of a failed write is: class, name and function."""
+    return type(catalogue), "_roll_back", type(catalogue)._roll_back
 
 
 def changed_row(row: Row, **values: Any) -> Row:

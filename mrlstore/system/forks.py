@@ -21,14 +21,14 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from mrlstore.errors import StorePoisoned
-from mrlstore.system.scope import scope
+from mrlstore.system.scope import Scope, scope
 
 if TYPE_CHECKING:
     import apsw
@@ -94,14 +94,14 @@ class _Fork:
         self.mine = True  # the forking thread is using SQLite itself
 
 
-_users: dict[object, int] = {}  # the uses inside the gate, and their threads
+_users: dict[Scope[None], int] = {}  # the uses inside the gate, and their threads
 _closed_by: dict[_Fork, None] = {}  # the gate is closed while there is one
 _one_fork = threading.RLock()
 _long_locks: list[threading.RLock] = []
 _forks: dict[int, list[_Fork]] = {}  # by thread; a signal handler may fork while its thread forks
 _owners: dict[int, weakref.ref[Owner]] = {}
 _open: dict[int, _Opened] = {}  # by id of the connection
-_changing: dict[object, None] = {}  # connections being opened or closed
+_changing: dict[object, int] = {}  # connections being opened or closed, and the threads that do so
 _forks_survived = 0  # how many forks led from the first process to this one
 _refused: set[Inode] = set()
 _refuses_all = False
@@ -109,14 +109,16 @@ _feeding: set[int] = set()  # ids of connections that a backup reads from
 _leaked: list[object] = []  # never closed: that would touch what the parent is using
 
 
-@scope
-def using(lock: threading.RLock | None = None) -> Iterator[None]:
+def using(lock: threading.RLock | None = None) -> Scope[None]:
     """One use of SQLite by one thread, as a context; waits at its beginning while a fork is going on.
 
     It can also hold a lock. While it waits for a fork it does not hold it, so that a thread inside, for which
     the fork waits, can take the lock.
     """
-    use = object()
+    return Scope(lambda use: _use(use, lock))
+
+
+def _use(use: Scope[None], lock: threading.RLock | None) -> Generator[None, None, None]:
     while True:
         with lock or threading.RLock():  # taken and released by C code, which no exception cuts in two
             try:
@@ -128,22 +130,27 @@ def using(lock: threading.RLock | None = None) -> Iterator[None]:
         _wait_until_open()
 
 
-def _enter(use: object) -> bool:
+def _enter(use: Scope[None]) -> bool:
     """Begin a use; False if a fork is going on and the thread is not inside already.
 
     The use is noted first and the gate looked at then; a fork does it the other way round.
     """
     me = threading.get_ident()
     _users[use] = me
-    if not _closed_by or list(_users.values()).count(me) > 1:
+    if not _closed_by or _inside().count(me) > 1:
         return True
     return any(fork in _closed_by for fork in _forks.get(me, ()))  # a finalizer, run by the fork itself
+
+
+def _inside() -> list[int]:
+    """The thread of each use. An exception may keep one from being taken off the list, but it has ended."""
+    return [thread for use, thread in list(_users.items()) if use.lasts()]
 
 
 def wanted() -> bool:
     """Whether a fork waits for the calling thread, and the thread can leave by ending its only use."""
     me = threading.get_ident()
-    return bool(_closed_by) and list(_users.values()).count(me) == 1
+    return bool(_closed_by) and _inside().count(me) == 1
 
 
 def _wait_until_open() -> None:
@@ -189,7 +196,7 @@ def opening(path: Path, name: str | None = None, **options: Any) -> apsw.Connect
     token, survived = object(), _forks_survived
     connection = apsw.Connection.__new__(apsw.Connection)
     try:
-        _changing[token] = None
+        _changing[token] = threading.get_ident()
         _open[id(connection)] = opened = _Opened(weakref.ref(connection), path)  # before it is open
         connection.__init__(name or str(path), **options)  # type: ignore[misc]
         with suppress(OSError):  # removed meanwhile
@@ -209,7 +216,7 @@ def closing(connection: apsw.Connection, *, force: bool = False) -> None:
     """Close a connection."""
     token = object()
     try:
-        _changing[token] = None
+        _changing[token] = threading.get_ident()
         connection.close(force)
         _open.pop(id(connection), None)
     finally:
@@ -253,7 +260,7 @@ def before() -> None:
         return
     free = _close_gate(fork, me, deadline)
     owners = [owner for ref in list(_owners.values()) if (owner := ref()) is not None]
-    inside = mine = me in list(_users.values())
+    inside = mine = me in _inside()
     for owner in owners:
         asking = owner.is_mine()
         held = owner.hold(max(0.0, deadline - time.monotonic()))
@@ -291,6 +298,7 @@ def in_child() -> None:
     for lock in fork.locks if fork is not None else ():
         lock.release()
     _forks_survived += 1
+    changing = not set(_changing.values()).isdisjoint(_inside())
     _one_fork = threading.RLock()
     for noted in (_users, _forks, _closed_by):
         noted.clear()
@@ -300,7 +308,7 @@ def in_child() -> None:
     for owner in owners:
         owner.abandon()
     if fork is None or not fork.clean or inherited:  # a signal handler may have used SQLite in the end
-        _inspect(inherited, mine=fork is None or fork.mine)
+        _inspect(inherited, mine=fork is None or fork.mine, changing=changing)
     for kept in (_open, _changing, _feeding):
         kept.clear()
 
@@ -318,7 +326,7 @@ def _finished() -> _Fork | None:
 def _close_gate(fork: _Fork, me: int, deadline: float) -> bool:
     """Close the gate; True once no other thread is inside, False if that takes too long."""
     _closed_by[fork] = None
-    while any(thread != me for thread in list(_users.values())):
+    while any(thread != me for thread in _inside()):
         if time.monotonic() >= deadline:
             return False
         time.sleep(_POLL_S)
@@ -333,7 +341,7 @@ def _close_leftovers() -> bool:
     for connection, _ in _alive():
         with suppress(Exception):
             closing(connection, force=True)
-    for noted in (_changing, _feeding):
+    for noted in (_users, _changing, _feeding):
         noted.clear()
     return not _alive()
 
@@ -344,7 +352,7 @@ def _alive() -> list[tuple[apsw.Connection, _Opened]]:
     return [(found, opened) for opened in noted if (found := opened.connection()) is not None]
 
 
-def _inspect(inherited: list[tuple[apsw.Connection, _Opened]], *, mine: bool) -> None:
+def _inspect(inherited: list[tuple[apsw.Connection, _Opened]], *, mine: bool, changing: bool) -> None:
     """In the child of a fork that could not wait: close the connections that may be closed, refuse the rest.
 
     A connection whose mutex is held was being used inside SQLite by a thread that the child does not have.
@@ -357,7 +365,7 @@ def _inspect(inherited: list[tuple[apsw.Connection, _Opened]], *, mine: bool) ->
     import apsw
 
     _leaked.append(inherited)
-    _refuses_all = _refuses_all or bool(_changing)
+    _refuses_all = _refuses_all or changing
     writing: set[int] = set()
     for connection, _ in inherited:
         try:

@@ -22,29 +22,42 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+class _Lifetime:
+    """Lives until the generator of a scope has ended."""
+
+    __slots__ = ("__weakref__",)
+
+
 class _Leave(functools.partial[Any]):
-    """`_leave` of a generator, and the only reference to it."""
+    """`_leave` of a generator, and the only reference to it; the attributes go in the order of this list."""
 
     generator: Generator[Any, None, None]
+    lifetime: _Lifetime
 
 
 class Scope(Generic[T]):
     """What `scope` functions return; for one `with` statement."""
 
-    __slots__ = ("_make", "_ref")
+    __slots__ = ("_lifetime", "_make", "_ref")
 
-    def __init__(self, make: Callable[[], Generator[T, None, None]]) -> None:
+    def __init__(self, make: Callable[[Scope[T]], Generator[T, None, None]]) -> None:
+        """`make` is called with this scope."""
         self._make = make
+
+    def lasts(self) -> bool:
+        """Whether the `with` statement has not been left, in whatever way; asked inside it, or later."""
+        return self._lifetime() is not None
 
     @property
     def __exit__(
         self,
     ) -> Callable[[type[BaseException] | None, BaseException | None, TracebackType | None], bool | None]:
         """Looked up once, before `__enter__` is called; nothing has begun by then."""
-        generator = self._make()
+        generator = self._make(self)
         self._ref = weakref.ref(generator)
         leave = _Leave(_leave, self._ref)
-        leave.generator = generator
+        leave.generator, leave.lifetime = generator, _Lifetime()
+        self._lifetime = weakref.ref(leave.lifetime)
         return leave
 
     def __enter__(self) -> T:
@@ -56,7 +69,7 @@ def scope(function: Callable[P, Iterator[T]]) -> Callable[P, Scope[T]]:
 
     @functools.wraps(function)
     def begin(*arguments: P.args, **options: P.kwargs) -> Scope[T]:
-        return Scope(functools.partial(function, *arguments, **options))  # type: ignore[arg-type]
+        return Scope(lambda _: function(*arguments, **options))  # type: ignore[arg-type,return-value]
 
     return begin
 

@@ -73,7 +73,7 @@ def test_no_connection_of_a_kept_exception_is_open_at_a_fork(path: Path, verb: s
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_exception_at_any_bytecode_of_opening_and_closing_spoils_no_later_fork(path: Path) -> None:
-    """A note that a connection is being opened, left behind, made the children of all forks refuse."""
+    """A note left behind, that a connection is being opened or used, made the children of forks refuse."""
     with mrlstore.open(path, dim=DIM, auto_maintain=False) as store:
         store.upsert(["a"], VECTORS[:1])
 
@@ -92,8 +92,6 @@ def test_an_exception_at_any_bytecode_of_opening_and_closing_spoils_no_later_for
                     run()
             except KeyboardInterrupt as error:
                 kept = error
-            if " using," in trap.place:  # its `finally` was cut off, where no signal arrives
-                inside.forget_uses()
             forks.before()
             try:
                 assert inside.fork_of_this_thread().clean, trap.place
@@ -107,15 +105,14 @@ def test_a_rollback_that_is_interrupted_too_does_not_keep_the_write_lock(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with mrlstore.open(path, dim=DIM, auto_maintain=False) as store:
-        catalogue = inside.session(store).catalogue
-        real = type(catalogue)._roll_back
+        roll_back = inside.roll_back_of(inside.session(store).catalogue)
 
         def interrupted(*_: Any) -> None:
-            monkeypatch.setattr(type(catalogue), "_roll_back", real)
+            monkeypatch.setattr(*roll_back)
             raise KeyboardInterrupt
 
         def fails(*_: Any) -> None:
-            monkeypatch.setattr(type(catalogue), "_roll_back", interrupted)
+            monkeypatch.setattr(*roll_back[:2], interrupted)
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
