@@ -145,6 +145,7 @@ _METHODS: Final[dict[str, Tell]] = {
     "verify": _report,
     "repair": _repaired,
     "backup": _nothing,
+    "export_hnswlib": _nothing,
     "calibrate": _nothing,
     "set_prefix_dim": _nothing,
     "set_graph": _nothing,

@@ -72,7 +72,7 @@ HOMES = {
     "lancedb": {"mrlstore.exchange.migrate.lance"},
     "pinecone": {"mrlstore.exchange.migrate.pinecone"},
     "faiss": {"mrlstore.exchange.migrate.faiss"},
-    "hnswlib": {"mrlstore.index.hnsw"},
+    "hnswlib": {"mrlstore.index.hnsw", "mrlstore.exchange.migrate.hnswlib_child"},
     "pyarrow": {"mrlstore.exchange"},
     "pandas": {"mrlstore.exchange"},
     "polars": {"mrlstore.exchange"},

@@ -31,7 +31,11 @@ FORBIDDEN_CALLS = {
     "joblib.load",
 }
 FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal", "joblib"}
-MAY_START_PROCESSES = {PACKAGE / "cli" / "demo"}  # the demo asks again in a new process, without a shell
+# Without a shell, and Python itself: the demo asks again in a new process; hnswlib runs in one of its own.
+MAY_START_PROCESSES = {
+    PACKAGE / "cli" / "demo",
+    PACKAGE / "exchange" / "migrate" / "hnswlib_process.py",
+}
 
 
 def calls_of(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
@@ -64,7 +68,7 @@ def test_nothing_runs_what_it_reads(path: Path) -> None:
         shell = [word for word in call.keywords if word.arg == "shell"]
         assert not shell, f"line {call.lineno}: a shell"
     if "subprocess" in imported:
-        assert any(place in path.parents for place in MAY_START_PROCESSES)
+        assert any(place in (path, *path.parents) for place in MAY_START_PROCESSES)
 
 
 RUN_SQL = {"execute", "executemany", "execute_many", "_keys"}  # by name: what takes a statement

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,8 @@ def test_every_operation_has_a_span(seen: Seen, store: mrlstore.Store, tmp_path:
     store.repair()
     store.tier_report(count=10, sample=300)
     store.backup(tmp_path / "copy.mrl")
+    with suppress(ImportError):  # where hnswlib could not be compiled
+        store.export_hnswlib(tmp_path / "index.bin")
     store.clear()
     assert seen.span("query_batch papers.mrl")["db.operation.batch.size"] == 5
     assert seen.span("query_batch papers.mrl")["db.response.returned_rows"] == 10

@@ -36,14 +36,7 @@ T = TypeVar("T")
 
 def check_path(path: object) -> Path:
     """A path to a store, made absolute, so that a later chdir does not matter."""
-    import os
-
-    try:
-        text = os.fspath(path)  # type: ignore[call-overload]
-    except TypeError as error:
-        raise InvalidInput(f"path: expected a path, got {type(path).__name__}") from error
-    if not isinstance(text, str) or not text or "\0" in text:
-        raise InvalidInput(f"path: {text!r} is not a path")
+    text = _text_of(path, "path")
     _refuse_other_addresses(text)
     place = Path(text).absolute()
     try:
@@ -53,6 +46,24 @@ def check_path(path: object) -> Path:
     if length > _PATH_BYTES:
         raise InvalidInput(f"path: {length} bytes in all; SQLite opens paths of {_PATH_BYTES} or less")
     return place
+
+
+def check_file(path: object, name: str) -> Path:
+    """A path to a file, made absolute."""
+    return Path(_text_of(path, name)).absolute()
+
+
+def _text_of(path: object, name: str) -> str:
+    """A path as text."""
+    import os
+
+    try:
+        text = os.fspath(path)  # type: ignore[call-overload]
+    except TypeError as error:
+        raise InvalidInput(f"{name}: expected a path, got {type(path).__name__}") from error
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise InvalidInput(f"{name}: {text!r} is not a path")
+    return text
 
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")  # "s3://x", and "s3:/x", which pathlib makes of it

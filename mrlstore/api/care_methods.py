@@ -7,9 +7,10 @@ import os
 from mrlstore.api import arguments
 from mrlstore.api.arguments import ProgressCallback
 from mrlstore.api.handle import Handle
+from mrlstore.checks import check_flag, check_namespace
 from mrlstore.maintenance import repair, steps, verify
-from mrlstore.storage import backup, statistics
-from mrlstore.types import RepairReport, Stats, VerifyReport
+from mrlstore.storage import backup, hnswlib_export, statistics
+from mrlstore.types import HnswlibFiles, RepairReport, Stats, VerifyReport
 
 
 class CareMethods(Handle):
@@ -58,6 +59,48 @@ class CareMethods(Handle):
         session, target = self._session, arguments.check_path(dest)
         with session.storing(f"writing a backup to {target}"):
             backup.backup(session, target)
+
+    def export_hnswlib(
+        self,
+        path: str | os.PathLike[str],
+        ids: str | os.PathLike[str] | None = None,
+        *,
+        namespace: str | None = None,
+        overwrite: bool = False,
+        progress: ProgressCallback | None = None,
+    ) -> HnswlibFiles:
+        """Write all live rows that have a vector as one index of hnswlib, with a file of ids beside it.
+
+        Args:
+            path: the index. `hnswlib.Index("cosine", dim)` loads it; row i has the label i. Metadata and
+                documents are not in it; `mrlstore.exchange.export_rows` writes these.
+            ids: a text file, UTF-8, whose line i, counted from 0, is the id of label i; by default `path`
+                with the ending .ids.txt.
+            namespace: only rows of this one; None takes all, if no id is in two of them.
+            overwrite: replace files that are there.
+            progress: told how far it is.
+
+        Returns:
+            How many rows were written, and the paths. Both files are complete and synced, and the rows of one
+            generation; a call that fails leaves neither. The vectors have unit length, to float16 precision;
+            the graph is built with the store's m and ef_construction. While it is built hnswlib holds 4 x dim
+            bytes a row.
+
+        Raises:
+            InvalidInput: no rows, an id with a line break or in several namespaces, or a path in the store.
+            StoreExists: a file is there already. FileNotFoundError: the folder is not.
+            ImportError: hnswlib is not installed. MemoryError: hnswlib lacks memory.
+            StorageError, StorageFull: the files could not be written.
+        """
+        session, job = self._session, arguments.check_job(progress)
+        index = arguments.check_file(path, "path")
+        names = index.with_suffix(".ids.txt") if ids is None else arguments.check_file(ids, "ids")
+        if namespace is not None:
+            check_namespace(namespace)
+        check_flag(overwrite, "overwrite")
+        return hnswlib_export.export_hnswlib(
+            session, index, names, namespace=namespace, overwrite=overwrite, job=job
+        )
 
     def warm(self) -> None:
         """Load the kernels and bring codes and graphs into memory, so that the first query is fast."""

@@ -48,6 +48,7 @@ COMMANDS: Final = {
     "create": "write",
     "import": "transfer",
     "export": "transfer",
+    "export-hnswlib": "transfer",
     "migrate": "migrate_command",
     "add": "embed",
     "re-embed": "embed",

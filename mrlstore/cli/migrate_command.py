@@ -29,7 +29,7 @@ SHOWN = 10  # refused rows that are printed one by one
 @click.option("--vector", metavar="NAME", help="Which vector, where rows have several; a table's column.")
 @click.option("--id", "id_column", metavar="NAME", help="The column of a table that has the ids.")
 @click.option("--ids", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE",
-              help="Ids for a FAISS index or a .npy file: one a line, or an array as .npy.")  # fmt: skip
+              help="Ids for an index file or a .npy file: one a line, or an array as .npy.")  # fmt: skip
 @click.option("--omit", multiple=True, metavar="FIELD",
               help="A metadata field, or column, to leave out; may be given several times.")  # fmt: skip
 @click.option("--prefix-dim", type=click.IntRange(min=1), help="Leading dimensions to index, in a new store.")
@@ -55,8 +55,8 @@ def migrate_(
     """Copy the rows of another vector database into a store.
 
     SOURCE is qdrant:FOLDER or qdrant:URL, chroma:FOLDER, lancedb:FOLDER, pinecone:INDEX (or its host),
-    faiss:FILE, or a JSONL, Parquet, Arrow or .npy file. Keys are read from QDRANT_API_KEY and
-    PINECONE_API_KEY. The database's own package must be installed.
+    faiss:FILE, hnswlib:FILE, or a JSONL, Parquet, Arrow or .npy file. Keys are read from QDRANT_API_KEY and
+    PINECONE_API_KEY. The database's own package must be installed, but not hnswlib.
 
     One collection goes to the unnamed namespace, several to namespaces of their names. If interrupted, the
     same command continues. At the end rows are counted, some compared bit for bit, and answers of both
@@ -69,6 +69,7 @@ def migrate_(
       mrlstore migrate papers.mrl chroma:chroma_data
       mrlstore migrate papers.mrl lancedb:lance_data -c papers --id doi --document abstract --omit pdf
       mrlstore migrate papers.mrl faiss:papers.index --ids ids.txt
+      mrlstore migrate papers.mrl hnswlib:index.bin --ids ids.txt
       PINECONE_API_KEY=... mrlstore migrate papers.mrl pinecone:papers
     """
     started = time.perf_counter()

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -206,3 +207,37 @@ def export(store: Path, target: Path, float16: bool, force: bool, as_json: bool,
     out.print(text, soft_wrap=True)
     if options["limit"] is not None and done.cursor:
         out.print(f"go on with --after {done.cursor}", soft_wrap=True)
+
+
+@click.command(name="export-hnswlib")
+@store_argument
+@click.argument("target", type=click.Path(path_type=Path))
+@click.option("--ids", type=click.Path(path_type=Path), metavar="FILE",
+              help="Where the ids go; by default TARGET with the ending .ids.txt.")  # fmt: skip
+@click.option("-n", "--namespace", metavar="NAME", help="Only rows of this one; by default of all.")
+@click.option("--force", is_flag=True, help="Replace files that are there.")
+@json_option
+def export_hnswlib(
+    store: Path, target: Path, ids: Path | None, namespace: str | None, force: bool, as_json: bool
+) -> None:
+    """Write the vectors as one index of hnswlib, and their ids as a text file.
+
+    Row i of the index has the label i, and its id is line i of the ids, counted from 0. The graph is built
+    here, by hnswlib (pip install 'mrlstore[hnswlib]'), in memory.
+
+    \b
+    Example:
+      mrlstore export-hnswlib papers.mrl index.bin
+    """
+    started = time.perf_counter()
+    with mrlstore.open(store, mode="r") as opened, output.progress_bars(as_json=as_json) as progress:
+        done = opened.export_hnswlib(target, ids, namespace=namespace, overwrite=force, progress=progress)
+    seconds = time.perf_counter() - started
+    if as_json:
+        output.print_json({**asdict(done), "seconds": seconds})
+        return
+    output.console().print(
+        f"Exported {output.count_text(done.rows, 'row')} to {target}, their ids to {done.ids}, "
+        f"in {seconds:.1f} s",
+        soft_wrap=True,
+    )

@@ -37,6 +37,16 @@ def require_hnswlib() -> Any:
     return hnswlib
 
 
+def new_index(space: str, dim: int, rows: int, m: int, ef_construction: int) -> Any:
+    """An empty hnswlib.Index for so many rows. Raises ImportError without hnswlib, and MemoryError."""
+    index = require_hnswlib().Index(space, dim)
+    try:
+        index.init_index(rows, M=m, ef_construction=ef_construction, random_seed=SEED)
+    except RuntimeError as error:
+        raise MemoryError(f"hnswlib, for {rows:,} rows of {dim} dims: {error}") from error
+    return index
+
+
 def record_type(dim: int, most_links: int) -> np.dtype[Any]:
     """One row of hnswlib's lowest layer, as it lies in memory and in its files.
 
@@ -96,11 +106,7 @@ def _layers(
     progress: Callable[[int], None],
 ) -> Layers:
     """Have hnswlib insert the rows under their numbers as labels, and copy its layers out."""
-    index = require_hnswlib().Index("ip", prefix_dim)  # of unit rows: the cosine
-    try:
-        index.init_index(len(nodes), M=width // 2, ef_construction=ef, random_seed=SEED)
-    except RuntimeError as error:
-        raise MemoryError(f"hnswlib, for {len(nodes):,} rows of {prefix_dim} dims: {error}") from error
+    index = new_index("ip", prefix_dim, len(nodes), width // 2, ef)  # of unit rows: the cosine
     for start in range(0, len(nodes), BLOCK):
         rows = nodes[start : start + BLOCK]
         prefixes, _ = unit_prefixes(vectors[rows, :prefix_dim], prefix_dim)

@@ -1,7 +1,16 @@
 """The plain data that goes in and out of the public API, and the limits on it."""
 
 from mrlstore.types.plans import Expected, Explanation, FusedRank, HitRanks, KeywordPlan, Plan, SegmentPlan
-from mrlstore.types.reports import AuditStats, Problem, Progress, RepairReport, Settings, Stats, VerifyReport
+from mrlstore.types.reports import (
+    AuditStats,
+    HnswlibFiles,
+    Problem,
+    Progress,
+    RepairReport,
+    Settings,
+    Stats,
+    VerifyReport,
+)
 from mrlstore.types.results import BatchResult, Facet, Hit, LazyHits, Record, Result
 from mrlstore.types.values import (
     LIMITS,
@@ -25,6 +34,7 @@ __all__ = [
     "GraphBuilder",
     "Hit",
     "HitRanks",
+    "HnswlibFiles",
     "Include",
     "KeywordPlan",
     "LIMITS",

@@ -97,6 +97,15 @@ class RepairReport:
 
 
 @dataclass(frozen=True)
+class HnswlibFiles:
+    """What `export_hnswlib` has written: row i has label i, and its id is line i of the ids."""
+
+    rows: int
+    index: str  # path
+    ids: str  # path
+
+
+@dataclass(frozen=True)
 class Progress:
     """One call of a `progress=` callback: `done` of `total` units of `phase`."""
 

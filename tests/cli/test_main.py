@@ -39,7 +39,7 @@ READERS = {
     "calibrate": [],
     "set-prefix-dim": ["4"],
 }
-WITH_OWN_TESTS = {"create", "import", "migrate", "demo", "add", "re-embed"}
+WITH_OWN_TESTS = {"create", "import", "export-hnswlib", "migrate", "demo", "add", "re-embed"}
 
 
 def run_process(*arguments: str, program: str = "") -> subprocess.CompletedProcess[str]:

@@ -37,6 +37,7 @@ def seeds(name: str) -> list[bytes]:
         "imported_jsonl": [json.dumps(line).encode() + b"\n"],
         "imported_rows": [json.dumps(line).encode() + b"\n"],
         "opened_npy": [_npy()],
+        "opened_hnsw_index": [(Path(__file__).parents[1] / "graphs" / "index.bin").read_bytes()],
         "raw_columns": [targets.sound(False)[:4096]],
         "damaged_columns": [bytes([flags, 0, 0, 77]) for flags in range(16)],
         "built_columns": [b'{"a": 1}\n{"a": "x", "b": [1, null]}'],
@@ -61,6 +62,7 @@ def all_targets() -> dict[str, Callable[[bytes], None]]:
 
     functions = [targets.raw_columns, targets.damaged_columns, targets.built_columns, targets.parsed_filter]
     functions += [files.part_json, files.imported_jsonl, files.imported_rows, files.opened_npy]
+    functions += [files.opened_hnsw_index]
     return {target.__name__: target for target in functions}
 
 

@@ -28,6 +28,7 @@ from mrlstore.exchange.importing import import_rows
 from mrlstore.exchange.input_row import FieldNames, Refusal
 from mrlstore.exchange.jsonl import read_jsonl
 from mrlstore.exchange.npy import open_vectors
+from mrlstore.index.hnsw_file import open_hnsw_file
 from mrlstore.search.queries import prepare
 from mrlstore.storage.segment import Segment, open_segment
 from mrlstore.system.files import Files
@@ -159,6 +160,21 @@ def opened_npy(data: bytes) -> None:
         assert vectors.ndim == 2
         assert vectors.nbytes <= len(data)
         float(np.asarray(vectors, dtype=np.float64).sum())
+
+
+def opened_hnsw_index(data: bytes) -> None:
+    """Arbitrary bytes as an index file of hnswlib: refused, or rows that can be read to their end."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "index.bin"
+        path.write_bytes(data)
+        try:
+            found = open_hnsw_file(path)
+        except InvalidInput:
+            return
+        assert found.records.nbytes <= len(data)
+        with np.errstate(all="ignore"):
+            found.records["vector"].sum()
+        assert len(np.unique(found.records["label"])) == len(found.deleted)
 
 
 def opened_parquet(data: bytes) -> None:

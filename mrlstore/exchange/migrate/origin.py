@@ -48,7 +48,7 @@ class Choice:
     document: str | None = None  # the metadata field that becomes the row's document
     vector: str | None = None  # which vector, where rows have several; the column of a table
     id: str | None = None  # the column of a table that has the ids
-    ids: Path | None = None  # a file of ids, for vectors that have none
+    ids: Path | None = None  # a file of ids, for vectors that have numbers or none
     namespace: str | None = None  # where one single collection goes
     omit: tuple[str, ...] = ()  # metadata fields, or columns, that are left out
 
@@ -85,6 +85,7 @@ _KINDS: Final = {
     "lancedb": ("mrlstore.exchange.migrate.lance", "LanceOrigin"),
     "pinecone": ("mrlstore.exchange.migrate.pinecone", "PineconeOrigin"),
     "faiss": ("mrlstore.exchange.migrate.faiss", "FaissOrigin"),
+    "hnswlib": ("mrlstore.exchange.migrate.hnswlib_index", "HnswlibOrigin"),
     "file": ("mrlstore.exchange.migrate.plain_file", "FileOrigin"),
 }
 
@@ -94,8 +95,8 @@ def open_origin(source: str, choice: Choice | None = None) -> Origin:
 
     Args:
         source: "qdrant:FOLDER" or "qdrant:URL", "chroma:FOLDER", "lancedb:FOLDER", "faiss:FILE",
-            "pinecone:INDEX" or "pinecone:HOST", "file:PATH". Keys are read from QDRANT_API_KEY and
-            PINECONE_API_KEY.
+            "hnswlib:FILE", "pinecone:INDEX" or "pinecone:HOST", "file:PATH". Keys are read from
+            QDRANT_API_KEY and PINECONE_API_KEY.
         choice: which of its collections, and how their fields are understood.
 
     Raises:
