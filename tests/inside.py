@@ -24,6 +24,7 @@ MASK_BLOCK = "mrlstore.columns.mask._BLOCK"
 MASK_MAX_INTERVALS = "mrlstore.columns.mask._MAX_INTERVALS"
 SEARCHERS_MASK_BYTES = "mrlstore.search.searcher._MASK_BYTES"
 CONNECT = "mrlstore.catalogue.connection._connect"
+HNSWLIB_ANSWER_S = "mrlstore.exchange.migrate.hnswlib_process._LONGEST_S"
 WAL_MAPS = "mrlstore.catalogue.wal_index._MAPS"
 
 file_of_demo = corpus._of_file
@@ -57,6 +58,11 @@ def background_stop(store: Any) -> Any:
 def close_connections(store: Any) -> None:
     """Close the SQLite connections of a store; they are opened again when they are needed."""
     session(store).catalogue.connections._close_all()
+
+
+def hnswlib_child(origin: Any) -> Any:
+    """The process that answers for an index of hnswlib that is moved in."""
+    return origin._process._child
 
 
 def wal_headers(store: Any) -> Any:

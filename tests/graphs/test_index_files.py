@@ -16,9 +16,10 @@ import pytest
 
 import mrlstore
 from mrlstore.errors import InvalidInput, OriginError
-from mrlstore.exchange.migrate import Choice, hnswlib_process, migrate, open_origin
+from mrlstore.exchange.migrate import Choice, migrate, open_origin
 from mrlstore.exchange.migrate.hnswlib_process import HnswlibProcess
 from mrlstore.index.hnsw_file import open_hnsw_file
+from tests import inside
 from tests.fuzz.files import opened_hnsw_index
 from tests.graphs.conftest import DIM, ROWS
 from tests.nested import nested
@@ -158,7 +159,7 @@ def test_a_process_that_dies_is_an_error_here(
     program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if "sleep" in program:
-        monkeypatch.setattr(hnswlib_process, "_LONGEST_S", 0.5)
+        monkeypatch.setattr(inside.HNSWLIB_ANSWER_S, 0.5)
     (tmp_path / "program.py").write_text(program)
     process = HnswlibProcess(open_hnsw_file(INDEX), tmp_path / "program.py")
     try:
@@ -198,7 +199,7 @@ def test_the_child_is_gone_after_a_migration(hnswlib: Any) -> None:
     origin: Any = open_origin(f"hnswlib:{INDEX}")
     (collection,) = origin.collections()
     assert origin.ask(collection, expected()[3], 1) == ["3"]
-    child = origin._process._child
+    child = inside.hnswlib_child(origin)
     origin.close()
     assert child.returncode == 0
 
