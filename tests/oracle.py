@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 MISSING: Any = object()
+KINDS = ("NoneType", "bool", "number", "str")  # of values, in their order
 TOLERANCE = 2e-6  # of a score: float32 accumulation over a few thousand terms
 
 
@@ -297,8 +298,7 @@ class Oracle:
             if namespace in (None, space) and matches(where, row.metadata):
                 for kind, value in values_at(row.metadata, path):
                     counts.setdefault((kind, value), [value, 0])[1] += 1
-        order = ["NoneType", "bool", "number", "str"]
-        found = sorted(counts.items(), key=lambda item: (-item[1][1], order.index(item[0][0]), item[0][1]))
+        found = sorted(counts.items(), key=lambda item: (-item[1][1], KINDS.index(item[0][0]), item[0][1]))
         return [(value, rows) for _, (value, rows) in found]
 
     def scores(
@@ -331,6 +331,31 @@ def cosines(query: NDArray[Any], rows: NDArray[Any], dim: int | None = None) -> 
     asked = np.asarray(query, dtype=np.float64)[:dim]
     lengths = np.linalg.norm(wide, axis=1) * np.linalg.norm(asked)
     return np.asarray(np.clip((wide @ asked) / np.where(lengths > 0, lengths, 1.0), -1.0, 1.0))
+
+
+def grouped(
+    oracle: Oracle, query: Any, path: str, k: int, size: int, where: Mapping[str, Any] | None
+) -> list[tuple[Any, list[tuple[str, float]]]]:
+    """The k groups with the best rows and their best rows, by the values at a path; a list has several."""
+    groups: dict[tuple[str, Any], list[tuple[str, float]]] = {}
+    for name, score in oracle.scores(query, where=where):
+        values = values_at(oracle.rows["", name].metadata, path)
+        for value in sorted(values, key=lambda one: (KINDS.index(one[0]), one[1])):
+            groups.setdefault(value, []).append((name, score))
+    return [(value, rows[:size]) for (_, value), rows in list(groups.items())[:k]]
+
+
+def diverse(units: NDArray[Any], scores: Sequence[float], count: int, diversity: float) -> list[int]:
+    """Maximal marginal relevance, as its definition has it."""
+    wide, picked = np.asarray(units, dtype=np.float64), list[int]()
+    wide = wide / np.linalg.norm(wide, axis=1, keepdims=True)
+    while len(picked) < min(count, len(wide)):
+        merits: dict[int, float] = {}
+        for row in set(range(len(wide))) - set(picked):
+            alike = max([float(wide[row] @ wide[one]) for one in picked], default=0.0)
+            merits[row] = (1 - diversity) * scores[row] - diversity * alike if picked else scores[row]
+        picked.append(max(sorted(merits), key=lambda row: merits[row]))
+    return picked
 
 
 # --- comparisons ---------------------------------------------------------------------------------------

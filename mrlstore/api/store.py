@@ -15,13 +15,16 @@ from mrlstore.api import arguments
 from mrlstore.api.aio import off_loop
 from mrlstore.api.arguments import ProgressCallback
 from mrlstore.api.care_methods import CareMethods
+from mrlstore.api.picking_arguments import check_examples, check_picking
 from mrlstore.api.reading_methods import ReadingMethods
 from mrlstore.api.recall_methods import RecallMethods
 from mrlstore.checks import check_ids, check_namespace
 from mrlstore.embedders.protocol import Embedder
 from mrlstore.errors import InvalidInput
 from mrlstore.ingest import Split
-from mrlstore.search import hybrid, query
+from mrlstore.search import grouping, hybrid, picked, query
+from mrlstore.search.examples import Examples, direction
+from mrlstore.search.grouping import Grouping
 from mrlstore.search.params import Selection
 from mrlstore.storage.create import Mode
 from mrlstore.storage.session import Session
@@ -38,7 +41,7 @@ from mrlstore.where import parse
 from mrlstore.writing import writer
 from mrlstore.writing.batch import RowChange, make_batch, make_changes
 
-_VECTOR_SOURCES = "vector, id, text and content"
+_VECTOR_SOURCES = "vector, id, text, content and positive"
 
 
 class Store(CareMethods, RecallMethods, ReadingMethods):
@@ -261,6 +264,13 @@ class Store(CareMethods, RecallMethods, ReadingMethods):
         explain: bool = False,
         keywords: str | None = None,
         weights: tuple[float, float] | None = None,
+        positive: Iterable[Any] | None = None,
+        negative: Iterable[Any] | None = None,
+        offset: int | None = None,
+        group_by: str | None = None,
+        group_size: int | None = None,
+        diversity: float | None = None,
+        candidates: int | None = None,
     ) -> Result:
         """The k rows most similar to a vector, best first; equal scores go by row key.
 
@@ -270,8 +280,12 @@ class Store(CareMethods, RecallMethods, ReadingMethods):
         Args:
             vector: numbers of shape [dim] of any length above zero; or instead of it one of
             id: a stored row of the namespace, whose vector is taken,
-            text: words that the store's embedder embeds, or
-            content: whatever else that embedder understands.
+            text: words that the store's embedder embeds,
+            content: whatever else that embedder understands, or
+            positive: examples that hits should be like, ids of the namespace or vectors [dim]: the mean of
+                their directions is searched for, and the examples themselves are no hits.
+            negative: examples that hits should not be like: the difference of both means is added to that of
+                the positive ones (in Qdrant, the strategy average_vector).
             k: how many, 1 to 10,000. If k rows with a vector match, k come back.
             where: a filter on metadata, see docs/filters.md.
             namespace: the one namespace that is searched.
@@ -288,6 +302,19 @@ class Store(CareMethods, RecallMethods, ReadingMethods):
             keywords: words as a person types them: any of them may match, "words in double quotes" stand side
                 by side, `pars*` is any word that begins so. See docs/keywords.md.
             weights: how much the vector's list and the keywords' list count, by default (1, 1).
+            offset: pass over so many of the best rows: the second page of ten has offset=10. At most 10,000
+                with k. Each page is searched anew, so pages fit without a gap where the answers are exact and
+                nothing is written in between; rows in order are read by `scan` and its cursors.
+            group_by: a metadata field: the k groups with the best hits, `group_size` hits of each, as
+                `Result.groups` and together as hits. A row belongs to the group of each value that
+                `{field: value}` matches it by; rows without the field to none. k * group_size is at most
+                10,000. Not with offset, diversity or keywords.
+            group_size: how many hits of a group at most, by default 1.
+            diversity: from 0 to 1: hits are picked one after the other, each the best by (1 - diversity) *
+                score - diversity * greatest cosine with a hit before (maximal marginal relevance, on the full
+                vectors). They come in that order, with their scores. Not with keywords.
+            candidates: among how many of the best rows diverse hits are picked, at most 1,000; by default 4 *
+                k, at least 100.
 
         Returns:
             Hits with cosine similarity in [-1, 1] at full dimension, computed in float32 from the stored
@@ -299,7 +326,9 @@ class Store(CareMethods, RecallMethods, ReadingMethods):
             CorruptStore: damage was met that cannot be worked around.
         """
         session = self._session
+        examples = None if positive is None and negative is None else check_examples(positive, negative)
         given = (vector is not None) + (id is not None) + (text is not None) + (content is not None)
+        given += examples is not None
         latest, words = session.snapshots.latest(), None
         params = arguments.check_params(
             include, k, namespace, min_score, target_recall, shortlist, ef, exact, dim, explain, latest.dim
@@ -310,17 +339,37 @@ class Store(CareMethods, RecallMethods, ReadingMethods):
             words = hybrid.check_keywords(keywords, weights, min_score)
         if given > 1 or (given == 0 and words is None):
             raise InvalidInput(f"query: give {'at most' if words else 'exactly'} one of {_VECTOR_SOURCES}")
+        picking = None
+        if (
+            examples is not None or offset is not None or group_by is not None or group_size is not None
+            or diversity is not None or candidates is not None
+        ):  # fmt: skip
+            picking = check_picking(
+                params.k, offset, group_by, group_size, diversity, candidates, examples, words is not None
+            )
         if given and vector is None:
-            vector = self._vector_of(session, namespace, id, text, content)
+            vector = self._vector_of(session, namespace, id, text, content, examples)
             latest = session.snapshots.latest()  # the embedder may have taken seconds
+        if isinstance(picking, Grouping):
+            return grouping.query(session, latest, params, picking, vector)
         if words is not None:
-            return hybrid.query(session, latest, params, words, vector)
-        return query.query(session, latest, params, vector)
+            return hybrid.query(session, latest, params, words, vector, picking)
+        if picking is None:
+            return query.query(session, latest, params, vector)
+        return picked.query(session, latest, params, picking, vector)
 
     def _vector_of(
-        self, session: Session, namespace: str, id: str | None, text: str | None, content: Any
+        self,
+        session: Session,
+        namespace: str,
+        id: str | None,
+        text: str | None,
+        content: Any,
+        examples: Examples | None,
     ) -> Any:
-        """The vector of a stored row, or of what the embedder makes of words or contents."""
+        """The vector of a stored row, of examples, or of what the embedder makes of words or contents."""
+        if examples is not None:
+            return direction(session, namespace, examples)
         if id is not None:
             vector = query.stored_vector(session, namespace, check_ids([id], "id")[0])
             if vector is None:

@@ -6,6 +6,7 @@ import json
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 import mrlstore
 from mrlstore.cli import failures, output
 from mrlstore.cli.embedder_options import embedder_for_questions, embedder_options
-from mrlstore.cli.options import json_option, namespace_option, store_argument, where_option
+from mrlstore.cli.options import json_option, namespace_option, picking_options, store_argument, where_option
 from mrlstore.cli.output import plain_row, print_line
 from mrlstore.cli.query_vectors import read_vector
 from mrlstore.cli.safe_text import safe_line
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
 )
 @click.option("--ef", type=int, metavar="N", help="Effort in the graph, instead of the planner's choice.")
 @click.option("--shortlist", type=int, metavar="N", help="Rows to re-rank, instead of the planner's choice.")
+@picking_options
 @click.option("--explain", is_flag=True, help="Show what was done in each segment, and ranks by keywords.")
 @json_option
 def query(
@@ -89,9 +91,13 @@ def query(
       mrlstore query papers.mrl --vector '[0.1, 0.7, -0.2]' --exact --json
       mrlstore query papers.mrl "how to parse a date" --embedder other-model.lsa.npz
       mrlstore query docs.mrl --id datetime.date --keywords timezone --weights 1 0.5 --explain
+      mrlstore query papers.mrl --like paper-17 --like paper-40 --unlike paper-3 --offset 10
+      mrlstore query notes.mrl "why are there tides" --group-by source --group-size 2
+      mrlstore query notes.mrl "why are there tides" --diversity 0.5
     """
     question = " ".join(words)
-    _check_question(question, row_id, vector, keywords, name)
+    like = options["positive"] is not None
+    _check_question(question, row_id, vector, keywords, name, like=like)
     given = read_vector(vector) if vector is not None else None
     where, namespace = options.pop("where"), options.pop("namespace")
     started = time.perf_counter()
@@ -101,7 +107,7 @@ def query(
         if question:
             embedder = embedder_for_questions(name, opened, store, task, cache)
             given = _embedded(embedder, question, store)
-        by_vector = row_id is not None or given is not None
+        by_vector = row_id is not None or given is not None or like
         if by_vector:
             group_search.warm()  # so that the time shown is the query's, without loading the kernels
         ready = time.perf_counter()
@@ -119,22 +125,31 @@ def query(
     if as_json:
         hits = [_plain_hit(hit, passage) for hit, passage in zip(result, passages, strict=True)]
         times = {"seconds": seconds, "start_seconds": ready - started}
-        output.print_json({"hits": hits, "plan": asdict(result.plan), **times})
+        groups = [{"value": group.value, "ids": [hit.id for hit in group.hits]} for group in result.groups]
+        found = {"hits": hits, **({"groups": groups} if options["group_by"] is not None else {})}
+        output.print_json({**found, "plan": asdict(result.plan), **times})
         return
     print_hits(result, sys.stdout, passages)
-    found = output.count_text(len(result), "hit")
-    print_line((f"{found} in {seconds * 1000:.1f} ms, after {ready - started:.1f} s to start", "dim"))
+    counted = output.count_text(len(result), "hit")
+    print_line((f"{counted} in {seconds * 1000:.1f} ms, after {ready - started:.1f} s to start", "dim"))
     if explain:
         _explain(result, by_vector)
 
 
 def _check_question(
-    question: str, row_id: str | None, vector: str | None, keywords: str | None, embedder: str | None
+    question: str,
+    row_id: str | None,
+    vector: str | None,
+    keywords: str | None,
+    embedder: str | None,
+    *,
+    like: bool,
 ) -> None:
-    given = sum((bool(question), row_id is not None, vector is not None))
+    given = sum((bool(question), row_id is not None, vector is not None, like))
     if given > 1 or not given and keywords is None:
         raise click.UsageError(
-            'give one question, as words ("why are there tides"), --id or --vector, or --keywords, or both'
+            'give one question, as words ("why are there tides"), --id, --like or --vector, or --keywords, '
+            "or both"
         )
     if embedder is not None and not question:
         raise click.UsageError("--embedder goes with a question in words")
@@ -161,7 +176,18 @@ def _embedded(embedder: Embedder, question: str, store: Path) -> NDArray[Any]:
 def print_hits(result: Result, out: IO[str], passages: list[Passage | None] | None = None) -> None:
     """Hits for people: score and id in one line; in the next what matched, the document or the metadata."""
     shown = "6.3f" if result.plan.keywords is None else "6.4g"
-    for hit, passage in zip(result, passages or [None] * len(result), strict=True):
+    if result.groups:
+        by_id = dict(zip(result.ids, passages or [None] * len(result), strict=True))
+        for group in result.groups:
+            value = group.value if isinstance(group.value, str) else json.dumps(group.value)
+            print_line((safe_line(value), "cyan"), file=out)
+            _print_each(group.hits, [by_id[hit.id] for hit in group.hits], shown, out)
+        return
+    _print_each(result, passages or [None] * len(result), shown, out)
+
+
+def _print_each(hits: Sequence[Hit], passages: list[Passage | None], shown: str, out: IO[str]) -> None:
+    for hit, passage in zip(hits, passages, strict=True):
         print_line((f"{hit.score:{shown}}  ", "cyan"), (safe_line(hit.id), "bold"), file=out)
         if passage is not None:
             pieces = [(piece.text, "bold" if piece.matched else "dim") for piece in passage]

@@ -53,6 +53,36 @@ def where_option(function: Decorated) -> Decorated:
     )(function)
 
 
+def _several(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> list[str] | None:
+    return list(values) or None
+
+
+def picking_options(function: Decorated) -> Decorated:
+    """What query picks from the rows that it finds: pages, groups, diverse hits, rows like examples."""
+    for option in (
+        click.option(
+            "--like", "positive", multiple=True, callback=_several, metavar="ID",
+            help="Rows like this one, which is no hit itself; may be given several times.",
+        ),
+        click.option(
+            "--unlike", "negative", multiple=True, callback=_several, metavar="ID",
+            help="With --like: rows that are not like this one; may be given several times.",
+        ),
+        click.option("--offset", type=int, metavar="N", help="Pass over the best N hits: the next page."),
+        click.option(
+            "--group-by", metavar="FIELD", help="The k groups, by this metadata field, with the best hits."
+        ),
+        click.option("--group-size", type=int, metavar="N", help="Hits of each group; by default 1."),
+        click.option(
+            "--diversity", type=float, metavar="D",
+            help="From 0 to 1: pick hits that are unlike those before (maximal marginal relevance).",
+        ),
+        click.option("--candidates", type=int, metavar="N", help="With --diversity: pick among so many."),
+    ):  # fmt: skip
+        function = option(function)
+    return function
+
+
 def threads_option(function: Decorated) -> Decorated:
     """--threads, all allowed cores by default."""
     return click.option(

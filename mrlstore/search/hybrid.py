@@ -21,10 +21,11 @@ from mrlstore.catalogue.connection import Connection
 from mrlstore.checks import check_number
 from mrlstore.errors import InvalidInput
 from mrlstore.search.explain import explained
-from mrlstore.search.hydrate import hits_of, rows_of, vectors_of
+from mrlstore.search.hydrate import hits_by_row, rows_of
 from mrlstore.search.keyword_terms import Lookup, Term, any_of, lookups, parse_keywords
 from mrlstore.search.matching import matching_keys
-from mrlstore.search.params import NOTHING, Projection, QueryParams
+from mrlstore.search.params import NOTHING, QueryParams
+from mrlstore.search.picked import Picking
 from mrlstore.search.queries import Queries, take_query
 from mrlstore.search.query import search
 from mrlstore.storage.session import Session, View
@@ -87,15 +88,38 @@ def _check_weights(weights: object) -> tuple[float, float] | None:
 
 
 def query(
-    session: Session, latest: Snapshot, params: QueryParams, words: Keywords, vector: object = None
+    session: Session,
+    latest: Snapshot,
+    params: QueryParams,
+    words: Keywords,
+    vector: object = None,
+    picking: Picking | None = None,
 ) -> Result:
-    """The best k rows by keywords, or by keywords and vector, all of one generation."""
+    """The best k rows by keywords, or by keywords and vector, all of one generation.
+
+    `picking` may pass over some of the best rows and leave out some ids.
+    """
+    if picking is not None:
+        k, params = params.k, params._replace(k=picking.depth(params.k))
+        return _page(query(session, latest, params, words, vector), picking, k)
     queries = None
     if vector is None:
         _refuse_vector_params(params, words)
     else:
         queries = take_query(vector, latest.dim, latest.prefix_dim)
     return session.consistently(partial(_answer, session, params, words, queries))
+
+
+def _page(result: Result, picking: Picking, k: int) -> Result:
+    """The k rows behind those that are passed over."""
+    places = [place for place, id in enumerate(result.ids) if id not in picking.excluded]
+    places = places[picking.offset : picking.offset + k]
+    keyword_plan = result.plan.keywords
+    assert keyword_plan is not None
+    ranks = tuple(keyword_plan.hits[place] for place in places)
+    plan = replace(result.plan, keywords=replace(keyword_plan, hits=ranks))
+    hits = [result.hits[place] for place in places]
+    return Result([hit.id for hit in hits], result.scores[places], plan, hits)
 
 
 def _refuse_vector_params(params: QueryParams, words: Keywords) -> None:
@@ -128,7 +152,8 @@ def _answer(
             plan = replace(plan, matching=by_words.matching)
         else:
             best = fuse(by_vector, by_words.ranked, weights)[: params.k]
-        hits = _hits(connection, view.snapshot, best, params.projection)
+        stored = rows_of(connection, [row.key for row in best], view.snapshot.generation)
+        hits = hits_by_row(view.snapshot, stored, [row.score for row in best], params.projection)
         times.append(time.perf_counter())
     keyword_plan = KeywordPlan(
         searched=tuple(map(str, by_words.searched)),
@@ -207,18 +232,6 @@ def _without_common(
     if len(common) == len(terms):
         return terms, ()
     return tuple(term for term in terms if term not in common), common
-
-
-def _hits(
-    connection: Connection, snapshot: Snapshot, best: Sequence[Fused], projection: Projection
-) -> list[Hit]:
-    stored = rows_of(connection, [row.key for row in best], snapshot.generation)
-    vectors = None
-    if projection.vector:
-        found = vectors_of(snapshot, [row.key for row in stored if not row.without_vector])
-        vectors = [found.get(row.key) for row in stored]
-    ids, scores = (row.id for row in stored), (row.score for row in best)
-    return hits_of(ids, scores, stored, vectors, projection)
 
 
 def _ranks(

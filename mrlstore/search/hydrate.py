@@ -72,3 +72,14 @@ def hits_of(
     metadata = [metadata_of(row.metadata) for row in found] if projection.metadata else nothing
     documents = [row.document for row in found] if projection.document else nothing
     return list(map(Hit, ids, scores, metadata, documents, nothing if vectors is None else vectors))
+
+
+def hits_by_row(
+    snapshot: Snapshot, stored: Sequence[Row], scores: Iterable[float], projection: Projection
+) -> list[Hit]:
+    """Hits for rows of the catalogue, of which some may have no vector."""
+    vectors = None
+    if projection.vector:
+        found = vectors_of(snapshot, [row.key for row in stored if not row.without_vector])
+        vectors = [found.get(row.key) for row in stored]
+    return hits_of((row.id for row in stored), scores, stored, vectors, projection)

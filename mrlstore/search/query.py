@@ -85,6 +85,11 @@ def search(view: View, params: QueryParams, queries: Queries) -> tuple[Hits, Tra
     return hits, trace
 
 
+def search_once(view: View, params: QueryParams, queries: Queries) -> tuple[Hits, None]:
+    """The best rows for a filter that no other query will have: nothing is kept for one."""
+    return Searcher(view.snapshot, params, _fetch(view)).search(queries), None
+
+
 def stored_vector(session: Session, namespace: str, id: str) -> NDArray[np.float32] | None:
     """The vector of a row in its original length, float32 [dim]; None if the row or its vector is missing."""
 

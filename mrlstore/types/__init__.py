@@ -1,6 +1,15 @@
 """The plain data that goes in and out of the public API, and the limits on it."""
 
-from mrlstore.types.plans import Expected, Explanation, FusedRank, HitRanks, KeywordPlan, Plan, SegmentPlan
+from mrlstore.types.plans import (
+    Expected,
+    Explanation,
+    FusedRank,
+    GroupingPlan,
+    HitRanks,
+    KeywordPlan,
+    Plan,
+    SegmentPlan,
+)
 from mrlstore.types.reports import (
     AuditStats,
     HnswlibFiles,
@@ -11,7 +20,7 @@ from mrlstore.types.reports import (
     Stats,
     VerifyReport,
 )
-from mrlstore.types.results import BatchResult, Facet, Hit, LazyHits, Record, Result
+from mrlstore.types.results import BatchResult, Facet, Hit, HitGroup, LazyHits, Record, Result
 from mrlstore.types.values import (
     LIMITS,
     Conflict,
@@ -32,7 +41,9 @@ __all__ = [
     "Facet",
     "FusedRank",
     "GraphBuilder",
+    "GroupingPlan",
     "Hit",
+    "HitGroup",
     "HitRanks",
     "HnswlibFiles",
     "Include",

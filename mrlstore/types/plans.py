@@ -88,6 +88,16 @@ class KeywordPlan:
 
 
 @dataclass(frozen=True)
+class GroupingPlan:
+    """How the hits of a query with `group_by` were found."""
+
+    field: str
+    size: int  # the most hits of a group
+    searches: int  # one, unless some groups have far more similar rows than others
+    rows: int  # that the searches gave
+
+
+@dataclass(frozen=True)
 class Plan:
     """What a query did: one entry for each segment, and the generation it saw."""
 
@@ -101,6 +111,7 @@ class Plan:
     remark: str = ""  # what the caller should know of the choice, in words
     explanation: Explanation | None = None  # with explain=True
     keywords: KeywordPlan | None = None  # with keywords
+    grouping: GroupingPlan | None = None  # with group_by; `segments` tell of the first search
 
     @property
     def visited(self) -> int:

@@ -26,10 +26,17 @@ class Hit(NamedTuple):
     vector: NDArray[np.float32] | None = None  # float32 [dim], of the original length
 
 
+class HitGroup(NamedTuple):
+    """The hits of one group of a query with `group_by`: the value of the field, and the hits, best first."""
+
+    value: None | bool | int | float | str
+    hits: list[Hit]
+
+
 class Result(Sequence[Hit]):
     """The answer to one query: hits, best first. What is not asked for is not made."""
 
-    __slots__ = ("_hits", "_ids", "_plan", "_scores")
+    __slots__ = ("_groups", "_hits", "_ids", "_plan", "_scores")
 
     def __init__(
         self,
@@ -37,8 +44,9 @@ class Result(Sequence[Hit]):
         scores: NDArray[np.float32],
         plan: Plan | Callable[[], Plan],
         hits: list[Hit] | None = None,
+        groups: list[HitGroup] | None = None,
     ) -> None:
-        self._ids, self._scores, self._plan, self._hits = ids, scores, plan, hits
+        self._ids, self._scores, self._plan, self._hits, self._groups = ids, scores, plan, hits, groups
 
     @property
     def ids(self) -> list[str]:
@@ -63,6 +71,11 @@ class Result(Sequence[Hit]):
     def scores(self) -> NDArray[np.float32]:
         """The scores, float32 [len(self)], best first."""
         return self._scores
+
+    @property
+    def groups(self) -> list[HitGroup]:
+        """With `group_by` the groups, that with the best hit first; otherwise none."""
+        return self._groups or []
 
     def with_hits(self, hits: list[Hit]) -> Result:
         """The same result, whose hits carry more."""

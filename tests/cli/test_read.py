@@ -217,3 +217,20 @@ def test_sample(filled: Path, run: Run) -> None:
     assert len(rows) == 3 and all(row["metadata"]["even"] for row in rows)
     assert run("sample", filled, 3, "--seed", 1, "-w", '{"even": true}', "--json").json["rows"] == rows
     assert "row-" in run("sample", filled).out
+
+
+def test_query_in_pages_in_groups_and_by_examples(filled: Path, run: Run) -> None:
+    def hits(*line: object) -> list[str]:
+        return [hit["id"] for hit in run("query", filled, *line, "--json").json["hits"]]
+
+    whole = hits("--id", "row-3", "-k", 9)
+    assert hits("--id", "row-3", "-k", 4, "--offset", 5) == whole[5:]
+    grouped = run("query", filled, "--id", "row-3", "--group-by", "even", "--group-size", 2, "--json").json
+    assert [group["value"] for group in grouped["groups"]] == [False, True]
+    assert grouped["groups"][0]["ids"][0] == "row-3"
+    assert run("query", filled, "--id", "row-3", "--group-by", "even").out.splitlines()[0] == "false"
+    alike = hits("--like", "row-3", "--like", "row-4", "--unlike", "row-5", "-k", 20)
+    assert len(alike) == 17 and not {"row-3", "row-4", "row-5"} & set(alike)
+    assert len(hits("--id", "row-3", "--diversity", 0.5, "--candidates", 15)) == 10
+    assert run("query", filled, "--like", "row-3", "--id", "row-4").code == 2
+    assert run("query", filled, "--unlike", "row-3").code == 2

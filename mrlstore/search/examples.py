@@ -1,0 +1,58 @@
+"""Queries by examples: rows or vectors that hits should be like, and some that they should not be like."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrlstore.errors import InvalidInput
+from mrlstore.search.queries import take_units
+from mrlstore.search.query import stored_vector
+from mrlstore.storage.session import Session
+
+_NO_DIRECTION = 1e-6  # a mean of unit vectors that is shorter than this is rounding noise
+
+
+class Examples(NamedTuple):
+    """Examples as they were given: ids, and vectors of whatever numbers."""
+
+    positive: list[Any]
+    negative: list[Any]
+
+    @property
+    def ids(self) -> frozenset[str]:
+        """The ids among them."""
+        return frozenset(one for one in (*self.positive, *self.negative) if isinstance(one, str))
+
+
+def direction(session: Session, namespace: str, examples: Examples) -> NDArray[np.float32]:
+    """What is searched for, float32 [dim]: the mean of the positive examples, away from the negative ones.
+
+    Each example counts by its direction. With negative ones it is the mean of the positive ones plus the
+    difference of both means, as Qdrant's strategy average_vector has it.
+    """
+    towards = _mean(session, namespace, examples.positive, "positive")
+    if examples.negative:
+        towards = 2 * towards - _mean(session, namespace, examples.negative, "negative")
+    if not np.linalg.norm(towards) > _NO_DIRECTION:
+        raise InvalidInput("positive: the examples cancel each other out, so there is no direction to search")
+    return towards.astype(np.float32)
+
+
+def _mean(session: Session, namespace: str, examples: list[Any], name: str) -> NDArray[np.float64]:
+    """The mean of the examples' unit vectors, float64 [dim]."""
+    dim, total = session.snapshots.latest().dim, np.zeros(1)
+    for place, example in enumerate(examples):
+        vector = example
+        if isinstance(example, str):
+            vector = stored_vector(session, namespace, example)
+            if vector is None:
+                raise InvalidInput(
+                    f"{name}[{place}]: {example!r} is not in namespace {namespace!r}, or has no vector"
+                )
+        row = take_units([vector], dim, f"{name}[{place}]")[0].astype(np.float64)
+        dim = len(row)
+        total = total + row / np.linalg.norm(row)
+    return total / len(examples)
