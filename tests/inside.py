@@ -28,6 +28,8 @@ HNSWLIB_ANSWER_S = "mrlstore.exchange.migrate.hnswlib_process._LONGEST_S"
 WAL_MAPS = "mrlstore.catalogue.wal_index._MAPS"
 
 file_of_demo = corpus._of_file
+html_text = import_module("mrlstore.ingest.html_text").html_text
+split_front_matter = import_module("mrlstore.ingest.front_matter").split_front_matter
 passages_of = import_module("mrlstore.search.passages").passages_of
 searchers = searcher._searchers  # those kept, by snapshot
 row_crc = rows._crc

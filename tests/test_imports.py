@@ -76,6 +76,8 @@ HOMES = {
     "pyarrow": {"mrlstore.exchange"},
     "pandas": {"mrlstore.exchange"},
     "polars": {"mrlstore.exchange"},
+    "pathspec": {"mrlstore.ingest.file_selection"},
+    "yaml": {"mrlstore.ingest.front_matter"},
     "pickle": set(),
 }
 

@@ -29,7 +29,10 @@ PUBLIC = {
         MrlStoreError
         OriginError StorageError StorageFull StoreClosed StoreExists StoreLocked StoreNotFound StorePoisoned
     """,
-    "mrlstore.ingest": "IngestError Ingested Source Split digest_of ingest re_embed read_sources",
+    "mrlstore.ingest": """
+        FileSelection FilesOfRows IngestError Ingested Source Split digest_of ingest missing_rows re_embed
+        read_sources
+    """,
     "mrlstore.exchange": """
         Exported Imported Refusal export_rows import_rows to_arrow to_batches to_pandas to_polars
     """,

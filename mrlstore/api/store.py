@@ -207,7 +207,7 @@ class Store(CareMethods, RecallMethods, ReadingMethods):
         *,
         namespace: str = "",
         split: Split | None = None,
-        on_error: Literal["raise", "skip"] = "raise",
+        on_error: Literal["raise", "skip", "keep"] = "raise",
         progress: ProgressCallback | None = None,
     ) -> list[str]:
         """Embed documents with the store's embedder and store them, window by window.
@@ -218,7 +218,8 @@ class Store(CareMethods, RecallMethods, ReadingMethods):
             metadatas: one dict (or None) for each.
             namespace: where the ids live.
             split: cut long texts into overlapping chunks, each a row of its own.
-            on_error: "raise" an EmbedError once the rest is stored, or "skip" what can't be embedded.
+            on_error: what to do with what can't be embedded: "raise" an EmbedError once the rest is stored,
+                "skip" it, or "keep" texts without a vector, so that keywords find them.
             progress: is told how many documents are done.
 
         Returns:

@@ -254,7 +254,10 @@ def _plan_table(result: Result) -> Table:
 
 
 def _first_paragraph(text: str | None) -> str:
-    return " ".join((text or "").strip().split("\n\n")[0].split())[:300]
+    """In one line; a heading alone is followed by the next paragraph."""
+    paragraphs = (text or "").strip().split("\n\n")
+    wanted = 2 if paragraphs[0].startswith("#") else 1
+    return " ".join(" ".join(paragraphs[:wanted]).split())[:300]
 
 
 def _short_json(value: Any) -> str:

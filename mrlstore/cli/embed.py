@@ -2,23 +2,52 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from dataclasses import asdict
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
 import mrlstore
 from mrlstore.cli import failures, output
-from mrlstore.cli.embedder_options import embedder_options, open_embedder
+from mrlstore.cli.embedder_options import ChosenEmbedder, EmbedderChoice, embedder_options, local_file
+from mrlstore.cli.late_store import LateStore
+from mrlstore.cli.local_model import NoModel
 from mrlstore.cli.options import json_option, namespace_option, store_argument
+from mrlstore.cli.output import ProgressCallback, count_text, print_line
 from mrlstore.cli.safe_text import safe_line
-from mrlstore.embedders.protocol import Embedder
-from mrlstore.errors import LimitExceeded
-from mrlstore.ingest import FilesOfRows, Ingested, Source, Split, re_embed, read_sources
+from mrlstore.embedders.split import split_text
+from mrlstore.errors import InvalidInput, LimitExceeded
+from mrlstore.ingest import (
+    FileSelection,
+    FilesOfRows,
+    Ingested,
+    Source,
+    Split,
+    ingest,
+    missing_rows,
+    re_embed,
+    read_sources,
+)
+from mrlstore.types import Progress
 
-SHOWN = 10  # rows that could not be embedded, printed one by one
+SHOWN: Final = 10  # of each kind: what was skipped, not embedded, deleted
+_CACHE_SUFFIXES: Final = ("", "-wal", "-shm")
+
+
+@dataclass
+class Added:
+    """What `add` did, beside what `ingest` says."""
+
+    sources: list[Source] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)  # place -> why it was not read
+    deleted: list[str] = field(default_factory=list)  # ids of rows whose file is gone
+    before: int = 0  # rows of the store
+    after: int = 0
 
 
 @click.command()
@@ -30,8 +59,19 @@ SHOWN = 10  # rows that could not be embedded, printed one by one
     "--overlap",
     type=click.IntRange(min=0),
     metavar="N",
-    help="Tokens that chunks share; by default an eighth of a chunk.",
+    help="Tokens that chunks share at most; by default an eighth of a chunk.",
 )
+@click.option(
+    "--exclude",
+    multiple=True,
+    metavar="PATTERN",
+    help='Leave out what matches in folders, as in .gitignore: "drafts/", "*.log"; can be repeated.',
+)
+@click.option(
+    "--ext", multiple=True, metavar="EXT", help="In folders only files that end so, such as md,txt."
+)
+@click.option("--no-gitignore", is_flag=True, help="Add what .gitignore files leave out, too.")
+@click.option("--delete-missing", is_flag=True, help="Delete rows of these folders whose file is gone.")
 @namespace_option
 @json_option
 def add(
@@ -42,44 +82,145 @@ def add(
     cache: Path | None,
     chunk: int | None,
     overlap: int | None,
+    exclude: tuple[str, ...],
+    ext: tuple[str, ...],
+    no_gitignore: bool,
+    delete_missing: bool,
     namespace: str,
     as_json: bool,
-) -> None:
+) -> int:
     """Embed files and store them.
 
-    FILES are texts, Markdown, images (PNG, JPEG), sound (MP3, WAV), film (MP4, MOV), PDFs (in pieces of six
-    pages), JSONL with a "document" on each line, and folders of all these. What is stored already with the
-    same content is not embedded again, so an interrupted command goes on where it stopped.
+    FILES are texts, Markdown, HTML, PDFs, JSONL with a "document" on each line, and folders of all these; for
+    Gemini also images (PNG, JPEG), sound (MP3, WAV) and film (MP4, MOV). The local embedder reads the text of
+    PDFs, page by page. Hidden files are left out, and what .gitignore names. Front matter becomes metadata.
+
+    What cannot be read is named, and all the rest is added; a text that cannot be embedded is stored without
+    a vector, so that keywords find it; the exit code is then 6. What is stored already with the same content
+    is not embedded again, so an interrupted command goes on where it stopped.
 
     \b
     Examples:
-      mrlstore add notes.mrl notes/ --embedder local
+      mrlstore add notes.mrl notes/
+      mrlstore add notes.mrl notes/ --ext md --exclude drafts/ --delete-missing
       mrlstore add papers.mrl *.pdf *.png --embedder gemini --cache embeddings.db
       mrlstore add books.mrl book.txt --embedder gemini --chunk 1024
     """
     started = time.perf_counter()
-    sources = list(read_sources(files))
-    embedder = open_embedder(name or "local", store, task, cache, lambda: _texts(sources))
+    folders = [path for path in files if path.is_dir()]
+    if delete_missing and not folders:
+        raise click.UsageError("--delete-missing is about the files of a folder: name one")
     split = Split(chunk, chunk // 8 if overlap is None else overlap) if chunk else None
-    with (
-        mrlstore.open(store, embedder=embedder) as opened,
-        output.progress_bars(as_json=as_json) as progress,
-    ):
-        before = opened.count(namespace=None)
-        try:
-            ids = opened.add(
-                [source.content for source in sources],
-                [source.id for source in sources],
-                [source.metadata for source in sources],
-                namespace=namespace,
-                split=split,
-                progress=progress,
-            )
-        except LimitExceeded as error:
-            raise LimitExceeded(f"{error} (here: --chunk 1024)") from error
-        there = opened.count(namespace=None)
-    result = {"documents": len(sources), "rows": len(ids), "new": there - before, "store_rows": there}
-    _print_result(result | {"seconds": time.perf_counter() - started}, _usage(embedder), store, as_json)
+    if split is not None:
+        split_text("", split.max_tokens, split.overlap_tokens)  # refuses an overlap that is too long
+    choice = EmbedderChoice(name, store, task, cache)
+    apart = [store, local_file(store), *(_suffixed(cache, suffix) for suffix in _CACHE_SUFFIXES if cache)]
+    endings = [ending for given in ext for ending in given.split(",")]
+    selection = FileSelection(exclude, endings or None, gitignore=not no_gitignore, apart=apart)
+    run = Added()
+    read = read_sources(
+        files, texts_only=choice.texts_only, selection=selection, on_skip=run.skipped.__setitem__
+    )
+    run.sources = list(read)
+    if not run.sources:
+        raise _nothing_to_add(files, run.skipped)
+    with ExitStack() as opened:
+        progress = opened.enter_context(output.progress_bars(as_json=as_json))
+        chosen = choice.open(lambda: _texts(run.sources, store, progress))
+        target = opened.enter_context(_late_store(store, chosen))
+        run.before = target.count()
+        done = ingest(
+            target,
+            chosen.embedder,
+            [source.content for source in run.sources],
+            [source.id for source in run.sources],
+            [source.metadata for source in run.sources],
+            namespace=namespace,
+            split=split,
+            on_error="keep",
+            progress=progress,
+        )
+        if delete_missing:
+            unread = run.skipped.keys() | done.failed.keys()
+            run.deleted = missing_rows(target, folders, namespace, done.ids, unread)
+            if run.deleted:
+                target.delete(run.deleted, namespace=namespace)
+        run.after = target.count()
+    _print_added(run, done, chosen, store, time.perf_counter() - started, as_json)
+    return failures.PARTLY if run.skipped or done.failed or done.without_vector else failures.DONE
+
+
+def _nothing_to_add(files: tuple[Path, ...], skipped: Mapping[str, str]) -> InvalidInput:
+    names = ", ".join(map(str, files))
+    if not skipped:
+        return InvalidInput(f"{names}: no file to add; hidden, ignored, excluded and empty ones are left out")
+    reasons = "; ".join(f"{place}: {why}" for place, why in list(skipped.items())[:SHOWN])
+    return InvalidInput(f"{names}: no file that can be added: {reasons}")
+
+
+def _suffixed(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)
+
+
+def _texts(sources: list[Source], store: Path, progress: ProgressCallback | None) -> list[str]:
+    """The texts that a local embedder is fitted on: those to be added, and those that a store has already."""
+    if progress is not None:
+        progress(Progress("fit", 0, 1))
+    texts = [source.content for source in sources if isinstance(source.content, str)]
+    known = {source.id for source in sources}
+    if (store / "catalogue.db").exists():
+        with mrlstore.open(store, mode="r") as opened:
+            texts += _documents(opened, known)
+    return texts
+
+
+def _documents(store: mrlstore.Store, but: set[str]) -> list[str]:
+    found = store.scan(namespace=None, include=("document",))
+    return [record.document for record in found if record.document and record.id not in but]
+
+
+def _late_store(path: Path, chosen: ChosenEmbedder, tokenizer: Any = None) -> LateStore:
+    """The store that gets the rows; a new local model is written before it is made."""
+    embedder = None if isinstance(chosen.embedder, NoModel) else chosen.embedder
+    save = chosen.model.save if chosen.model is not None else lambda: None
+    return LateStore(path, embedder, save, tokenizer)
+
+
+def _print_added(
+    run: Added, done: Ingested, chosen: ChosenEmbedder, store: Path, seconds: float, as_json: bool
+) -> None:
+    new = run.after - run.before + len(run.deleted)
+    counts = {"documents": len(run.sources), "rows": len(done.ids), "new": new, "store_rows": run.after}
+    result = counts | {"seconds": seconds}
+    warnings = chosen.model.warnings(run.after) if chosen.model is not None else []
+    if any(isinstance(error, LimitExceeded) for error in done.without_vector.values()):
+        warnings.append("some texts are longer than the embedder takes; --chunk 1024 cuts them")
+    if as_json:
+        skipped = [{"place": place, "why": why} for place, why in run.skipped.items()]
+        more = {"skipped": skipped, **_failures(done), "deleted": run.deleted, "warnings": warnings}
+        facts = chosen.model.facts() if chosen.model is not None else None
+        output.print_json(result | more | {"embedder": facts} | _usage(chosen))
+        return
+    _print_counts(result, _usage(chosen), store)
+    if chosen.model is not None:
+        print_line(chosen.model.said())
+    if run.deleted:
+        print_line(f"deleted {count_text(len(run.deleted), 'row')} whose file is gone")
+        _print_each("deleted", dict.fromkeys(run.deleted, ""))
+    _print_each("skipped", run.skipped)
+    _print_unembedded(done)
+    for words in warnings:
+        print_line(f"mrlstore: warning: {words}", file=sys.stderr)
+
+
+def _failures(done: Ingested) -> dict[str, Any]:
+    kinds = {"without_vector": done.without_vector, "failed": done.failed}
+    return {kind: {id: _why(error) for id, error in found.items()} for kind, found in kinds.items()}
+
+
+def _why(error: Exception) -> str:
+    """What an error says of one document; `reason` leaves out its number in the request."""
+    return str(getattr(error, "reason", error))
 
 
 @click.command(name="re-embed")
@@ -92,67 +233,63 @@ def re_embed_(
 ) -> int:
     """Embed the documents of one store anew, with another embedder, into another store.
 
-    Ids, namespaces and metadata are kept. Media are read again from the files that "add" read them from. Rows
-    whose content is not found (files that are gone, vectors without a document) are reported, and the exit
-    code is then 6. Interrupted, it goes on where it stopped.
+    Ids, namespaces and metadata are kept. Media are read again from the files that "add" read them from.
+    Rows whose content is not found (files that are gone, vectors without a document) are reported; texts that
+    cannot be embedded are stored without a vector; the exit code is then 6. Interrupted, it goes on where it
+    stopped.
 
     \b
     Examples:
       mrlstore re-embed old.mrl new.mrl --embedder gemini --cache embeddings.db
     """
     started = time.perf_counter()
-    with mrlstore.open(source, mode="r") as old:
-        embedder = open_embedder(name or "local", target, task, cache, lambda: _documents(old))
-        with (
-            mrlstore.open(target, embedder=embedder, tokenizer=old.settings.tokenizer) as new,
-            output.progress_bars(as_json=as_json) as progress,
-        ):
-            new.add([])  # settles whose vectors the new store holds
+    with mrlstore.open(source, mode="r") as old, output.progress_bars(as_json=as_json) as progress:
+        chosen = EmbedderChoice(name, target, task, cache).open(lambda: _documents(old, set()))
+        with _late_store(target, chosen, old.settings.tokenizer) as new:
             files = FilesOfRows()
-            done = re_embed(old, new, embedder, content_of=files.content_of, progress=progress)
-            there = new.count(namespace=None)
-    result = {"rows": len(done.ids), "new": done.embedded, "store_rows": there}
-    failed = {id: str(error) for id, error in done.failed.items()}
-    seconds = time.perf_counter() - started
-    _print_result(result | {"failed": failed, "seconds": seconds}, _usage(embedder), target, as_json)
-    _print_failed(done, as_json)
-    return failures.PARTLY if done.failed else failures.DONE
-
-
-def _texts(sources: list[Source]) -> list[str]:
-    return [source.content for source in sources if isinstance(source.content, str)]
-
-
-def _documents(store: mrlstore.Store) -> list[str]:
-    found = store.scan(namespace=None, include=("document",))
-    return [record.document for record in found if record.document]
-
-
-def _usage(embedder: Embedder) -> dict[str, Any] | None:
-    usage = getattr(embedder, "usage", None)
-    return asdict(usage) if usage is not None else None
-
-
-def _print_result(result: dict[str, Any], usage: dict[str, Any] | None, store: Path, as_json: bool) -> None:
+            done = re_embed(
+                old,
+                new,
+                chosen.embedder,
+                content_of=files.content_of,
+                on_error="keep",
+                progress=progress,
+            )
+            there = new.count()
+    counts = {"rows": len(done.ids), "new": done.embedded, "store_rows": there}
+    result = counts | {"seconds": time.perf_counter() - started}
     if as_json:
-        output.print_json(result | ({"usage": usage} if usage else {}))
-        return
-    rows, new = output.count_text(result["rows"], "row"), output.count_text(result["new"], "new one")
-    text = f"{rows}, {new}, in {result['seconds']:.1f} s; {store} has {result['store_rows']:,}"
-    if usage:
-        dollars = usage["estimated_usd"]
-        price = (
-            f"; about ${dollars:,.4f} by the prices of {usage['prices_as_of']}" if dollars is not None else ""
-        )
-        text += f"\nsent {usage['items']:,}, {usage['cached']:,} from the cache{price}"
-    output.console().print(text)
+        output.print_json(result | _failures(done) | _usage(chosen))
+    else:
+        _print_counts(result, _usage(chosen), target)
+        _print_unembedded(done)
+    return failures.PARTLY if done.failed or done.without_vector else failures.DONE
 
 
-def _print_failed(done: Ingested, as_json: bool) -> None:
-    if as_json:
-        return
-    errors = output.errors()
-    for id, error in list(done.failed.items())[:SHOWN]:
-        errors.print(safe_line(f"not embedded: {id}: {error}"), soft_wrap=True)
-    if len(done.failed) > SHOWN:
-        errors.print(f"not embedded: {len(done.failed) - SHOWN:,} more; --json lists all")
+def _usage(chosen: ChosenEmbedder) -> dict[str, Any]:
+    """What a paid service was sent; empty for others."""
+    usage = getattr(chosen.embedder, "usage", None)
+    return {} if usage is None else {"usage": asdict(usage)}
+
+
+def _print_counts(result: Mapping[str, Any], usage: Mapping[str, Any], store: Path) -> None:
+    rows, new = count_text(result["rows"], "row"), count_text(result["new"], "new one")
+    print_line(f"{rows}, {new}, in {result['seconds']:.1f} s; {store} has {result['store_rows']:,}")
+    for sent in usage.values():
+        dollars = sent["estimated_usd"]
+        known = dollars is not None
+        price = f"; about ${dollars:,.4f} by the prices of {sent['prices_as_of']}" if known else ""
+        print_line(f"sent {sent['items']:,}, {sent['cached']:,} from the cache{price}")
+
+
+def _print_unembedded(done: Ingested) -> None:
+    for what, found in (("stored without a vector", done.without_vector), ("not stored", done.failed)):
+        _print_each(what, {id: _why(error) for id, error in found.items()})
+
+
+def _print_each(what: str, found: Mapping[str, str]) -> None:
+    """The first things of one kind by name, a line each, on stderr."""
+    for name, why in list(found.items())[:SHOWN]:
+        print_line(safe_line(f"{what}: {name}: {why}" if why else f"{what}: {name}"), file=sys.stderr)
+    if len(found) > SHOWN:
+        print_line(f"{what}: {len(found) - SHOWN:,} more; --json lists all", file=sys.stderr)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from mrlstore.api.store import Store
+import mrlstore
 from mrlstore.embedders.fingerprint import canonical, check_same
 from mrlstore.embedders.protocol import Embedder
-from mrlstore.errors import InvalidInput
+from mrlstore.errors import InvalidInput, StoreNotFound
 from mrlstore.system.names import beside
+
+if TYPE_CHECKING:
+    from mrlstore.cli.local_model import LocalModel
 
 Decorated = Callable[..., Any]
 
@@ -47,37 +51,102 @@ def embedder_options(function: Decorated) -> Decorated:
     return function
 
 
-def open_embedder(
-    name: str, store: Path, task: str, cache: Path | None, texts: Callable[[], Sequence[str]] | None = None
-) -> Embedder:
-    """The embedder of this name.
+@dataclass(frozen=True)
+class ChosenEmbedder:
+    """An embedder, and the model that it is, where it is a local one."""
 
-    `local` is read from `STORE.lsa.npz` beside the store; if that is not there, it is fitted on `texts` and
-    saved, or refused if there are no texts.
-    """
-    if name.startswith("gemini"):
-        from mrlstore.embedders import GeminiEmbedder
+    embedder: Embedder
+    model: LocalModel | None = None
 
-        model = "gemini-embedding-2" if name == "gemini" else name
-        return GeminiEmbedder(model, task=task, cache=cache)
-    from mrlstore.embedders.local import LocalEmbedder
 
-    path = local_file(store) if name == "local" else Path(name)
-    if path.exists():
-        return LocalEmbedder.load(path)
-    if name != "local":
-        raise InvalidInput(
-            f"--embedder {name}: gemini, a model of its, local, or the file of a saved embedder"
-        )
-    if texts is None:
-        raise InvalidInput(f"--embedder local: {path} is not there; `mrlstore add --embedder local` makes it")
-    embedder = LocalEmbedder.fit(texts())
-    embedder.save(path)
-    return embedder
+class EmbedderChoice:
+    """The embedder that rows are added with: the one that is named, else the store's, else the local one."""
+
+    def __init__(self, name: str | None, store: Path, task: str, cache: Path | None) -> None:
+        """Look what the store has recorded; a store that does not exist has recorded nothing.
+
+        Raises:
+            InvalidInput: no embedder is named, and the command line does not have the store's.
+        """
+        self._store, self._task, self._cache = store, task, cache
+        self._recorded = _recorded(store)
+        self._name = name
+        recorded = self._recorded
+        if name is None and recorded is not None and not (is_gemini(recorded) or is_local(recorded)):
+            raise _unknown(store, recorded, "Add rows in Python")
+
+    @property
+    def texts_only(self) -> bool:
+        """Whether the embedder reads nothing but texts."""
+        if self._name is None:
+            return not is_gemini(self._recorded)
+        return not self._name.startswith("gemini")
+
+    def open(self, texts: Callable[[], Sequence[str]]) -> ChosenEmbedder:
+        """Make the embedder. A local one whose file is not there is fitted on `texts`, and not written yet.
+
+        Raises:
+            InvalidInput: there is no such embedder, or the file of the store's own is not there.
+        """
+        if not self.texts_only:
+            named = self._name is not None
+            if named or not isinstance(self._recorded, dict):
+                return ChosenEmbedder(_gemini(self._name or "gemini", self._task, self._cache))
+            return ChosenEmbedder(_gemini_of(self._recorded, self._task, self._cache))
+        from mrlstore.cli.local_model import fit_model, load_model
+
+        name = self._name or "local"
+        path = local_file(self._store) if name == "local" else Path(name)
+        if path.exists():
+            model = load_model(path)
+        elif name != "local":
+            raise _no_such(name)
+        elif self._recorded is not None and is_local(self._recorded):
+            raise InvalidInput(
+                f"{self._store} was filled by a local embedder, whose file {path} is not there: say by "
+                "--embedder which one it is, or embed all anew into another store: mrlstore re-embed"
+            )
+        else:
+            model = fit_model(texts(), path)
+        return ChosenEmbedder(model.embedder, model)
+
+
+def _recorded(store: Path) -> str | dict[str, Any] | None:
+    try:
+        with mrlstore.open(store, mode="r") as opened:
+            return opened.embedder_fingerprint
+    except StoreNotFound:
+        return None
+
+
+def _gemini(name: str, task: str, cache: Path | None) -> Embedder:
+    from mrlstore.embedders import GeminiEmbedder
+
+    return GeminiEmbedder("gemini-embedding-2" if name == "gemini" else name, task=task, cache=cache)
+
+
+def _gemini_of(recorded: dict[str, Any], task: str, cache: Path | None) -> Embedder:
+    """Gemini as a store has recorded it; `task` counts among those that embed documents alike."""
+    from mrlstore.embedders import GeminiEmbedder
+
+    symmetric = recorded["task"] != "retrieval documents"
+    model, dim = recorded["model"], recorded["dim"]
+    return GeminiEmbedder(model, task=recorded["task"] if symmetric else task, dim=dim, cache=cache)
+
+
+def _no_such(name: str) -> InvalidInput:
+    return InvalidInput(f"--embedder {name}: gemini, a model of its, local, or the file of a saved embedder")
+
+
+def _unknown(store: Path, recorded: object, instead: str) -> InvalidInput:
+    return InvalidInput(
+        f"{store} holds vectors of the embedder {recorded!r:.80}, which is not one of the command line. "
+        f"{instead}"
+    )
 
 
 def embedder_for_questions(
-    name: str | None, opened: Store, store: Path, task: str, cache: Path | None
+    name: str | None, opened: mrlstore.Store, store: Path, task: str, cache: Path | None
 ) -> Embedder:
     """The embedder that turns words into a vector that compares with those of a store.
 
@@ -90,34 +159,32 @@ def embedder_for_questions(
     recorded = opened.embedder_fingerprint
     if opened.dim is None:
         raise InvalidInput(f"no row of {store} has a vector yet. Ask by --keywords")
-    if name is not None:
-        embedder = open_embedder(name, store, task, cache)
-    elif isinstance(recorded, dict) and recorded.get("embedder") == "gemini":
-        from mrlstore.embedders import GeminiEmbedder
-
-        symmetric = recorded["task"] != "retrieval documents"
-        model, dim = recorded["model"], recorded["dim"]
-        embedder = GeminiEmbedder(model, task=recorded["task"] if symmetric else task, dim=dim, cache=cache)
-    elif recorded is None or is_local(recorded):
-        path = local_file(store)
-        if not path.exists():
-            made = (
-                "was filled by a local embedder, whose file"
-                if recorded
-                else "records no embedder, and a file"
-            )
-            raise InvalidInput(
-                f"{store} {made} {path} is not there: say by --embedder which one it is. {instead}"
-            )
-        embedder = open_embedder("local", store, task, cache)
+    if name is not None and name.startswith("gemini"):
+        embedder = _gemini(name, task, cache)
+    elif name is None and isinstance(recorded, dict) and is_gemini(recorded):
+        embedder = _gemini_of(recorded, task, cache)
+    elif name is None and recorded is not None and not is_local(recorded):
+        raise _unknown(store, recorded, instead)
     else:
-        raise InvalidInput(
-            f"{store} holds vectors of the embedder {recorded!r:.80}, which is not one of the command line. "
-            f"{instead}"
-        )
+        path = Path(name) if name not in (None, "local") else local_file(store)
+        if not path.exists() and name not in (None, "local"):
+            raise _no_such(str(name))
+        if not path.exists():
+            made = "was filled by a local embedder, whose file" if recorded else "records no embedder, and"
+            raise InvalidInput(
+                f"{store} {made} {path} is not there: say by --embedder which it is. {instead}"
+            )
+        from mrlstore.embedders.local import LocalEmbedder
+
+        embedder = LocalEmbedder.load(path)
     if recorded is not None:
         check_same(canonical(recorded), embedder)
     return embedder
+
+
+def is_gemini(recorded: str | dict[str, Any] | None) -> bool:
+    """Whether a fingerprint is that of a Gemini model."""
+    return isinstance(recorded, dict) and recorded.get("embedder") == "gemini"
 
 
 def is_local(recorded: str | dict[str, Any]) -> bool:

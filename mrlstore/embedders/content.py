@@ -194,10 +194,15 @@ Content = str | Media | Sequence[str | Media]
 """One thing to embed: a text, a medium, or a list of both that is ONE thing and gets ONE vector."""
 
 
+def file_type(path: str | os.PathLike[str]) -> str | None:
+    """Return the MIME type of a file by its first bytes, or None where they are not known."""
+    with Path(path).open("rb") as file:
+        return sniff(file.read(_HEAD_BYTES))
+
+
 def media_of(path: str | os.PathLike[str]) -> Media | None:
     """Return the medium that a file is by its first bytes, or None where it is none (a text, say)."""
-    with Path(path).open("rb") as file:
-        mime_type = sniff(file.read(_HEAD_BYTES))
+    mime_type = file_type(path)
     kinds: tuple[type[Media], ...] = (Image, Audio, Video, Pdf)
     for kind in kinds:
         if mime_type in kind.mime_types:

@@ -14,8 +14,21 @@ from typing import Final
 
 from mrlstore.errors import InvalidInput
 
-# Where a cut does least harm, best first; a cut goes after the match.
-_BREAKS: Final = tuple(map(re.compile, (r"\n\s*\n", r"\n", r"[.!?。！？]+[\"')\]]*\s*", r"\s+")))
+# Where a cut does least harm, best first; a cut goes after the match. A sentence ends at a stop that is
+# followed by anything but a small letter, which "e.g." and "3.5" are not. Lines come later: prose is wrapped.
+_HEADING: Final = re.compile(r"#{1,6} ")
+_STRONG: Final = tuple(
+    map(
+        re.compile,
+        (
+            r"\n(?=#{1,6} )",  # before a heading of Markdown
+            r"\n[^\S\n]*\n\s*",  # between paragraphs
+            r"[.!?]+[\"'’”)\]]*\s+(?=[\"'‘“(\[]*[^\W_a-z])|[。！？]+[」』’”\"')\]]*\s*",  # between sentences
+        ),
+    )
+)
+_WEAK: Final = tuple(map(re.compile, (r"\n", r"[.!?;:]+[\"'’”)\]]*\s+", r"\s+")))  # lines, phrases, words
+_AHEAD: Final = 8  # characters behind a cut that its pattern may look at
 
 
 @dataclass(frozen=True)
@@ -43,8 +56,11 @@ def estimate_tokens(text: str) -> int:
 def split_text(text: str, max_tokens: int, overlap_tokens: int = 0) -> list[Chunk]:
     """Cut a text into chunks of at most `max_tokens` (estimated), each repeating the end of the last.
 
-    Cuts go to the end of a paragraph, a line, a sentence or a word, the best that lies in the second half
-    of a chunk; else they go anywhere. A text that is short enough is one chunk; a blank one is none.
+    A chunk ends in front of a heading, or at the end of a paragraph, a sentence, a line, a phrase or a word:
+    the best that lies in the second half of what it could hold; else anywhere. It begins with a heading, a
+    paragraph or a sentence that lies within the overlap; without one it begins where the last chunk ended, if
+    that is such a place, else with a line or a word within the overlap. A text that is short enough is one
+    chunk; a blank one is none.
 
     Raises:
         InvalidInput: `max_tokens` is below 1, or the overlap is more than a quarter of it.
@@ -65,7 +81,7 @@ def split_text(text: str, max_tokens: int, overlap_tokens: int = 0) -> list[Chun
             chunks.append(Chunk(text[start:stop], start, stop, estimate_tokens(text[start:stop])))
         if stop == len(text):
             break
-        start = max(_back(ends, stop, overlap_tokens), start + 1)
+        start = max(_begin(text, start, _back(ends, stop, overlap_tokens), stop), start + 1)
     return chunks
 
 
@@ -96,10 +112,36 @@ def _back(ends: list[float], stop: int, tokens: int) -> int:
 
 def _cut(text: str, middle: int, stop: int) -> int:
     """The best place for a cut in text[middle:stop]."""
-    for pattern in _BREAKS:
-        last = 0
-        for match in pattern.finditer(text, middle, stop):
-            last = match.end()
-        if last > middle:
-            return last
+    for pattern in _STRONG + _WEAK:
+        places = [place for place in _breaks(pattern, text, middle, stop) if middle < place <= stop]
+        if places:
+            return places[-1]
     return stop
+
+
+def _begin(text: str, start: int, low: int, stop: int) -> int:
+    """Where the next chunk begins, from `low` to `stop`, the end of the last one, which began at `start`."""
+    if low == stop:
+        return stop
+    strong = {place for pattern in _STRONG for place in _breaks(pattern, text, start, stop)}
+    if within := [place for place in strong if low <= place < stop]:
+        return min(within)
+    if stop in strong:
+        return stop
+    for pattern in _WEAK:
+        if within := [place for place in _breaks(pattern, text, start, stop) if low <= place < stop]:
+            return min(within)
+    return low
+
+
+def _breaks(pattern: re.Pattern[str], text: str, start: int, stop: int) -> list[int]:
+    """Where cuts by one pattern may go in text[start:stop], its ends included; never behind a heading."""
+    found = pattern.finditer(text, start, min(stop + _AHEAD, len(text)))
+    return [match.end() for match in found if not _is_heading(text, start, match.start())]
+
+
+def _is_heading(text: str, start: int, stop: int) -> bool:
+    """Whether the last line of text[start:stop] that is not blank is a heading."""
+    while stop > start and text[stop - 1].isspace():
+        stop -= 1
+    return _HEADING.match(text, max(text.rfind("\n", start, stop) + 1, start), stop) is not None

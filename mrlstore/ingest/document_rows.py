@@ -62,8 +62,8 @@ class DocumentRow:
         return replace(self, metadata=kept)
 
     def is_stored_as(self, record: Record) -> bool:
-        """Whether a stored row has the same content, and a vector."""
-        same = record.document == self.document and record.vector is not None
+        """Whether a stored row has the same content, with a vector or without."""
+        same = record.document == self.document
         return same and (record.metadata or {}).get(DIGEST) == self.added.get(DIGEST)
 
     def changes(self, record: Record) -> dict[str, Any]:
@@ -88,6 +88,7 @@ class Window:
     chunks: dict[str, int] = field(default_factory=dict)  # document id -> how many chunks it has now
     fresh: list[DocumentRow] = field(default_factory=list)  # to be embedded
     changes: dict[str, dict[str, Any]] = field(default_factory=dict)  # id -> new metadata of a stored row
+    bare: dict[str, dict[str, Any]] = field(default_factory=dict)  # the same of fresh rows without a vector
     stale: list[str] = field(default_factory=list)  # ids of stored rows of an earlier text, to be removed
     refused: dict[str, Exception] = field(default_factory=dict)  # id or place -> why it is no row
 

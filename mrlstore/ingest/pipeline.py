@@ -59,9 +59,12 @@ class Ingested:
     embedded: int = 0
     skipped: int = 0  # were stored already, with the same content
     updated: int = 0  # of the skipped ones: got new metadata
+    without_vector: dict[str, Exception] = field(
+        default_factory=dict
+    )  # id -> why; texts that are stored without a vector, with on_error="keep"
     failed: dict[str, Exception] = field(
         default_factory=dict
-    )  # id, or place of a document without one -> why
+    )  # id, or place of a document without one -> why; not stored
 
 
 class IngestError(EmbedError):
@@ -84,7 +87,7 @@ def ingest(
     *,
     namespace: str = "",
     split: Split | None = None,
-    on_error: Literal["raise", "skip"] = "raise",
+    on_error: Literal["raise", "skip", "keep"] = "raise",
     progress: Callable[[Progress], None] | None = None,
 ) -> Ingested:
     """Embed documents and store them; those that are stored already with the same content are skipped.
@@ -100,10 +103,11 @@ def ingest(
         namespace: of all the ids.
         split: cut texts into chunks: rows "ID#0", "ID#1" ..., whose metadata say under `chunk` where they
             stood. Rows of an earlier, longer text of the same id are removed.
-        on_error: "raise" stops at the first document that fails; "skip" notes it in `.failed` and goes on.
-            Both
-            stop when the embedder itself fails: when it says so (a refused key, a spent quota), or when it
-            embeds neither a document of a window of 100 nor one that it had embedded before.
+        on_error: "raise" stops at the first document that fails. "skip" notes it in `.failed` and goes on.
+            "keep" stores a text that cannot be embedded without a vector, so that keywords find it, and notes
+            it in `.without_vector`; the next run tries to embed it again. All three stop when the embedder
+            itself fails: when it says so (a refused key, a spent quota), or when it embeds neither a document
+            of a window of 100 nor one that it had embedded before.
         progress: called after every window with the number of documents done, and of all where it is known.
 
     Raises:
@@ -115,11 +119,11 @@ def ingest(
     if split is not None and not isinstance(split, Split):
         raise InvalidInput(f"split: expected a mrlstore.ingest.Split, got {type(split).__name__}")
     check_progress(progress)
-    if on_error not in ("raise", "skip"):
-        raise InvalidInput(f'on_error={on_error!r}: "raise" or "skip"')
+    if on_error not in ("raise", "skip", "keep"):
+        raise InvalidInput(f'on_error={on_error!r}: "raise", "skip" or "keep"')
     total = len(documents) if isinstance(documents, Sized) else 0
-    run = IngestRun(store, embedder, namespace, on_error == "skip", Job(progress), total)
-    maker = WindowMaker(namespace, split, keep_going=on_error == "skip")
+    run = IngestRun(store, embedder, namespace, on_error, Job(progress), total)
+    maker = WindowMaker(namespace, split, keep_going=on_error != "raise")
     run.run(maker.windows(documents, ids, metadatas))
     return run.done
 
@@ -156,12 +160,12 @@ class IngestRun:
     """One call of `ingest`."""
 
     def __init__(
-        self, store: StoreVerbs, embedder: Embedder, namespace: str, skip: bool, job: Job, total: int
+        self, store: StoreVerbs, embedder: Embedder, namespace: str, on_error: str, job: Job, total: int
     ) -> None:
-        """`skip`: go on after a document that failed. `total`: documents, 0 if that is not known."""
+        """`on_error` is that of `ingest`. `total`: documents, 0 if that is not known."""
         self.done = Ingested()
         self._store, self._embedder, self._namespace = store, embedder, namespace
-        self._skip, self._job, self._total = skip, job, total
+        self._on_error, self._job, self._total = on_error, job, total
         self._documents = 0
         self._known_good: DocumentRow | None = None  # a row that this embedder has embedded
         self._error: Exception | None = None
@@ -205,6 +209,9 @@ class IngestRun:
                 window.fresh.append(row)
             elif not row.is_stored_as(record):
                 window.fresh.append(row.with_metadata_of(record))
+            elif record.vector is None:
+                window.fresh.append(row.with_metadata_of(record))
+                window.bare[row.id] = row.changes(record)
             else:
                 self._known_good = row
                 if changes := row.changes(record):
@@ -242,27 +249,45 @@ class IngestRun:
                 [row.document for row in rows],
                 namespace=self._namespace,
             )
+        if embedded.failed and self._error is None and self._must_stop(embedded):
+            self._error = self._failure(*next(iter(embedded.failed.items())))
+        kept = self._keep(window, embedded)
         if window.changes:
             changed = list(window.changes)
             self._store.update(changed, list(window.changes.values()), namespace=self._namespace)
         if window.stale and not embedded.failed:
             self._store.delete(window.stale, namespace=self._namespace)
-        self._count(window, embedded)
+        self._count(window, embedded, kept)
 
-    def _count(self, window: Window, embedded: EmbeddedRows) -> None:
+    def _keep(self, window: Window, embedded: EmbeddedRows) -> dict[str, Exception]:
+        """With `on_error="keep"`, store the texts that failed without vectors, and take them off `failed`."""
+        if self._on_error != "keep" or self._error is not None:
+            return {}
+        kept = {id: error for id, error in embedded.failed.items() if window.rows[id].document}
+        rows = [window.rows[id] for id in kept if id not in window.bare]
+        if rows:
+            metadatas = [row.stored_metadata for row in rows]
+            documents = [row.document for row in rows]
+            ids = [row.id for row in rows]
+            self._store.upsert(ids, None, metadatas, documents, namespace=self._namespace)
+        window.changes |= {id: changes for id, changes in window.bare.items() if id in kept and changes}
+        for id in kept:
+            del embedded.failed[id]
+        return kept
+
+    def _count(self, window: Window, embedded: EmbeddedRows, kept: Mapping[str, Exception]) -> None:
         done = self.done
         done.ids += [id for id in window.ids if id not in embedded.failed]
         done.embedded += len(embedded.vectors)
         done.skipped += len(window.rows) - len(window.fresh)
         done.updated += len(window.changes)
         done.failed |= window.refused | embedded.failed
+        done.without_vector |= kept
         self._documents += window.documents
-        if embedded.failed and self._error is None and self._must_stop(embedded):
-            self._error = self._failure(*next(iter(embedded.failed.items())))
         self._job.step("embed", self._documents, self._total)
 
     def _must_stop(self, embedded: EmbeddedRows) -> bool:
-        if not self._skip:
+        if self._on_error == "raise":
             return True
         return not embedded.vectors and is_down(self._embedder, embedded.failed, self._known_good)
 

@@ -21,7 +21,7 @@ def re_embed(
     embedder: Embedder,
     *,
     content_of: Callable[[Record], Content | None] | None = None,
-    on_error: Literal["raise", "skip"] = "raise",
+    on_error: Literal["raise", "skip", "keep"] = "raise",
     progress: Callable[[Progress], None] | None = None,
 ) -> Ingested:
     """Embed the stored documents of one store again, with another embedder, into another store.
@@ -58,6 +58,7 @@ def re_embed(
         done.embedded += part.embedded
         done.skipped += part.skipped
         done.updated += part.updated
+        done.without_vector |= part.without_vector
         done.failed |= part.failed
     return done
 

@@ -1,22 +1,33 @@
-"""Files as documents: texts, Markdown, images, sound, film, PDFs, and JSONL with a document on each line.
+"""Files as documents: texts, HTML, images, sound, film, PDFs, and JSONL with a document on each line.
 
-The first bytes of a file say what it is. PDFs with more pages than a model takes are cut into pieces.
+The first bytes of a file say what it is. PDFs with more pages than a model takes are cut into pieces; for an
+embedder that reads texts only, their text is read page by page.
 """
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from mrlstore.embedders.content import Content, Pdf, media_of
-from mrlstore.embedders.media import split_pdf
+from mrlstore.embedders.content import Content, Pdf, file_type, media_of
+from mrlstore.embedders.media import MissingExtra, split_pdf
 from mrlstore.errors import InvalidInput
+from mrlstore.ingest.file_selection import FileSelection, FoundFile, Skip
+from mrlstore.ingest.front_matter import split_front_matter
+from mrlstore.ingest.html_text import html_text
+from mrlstore.ingest.pdf_text import pdf_pages as text_pages
 from mrlstore.types import Record
 
-_PDF_PAGES = 6  # pages that Gemini's embedding models take in one content
+FILE: Final = "_file"  # metadata key of what was found in a folder: the absolute path of its file
+ALL_FILES: Final = FileSelection()
+_PDF_PAGES: Final = 6  # pages that Gemini's embedding models take in one content
+_MAX_TEXT_BYTES: Final = 64_000_000  # of a text file; larger ones are data that nobody reads as one text
+_HTML: Final = (".html", ".htm", ".xhtml")
+_UTF16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 @dataclass(frozen=True)
@@ -28,27 +39,54 @@ class Source:
     metadata: dict[str, Any]
 
 
-def read_sources(paths: Iterable[str | Path], *, pdf_pages: int = _PDF_PAGES) -> Iterator[Source]:
-    """Give the documents of files, and of all files in folders but hidden ones, in the order of their names.
+@dataclass(frozen=True)
+class _Skipped:
+    """What is left out, and why."""
+
+    place: str
+    why: str
+
+
+def read_sources(
+    paths: Iterable[str | Path],
+    *,
+    pdf_pages: int = _PDF_PAGES,
+    texts_only: bool = False,
+    selection: FileSelection = ALL_FILES,
+    on_skip: Skip | None = None,
+) -> Iterator[Source]:
+    """Give the documents of files, and of the files in folders, in the order of their names.
 
     Args:
         paths: files and folders; a document's id is the path of its file as it is reached from there.
         pdf_pages: PDFs are cut into pieces of so many pages, with ids "PATH#1-6", "PATH#7-12" ...
+        texts_only: for embedders that read nothing else: the text of a PDF is read, with ids "PATH#page=1",
+            "PATH#page=2" ..., and images, sound and films are left out.
+        selection: which files of folders are read; hidden ones never.
+        on_skip: called with the place and the reason of whatever cannot be read: a file, a line of JSONL, a
+            page of a PDF. Everything else is given. Without it the first such thing is an error.
 
-    A line of a .jsonl file is an object with "document" (or "text"), and perhaps "id" and "metadata".
+    A line of a .jsonl file is an object with "document" (or "text"), and perhaps "id" and "metadata". Front
+    matter of a text, YAML or TOML, becomes metadata, so does the title of an HTML page. Blank texts are
+    passed over. The metadata of what was found in a folder have the absolute path of the file under `_file`.
 
     Raises:
-        InvalidInput: a file is neither a known medium nor UTF-8 text, or a line of JSONL has another form.
+        InvalidInput: without `on_skip`: a file is neither a known medium nor a text, or a line of JSONL has
+            another form.
         FileNotFoundError: there is no file or folder at a path.
     """
-    for path in map(Path, paths):
-        if path.is_dir():
-            inside = (file.relative_to(path) for file in path.rglob("*") if file.is_file())
-            visible = sorted(file for file in inside if not any(part.startswith(".") for part in file.parts))
-            for file in visible:
-                yield from _read(path / file, pdf_pages)
-        else:
-            yield from _read(path, pdf_pages)
+
+    def skip(place: str, why: str) -> None:
+        if on_skip is None:
+            raise InvalidInput(f"{place}: {why}")
+        on_skip(place, why)
+
+    for file in selection.files(map(Path, paths), skip):
+        for found in _read(file, _Reading(pdf_pages, texts_only), keep_going=on_skip is not None):
+            if isinstance(found, _Skipped):
+                skip(found.place, found.why)
+            else:
+                yield found
 
 
 class FilesOfRows:
@@ -59,7 +97,7 @@ class FilesOfRows:
     """
 
     def __init__(self, *, pdf_pages: int = _PDF_PAGES) -> None:
-        self._pdf_pages = pdf_pages
+        self._reading = _Reading(pdf_pages, texts_only=False)
         self._path: object = None  # of the file that was read last: the pieces of a PDF follow each other
         self._contents: dict[str, Content] = {}
 
@@ -69,27 +107,51 @@ class FilesOfRows:
         if not isinstance(path, str) or not Path(path).is_file():
             return None
         if path != self._path:
-            try:
-                found = {source.id: source.content for source in _read(Path(path), self._pdf_pages)}
-            except InvalidInput:  # damaged, or another kind of file by now
-                found = {}
-            self._path, self._contents = path, found
+            found = _read(FoundFile(Path(path), None), self._reading, keep_going=True)
+            self._contents = {each.id: each.content for each in found if isinstance(each, Source)}
+            self._path = path
         return self._contents.get(record.id)
 
 
-def _read(path: Path, pdf_pages: int) -> Iterator[Source]:
-    name = path.as_posix()
-    medium = media_of(path)
-    if isinstance(medium, Pdf):
-        yield from _pieces(medium, name, pdf_pages)
-    elif medium is not None:
-        yield Source(name, medium, {"path": name})
-    elif path.suffix.lower() in (".jsonl", ".ndjson"):
-        yield from _lines(path, name)
-    else:
-        text = _text(path)
-        if text.strip():
-            yield Source(name, text, {"path": name})
+def _read(file: FoundFile, reading: _Reading, *, keep_going: bool) -> Iterator[Source | _Skipped]:
+    """The documents of a file; with `keep_going`, a file that cannot be read is named instead of an error."""
+    name = file.path.as_posix()
+    try:
+        for found in reading.documents(file.path, name):
+            if isinstance(found, Source) and file.absolute is not None:
+                found.metadata[FILE] = file.absolute.as_posix()
+            yield found
+    except (InvalidInput, MissingExtra, OSError) as error:
+        if not keep_going:
+            raise
+        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        yield _Skipped(name, why.removeprefix(f"{name}: "))
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """How a file is read."""
+
+    pdf_pages: int
+    texts_only: bool
+
+    def documents(self, path: Path, name: str) -> Iterator[Source | _Skipped]:
+        """The documents of one file. Raises InvalidInput, MissingExtra or OSError where there are none."""
+        medium = media_of(path)
+        if isinstance(medium, Pdf):
+            yield from _page_texts(path, name) if self.texts_only else _pieces(medium, name, self.pdf_pages)
+        elif medium is not None:
+            if self.texts_only:
+                raise InvalidInput(f"{name}: {medium.mime_type}, and the local embedder reads texts only")
+            yield Source(name, medium, {"path": name})
+        elif path.suffix.lower() in (".jsonl", ".ndjson"):
+            yield from _lines(path, name)
+        elif path.suffix.lower() in _HTML:
+            yield from _page_of_html(path, name)
+        else:
+            metadata, text = split_front_matter(_text(path))
+            if text.strip():
+                yield Source(name, text, metadata | {"path": name})
 
 
 def _pieces(document: Pdf, name: str, pdf_pages: int) -> Iterator[Source]:
@@ -99,28 +161,62 @@ def _pieces(document: Pdf, name: str, pdf_pages: int) -> Iterator[Source]:
         yield Source(id, piece, {"path": name, "pages": [first, last]})
 
 
-def _lines(path: Path, name: str) -> Iterator[Source]:
-    with path.open(encoding="utf-8") as file:
+def _page_texts(path: Path, name: str) -> Iterator[Source | _Skipped]:
+    for page in text_pages(path):
+        if page.error is not None:
+            yield _Skipped(f"{name}, page {page.number}", page.error)
+        else:
+            metadata = {"path": name, "pages": [page.number, page.number]}
+            yield Source(f"{name}#page={page.number}", page.text, metadata)
+
+
+def _page_of_html(path: Path, name: str) -> Iterator[Source]:
+    _check_size(path)
+    title, text = html_text(path.read_bytes())
+    if title or text:
+        shown = text if title in text else f"{title}\n\n{text}"
+        yield Source(name, shown, ({"title": title} if title else {}) | {"path": name})
+
+
+def _lines(path: Path, name: str) -> Iterator[Source | _Skipped]:
+    with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue
             where = f"{name}, line {number}"
             try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise InvalidInput(f"{where}: no JSON: {error}") from error
+                row = json.loads(line.decode("utf-8-sig"))
+            except (ValueError, RecursionError) as error:
+                yield _Skipped(where, f"no JSON: {error}")
+                continue
             text = row.get("document", row.get("text")) if isinstance(row, dict) else None
             metadata = (row.get("metadata") or {}) if isinstance(row, dict) else None
             if not isinstance(text, str) or not isinstance(metadata, dict):
-                raise InvalidInput(f'{where}: an object with "document", a text, is needed')
+                yield _Skipped(where, 'an object with "document", a text, is needed')
+                continue
             id = str(row.get("id", f"{name}:{number}"))
             yield Source(id, text, {"path": name, "line": number} | metadata)
 
 
 def _text(path: Path) -> str:
+    _check_size(path)
+    with path.open("rb") as file:
+        encoding = "utf-16" if file.read(2) in _UTF16 else "utf-8-sig"
     try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
+        text = path.read_text(encoding)
+    except UnicodeError as error:
+        kind = file_type(path)
+        what = f"{kind}, which is not read" if kind else "neither UTF-8 text nor a medium that is known"
+        raise InvalidInput(f"{path.as_posix()}: {what}") from error
+    if "\0" in text:
+        raise InvalidInput(f"{path.as_posix()}: has zero bytes, so it is no text")
+    return text
+
+
+def _check_size(path: Path) -> None:
+    size = path.stat().st_size
+    if size > _MAX_TEXT_BYTES:
+        most = f"{_MAX_TEXT_BYTES:,}"
         raise InvalidInput(
-            f"{path}: neither UTF-8 text nor an image, sound, film or PDF that is known"
-        ) from error
+            f"{path.as_posix()}: a text of {size:,} bytes, and at most {most} are read: split it"
+        )

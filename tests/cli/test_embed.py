@@ -39,7 +39,10 @@ def test_add_with_the_local_embedder(folder: Path, run: Run) -> None:
     again = run("add", "notes.mrl", "in", "--json").json
     assert (again["rows"], again["new"]) == (4, 0)
     found = run("query", "notes.mrl", "a boat in the wind", "-k", 1, "--json").json
-    assert found["hits"][0]["id"] == "in/boat.md" and found["hits"][0]["metadata"] == {"path": "in/boat.md"}
+    assert found["hits"][0]["id"] == "in/boat.md" and found["hits"][0]["metadata"] == {
+        "path": "in/boat.md",
+        "_file": f"{folder}/in/boat.md",
+    }
 
 
 def test_add_with_gemini(folder: Path, run: Run, google: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,7 +70,8 @@ def test_long_texts(folder: Path, run: Run, google: Any, monkeypatch: pytest.Mon
     monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", google.url)
     (folder / "book.txt").write_text("All work and no play. " * 3000)
     refused = run("add", "book.mrl", "book.txt", "--embedder", "gemini")
-    assert refused.code == 2 and "--chunk 1024" in refused.err and google.calls == []
+    assert refused.code == 6 and "--chunk 1024" in refused.err and google.calls == []
+    assert "stored without a vector: book.txt: its text is" in refused.err
     done = run("add", "book.mrl", "book.txt", "--embedder", "gemini", "--chunk", 4096, "--json").json
     assert done["rows"] > 3
     with mrlstore.open("book.mrl", mode="r") as store:
@@ -91,7 +95,7 @@ def test_re_embed(folder: Path, run: Run, google: Any, monkeypatch: pytest.Monke
     with mrlstore.open("old.mrl") as store:
         store.upsert(["bare"], [[1.0] * (store.dim or 0)])
     partly = run("re-embed", "old.mrl", "newer.mrl", "--embedder", "gemini")
-    assert partly.code == 6 and "not embedded: bare: its content is not stored" in partly.err
+    assert partly.code == 6 and "not stored: bare: its content is not stored" in partly.err
 
 
 def test_re_embed_reads_media_again(

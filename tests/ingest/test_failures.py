@@ -70,6 +70,41 @@ def test_an_embedder_that_does_not_say_which_is_asked_again(opened: Callable[...
     assert list(done.failed) == ["50"] and done.embedded == 90 == len(store)
 
 
+def test_texts_that_cannot_be_embedded_can_be_kept_without_a_vector(opened: Callable[..., Any]) -> None:
+    """Keywords find them, a second run writes nothing, and one that can embed them gives them vectors."""
+    words = [f"{a} {b}" for a in ("alpha", "beta", "gamma") for b in ("one", "two", "three", "four")]
+    local = LocalEmbedder.fit(words, dim=3)
+    texts = [*(words * 8)[:90], *(f"xyzzy {i}" for i in range(40))]
+    ids = [str(i) for i in range(130)]
+    store = opened(dim=3, prefix_dim=2)
+    done = ingest(store, local, texts, ids, [{"n": 1}] * 130, on_error="keep")
+    assert list(done.without_vector) == ids[90:] and not done.failed
+    assert (done.ids, done.embedded, len(store)) == (ids, 90, 130)
+    assert store.query(keywords="xyzzy 7", k=1).ids == ["97"]
+    generation = store.stats().generation
+    again = ingest(store, local, texts, ids, [{"n": 1}] * 130, on_error="keep")
+    assert (again.skipped, list(again.without_vector)) == (90, ids[90:])
+    assert store.stats().generation == generation
+    ingest(store, local, texts, ids, [{"n": 2}] * 130, on_error="keep")
+    assert store.get(["97"])[0].metadata == {"n": 2} == store.get(["5"])[0].metadata
+    larger = LocalEmbedder.fit(["alpha one", "beta two", "xyzzy"], dim=3)
+    assert not ingest(store, larger, texts, ids, [{"n": 2}] * 130, on_error="keep").without_vector
+    assert store.stats().rows_without_vector == 0
+
+
+def test_media_and_failures_of_the_service_are_not_kept(
+    target: Any, gemini: Any, google: Google, opened: Callable[..., Any]
+) -> None:
+    local = LocalEmbedder.fit(["alpha one", "beta two", "gamma three"], dim=3)
+    store = opened("other", dim=3, prefix_dim=2)
+    done = ingest(store, local, ["alpha", Image(png()), "xyzzy"], ["a", "i", "x"], on_error="keep")
+    assert list(done.failed) == ["i"] and list(done.without_vector) == ["x"] and done.ids == ["a", "x"]
+    google.decide = lambda call: refused(403, "No.", "PERMISSION_DENIED")
+    with pytest.raises(IngestError, match="check GEMINI_API_KEY"):
+        ingest(target, gemini, TEXTS, on_error="keep")
+    assert len(target) == 0
+
+
 def test_a_failing_service_is_not_passed_over(target: Any, gemini: Any, google: Google) -> None:
     google.decide = lambda call: refused(403, "No.", "PERMISSION_DENIED")
     with pytest.raises(IngestError, match="check GEMINI_API_KEY"):

@@ -46,6 +46,31 @@ def film(seconds: float, brand: bytes = b"isom") -> bytes:
     return box(b"ftyp", brand + bytes(4) + brand) + box(b"moov", header) + box(b"mdat", bytes(16))
 
 
+def text_pdf(*pages: str) -> bytes:
+    """A PDF with a line of text on each page."""
+    numbers = range(4, 4 + 2 * len(pages), 2)
+    objects = [
+        b"<< /Type /Catalog /Pages 2 0 R >>",
+        f"<< /Type /Pages /Kids [{' '.join(f'{n} 0 R' for n in numbers)}] /Count {len(pages)} >>".encode(),
+        b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
+    ]
+    for number, text in zip(numbers, pages, strict=True):
+        content = f"BT /F1 12 Tf 20 100 Td ({text}) Tj ET".encode()
+        font = "/Resources << /Font << /F1 3 0 R >> >> /MediaBox [0 0 500 200]"
+        objects += [
+            f"<< /Type /Page /Parent 2 0 R {font} /Contents {number + 1} 0 R >>".encode(),
+            b"<< /Length %d >>\nstream\n%s\nendstream" % (len(content), content),
+        ]
+    data, places = b"%PDF-1.4\n", []
+    for number, each in enumerate(objects, 1):
+        places.append(len(data))
+        data += b"%d 0 obj\n%s\nendobj\n" % (number, each)
+    table = b"".join(b"%010d 00000 n \n" % place for place in places)
+    head = b"xref\n0 %d\n0000000000 65535 f \n" % (len(objects) + 1)
+    trailer = b"trailer << /Size %d /Root 1 0 R >>\nstartxref\n%d\n%%%%EOF" % (len(objects) + 1, len(data))
+    return data + head + table + trailer
+
+
 def pdf(pages: int) -> bytes:
     from pypdf import PdfWriter
 
