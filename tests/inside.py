@@ -77,6 +77,12 @@ def fork_waits() -> bool:
     return bool(module("mrlstore.system.forks")._closed_by)
 
 
+def uses_of_sqlite() -> list[int]:
+    """The thread of each use of SQLite."""
+    found: list[int] = module("mrlstore.system.forks")._inside()
+    return found
+
+
 def fork_of_this_thread() -> Any:
     """What the forks module knows of the fork that this thread prepares."""
     return module("mrlstore.system.forks")._forks[threading.get_ident()][-1]

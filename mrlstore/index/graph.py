@@ -9,7 +9,6 @@ reached.
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -19,6 +18,7 @@ from mrlstore.index.connect import address_of, connect, rows_that_reach
 from mrlstore.index.group import SCALE_BYTES, GroupIndex, index_table
 from mrlstore.kernels.group_table import EMPTY
 from mrlstore.kernels.load import kernels
+from mrlstore.system.threads import Threads
 
 ALPHA: Final = 1.0  # Vamana's pruning ratio of the first pass
 FILL: Final = 0.75  # share of a row's slots for which the kernel prunes again with a larger alpha
@@ -49,7 +49,7 @@ def build_graph(
     width: links of a row at most; ef: candidates that the walk of an insertion keeps. `progress` is given the
     number of rows after each batch, twice that of the batch; what it raises ends the build.
     """
-    with ThreadPoolExecutor(threads, "mrlstore-build") as pool:
+    with Threads(threads, "mrlstore-build") as pool:
         builder = _Builder(np.ascontiguousarray(codes), nodes, width, ef, threads, pool, progress)
         builder.link_first_rows()
         while builder.inserted < len(nodes):
@@ -109,7 +109,7 @@ class _Builder:
         width: int,
         ef: int,
         threads: int,
-        pool: ThreadPoolExecutor,
+        pool: Threads,
         progress: Callable[[int], None],
     ) -> None:
         n, stride = codes.shape

@@ -86,8 +86,6 @@ class Background:
                 self._failed(str(error), logging.WARNING)
                 self._stop.wait(_RETRY_S)
             except Exception as error:
-                if isinstance(error, RuntimeError) and self._stop.wait(_RETRY_S):
-                    return  # the interpreter ends: it closes thread pools before `_stop_all` is called
                 self._failed(str(error), logging.ERROR, trace=True)
                 self._stop.wait(_RETRY_S)
 

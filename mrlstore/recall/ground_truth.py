@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from mrlstore.storage.snapshot import Snapshot
 from mrlstore.system.products import product
+from mrlstore.system.threads import Threads
 
 BLOCK: Final = 2_048
 TIE: Final = 2e-6  # scores that differ by less count as equal
@@ -109,7 +109,7 @@ def nearest(
     def work(rows: Rows) -> dict[tuple[int, str], Nearest]:
         return _of_block(rows, queries, scaled, own, filters, depth)
 
-    with ThreadPoolExecutor(threads) as pool:
+    with Threads(threads) as pool:
         while batch := list(itertools.islice(blocks, 2 * threads)):
             for rows, found in zip(batch, pool.map(work, batch), strict=True):
                 for which, some in found.items():

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -25,6 +24,7 @@ from mrlstore.search.group_search import prepare_search, search_group
 from mrlstore.search.queries import Queries, prepare
 from mrlstore.storage.snapshot import Snapshot
 from mrlstore.system.job import Job
+from mrlstore.system.threads import Threads
 
 # The efforts that are tried: (beam ratio, ef at k = 10), from the cheapest.
 _LADDER: Final = (
@@ -182,7 +182,7 @@ def _try(
 ) -> list[_Trial]:
     """Search for every query that has true neighbours, at this effort."""
     trials: list[_Trial] = []
-    with ThreadPoolExecutor(threads) as pool:
+    with Threads(threads) as pool:
         for probes, answers in zip(groups, exact, strict=True):
             accepted = [answers.accepted(number, k) for number in range(len(probes.vectors))]
             numbers = [number for number, keys in enumerate(accepted) if len(keys)]

@@ -1,4 +1,4 @@
-"""SQLite across a fork: the connections closed before it, and what its child refuses.
+"""SQLite across a fork: the connections closed before it, and what its child refuses. And at exit.
 
 SQLite keeps two things in the memory of the process, not of a connection: mutexes, and for each file (inode)
 the POSIX locks that the process holds. A fork copies both. In the child nobody ever releases a mutex that
@@ -13,10 +13,15 @@ an exception that arrives while one is being opened or handed out leaves it to t
 Where a thread stays inside for longer, or the forking thread is inside itself, the fork takes place all the
 same. The child examines what it has inherited (`_inspect`), and refuses, with StorePoisoned, what it cannot
 use safely.
+
+When the interpreter ends, daemon threads go on until they are cut off in the midst of whatever they do. The
+last hook of `atexit` therefore closes the gate and the connections as a fork does.
 """
 
 from __future__ import annotations
 
+import atexit
+import math
 import os
 import threading
 import time
@@ -33,6 +38,7 @@ from mrlstore.system.scope import Scope, scope
 if TYPE_CHECKING:
     import apsw
 
+EXIT_S: Final = 1.0  # the gate stays closed so long at exit: a hook may wait for a thread that waits for it
 WAIT_S: Final = 5.0  # a fork takes at most about this long; longer uses are rare: verify, large writes
 # The gate is looked at again and again, without a lock: a lock might be held by the forking thread itself, or
 # by one that the child does not have.
@@ -88,6 +94,7 @@ class _Fork:
 
     def __init__(self) -> None:
         self.held: list[Owner] = []
+        self.ends = math.inf  # time.monotonic() at which the gate opens by itself
         self.alone = False  # no other thread forks
         self.locks: list[threading.RLock] = []
         self.clean = False  # no thread uses SQLite, and no connection is open
@@ -137,7 +144,7 @@ def _enter(use: Scope[None]) -> bool:
     """
     me = threading.get_ident()
     _users[use] = me
-    if not _closed_by or _inside().count(me) > 1:
+    if not _is_closed() or _inside().count(me) > 1:
         return True
     return any(fork in _closed_by for fork in _forks.get(me, ()))  # a finalizer, run by the fork itself
 
@@ -153,8 +160,12 @@ def wanted() -> bool:
     return bool(_closed_by) and _inside().count(me) == 1
 
 
+def _is_closed() -> bool:
+    return bool(_closed_by) and any(time.monotonic() < fork.ends for fork in list(_closed_by))
+
+
 def _wait_until_open() -> None:
-    while _closed_by:
+    while _is_closed():
         time.sleep(_POLL_S)
 
 
@@ -254,10 +265,17 @@ def before() -> None:
     for lock in _long_locks:
         with lock:  # may last half a minute; until then nobody is kept out of SQLite
             pass
-    deadline = time.monotonic() + WAIT_S
     fork.alone = _one_fork.acquire(timeout=2 * WAIT_S)
-    if not fork.alone:
-        return
+    if fork.alone:
+        _close_all(fork, me)
+        for lock in _long_locks:  # after those inside, who may need them
+            lock.acquire()
+            fork.locks.append(lock)
+
+
+def _close_all(fork: _Fork, me: int) -> None:
+    """Close the gate and all connections; note what could not be closed."""
+    deadline = time.monotonic() + WAIT_S
     free = _close_gate(fork, me, deadline)
     owners = [owner for ref in list(_owners.values()) if (owner := ref()) is not None]
     inside = mine = me in _inside()
@@ -268,9 +286,6 @@ def before() -> None:
             fork.held.append(owner)
         owner.close_idle(free=free and not inside, held=held, mine=asking)
         mine = mine or asking
-    for lock in _long_locks:  # after those inside, who may need them
-        lock.acquire()
-        fork.locks.append(lock)
     fork.mine = mine
     fork.clean = free and not mine and len(fork.held) == len(owners) and _close_leftovers()
 
@@ -402,6 +417,17 @@ def _forbid(connection: apsw.Connection) -> None:
         connection.interrupt()
 
 
+def at_exit() -> None:
+    """When the interpreter ends: keep other threads out of SQLite from now on, and close all connections."""
+    me, fork = threading.get_ident(), _Fork()
+    _forks.setdefault(me, []).append(fork)  # the hooks that are still to be called may use SQLite
+    _close_all(fork, me)
+    fork.ends = time.monotonic() + EXIT_S
+    for owner in fork.held:
+        owner.let_go()
+
+
+atexit.register(at_exit)  # at import: called after the hooks that were registered later
 # Through lambdas, so that a test can switch the rule off.
 os.register_at_fork(
     before=lambda: before(), after_in_parent=lambda: in_parent(), after_in_child=lambda: in_child()

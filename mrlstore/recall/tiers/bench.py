@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
@@ -26,6 +25,7 @@ from mrlstore.search.workspace import GroupHits
 from mrlstore.storage.session import Session
 from mrlstore.storage.snapshot import Snapshot
 from mrlstore.storage.vector_rows import inverse_lengths
+from mrlstore.system.threads import Threads
 
 _EFS: Final = (12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 1024)
 _TIMED: Final = 100  # queries whose latency is measured
@@ -201,7 +201,7 @@ class Bench:
             [[self._answer(search, number, d)[1] for number in numbers] for _ in range(_ROUNDS)], axis=0
         )
         threads = self.session.threads
-        with ThreadPoolExecutor(threads) as pool:
+        with Threads(threads) as pool:
             shares = [_ROUNDS * numbers[i::threads] for i in range(threads)]
             started = time.perf_counter()
             list(pool.map(lambda share: [self._answer(search, number, d) for number in share], shares))
