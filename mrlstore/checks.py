@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from mrlstore.errors import InvalidInput, LimitExceeded
-from mrlstore.types import LIMITS
+from mrlstore.types import LIMITS, Namespaces
 
 T = TypeVar("T")
 
@@ -74,6 +74,20 @@ def check_namespace(namespace: str) -> str:
     if check_utf8(namespace, "namespace") > LIMITS.namespace_bytes:
         raise LimitExceeded(f"namespace: longer than {LIMITS.namespace_bytes} bytes ({namespace[:40]!r}...)")
     return namespace
+
+
+def check_namespaces(namespace: object) -> Namespaces:
+    """One valid namespace, several in a list, each once, or None for all."""
+    if namespace is None or isinstance(namespace, str):
+        return None if namespace is None else check_namespace(namespace)
+    if isinstance(namespace, bytes | Mapping) or not isinstance(namespace, Iterable):
+        raise InvalidInput(
+            f"namespace: expected a string, a list of strings or None, got {type(namespace).__name__}"
+        )
+    names = tuple(sorted({check_namespace(name) for name in as_list(namespace, "namespace")}))
+    if not names:
+        raise InvalidInput("namespace: an empty list; None searches all namespaces")
+    return names[0] if len(names) == 1 else names
 
 
 def check_document(document: str | None, name: str) -> str | None:

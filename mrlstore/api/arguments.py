@@ -11,7 +11,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 from mrlstore.checks import (
     check_count,
     check_flag,
-    check_namespace,
+    check_namespaces,
     check_number,
     check_optional_count,
     check_progress,
@@ -140,7 +140,7 @@ def _remembered(check: Callable[Concatenate[Any, P], T]) -> Callable[Concatenate
 
 @_remembered
 def check_params(
-    include: Any, k: object, namespace: str, min_score: object, target_recall: object, shortlist: object,
+    include: Any, k: object, namespace: object, min_score: object, target_recall: object, shortlist: object,
     ef: object, exact: object, dim: object, explain: object, full_dim: int | None,
 ) -> QueryParams:  # fmt: skip
     """What `query` and `query_batch` take beside vectors and filters; `full_dim` is the store's dim."""
@@ -150,7 +150,7 @@ def check_params(
         raise InvalidInput("target_recall: chooses ef and shortlist itself; give either it or them")
     return QueryParams(
         count,
-        check_namespace(namespace),
+        check_namespaces(namespace),
         projection,
         None if min_score is None else check_number(min_score, "min_score"),
         target,

@@ -33,6 +33,7 @@ from mrlstore.types import (
     BatchResult,
     Conflict,
     Include,
+    Namespaces,
     Result,
     Settings,
     Where,
@@ -254,7 +255,7 @@ class Store(CareMethods, RecallMethods, ReadingMethods):
         text: str | None = None,
         content: Any = None,
         where: Where | None = None,
-        namespace: str = "",
+        namespace: str | Iterable[str] | None = "",
         include: Iterable[Include] = ("metadata",),
         min_score: float | None = None,
         target_recall: float | None = None,
@@ -289,7 +290,9 @@ class Store(CareMethods, RecallMethods, ReadingMethods):
                 the positive ones (in Qdrant, the strategy average_vector).
             k: how many, 1 to 10,000. If k rows with a vector match, k come back.
             where: a filter on metadata, see docs/filters.md.
-            namespace: the one namespace that is searched.
+            namespace: the namespace that is searched, a list of several, or None for all; `Hit.namespace` is
+                that of a hit. In each segment every namespace is searched by itself, so several take about as
+                long as a query of each.
             include: what hits carry: "metadata", "document", "vector". () is the fastest.
             min_score: leave out hits with a lower cosine similarity.
             target_recall: the share of the true best k to be found, above 0 and up to 1, on average; by
@@ -349,7 +352,7 @@ class Store(CareMethods, RecallMethods, ReadingMethods):
                 params.k, offset, group_by, group_size, diversity, candidates, examples, words is not None
             )
         if given and vector is None:
-            vector = self._vector_of(session, namespace, id, text, content, examples)
+            vector = self._vector_of(session, params.namespace, id, text, content, examples)
             latest = session.snapshots.latest()  # the embedder may have taken seconds
         if isinstance(picking, Grouping):
             return grouping.query(session, latest, params, picking, vector)
@@ -362,19 +365,24 @@ class Store(CareMethods, RecallMethods, ReadingMethods):
     def _vector_of(
         self,
         session: Session,
-        namespace: str,
+        namespace: Namespaces,
         id: str | None,
         text: str | None,
         content: Any,
         examples: Examples | None,
     ) -> Any:
         """The vector of a stored row, of examples, or of what the embedder makes of words or contents."""
+        if not isinstance(namespace, str) and (id is not None or (examples is not None and examples.ids)):
+            raise InvalidInput(
+                "namespace: ids name rows of one namespace; for several give vectors, which get() reads"
+            )
+        space = namespace if isinstance(namespace, str) else ""
         if examples is not None:
-            return direction(session, namespace, examples)
+            return direction(session, space, examples)
         if id is not None:
-            vector = query.stored_vector(session, namespace, check_ids([id], "id")[0])
+            vector = query.stored_vector(session, space, check_ids([id], "id")[0])
             if vector is None:
-                raise InvalidInput(f"id: {id!r} is not in namespace {namespace!r}, or has no vector")
+                raise InvalidInput(f"id: {id!r} is not in namespace {space!r}, or has no vector")
             return vector
         embedder = self._embedding()
         writer.check_embedder(session, embedder)
@@ -386,7 +394,7 @@ class Store(CareMethods, RecallMethods, ReadingMethods):
         k: int = 10,
         *,
         where: Where | None = None,
-        namespace: str = "",
+        namespace: str | Iterable[str] | None = "",
         include: Iterable[Include] = ("metadata",),
         min_score: float | None = None,
         target_recall: float | None = None,

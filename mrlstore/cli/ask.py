@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 import mrlstore
 from mrlstore.cli import failures, output
 from mrlstore.cli.embedder_options import embedder_for_questions, embedder_options
-from mrlstore.cli.options import json_option, namespace_option, picking_options, store_argument, where_option
+from mrlstore.cli.options import json_option, picking_options, store_argument, where_option
 from mrlstore.cli.output import plain_row, print_line
 from mrlstore.cli.query_vectors import read_vector
 from mrlstore.cli.safe_text import safe_line
@@ -47,7 +47,15 @@ if TYPE_CHECKING:
 @embedder_options
 @click.option("-k", default=10, show_default=True, metavar="N", help="How many hits.")
 @where_option
-@namespace_option
+@click.option(
+    "-n",
+    "--namespace",
+    "namespaces",
+    multiple=True,
+    metavar="NAME",
+    help="The namespace, the unnamed one by default; several may be given.",
+)
+@click.option("--all", "everywhere", is_flag=True, help="In all namespaces.")
 @click.option("--min-score", type=float, metavar="S", help="Only hits of at least this cosine similarity.")
 @click.option("--exact", is_flag=True, help="Score every row on its full vector.")
 @click.option("--dim", type=int, metavar="N", help="Exact, by the first N dimensions only.")
@@ -99,10 +107,11 @@ def query(
     like = options["positive"] is not None
     _check_question(question, row_id, vector, keywords, name, like=like)
     given = read_vector(vector) if vector is not None else None
-    where, namespace = options.pop("where"), options.pop("namespace")
+    where, everywhere, spaces = (options.pop(name) for name in ("where", "everywhere", "namespaces"))
+    namespace = None if everywhere else list(spaces or ("",))
     started = time.perf_counter()
     with mrlstore.open(store, mode="r") as opened:
-        if row_id is not None and not opened.get([row_id], namespace=namespace, include=()):
+        if row_id is not None and not _is_there(opened, row_id, namespace):
             raise failures.NotThere(f"not there: {row_id}")
         if question:
             embedder = embedder_for_questions(name, opened, store, task, cache)
@@ -134,6 +143,13 @@ def query(
     print_line((f"{counted} in {seconds * 1000:.1f} ms, after {ready - started:.1f} s to start", "dim"))
     if explain:
         _explain(result, by_vector)
+
+
+def _is_there(store: mrlstore.Store, row_id: str, namespace: list[str] | None) -> bool:
+    """Whether a row is in the only namespace; an id of one among several is refused by the query."""
+    if namespace is None or len(namespace) > 1:
+        return True
+    return bool(store.get([row_id], namespace=namespace[0], include=()))
 
 
 def _check_question(
@@ -188,7 +204,8 @@ def print_hits(result: Result, out: IO[str], passages: list[Passage | None] | No
 
 def _print_each(hits: Sequence[Hit], passages: list[Passage | None], shown: str, out: IO[str]) -> None:
     for hit, passage in zip(hits, passages, strict=True):
-        print_line((f"{hit.score:{shown}}  ", "cyan"), (safe_line(hit.id), "bold"), file=out)
+        space = (f"  in {safe_line(hit.namespace)}", "dim") if hit.namespace else ""
+        print_line((f"{hit.score:{shown}}  ", "cyan"), (safe_line(hit.id), "bold"), space, file=out)
         if passage is not None:
             pieces = [(piece.text, "bold" if piece.matched else "dim") for piece in passage]
             print_line(" " * 8, *pieces, file=out)

@@ -30,8 +30,8 @@ class Hits:
     """
 
     __slots__ = (
-        "_counts", "_ids", "_live_groups", "_results", "_rows", "_scores", "_sizes", "_text", "_which",
-        "plan",
+        "_counts", "_ids", "_live_groups", "_namespace", "_namespaces", "_results", "_rows", "_scores",
+        "_sizes", "_text", "_which", "plan",
     )  # fmt: skip
 
     def __init__(
@@ -42,14 +42,17 @@ class Hits:
         scores: NDArray[np.float32],
         counts: list[list[Counts]],
         text: str | None,
+        namespace: str | None,
     ) -> None:
         """Take what one group gave, which is in order already; `merge` puts several groups together.
 
         plan: the searcher's, with nothing counted. rows, scores: [m, k]. counts: [groups][m]. text: the ids
-        of all queries, ID_SEPARATOR behind each; None where they have to be read by row.
+        of all queries, ID_SEPARATOR behind each; None where they have to be read by row. namespace: of all
+        rows; None where they may be of several.
         """
         self.plan, self._live_groups, self._rows, self._scores = plan, live_groups, rows, scores
-        self._counts, self._text = counts, text
+        self._counts, self._text, self._namespace = counts, text, namespace
+        self._namespaces: list[list[str]] | None = None
         self._sizes: list[int] | None = None  # hits of each query; None: as many as the one group found
         self._which: NDArray[np.int64] | None = None  # [m, k], which group each row is of; None: the only
         self._ids: list[list[str]] | None = None
@@ -57,13 +60,19 @@ class Hits:
 
     @staticmethod
     def merge(
-        plan: Plan, live_groups: tuple[LiveGroup, ...], found: list[GroupHits], queries: int, k: int
+        plan: Plan,
+        live_groups: tuple[LiveGroup, ...],
+        found: list[GroupHits],
+        queries: int,
+        k: int,
+        namespace: str | None,
     ) -> Hits:
         """The best k rows of all groups for each query; scores are exact, so they compare between groups."""
         counts: list[list[Counts]] = [hits.counts.tolist() for hits in found]
         if len(found) == 1:  # nearly always
             hits = found[0]
-            return Hits(plan, live_groups, hits.rows, hits.scores, counts, text_of(hits.ids, counts[0]))
+            text = text_of(hits.ids, counts[0])
+            return Hits(plan, live_groups, hits.rows, hits.scores, counts, text, namespace)
         rows, scores = np.zeros((queries, k), np.int64), np.zeros((queries, k), np.float32)
         which, sizes = np.zeros((queries, k), np.int64), []
         for number in range(queries):
@@ -72,7 +81,7 @@ class Hits:
             which[number, :size], rows[number, :size] = best.which, best.rows
             scores[number, :size] = best.scores
             sizes.append(size)
-        merged = Hits(plan, live_groups, rows, scores, counts, None)
+        merged = Hits(plan, live_groups, rows, scores, counts, None, namespace)
         merged._which, merged._sizes = which, sizes
         return merged
 
@@ -109,7 +118,8 @@ class Hits:
         """The result of a query, without metadata, documents and vectors. It holds no segment open."""
         ids = (self._ids or self.ids())[number]
         make_plan = partial(counted, self.plan, self._counts, number)
-        return Result(ids, self._scores[number, : len(ids)], make_plan)
+        namespaces = self.namespaces_of(number) if self._namespace is None else self._namespace
+        return Result(ids, self._scores[number, : len(ids)], make_plan, namespaces=namespaces)
 
     def hydrated(self, view: View, number: int, projection: Projection) -> Result:
         """The result of a query, whose hits carry what is projected, read at the snapshot's generation.
@@ -123,8 +133,22 @@ class Hits:
                 stored = hydrate.rows_of(connection, keys, self.plan.generation)
         if projection.vector:
             vectors = [part.original(row) for part, row in self.places_of(number)]
-        hits = hydrate.hits_of(result.ids, result.scores.tolist(), stored, vectors, projection)
+        namespaces = self.namespaces_of(number)
+        hits = hydrate.hits_of(result.ids, result.scores.tolist(), stored, vectors, projection, namespaces)
         return result.with_hits(hits)
+
+    def namespaces_of(self, number: int) -> list[str]:
+        """The namespace of each of a query's hits."""
+        if self._namespace is not None:
+            return [self._namespace] * self.size(number)
+        if self._namespaces is not None:
+            return self._namespaces[number][: self.size(number)]
+        names = []
+        for which, row in self._pairs(number):
+            live_group = self._live_groups[which]
+            holder, name = live_group.holder, live_group.namespace
+            names.append(holder.namespaces_of((row,))[0] if isinstance(holder, Tail) else name or "")
+        return names
 
     def ids(self) -> list[list[str]]:
         """The ids of every query's hits."""
@@ -151,6 +175,8 @@ class Hits:
         """Let the segments go; what only they can tell is read before."""
         if self._text is None:
             self.ids()
+        if self._namespace is None:
+            self._namespaces = [self.namespaces_of(number) for number in range(len(self))]
         self._live_groups = ()
 
     def _read_ids(self) -> list[list[str]]:

@@ -30,7 +30,7 @@ from mrlstore.search.queries import Queries, take_query
 from mrlstore.search.query import search
 from mrlstore.storage.session import Session, View
 from mrlstore.storage.snapshot import Snapshot
-from mrlstore.types import LIMITS, FusedRank, Hit, KeywordPlan, Plan, Result
+from mrlstore.types import LIMITS, FusedRank, Hit, KeywordPlan, Namespaces, Plan, Result
 
 RANK_CONSTANT: Final = 60
 LEAST_DEPTH: Final = 100  # of both lists
@@ -210,11 +210,18 @@ def _by_words(
     tokenizer = str(settings.get(connection, "tokenizer"))
     looked_up = lookups(words.terms, tokenizer, keywords.question_cutter(connection))
     kept, ignored = _without_common(connection, looked_up)
-    if params.where is not None or not rows.only_namespace(connection, params.namespace):
+    if params.where is not None or not _holds_all(connection, params.namespace):
         allowed = matching_keys(connection, snapshot, params.namespace, params.where)
     ranked = keywords.best(connection, any_of(kept), count, allowed)
     matching = None if params.where is None or allowed is None else len(allowed)
     return _KeywordList(ranked, tuple(one.term for one in kept), tuple(one.term for one in ignored), matching)
+
+
+def _holds_all(connection: Connection, namespace: Namespaces) -> bool:
+    """Whether no other namespace has rows."""
+    if isinstance(namespace, str):
+        return rows.only_namespace(connection, namespace)
+    return namespace is None or set(rows.namespaces(connection)) <= set(namespace)
 
 
 def _without_common(

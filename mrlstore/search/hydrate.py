@@ -66,12 +66,14 @@ def hits_of(
     stored: Sequence[Row] | None,
     vectors: Iterable[NDArray[np.float32] | None] | None,
     projection: Projection,
+    namespaces: Iterable[str],
 ) -> list[Hit]:
     """Hits that carry what is projected of their rows and vectors, which are given in the same order."""
     nothing, found = repeat(None), stored or ()
     metadata = [metadata_of(row.metadata) for row in found] if projection.metadata else nothing
     documents = [row.document for row in found] if projection.document else nothing
-    return list(map(Hit, ids, scores, metadata, documents, nothing if vectors is None else vectors))
+    numbers = nothing if vectors is None else vectors
+    return list(map(Hit, ids, scores, metadata, documents, numbers, namespaces))
 
 
 def hits_by_row(
@@ -82,4 +84,5 @@ def hits_by_row(
     if projection.vector:
         found = vectors_of(snapshot, [row.key for row in stored if not row.without_vector])
         vectors = [found.get(row.key) for row in stored]
-    return hits_of((row.id for row in stored), scores, stored, vectors, projection)
+    names = [row.namespace for row in stored]
+    return hits_of((row.id for row in stored), scores, stored, vectors, projection, names)

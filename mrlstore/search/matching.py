@@ -15,6 +15,7 @@ from mrlstore.search.hydrate import metadata_of_keys
 from mrlstore.storage.segment import Segment
 from mrlstore.storage.snapshot import Snapshot
 from mrlstore.storage.tail import Tail
+from mrlstore.types import Namespaces
 from mrlstore.where import Node
 
 
@@ -27,9 +28,9 @@ class MatchingRows(NamedTuple):
 
 
 def matching_rows(
-    connection: Connection, snapshot: Snapshot, namespace: str | None, node: Node | None
+    connection: Connection, snapshot: Snapshot, namespace: Namespaces, node: Node | None
 ) -> Iterator[MatchingRows]:
-    """All rows that match (node None: all rows) of a namespace (None: of any).
+    """All rows of these namespaces that match (node None: all rows).
 
     `connection` is inside a transaction of the snapshot's generation.
     """
@@ -55,7 +56,7 @@ def matching_rows(
 
 
 def matching_keys(
-    connection: Connection, snapshot: Snapshot, namespace: str | None, node: Node | None
+    connection: Connection, snapshot: Snapshot, namespace: Namespaces, node: Node | None
 ) -> NDArray[np.int64]:
     """The keys of the same rows, in no order; int64 [n]."""
     found = [some.keys for some in matching_rows(connection, snapshot, namespace, node)]
@@ -63,20 +64,21 @@ def matching_keys(
 
 
 def _of_catalogue(
-    connection: Connection, namespace: str | None, node: Node | None, *, without_vector_only: bool
+    connection: Connection, namespace: Namespaces, node: Node | None, *, without_vector_only: bool
 ) -> MatchingRows:
     """Rows by the catalogue alone, all or those without a vector: slow, and right whatever is damaged."""
-    places = rows.in_order(connection, namespace, without_vector_only=without_vector_only)
-    keys = [key for key, _, _ in places]
+    names = namespace if isinstance(namespace, tuple) else (namespace,)
+    places = (rows.in_order(connection, name, without_vector_only=without_vector_only) for name in names)
+    keys = [key for of_namespace in places for key, _, _ in of_namespace]
     if node is not None:
         held = rows.by_key(connection, keys)
         keys = [row.key for row in held if node.matches(metadata_of(row.metadata))]
     return MatchingRows(None, np.empty(0, np.int64), np.array(keys, dtype=np.int64))
 
 
-def _bounds(segment: Segment, namespace: str | None) -> list[tuple[int, int]]:
-    """Where a namespace's rows begin and end; those of each one, if it is None. One alone is looked up."""
+def _bounds(segment: Segment, namespace: Namespaces) -> list[tuple[int, int]]:
+    """Where each namespace's rows begin and end. Those that are given are looked up."""
     if namespace is None:
         return [(run.start, run.stop) for run in segment.runs()]
-    span = segment.run(namespace)
-    return [] if span is None else [(span.start, span.stop)]
+    spans = [segment.run(name) for name in segment.names_among(namespace)]
+    return [(span.start, span.stop) for span in spans if span is not None]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Final, NamedTuple
 
+from mrlstore.types import Namespaces
 from mrlstore.where import Node
 
 
@@ -33,7 +34,7 @@ class QueryParams(NamedTuple):
     """A checked query without its vector; passed whole from `Store.query` down to the searcher."""
 
     k: int
-    namespace: str
+    namespace: Namespaces
     projection: Projection = NOTHING
     min_score: float | None = None  # hits with a lower cosine similarity are left out
     target_recall: float | None = None

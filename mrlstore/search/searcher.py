@@ -72,7 +72,7 @@ class _FastPath(NamedTuple):
 class Searcher:
     """Filters evaluated, efforts and access paths chosen; immutable, and safe to use from many threads."""
 
-    __slots__ = ("_fast", "_k", "_steps", "_live_groups", "nbytes", "plan")
+    __slots__ = ("_fast", "_k", "_live_groups", "_namespace", "_steps", "nbytes", "plan")
 
     def __init__(self, snapshot: Snapshot, params: QueryParams, fetch: Fetch) -> None:
         """Evaluate the filter; `fetch` gives metadata that the segments' columns do not hold."""
@@ -85,6 +85,7 @@ class Searcher:
         if matching:
             effort = effort.at(matching / sum(len(one.group.keys) for one in live_groups))
         self._k, self._live_groups = params.k, live_groups
+        self._namespace = params.namespace if isinstance(params.namespace, str) else None
         self._steps = tuple(step for step, _ in chosen)
         self.nbytes = sum(one.allowed.nbytes for one in live_groups if one.allowed is not None)
         self.plan = _plan(snapshot.generation, params, effort, tuple(part for _, part in chosen), matching)
@@ -113,7 +114,8 @@ class Searcher:
             if elapsed_s > WARM_SEARCH_S:
                 fast.segment.read_ahead.learn(elapsed_s, counts)
             rows, scores = found.rows.copy(), found.scores.copy()
-            hits = Hits(self.plan, self._live_groups, rows, scores, [counts], text_of(found.ids, counts))
+            text = text_of(found.ids, counts)
+            hits = Hits(self.plan, self._live_groups, rows, scores, [counts], text, self._namespace)
         give_back(work)
         return hits
 
@@ -127,7 +129,8 @@ class Searcher:
             for step in self._steps
         ]
         give_back(work)
-        return Hits.merge(self.plan, self._live_groups, found, len(queries.vectors), self._k)
+        m = len(queries.vectors)
+        return Hits.merge(self.plan, self._live_groups, found, m, self._k, self._namespace)
 
 
 # By the id of a snapshot, whose end takes its entry out: a WeakKeyDictionary takes three times as long.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -32,6 +32,7 @@ from mrlstore.system.bounded_cache import BoundedCache
 from mrlstore.system.files import Files
 from mrlstore.system.lazy import lazy
 from mrlstore.system.log import log_event
+from mrlstore.types import Namespaces
 from mrlstore.where import Node
 
 Fetch = Callable[[NDArray[np.int64]], list[dict[str, Any] | None]]  # metadata of rows, by their keys
@@ -203,11 +204,17 @@ class Segment:
         self._check_row(row)
         return self.base.arrays["vectors"][row].tobytes(), float(self.base.arrays["norms"][row])
 
-    def may_have(self, namespace: str) -> bool:
-        """Whether it may have rows of a namespace, as far as its names can be trusted."""
+    def may_have(self, namespace: Namespaces) -> bool:
+        """Whether it may have rows of these namespaces, as far as its names can be trusted."""
         if self.row.base.damaged and not self._names_are_whole:
             return True
-        return self.run(namespace) is not None
+        return any(self.run(name) is not None for name in self.names_among(namespace))
+
+    def names_among(self, namespace: Namespaces) -> Sequence[str]:
+        """The namespaces among these that it may have rows of, in the order of their names."""
+        if isinstance(namespace, str):
+            return (namespace,)
+        return self.namespaces() if namespace is None else namespace
 
     @lazy
     def _names_are_whole(self) -> bool:

@@ -26,6 +26,7 @@ from mrlstore.planning.calibration_curves import CalibrationCurves, parse
 from mrlstore.storage.segment import Fetch, Segment, new_masks, open_segment
 from mrlstore.storage.tail import Tail
 from mrlstore.system.files import Files
+from mrlstore.types import Namespaces
 from mrlstore.where import Node
 
 T = TypeVar("T")
@@ -62,9 +63,10 @@ class LiveSegment:
 
 
 class LiveGroup(NamedTuple):
-    """Rows of one namespace that are searched together: those of one segment, or of the tail."""
+    """Rows that are searched together: those of one namespace in a segment, or those in the tail."""
 
     name: str  # of the segment's base part, or "tail"
+    namespace: str | None  # that its rows are of; None: of several
     holder: Segment | Tail
     start: int  # row of the holder where the group begins
     group: Group
@@ -72,7 +74,7 @@ class LiveGroup(NamedTuple):
     size: int  # how many that are
     generation: int  # of the snapshot
 
-    def matching(self, namespace: str, node: Node, fetch: Fetch) -> LiveGroup:
+    def matching(self, namespace: Namespaces, node: Node, fetch: Fetch) -> LiveGroup:
         """The same where a filter lets pass only some; `fetch` reads metadata that columns do not hold."""
         if isinstance(self.holder, Tail):
             mask = self.holder.mask(namespace, node)
@@ -103,25 +105,26 @@ class Snapshot:
     tail: Tail | None  # None until the store knows its dimension
     calibration: CalibrationCurves = CalibrationCurves()
 
-    def groups(self, namespace: str) -> tuple[LiveGroup, ...]:
-        """What a search of a namespace goes through; CorruptStore where vectors that it needs are damaged."""
+    def groups(self, namespace: Namespaces) -> tuple[LiveGroup, ...]:
+        """What a search of namespaces goes through; CorruptStore where vectors that it needs are damaged."""
         return tuple(group for group in self._groups(namespace) if group.size)
 
-    def _groups(self, namespace: str) -> Iterator[LiveGroup]:
+    def _groups(self, namespace: Namespaces) -> Iterator[LiveGroup]:
         for part in self.segments:
             segment = part.segment
             if segment.row.base.damaged and segment.may_have(namespace):
                 raise CorruptStore(segment.base.path, "its vectors are damaged: run repair()")
-            run = segment.run(namespace)
-            if run is not None:
-                live = None if part.live is None else part.live[run.start : run.stop]
-                size = run.stop - run.start if live is None else int(np.count_nonzero(live))
-                name = segment.row.base.name
-                yield LiveGroup(name, segment, run.start, run.group, live, size, self.generation)
+            for name in segment.names_among(namespace):
+                run = segment.run(name)
+                if run is not None:
+                    live = None if part.live is None else part.live[run.start : run.stop]
+                    size = run.stop - run.start if live is None else int(np.count_nonzero(live))
+                    base = segment.row.base.name
+                    yield LiveGroup(base, name, segment, run.start, run.group, live, size, self.generation)
         if self.tail is not None and self.tail.length:
             mask = self.tail.mask(namespace, None)
-            size = int(np.count_nonzero(mask))
-            yield LiveGroup("tail", self.tail, 0, self.tail.group, mask, size, self.generation)
+            size, name_of_all = int(np.count_nonzero(mask)), namespace if isinstance(namespace, str) else None
+            yield LiveGroup("tail", name_of_all, self.tail, 0, self.tail.group, mask, size, self.generation)
 
     def rows(self) -> int:
         """Rows with a vector."""

@@ -24,6 +24,7 @@ from mrlstore.index.group import Group
 from mrlstore.storage.vector_rows import in_original_length, inverse_lengths
 from mrlstore.system.bounded_cache import BoundedCache
 from mrlstore.system.lazy import lazy
+from mrlstore.types import Namespaces
 from mrlstore.where import Node
 
 Parsed = BoundedCache[str, dict[str, Any]]  # metadata by its JSON text
@@ -164,6 +165,11 @@ class Tail:
         buffer = self.buffer
         return in_original_length(buffer.vectors[row], buffer.inv_norms[row], buffer.norms[row])
 
+    def namespaces_of(self, rows: Iterable[int]) -> list[str]:
+        """The namespaces of these rows."""
+        names = list(self.buffer.numbers)
+        return [names[self.buffer.spaces[row]] for row in rows]
+
     def stored(self, row: int) -> tuple[bytes, float]:
         """(float16 bytes, original length) of one row."""
         return self.buffer.vectors[row].tobytes(), float(self.buffer.norms[row])
@@ -198,12 +204,15 @@ class Tail:
         """This view, or one of the live rows with codes of another prefix."""
         return self if self.buffer.prefix_dim == prefix_dim else self.packed(prefix_dim=prefix_dim)
 
-    def mask(self, namespace: str | None, node: Node | None) -> NDArray[np.bool_]:
-        """Which rows are live, of this namespace (None: of any), and match: bool [length]."""
+    def mask(self, namespace: Namespaces, node: Node | None) -> NDArray[np.bool_]:
+        """Which rows are live, of these namespaces, and match: bool [length]."""
+        spaces, numbers = self.buffer.spaces[: self.length], self.buffer.numbers
         if namespace is None:
             mask = self.live.copy()
+        elif isinstance(namespace, str):
+            mask = self.live & (spaces == numbers.get(namespace, -1))
         else:
-            mask = self.live & (self.buffer.spaces[: self.length] == self.buffer.numbers.get(namespace, -1))
+            mask = self.live & np.isin(spaces, [numbers[name] for name in namespace if name in numbers])
         if node is not None:
             for row in np.flatnonzero(mask).tolist():
                 mask[row] = node.matches(self.buffer.parsed_metadata(row))

@@ -28,6 +28,7 @@ from mrlstore.types.values import (
     Include,
     Limits,
     Metadata,
+    Namespaces,
     Tokenizer,
     Where,
 )
@@ -52,6 +53,7 @@ __all__ = [
     "Limits",
     "LazyHits",
     "Metadata",
+    "Namespaces",
     "Plan",
     "Problem",
     "Progress",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import NamedTuple, Protocol, overload
 
 import numpy as np
@@ -24,6 +25,7 @@ class Hit(NamedTuple):
     metadata: Metadata | None = None
     document: str | None = None
     vector: NDArray[np.float32] | None = None  # float32 [dim], of the original length
+    namespace: str = ""
 
 
 class HitGroup(NamedTuple):
@@ -36,7 +38,7 @@ class HitGroup(NamedTuple):
 class Result(Sequence[Hit]):
     """The answer to one query: hits, best first. What is not asked for is not made."""
 
-    __slots__ = ("_groups", "_hits", "_ids", "_plan", "_scores")
+    __slots__ = ("_groups", "_hits", "_ids", "_namespaces", "_plan", "_scores")
 
     def __init__(
         self,
@@ -45,8 +47,10 @@ class Result(Sequence[Hit]):
         plan: Plan | Callable[[], Plan],
         hits: list[Hit] | None = None,
         groups: list[HitGroup] | None = None,
+        namespaces: str | list[str] = "",
     ) -> None:
         self._ids, self._scores, self._plan, self._hits, self._groups = ids, scores, plan, hits, groups
+        self._namespaces = namespaces  # of hits that are still to be made; a string is that of all
 
     @property
     def ids(self) -> list[str]:
@@ -57,7 +61,12 @@ class Result(Sequence[Hit]):
     def hits(self) -> list[Hit]:
         """The hits, best first."""
         if self._hits is None:
-            self._hits = list(map(Hit, self.ids, self._scores.tolist()))
+            if self._namespaces == "":  # nearly always
+                self._hits = list(map(Hit, self.ids, self._scores.tolist()))
+            else:
+                names = repeat(self._namespaces) if isinstance(self._namespaces, str) else self._namespaces
+                none = repeat(None)
+                self._hits = list(map(Hit, self.ids, self._scores.tolist(), none, none, none, names))
         return self._hits
 
     @property

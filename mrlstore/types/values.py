@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 
 Metadata = dict[str, Any]
 Where = Mapping[str, Any]
+Namespaces = str | tuple[str, ...] | None  # one, several, or all
 Include = Literal["metadata", "document", "vector"]
 Conflict = Literal["replace", "skip", "error"]
 Tokenizer = Literal["unicode61", "porter", "trigram"]

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import mrlstore
 from mrlstore.embedders.local import LocalEmbedder
 
 from .conftest import DIM, Run, make_rows, write_jsonl
@@ -234,3 +235,13 @@ def test_query_in_pages_in_groups_and_by_examples(filled: Path, run: Run) -> Non
     assert len(hits("--id", "row-3", "--diversity", 0.5, "--candidates", 15)) == 10
     assert run("query", filled, "--like", "row-3", "--id", "row-4").code == 2
     assert run("query", filled, "--unlike", "row-3").code == 2
+
+
+def test_query_of_several_namespaces(filled: Path, run: Run) -> None:
+    with mrlstore.open(filled) as store:
+        store.upsert(["other"], [np.ones(8)], namespace="a")
+    question = ("query", filled, "--vector", "[1, 1, 1, 1, 1, 1, 1, 1]")
+    assert run(*question, "-n", "a", "-n", "", "--json").json["hits"][0]["namespace"] == "a"
+    assert len(run(*question, "--all", "-k", 50, "--json").json["hits"]) == 21
+    assert "other  in a" in run(*question, "--all").out
+    assert run("query", filled, "--id", "row-3", "--all").code == 2
