@@ -93,10 +93,10 @@ def test_texts_that_cannot_be_embedded_can_be_kept_without_a_vector(opened: Call
 
 
 def test_media_and_failures_of_the_service_are_not_kept(
-    target: Any, gemini: Any, google: Google, opened: Callable[..., Any]
+    target: Any, gemini: Any, google: Google, opened: Callable[..., Any], tmp_path: Path
 ) -> None:
     local = LocalEmbedder.fit(["alpha one", "beta two", "gamma three"], dim=3)
-    store = opened("other", dim=3, prefix_dim=2)
+    store = opened(tmp_path / "other", dim=3, prefix_dim=2)
     done = ingest(store, local, ["alpha", Image(png()), "xyzzy"], ["a", "i", "x"], on_error="keep")
     assert list(done.failed) == ["i"] and list(done.without_vector) == ["x"] and done.ids == ["a", "x"]
     google.decide = lambda call: refused(403, "No.", "PERMISSION_DENIED")
