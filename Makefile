@@ -32,10 +32,16 @@ help:
 	@echo "make package   wheel and sdist in dist/, checked, and the wheel used in an empty environment"
 	@echo "make clean     removes what the targets made"
 
+# The kernels' machine code for this processor, in the checkout: 1 to 2 minutes after an edit of a kernel, and
+# nothing where it lies ready or there is no linker.
+KERNELS = python -m mrlstore.kernels.build --supported
+
 demo: .venv/demo.stamp
+	@.venv/demo/bin/$(KERNELS)
 	@.venv/demo/bin/mrlstore demo --keep build/demo
 
 test: .venv/test.stamp
+	@.venv/test/bin/$(KERNELS)
 	@.venv/test/bin/python -m pytest -n $(WORKERS) $(TESTS)
 
 test-gemini2: .venv/gemini2.stamp
@@ -59,6 +65,7 @@ lint: .venv/lint.stamp
 	@.venv/lint/bin/mypy
 
 bench: .venv/bench.stamp
+	@.venv/bench/bin/$(KERNELS)
 	@.venv/bench/bin/python -m pytest benchmarks --benchmark-only
 
 retrieval: .venv/mteb.stamp

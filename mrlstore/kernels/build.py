@@ -7,6 +7,7 @@ It needs numba, a linker (cc or ld) and nm. The wheel is built with the librarie
 from __future__ import annotations
 
 import argparse
+import ctypes
 import hashlib
 import json
 import os
@@ -20,8 +21,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from .levels import InstructionSet, levels, machine
-from .library import FOLDER, MANIFEST, PREFIX, Manifest, manifest, source_digest
+from .levels import InstructionSet, levels, machine, supported
+from .library import FOLDER, MANIFEST, PREFIX, Manifest, ask_processor, manifest, processor, source_digest
 from .load import KERNELS, compiled_now
 
 if TYPE_CHECKING:
@@ -42,19 +43,21 @@ def build(wanted: Sequence[InstructionSet] | None = None, folder: Path = FOLDER)
     The lowest level is always made, because its library has the function that asks the processor. CannotBuild
     is raised where a tool is missing, the processor is of an unknown kind, or a library is not as it must be.
     """
-    chosen = levels() if wanted is None else (*wanted, *(one for one in levels()[-1:] if one not in wanted))
-    if not chosen:
+    if not levels():
         raise CannotBuild(f"processors of the kind {machine()} are not known")
     found = manifest(folder)
-    if found is not None and all(level.name in found.libraries for level in chosen):
+    checksums = {} if found is None else dict(found.libraries)
+    chosen = {*(levels() if wanted is None else wanted), levels()[-1]}
+    missing = [level for level in levels() if level in chosen and level.name not in checksums]
+    if not missing:
         return []
-    linker = _linker()
+    _linker()
     folder.mkdir(exist_ok=True)
+    print(f"compiling the kernels for {', '.join(level.name for level in missing)}", flush=True)
     with tempfile.TemporaryDirectory(dir=folder) as work:
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            list(pool.map(lambda level: _make(level, Path(work), linker), chosen))
-        checksums = {}
-        for level in chosen:
+            list(pool.map(lambda level: _make(level, Path(work)), missing))
+        for level in missing:
             made = Path(work) / f"{level.name}.so"
             checksums[level.name] = hashlib.sha256(made.read_bytes()).hexdigest()
             os.replace(made, folder / made.name)
@@ -62,7 +65,28 @@ def build(wanted: Sequence[InstructionSet] | None = None, folder: Path = FOLDER)
         new = Manifest(machine(), source_digest(), signatures, checksums)
         (Path(work) / MANIFEST).write_text(json.dumps(new._asdict(), indent=1))
         os.replace(Path(work) / MANIFEST, folder / MANIFEST)
-    return [level.name for level in chosen]
+    for old in folder.glob("*.so"):
+        if old.stem not in checksums:
+            old.unlink()
+    return [level.name for level in missing]
+
+
+def supported_here() -> list[InstructionSet]:
+    """The levels that this processor has."""
+    found = manifest()
+    if found is not None:
+        return supported(lambda: processor(found))
+    from .objects import object_code
+
+    with tempfile.TemporaryDirectory() as folder:
+        compiled, linked = Path(folder) / "processor.o", Path(folder) / "processor.so"
+
+        def ask() -> list[int]:
+            compiled.write_bytes(object_code({}, PREFIX, processor=True))
+            link(compiled, linked)
+            return ask_processor(ctypes.CDLL(str(linked)))
+
+        return supported(ask)
 
 
 def kernels_by_name() -> dict[str, Kernel]:
@@ -71,8 +95,22 @@ def kernels_by_name() -> dict[str, Kernel]:
     return {name: found[name] for names in KERNELS.values() for name in names}
 
 
-def link(object_file: Path, library: Path, linker: str) -> None:
+def environment_for(level: InstructionSet, **more: str) -> dict[str, str]:
+    """The environment of a process in which numba compiles for a level, and imports this package."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("NUMBA_")}
+    path = [str(FOLDER.parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {
+        **kept,
+        "NUMBA_CPU_NAME": level.cpu,
+        "NUMBA_CPU_FEATURES": ",".join(f"+{feature}" for feature in level.features),
+        "PYTHONPATH": os.pathsep.join(path),
+        **more,
+    }
+
+
+def link(object_file: Path, library: Path) -> None:
     """Link one object file to a shared library; CannotBuild if it needs functions that are not FROM_C."""
+    linker = _linker()
     _run([linker, *_flags(linker), "-o", str(library), str(object_file)])
     command = ["nm", "-u"] if sys.platform == "darwin" else ["nm", "-D", "-u"]
     listed = _run([*command, str(library)]).split("\n")
@@ -81,21 +119,12 @@ def link(object_file: Path, library: Path, linker: str) -> None:
         raise CannotBuild(f"{library.name} needs {', '.join(sorted(missing))}")
 
 
-def _make(level: InstructionSet, work: Path, linker: str) -> None:
+def _make(level: InstructionSet, work: Path) -> None:
     """Compile and link one level, in a process that compiles for it."""
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("NUMBA_")},
-        "NUMBA_CPU_NAME": level.cpu,
-        "NUMBA_CPU_FEATURES": ",".join(f"+{feature}" for feature in level.features),
-        "PYTHONPATH": os.pathsep.join(
-            [str(FOLDER.parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
-        ),
-    }
     compiled = work / f"{level.name}.o"
-    _run(
-        [sys.executable, "-m", __spec__.name, "--object", str(compiled), "--levels", level.name], environment
-    )
-    link(compiled, work / f"{level.name}.so", linker)
+    command = [sys.executable, "-m", "mrlstore.kernels.build", "--object", str(compiled)]
+    _run([*command, "--levels", level.name], environment_for(level))
+    link(compiled, work / f"{level.name}.so")
 
 
 def _write_object(level: str, path: Path) -> None:
@@ -133,9 +162,11 @@ def _run(command: list[str], environment: dict[str, str] | None = None) -> str:
 
 
 def main() -> int:
-    """The command; 0 too where nothing can be built: numba then compiles at the first use."""
+    """The command; without --strict it gives 0 where nothing can be built: numba then compiles later."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--levels", nargs="*", choices=[level.name for level in levels()])
+    parser.add_argument("--levels", nargs="*", choices=[level.name for level in levels()], help="not all")
+    parser.add_argument("--supported", action="store_true", help="the levels that this processor has")
+    parser.add_argument("--strict", action="store_true", help="exit with 1 where nothing can be built")
     parser.add_argument("--object", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.object is not None:
@@ -143,12 +174,13 @@ def main() -> int:
         return 0
     started = time.monotonic()
     try:
-        made = build(
-            None if options.levels is None else [one for one in levels() if one.name in options.levels]
-        )
+        wanted = [one for one in levels() if options.levels is None or one.name in options.levels]
+        if options.supported:
+            wanted = supported_here()
+        made = build(wanted)
     except CannotBuild as error:
-        print(f"kernels are not compiled ahead of time: {error}", file=sys.stderr)
-        return 0
+        print(f"the kernels are not compiled ahead of time: {error}", file=sys.stderr)
+        return int(options.strict)
     if made:
         print(f"compiled the kernels for {', '.join(made)} in {time.monotonic() - started:.0f} s")
     return 0

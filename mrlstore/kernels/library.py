@@ -88,12 +88,16 @@ def _kernels(library: ctypes.CDLL, found: Manifest) -> SimpleNamespace:
 
 def processor(found: Manifest, folder: Path = FOLDER) -> list[int]:
     """What the processor says of itself, see levels.PROCESSOR; zeros without a baseline library."""
-    words = (ctypes.c_uint64 * WORDS)()
     library = _open(folder, "baseline", found)
-    if library is not None:
-        ask = getattr(library, PROCESSOR)
-        ask.argtypes, ask.restype = (ctypes.c_void_p,), None
-        ask(ctypes.addressof(words))
+    return [0] * WORDS if library is None else ask_processor(library)
+
+
+def ask_processor(library: ctypes.CDLL) -> list[int]:
+    """What the function PROCESSOR of a library writes."""
+    words = (ctypes.c_uint64 * WORDS)()
+    ask = getattr(library, PROCESSOR)
+    ask.argtypes, ask.restype = (ctypes.c_void_p,), None
+    ask(ctypes.addressof(words))
     return list(words)
 
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
-from mrlstore.kernels import bits, convert, dot, emit, unit_rows
-from mrlstore.kernels.jit import kernel
+from mrlstore.kernels import bits, convert, dot, unit_rows
+from tests.kernels.kinds import kernel
 
 DIMS = [2, 3, 6, 15, 16, 17, 31, 63, 64, 65, 100, 255, 768, 769, 3072, 8191, 8192]
 
@@ -164,21 +160,3 @@ def test_largest_and_quantise_equal_numpy(length):
     total = rounded(address(numbers), length, factor, address(codes))
     np.testing.assert_array_equal(codes, np.rint(numbers * factor).astype(np.int8))
     assert total == codes.astype(np.int64).sum()
-
-
-@pytest.mark.parametrize("features", ["", "+sse4.1,+avx,+avx2,+fma", "+avx,+avx2,+fma,+f16c"])
-def test_works_on_lesser_processors(features, tmp_path):
-    """Once in a child that compiles for a processor without AVX-512, VNNI, F16C."""
-    if os.environ.get("NUMBA_CPU_NAME"):
-        pytest.skip("this is that child")
-    if not {"x86_64"} & emit.features():
-        pytest.skip("knows x86 features only")
-    environment = {
-        **os.environ,
-        "NUMBA_CPU_NAME": "generic",
-        "NUMBA_CPU_FEATURES": features,
-        "MRLSTORE_CACHE_DIR": str(tmp_path),
-    }
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr

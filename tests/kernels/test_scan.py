@@ -12,8 +12,8 @@ from mrlstore.index.build import build_index
 from mrlstore.index.group import Group
 from mrlstore.index.layout import open_index
 from mrlstore.kernels import bits
-from mrlstore.kernels.jit import kernel
 from mrlstore.search.queries import prepare
+from tests.kernels.kinds import kernel
 from tests.nested import nested
 from tests.one_query import search_graph, search_scan
 

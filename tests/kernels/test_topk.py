@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mrlstore.kernels import topk
-from mrlstore.kernels.jit import kernel
+from tests.kernels.kinds import kernel
 
 
 @kernel("int64(float32[::1], int64, float32[::1], int64[::1], int64)")
