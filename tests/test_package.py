@@ -127,7 +127,7 @@ print(f"the first answer took {time.process_time():.2f} s of processor time")
 
 @pytest.mark.skipif(not levels(), reason="for this processor nothing is compiled ahead of time")
 def test_a_container_gets_its_first_answer_without_numba(built: Path, tmp_path: Path) -> None:
-    """The package is read-only, there is no home and no cache folder; `benchmarks.start` measures the time."""
+    """The package is read-only, there is no home and no cache folder."""
     (path,) = built.glob("*.whl")
     installed, data = tmp_path / "installed", tmp_path / "papers.mrl"
     with zipfile.ZipFile(path) as wheel:
