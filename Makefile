@@ -97,7 +97,7 @@ package: .venv/package.stamp
 .venv/package.stamp: WANTS = --group package
 
 # hnswlib comes as source: without a C++ compiler its tests are skipped.
-.venv/test.stamp: TRIES = --editable ".[hnswlib]"
+.venv/test.stamp: TRIES = hnswlib --editable ".[hnswlib]"
 
 .venv/%.stamp: pyproject.toml tools/make-venv.sh tools/find-python.sh tools/try-install.sh
 	@tools/make-venv.sh .venv/$* $(WANTS)
