@@ -31,7 +31,6 @@ file_of_demo = corpus._of_file
 html_text = import_module("mrlstore.ingest.html_text").html_text
 split_front_matter = import_module("mrlstore.ingest.front_matter").split_front_matter
 passages_of = import_module("mrlstore.search.passages").passages_of
-searchers = searcher._searchers  # those kept, by snapshot
 row_crc = rows._crc
 connect = connection._connect  # opens one SQLite connection
 known_filters = import_module("mrlstore.where.parse")._parsed
@@ -44,6 +43,11 @@ def session(store: Any) -> Any:
     """What an open store consists of."""
     assert isinstance(store, Store)
     return store._session
+
+
+def searchers(snapshot: Any) -> Any:
+    """Those that are kept for a snapshot."""
+    return snapshot.kept[searcher._KEPT]
 
 
 def first_segment(store: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from mrlstore.storage.page_cache import ReadAhead
 from mrlstore.where import parse
 from tests import inside
 from tests.oracle import nested_vectors
+from tests.pressure.opcodes import AtOpcode, interrupt
 
 
 def params(**fields: Any) -> QueryParams:
@@ -59,11 +61,27 @@ def test_neither_many_searchers_nor_large_masks_pile_up(
         for number in range(300):
             store.query(np.ones(8), k=1 + number, include=())
         snapshot = inside.session(store).snapshots.latest()
-        assert len(inside.searchers[id(snapshot)]) <= 200
+        assert len(inside.searchers(snapshot)) <= 200
         for number in range(50):
             store.query(np.ones(8), where={"n": {"$gt": number}}, include=())
-            assert inside.searchers[id(snapshot)].nbytes <= 10_000
+            assert inside.searchers(snapshot).nbytes <= 10_000
         assert known_searcher(snapshot, params(where=parse({"n": {"$gt": 49}}))) is not None
+
+
+def test_an_interrupt_while_a_snapshot_goes_leaves_no_searcher_to_its_successor(tmp_path: Path) -> None:
+    """Searchers were kept by the snapshot's id; one that stayed answered from rows of another generation."""
+    rows = np.eye(8, dtype=np.float32)
+    with mrlstore.open(tmp_path / "s.mrl", dim=8, auto_maintain=False) as store:
+        store.upsert(["first"], rows[:1])
+        store.query(rows[0])  # loads the kernels
+        store.clear()
+        for turn in range(80):
+            store.upsert([f"{turn}-{n}" for n in range(8)], rows)
+            store.delete([f"{turn - 1}-{n}" for n in range(8)])
+            with suppress(KeyboardInterrupt), AtOpcode(1 + turn % 5, interrupt, (weakref.__file__,)):
+                store.query(rows[turn % 8], k=1)
+            hit = store.query(rows[turn % 8], k=1)[0]
+            assert (hit.id, round(hit.score, 3)) == (f"{turn}-{turn % 8}", 1.0)
 
 
 def test_a_remembered_filter_follows_each_write(tmp_path: Path) -> None:

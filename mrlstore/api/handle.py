@@ -42,11 +42,16 @@ class Handle:
         return self._path
 
     def close(self) -> None:
-        """Stop background work and let go of everything; calling it again is harmless."""
+        """Stop background work and let go of everything; calling it again is harmless.
+
+        If an exception interrupts it, another call does what was left.
+        """
         self._closed = True
-        release = self._release
+        session, release = self._opened, self._release
+        if session is not None:
+            _shut(session, self._background)
         if release is not None:
-            release()
+            release.detach()
 
     def __reduce__(self) -> NoReturn:
         """Refuse what would share locks and connections with another object, or another process."""

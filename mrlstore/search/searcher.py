@@ -13,7 +13,6 @@ from collections.abc import Hashable
 from functools import partial
 from time import perf_counter
 from typing import Any, Final, NamedTuple
-from weakref import finalize
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +35,7 @@ from mrlstore.system.bounded_cache import BoundedCache
 from mrlstore.system.residency import absent_pages
 from mrlstore.types import Plan, SegmentPlan
 
+_KEPT: Final = "searchers"  # their key in `Snapshot.kept`
 _SEARCHERS: Final = 200  # kept for a snapshot: namespaces, targets and filters may come from users
 _MASK_BYTES: Final = 64 * 1024 * 1024  # of the masks that their filters gave
 _FLOAT32 = np.dtype(np.float32)
@@ -133,13 +133,9 @@ class Searcher:
         return Hits.merge(self.plan, self._live_groups, found, m, self._k, self._namespace)
 
 
-# By the id of a snapshot, whose end takes its entry out: a WeakKeyDictionary takes three times as long.
-_searchers: dict[int, BoundedCache[Hashable, Searcher]] = {}
-
-
 def known_searcher(snapshot: Snapshot, params: QueryParams) -> Searcher | None:
     """The searcher of a query like one before it, if it is still kept."""
-    known = _searchers.get(id(snapshot))
+    known: BoundedCache[Hashable, Searcher] | None = snapshot.kept.get(_KEPT)  # type: ignore[assignment]
     return None if known is None else known.get(params if params.where is None else params.key)
 
 
@@ -148,10 +144,8 @@ def searcher_for(snapshot: Snapshot, params: QueryParams, fetch: Fetch) -> Searc
     searcher = known_searcher(snapshot, params)
     if searcher is None:
         searcher = Searcher(snapshot, params, fetch)
-        if id(snapshot) not in _searchers:
-            finalize(snapshot, _searchers.pop, id(snapshot), None).atexit = False
-            _searchers.setdefault(id(snapshot), BoundedCache(_SEARCHERS, _MASK_BYTES))
-        _searchers[id(snapshot)].put(params.key, searcher, searcher.nbytes)
+        known = snapshot.kept.setdefault(_KEPT, BoundedCache[Hashable, Searcher](_SEARCHERS, _MASK_BYTES))
+        known.put(params.key, searcher, searcher.nbytes)  # type: ignore[attr-defined]
     return searcher
 
 

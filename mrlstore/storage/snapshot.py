@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -94,7 +94,7 @@ class KeyLocation(NamedTuple):
     row: int
 
 
-@dataclass(frozen=True, eq=False)  # compared by identity, so that searchers can be kept for each
+@dataclass(frozen=True, eq=False)
 class Snapshot:
     """Everything that has a vector, at one generation. Immutable; maps stay valid while it is referenced."""
 
@@ -104,6 +104,7 @@ class Snapshot:
     segments: tuple[LiveSegment, ...]
     tail: Tail | None  # None until the store knows its dimension
     calibration: CalibrationCurves = CalibrationCurves()
+    kept: dict[str, object] = field(default_factory=dict, repr=False)  # by searches, while it lives
 
     def groups(self, namespace: Namespaces) -> tuple[LiveGroup, ...]:
         """What a search of namespaces goes through; CorruptStore where vectors that it needs are damaged."""

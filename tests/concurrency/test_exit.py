@@ -23,7 +23,6 @@ rows = np.random.default_rng(0).normal(size=(1500, 16)).astype(np.float32)
 
 LOOPS = """
 def last():  # called after the library's own hook
-    from tests import inside
     time.sleep(0.05)  # threads that are outside go on meanwhile
     print(len(inside.uses_of_sqlite()), len(apsw.connections()))
 
@@ -31,6 +30,8 @@ atexit.register(last)
 """
 
 THREADS = """
+from tests import inside
+
 store = mrlstore.open(path, auto_maintain=False)
 
 def loop(work):

@@ -8,9 +8,11 @@ import pickle
 import shutil
 import stat
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import apsw
 import numpy as np
 import pytest
 
@@ -19,6 +21,7 @@ from mrlstore import CorruptStore, InvalidInput, StoreExists, StoreNotFound
 from mrlstore.embedders import LocalEmbedder
 from tests.children import Child, Pipe, children
 from tests.oracle import Oracle, assert_same_rows
+from tests.pressure.test_interrupts import Interrupt
 
 
 def test_creates_and_opens_again(path: Path, opened: Any) -> None:
@@ -133,6 +136,16 @@ def test_read_mode_reads(opened: Any, path: Path) -> None:
     assert reader.query(np.ones(4)).ids == ["a"]
     store.upsert(["b"], np.ones((1, 4)))
     assert len(reader) == 2
+
+
+def test_a_close_that_was_interrupted_is_done_by_the_next(path: Path) -> None:
+    for nth in range(1, 40):
+        store = mrlstore.open(path, dim=4, auto_maintain=False)
+        store.upsert(["a"], np.ones((1, 4)))
+        with suppress(KeyboardInterrupt), Interrupt(nth):
+            store.close()
+        store.close()
+        assert [found for found in apsw.connections() if found.filename.startswith(str(path))] == [], nth
 
 
 @pytest.mark.parametrize("verb", ["upsert", "update", "delete", "clear", "optimize"])
