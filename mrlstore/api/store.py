@@ -330,27 +330,30 @@ class Store(CareMethods, RecallMethods, ReadingMethods):
             CorruptStore: damage was met that cannot be worked around.
         """
         session = self._session
-        examples = None if positive is None and negative is None else check_examples(positive, negative)
-        given = (vector is not None) + (id is not None) + (text is not None) + (content is not None)
-        given += examples is not None
-        latest, words = session.snapshots.latest(), None
+        latest = session.snapshots.latest()
         params = arguments.check_params(
             include, k, namespace, min_score, target_recall, shortlist, ef, exact, dim, explain, latest.dim
         )
         if where is not None:
             params = params.filtered(parse(where))
+        if (
+            vector is not None and id is None and text is None and content is None
+            and positive is None and negative is None and keywords is None and weights is None
+            and offset is None and group_by is None and group_size is None
+            and diversity is None and candidates is None
+        ):  # fmt: skip  # nearly always, so it comes first
+            return query.query(session, latest, params, vector)
+        words, examples = None, None
+        if positive is not None or negative is not None:
+            examples = check_examples(positive, negative)
         if keywords is not None or weights is not None:
             words = hybrid.check_keywords(keywords, weights, min_score)
+        given = sum(source is not None for source in (vector, id, text, content, examples))
         if given > 1 or (given == 0 and words is None):
             raise InvalidInput(f"query: give {'at most' if words else 'exactly'} one of {_VECTOR_SOURCES}")
-        picking = None
-        if (
-            examples is not None or offset is not None or group_by is not None or group_size is not None
-            or diversity is not None or candidates is not None
-        ):  # fmt: skip
-            picking = check_picking(
-                params.k, offset, group_by, group_size, diversity, candidates, examples, words is not None
-            )
+        picking = check_picking(
+            params.k, offset, group_by, group_size, diversity, candidates, examples, words is not None
+        )
         if given and vector is None:
             vector = self._vector_of(session, params.namespace, id, text, content, examples)
             latest = session.snapshots.latest()  # the embedder may have taken seconds
@@ -358,9 +361,9 @@ class Store(CareMethods, RecallMethods, ReadingMethods):
             return grouping.query(session, latest, params, picking, vector)
         if words is not None:
             return hybrid.query(session, latest, params, words, vector, picking)
-        if picking is None:
-            return query.query(session, latest, params, vector)
-        return picked.query(session, latest, params, picking, vector)
+        if picking is not None:
+            return picked.query(session, latest, params, picking, vector)
+        return query.query(session, latest, params, vector)
 
     def _vector_of(
         self,

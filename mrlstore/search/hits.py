@@ -119,7 +119,7 @@ class Hits:
         ids = (self._ids or self.ids())[number]
         make_plan = partial(counted, self.plan, self._counts, number)
         namespaces = self.namespaces_of(number) if self._namespace is None else self._namespace
-        return Result(ids, self._scores[number, : len(ids)], make_plan, namespaces=namespaces)
+        return Result(ids, self._scores[number, : len(ids)], make_plan, None, None, namespaces)
 
     def hydrated(self, view: View, number: int, projection: Projection) -> Result:
         """The result of a query, whose hits carry what is projected, read at the snapshot's generation.
