@@ -10,6 +10,7 @@ from mrlstore.api.aio import OwnThreads, off_loop
 from mrlstore.checks import check_ids, check_namespace
 from mrlstore.errors import InvalidInput
 from mrlstore.search import facets, records
+from mrlstore.search.field_order import FieldOrder
 from mrlstore.search.params import NOTHING, Selection
 from mrlstore.search.records import decode_cursor
 from mrlstore.types import Facet, Include, Record, Where
@@ -63,11 +64,30 @@ class ReadingMethods(OwnThreads):
         include: Iterable[Include] = ("metadata", "document"),
         limit: int | None = None,
         after: str | None = None,
+        order_by: str | None = None,
+        descending: bool = False,
     ) -> Iterator[Record]:
-        """Rows in the order of (namespace, id); `namespace=None` goes through all.
+        """Rows in the order of (namespace, id), or of a metadata field.
 
-        `prefix` keeps ids that start with it; `after` is the `cursor` of a record, to go on behind it. The
-        rows are those of the moment of the call, but for such as are removed before they are reached.
+        Args:
+            where: a filter on metadata, see docs/filters.md.
+            namespace: whose rows; None goes through those of all.
+            prefix: only ids that start with it.
+            include: what records carry, as in `get`.
+            limit: at most so many, 0 or more; None gives all.
+            after: the `cursor` of a record of a scan in the same order, to go on behind it: the next page.
+            order_by: a metadata field: rows by its value, False, True, numbers, then strings by code points;
+                equal ones by (namespace, id). Rows without such a value (no field, null, a list, an object)
+                come last.
+            descending: the greatest value first; rows without one still come last.
+
+        Returns:
+            An iterator, which reads the rows as it goes on. They are those of the moment of the call, but for
+            such as are removed before they are reached. The order by a field reads that field of all rows
+            that match.
+
+        Raises:
+            InvalidInput: an argument is wrong, or the cursor is of another order.
         """
         if namespace is not None:
             check_namespace(namespace)
@@ -76,10 +96,16 @@ class ReadingMethods(OwnThreads):
             parse(where),
             arguments.check_prefix(prefix),
             checks.check_optional_count(limit, "limit", 0, 2**63 - 1),
-            None if after is None else decode_cursor(after),
+            None if after is None or order_by is not None else decode_cursor(after),
         )
-        projection = arguments.check_projection(include)
-        return records.scan(self._session, self._current, namespace, selection, projection)
+        order, projection = None, arguments.check_projection(include)
+        falling = checks.check_flag(descending, "descending")
+        if order_by is not None:
+            order = FieldOrder(check_field(order_by, "order_by"), falling)
+            order = order if after is None else order.decoded(after)
+        elif falling:
+            raise InvalidInput("descending: goes with order_by, the field that rows are sorted by")
+        return records.scan(self._session, self._current, namespace, selection, projection, order)
 
     def count(self, where: Where | None = None, *, namespace: str | None = "") -> int:
         """How many rows match, with a vector or without; `namespace=None` counts those of all namespaces."""

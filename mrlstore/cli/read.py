@@ -88,6 +88,8 @@ def print_record(record: Record) -> None:
 @click.option("--prefix", metavar="TEXT", help="Only ids that start with this.")
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(min=0), help="At most so many.")
 @click.option("--after", metavar="CURSOR", help="Go on behind the cursor that an earlier scan printed.")
+@click.option("--order-by", metavar="FIELD", help="In the order of this metadata field, instead of the ids.")
+@click.option("--descending", is_flag=True, help="With --order-by: the greatest value first.")
 @click.option("--vector", "with_vector", is_flag=True, help="Show the vectors too.")
 @json_option
 def scan(
@@ -98,15 +100,18 @@ def scan(
     prefix: str | None,
     limit: int,
     after: str | None,
+    order_by: str | None,
+    descending: bool,
     with_vector: bool,
     as_json: bool,
 ) -> None:
-    """Look through rows in the order of their ids. For all of them in a file, see export.
+    """Look through rows in the order of their ids, or of a field. For all of them in a file, see export.
 
     \b
     Examples:
       mrlstore scan papers.mrl
       mrlstore scan papers.mrl --prefix paper-1 --where '{"lang": "de"}' --limit 100
+      mrlstore scan papers.mrl --order-by year --descending --limit 5
       mrlstore scan papers.mrl --all --json
     """
     include: tuple[Include, ...] = (
@@ -114,9 +119,17 @@ def scan(
     )
     with mrlstore.open(store, mode="r") as opened:
         space = None if everywhere else namespace
-        found = list(
-            opened.scan(where, namespace=space, prefix=prefix, include=include, limit=limit + 1, after=after)
+        pages = opened.scan(
+            where,
+            namespace=space,
+            prefix=prefix,
+            include=include,
+            limit=limit + 1,
+            after=after,
+            order_by=order_by,
+            descending=descending,
         )
+        found = list(pages)
     records, more = found[:limit], len(found) > limit
     cursor = records[-1].cursor if records and more else None
     if as_json:

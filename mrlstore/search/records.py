@@ -14,6 +14,7 @@ from mrlstore.catalogue import rows
 from mrlstore.catalogue.connection import Connection
 from mrlstore.catalogue.rows import Row, metadata_of
 from mrlstore.errors import InvalidInput
+from mrlstore.search.field_order import FieldOrder, FieldPlace, InOrder, Place, in_field_order
 from mrlstore.search.hydrate import rows_of, vectors_of
 from mrlstore.search.matching import matching_keys
 from mrlstore.search.params import Projection, Selection
@@ -21,7 +22,6 @@ from mrlstore.storage.session import Session, View
 from mrlstore.types import Record
 from mrlstore.where import Node
 
-Place = tuple[int, str, str]  # key, namespace, id
 _PAGE = 256
 
 
@@ -49,23 +49,36 @@ def scan(
     namespace: str | None,
     selection: Selection,
     projection: Projection,
+    order: FieldOrder | None = None,
 ) -> Iterator[Record]:
-    """Rows in the order of (namespace, id); namespace None means all.
+    """Rows in the order of (namespace, id), or of a field; namespace None means all.
 
     `current` gives the session for a page, another one after a fork. Which rows is settled at one generation;
     they are read page by page. One that is removed before its page is reached is left out, one that is
     replaced is given as it is then, if it still matches.
     """
 
-    def select(view: View) -> list[Place]:
+    def select(view: View) -> InOrder:
         with view.connection() as connection:
-            return _selected(view, connection, namespace, selection)
+            if order is None:
+                return InOrder(_selected(view, connection, namespace, selection), [])
+            places = _selected(view, connection, namespace, selection._replace(limit=None))
+            return in_field_order(
+                connection, view.snapshot, namespace, selection.node, places, order, selection.limit
+            )
 
-    places = session.consistently(select)
+    found = session.consistently(select)
 
     def pages() -> Iterator[Record]:
-        for start in range(0, len(places), _PAGE):
-            yield from _page(current(session), places[start : start + _PAGE], selection.node, projection)
+        for start in range(0, len(found.places), _PAGE):
+            places = found.places[start : start + _PAGE]
+            if order is None:
+                cursors = [encode_cursor(space, id) for _, space, id in places]
+            else:
+                values = found.values[start : start + _PAGE]
+                pairs = zip(values, places, strict=True)
+                cursors = [order.cursor(FieldPlace(value, space, id)) for value, (_, space, id) in pairs]
+            yield from _page(current(session), places, selection.node, projection, cursors)
 
     return pages()
 
@@ -139,13 +152,17 @@ def _selected(view: View, connection: Connection, namespace: str | None, selecti
     return [place for place in places if place[0] in matching][:limit]
 
 
-def _page(session: Session, places: list[Place], node: Node | None, projection: Projection) -> list[Record]:
+def _page(
+    session: Session, places: list[Place], node: Node | None, projection: Projection, cursors: list[str]
+) -> list[Record]:
 
     def run(view: View) -> list[Record]:
         with view.connection() as connection:
             found = {row.key: row for row in rows.by_key(connection, (key for key, _, _ in places))}
             current = [found.get(key) or _successor(connection, space, id, node) for key, space, id in places]
-            return _records(view, [row for row in current if row is not None], projection)
+            pairs = zip(current, cursors, strict=True)
+            there = [(row, cursor) for row, cursor in pairs if row is not None]
+            return _records(view, [row for row, _ in there], projection, [cursor for _, cursor in there])
 
     return session.consistently(run)
 
@@ -156,7 +173,12 @@ def _successor(connection: Connection, namespace: str, id: str, node: Node | Non
     return row if row is not None and (node is None or node.matches(metadata_of(row.metadata))) else None
 
 
-def _records(view: View, found: list[Row], projection: Projection) -> list[Record]:
+def _records(
+    view: View, found: list[Row], projection: Projection, cursors: list[str] | None = None
+) -> list[Record]:
+    """Records of rows; without cursors with those of the order of (namespace, id)."""
+    if cursors is None:
+        cursors = [encode_cursor(row.namespace, row.id) for row in found]
     vectors: dict[int, NDArray[np.float32]] = {}
     if projection.vector:
         keys = [row.key for row in found if not row.without_vector]
@@ -168,7 +190,7 @@ def _records(view: View, found: list[Row], projection: Projection) -> list[Recor
             metadata_of(row.metadata) if projection.metadata else None,
             row.document if projection.document else None,
             vectors.get(row.key),
-            encode_cursor(row.namespace, row.id),
+            cursor,
         )
-        for row in found
+        for row, cursor in zip(found, cursors, strict=True)
     ]

@@ -245,3 +245,11 @@ def test_query_of_several_namespaces(filled: Path, run: Run) -> None:
     assert len(run(*question, "--all", "-k", 50, "--json").json["hits"]) == 21
     assert "other  in a" in run(*question, "--all").out
     assert run("query", filled, "--id", "row-3", "--all").code == 2
+
+
+def test_scan_in_the_order_of_a_field(filled: Path, run: Run) -> None:
+    line = ("scan", filled, "--order-by", "n", "--descending", "--limit", 3, "--json")
+    page = run(*line).json
+    assert [row["id"] for row in page["rows"]] == ["row-19", "row-18", "row-17"]
+    assert [row["id"] for row in run(*line, "--after", page["cursor"]).json["rows"]][0] == "row-16"
+    assert run("scan", filled, "--after", page["cursor"]).code == 2

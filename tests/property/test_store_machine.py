@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 import mrlstore
 from tests.children import Child, children
 from tests.crash.states import summary
-from tests.oracle import Oracle, assert_exact, assert_same_rows, nested_vectors, recall
+from tests.oracle import Oracle, assert_exact, assert_same_rows, grouped, nested_vectors, recall
 from tests.property.dying import write_and_die
 from tests.scale import FULL, figure, shares
 
@@ -245,6 +245,24 @@ class StoreMachine(RuleBasedStateMachine):
         assert [record.id for record in self.newest.get(where=where, limit=limit, namespace=space)] == page
         some = self.newest.sample(limit, where=where, namespace=space, include=())
         assert len({record.id for record in some} & set(expected)) == min(limit, len(expected))
+
+    @rule(field=fields, where=st.none() | wheres, space=spaces, descending=st.booleans())
+    def sorted_scan(self, field: str, where: Any, space: str, descending: bool) -> None:
+        options: Any = {"namespace": space, "order_by": field, "descending": descending}
+        found = list(self.newest.scan(where, **options))
+        assert sorted(record.id for record in found) == self.oracle.ids(where, space)
+        half = len(found) // 2
+        if half:
+            rest = self.newest.scan(where, **options, after=found[half - 1].cursor, include=())
+            assert [record.id for record in rest] == [record.id for record in found[half:]]
+
+    @rule(query=st.integers(0, len(POOL) - 1), field=fields, where=st.none() | wheres, k=st.integers(1, 4))
+    def group(self, query: int, field: str, where: Any, k: int) -> None:
+        found = self.newest.query(POOL[query], k, group_by=field, group_size=2, where=where, exact=True)
+        expected = grouped(self.oracle, POOL[query], field, k, 2, where)
+        assert [len(one.hits) for one in found.groups] == [len(rows) for _, rows in expected]
+        for one, (_, rows) in zip(found.groups, expected, strict=True):
+            assert abs(one.hits[0].score - rows[0][1]) < 1e-5
 
     @rule(field=fields, where=st.none() | wheres, space=st.none() | spaces)
     def facets(self, field: str, where: Any, space: str | None) -> None:

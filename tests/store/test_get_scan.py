@@ -10,7 +10,7 @@ import pytest
 import mrlstore
 from mrlstore import InvalidInput
 from tests.layouts import LAYOUTS
-from tests.oracle import assert_same_rows, assert_same_vector, nested_vectors
+from tests.oracle import assert_same_rows, assert_same_vector, nested_vectors, resolve
 
 ALL = ("metadata", "document", "vector")
 
@@ -273,3 +273,80 @@ def test_an_empty_store_answers(opened: Any) -> None:
     assert store.query(np.ones(5)).ids == []
     store.optimize()
     assert store.verify().ok
+
+
+FIELDS = ("n", "colour", "price", "maybe", "odd", "tags", "deep.a.b", "nothing")
+
+
+def in_order(oracle: Any, field: str, where: Any = None, descending: bool = False) -> list[str]:
+    """Ids by the value of a field: booleans, numbers, texts; then, in both directions, the rest by id."""
+    valued, rest = [], []
+    for name in oracle.ids(where):
+        value = resolve(oracle.rows["", name].metadata, field)
+        kinds: list[Any] = [bool, (int, float), str]
+        kind = next((rank for rank, kind in enumerate(kinds) if isinstance(value, kind)), None)
+        if kind is None:
+            rest.append(name)
+        else:
+            valued.append(((kind, value), name))
+    groups: dict[Any, list[str]] = {}
+    for key, name in valued:
+        groups.setdefault(key, []).append(name)
+    keys = sorted(groups, reverse=descending)
+    return [name for key in keys for name in groups[key]] + rest
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("descending", [False, True])
+def test_scan_in_the_order_of_a_field(library: Any, layout: str, descending: bool) -> None:
+    store, oracle = library(layout)
+    where = {"n": {"$lt": 700}}
+    for field in FIELDS:
+        options: Any = {"order_by": field, "descending": descending, "include": ("metadata",)}
+        expected = in_order(oracle, field, where, descending)
+        found = list(store.scan(where, **options))
+        assert [record.id for record in found] == expected, field
+        assert [record.id for record in store.scan(where, **options, limit=5)] == expected[:5]
+        for at in (0, 3, len(found) // 2, len(found) - 2):
+            rest = store.scan(where, **options, after=found[at].cursor, limit=4)
+            assert [record.id for record in rest] == expected[at + 1 : at + 5], (field, at)
+    everything = [record.id for record in store.scan(order_by="price", descending=descending)]
+    assert everything == in_order(oracle, "price", None, descending)
+
+
+def test_a_sorted_scan_goes_on_where_the_row_of_its_cursor_is_gone(store: Any) -> None:
+    store.upsert(
+        [f"r{i}" for i in range(9)], None, [{"x": [3, 1, 2][i % 3] if i < 8 else None} for i in range(9)]
+    )
+    store.upsert(["r1"], None, [{"x": 0}], namespace="a")
+    whole = [record.id for record in store.scan(order_by="x")]
+    assert whole == ["r1", "r4", "r7", "r2", "r5", "r0", "r3", "r6", "r8"]
+    page = list(store.scan(order_by="x", limit=3))
+    store.delete(["r1", "r4", "r7"])
+    assert [record.id for record in store.scan(order_by="x", after=page[-1].cursor)] == whole[3:]
+    page = list(store.scan(order_by="x", descending=True, limit=3))
+    store.delete(["r0", "r3", "r6"])
+    rest = store.scan(order_by="x", descending=True, after=page[-1].cursor)
+    assert [record.id for record in rest] == ["r2", "r5", "r8"]
+    everywhere = [
+        (record.namespace, record.id) for record in store.scan(order_by="x", namespace=None, prefix="r")
+    ]
+    assert everywhere == [("a", "r1"), ("", "r2"), ("", "r5"), ("", "r8")]
+
+
+def test_cursors_go_with_their_order(store: Any) -> None:
+    store.upsert(["a", "b"], None, [{"x": 1}, {"x": 2}])
+    by_id, by_x = next(store.scan()).cursor, next(store.scan(order_by="x")).cursor
+    for cursor, options in (
+        (by_id, {"order_by": "x"}),
+        (by_x, {}),
+        (by_x, {"order_by": "y"}),
+        (by_x, {"order_by": "x", "descending": True}),
+        ("nonsense", {"order_by": "x"}),
+    ):
+        with pytest.raises(InvalidInput, match="after"):
+            store.scan(after=cursor, **options)
+    bad: tuple[Any, ...] = ({"order_by": "$or"}, {"order_by": 3}, {"descending": True}, {"descending": 3})
+    for wrong in bad:
+        with pytest.raises(InvalidInput):
+            store.scan(**wrong)
