@@ -174,6 +174,9 @@ def test_importing_the_package_loads_no_heavy_package() -> None:
         "rich",
         "google.genai",
         "sqlite3",
+        "asyncio",
+        "html.parser",
+        "zipfile",
     )
     heavy += ("pyarrow", "pandas", "polars", "opentelemetry")
     assert loaded_after("import mrlstore", *heavy) == set()

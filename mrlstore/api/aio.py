@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import functools
 from collections.abc import Callable, Coroutine
@@ -27,6 +26,8 @@ def off_loop(method: Callable[Arguments, Answer]) -> Callable[Arguments, Corouti
 
     @functools.wraps(method)
     async def twin(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Answer:
+        import asyncio  # not with the package: it takes a sixth of its import, and few need it
+
         self, *rest = args
         blocking: Callable[..., Answer] = getattr(self, name)
         executor = self._threads_off_loop() if isinstance(self, OwnThreads) else None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -126,7 +126,8 @@ def add(
         raise _nothing_to_add(files, run.skipped)
     with ExitStack() as opened:
         progress = opened.enter_context(output.progress_bars(as_json=as_json))
-        chosen = choice.open(lambda: _texts(run.sources, store, progress))
+        with _one_step("fit", progress):
+            chosen = choice.open(lambda: _texts(run.sources, store))
         target = opened.enter_context(_late_store(store, chosen))
         run.before = target.count()
         done = ingest(
@@ -162,10 +163,17 @@ def _suffixed(path: Path, suffix: str) -> Path:
     return path.with_name(path.name + suffix)
 
 
-def _texts(sources: list[Source], store: Path, progress: ProgressCallback | None) -> list[str]:
+@contextmanager
+def _one_step(phase: str, progress: ProgressCallback | None) -> Iterator[None]:
+    """Report a phase that cannot say how far it is."""
+    report = progress or (lambda _: None)
+    report(Progress(phase, 0, 1))
+    yield
+    report(Progress(phase, 1, 1))
+
+
+def _texts(sources: list[Source], store: Path) -> list[str]:
     """The texts that a local embedder is fitted on: those to be added, and those that a store has already."""
-    if progress is not None:
-        progress(Progress("fit", 0, 1))
     texts = [source.content for source in sources if isinstance(source.content, str)]
     known = {source.id for source in sources}
     if (store / "catalogue.db").exists():
@@ -244,7 +252,8 @@ def re_embed_(
     """
     started = time.perf_counter()
     with mrlstore.open(source, mode="r") as old, output.progress_bars(as_json=as_json) as progress:
-        chosen = EmbedderChoice(name, target, task, cache).open(lambda: _documents(old, set()))
+        with _one_step("fit", progress):
+            chosen = EmbedderChoice(name, target, task, cache).open(lambda: _documents(old, set()))
         with _late_store(target, chosen, old.settings.tokenizer) as new:
             files = FilesOfRows()
             done = re_embed(

@@ -69,8 +69,12 @@ class EmbedderChoice:
             InvalidInput: no embedder is named, and the command line does not have the store's.
         """
         self._store, self._task, self._cache = store, task, cache
-        self._recorded = _recorded(store)
-        self._name = name
+        self._name, self._is_new = name, False
+        try:
+            with mrlstore.open(store, mode="r") as opened:
+                self._recorded = opened.embedder_fingerprint
+        except StoreNotFound:
+            self._recorded, self._is_new = None, True
         recorded = self._recorded
         if name is None and recorded is not None and not (is_gemini(recorded) or is_local(recorded)):
             raise _unknown(store, recorded, "Add rows in Python")
@@ -83,7 +87,9 @@ class EmbedderChoice:
         return not self._name.startswith("gemini")
 
     def open(self, texts: Callable[[], Sequence[str]]) -> ChosenEmbedder:
-        """Make the embedder. A local one whose file is not there is fitted on `texts`, and not written yet.
+        """Make the embedder. A local one is fitted on `texts`, and not written yet, if its file is not there.
+
+        A file beside a store that does not exist is left from an earlier store, and another one is fitted.
 
         Raises:
             InvalidInput: there is no such embedder, or the file of the store's own is not there.
@@ -97,7 +103,7 @@ class EmbedderChoice:
 
         name = self._name or "local"
         path = local_file(self._store) if name == "local" else Path(name)
-        if path.exists():
+        if path.exists() and not (self._is_new and name == "local"):
             model = load_model(path)
         elif name != "local":
             raise _no_such(name)
@@ -109,14 +115,6 @@ class EmbedderChoice:
         else:
             model = fit_model(texts(), path)
         return ChosenEmbedder(model.embedder, model)
-
-
-def _recorded(store: Path) -> str | dict[str, Any] | None:
-    try:
-        with mrlstore.open(store, mode="r") as opened:
-            return opened.embedder_fingerprint
-    except StoreNotFound:
-        return None
 
 
 def _gemini(name: str, task: str, cache: Path | None) -> Embedder:

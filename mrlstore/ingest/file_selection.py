@@ -24,8 +24,8 @@ Skip = Callable[[str, str], None]  # is called with a place and why it is left o
 class FoundFile:
     """A file to read."""
 
-    path: Path
-    absolute: Path | None  # where it was found in a folder; None for a file that was named itself
+    path: Path  # as it was reached from the paths that were given
+    absolute: Path
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class FileSelection:
                 found = _FolderWalk(self, path, apart, skip)
                 yield from (FoundFile(path / file, found.absolute / file) for file in found.files())
             else:
-                yield FoundFile(path, None)
+                yield FoundFile(path, Path(os.path.abspath(path)))
 
 
 class _FolderWalk:

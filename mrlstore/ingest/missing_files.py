@@ -19,7 +19,7 @@ def missing_rows(
     ids: Collection[str],
     unread: Collection[str],
 ) -> list[str]:
-    """The ids of rows that were added from these folders, and that their files do not give any more.
+    """The ids of rows that came from files in these folders, and that the files do not give any more.
 
     A row is missing if its file does not exist, or if the file was read just now and gave no such row: a page
     or a line less, or chunks of another length. What cannot be looked at counts as there.

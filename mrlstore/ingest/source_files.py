@@ -22,7 +22,7 @@ from mrlstore.ingest.html_text import html_text
 from mrlstore.ingest.pdf_text import pdf_pages as text_pages
 from mrlstore.types import Record
 
-FILE: Final = "_file"  # metadata key of what was found in a folder: the absolute path of its file
+FILE: Final = "_file"  # metadata key: the absolute path of the file
 ALL_FILES: Final = FileSelection()
 _PDF_PAGES: Final = 6  # pages that Gemini's embedding models take in one content
 _MAX_TEXT_BYTES: Final = 64_000_000  # of a text file; larger ones are data that nobody reads as one text
@@ -32,7 +32,7 @@ _UTF16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 @dataclass(frozen=True)
 class Source:
-    """One document of a file. `metadata` says under `path`, `line` and `pages` where it came from."""
+    """One document of a file. `metadata` says by `path`, `_file`, `line` and `pages` where it came from."""
 
     id: str
     content: Content
@@ -68,7 +68,7 @@ def read_sources(
 
     A line of a .jsonl file is an object with "document" (or "text"), and perhaps "id" and "metadata". Front
     matter of a text, YAML or TOML, becomes metadata, so does the title of an HTML page. Blank texts are
-    passed over. The metadata of what was found in a folder have the absolute path of the file under `_file`.
+    passed over.
 
     Raises:
         InvalidInput: without `on_skip`: a file is neither a known medium nor a text, or a line of JSONL has
@@ -107,7 +107,7 @@ class FilesOfRows:
         if not isinstance(path, str) or not Path(path).is_file():
             return None
         if path != self._path:
-            found = _read(FoundFile(Path(path), None), self._reading, keep_going=True)
+            found = _read(FoundFile(Path(path), Path(path)), self._reading, keep_going=True)
             self._contents = {each.id: each.content for each in found if isinstance(each, Source)}
             self._path = path
         return self._contents.get(record.id)
@@ -118,7 +118,7 @@ def _read(file: FoundFile, reading: _Reading, *, keep_going: bool) -> Iterator[S
     name = file.path.as_posix()
     try:
         for found in reading.documents(file.path, name):
-            if isinstance(found, Source) and file.absolute is not None:
+            if isinstance(found, Source):
                 found.metadata[FILE] = file.absolute.as_posix()
             yield found
     except (InvalidInput, MissingExtra, OSError) as error:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +148,29 @@ def test_the_model_that_a_store_was_filled_with_is_needed(notes: Path, run: Run)
     done = run("add", "kb.mrl", "notes")
     assert done.code == 2 and "kb.lsa.npz is not there" in done.err and not model.exists()
     assert run("add", "kb.mrl", "notes", "--ext", "html", "--embedder", "moved.npz").code == 0
+
+
+def test_a_model_that_an_earlier_store_left_is_not_taken_for_a_new_one(notes: Path, run: Run) -> None:
+    run("add", "kb.mrl", "notes", "--ext", "md,txt")
+    shutil.rmtree("kb.mrl")
+    done = run("add", "kb.mrl", "notes", "--json").json
+    assert done["embedder"]["new"] and done["embedder"]["fitted_on"] == 6
+
+
+def test_a_name_that_is_no_text_is_named(notes: Path, run: Run) -> None:
+    Path(os.fsdecode(bytes(notes) + b"/caf\xe9.txt")).write_text("A text about coffee.")
+    done = run("add", "kb.mrl", "notes", "--ext", "txt", "--json")
+    assert done.code == 6 and done.json["store_rows"] == 2
+    assert [why for why in done.json["failed"].values() if "surrogate" in why]
+
+
+def test_without_pypdf_a_pdf_is_named_with_what_to_install(
+    notes: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pypdf", None)
+    done = run("add", "kb.mrl", "notes", "--ext", "pdf,md,txt")
+    assert done.code == 6 and "skipped: notes/paper.pdf: the text of a PDF is read by pypdf" in done.err
+    assert "kb.mrl has 3" in done.out
 
 
 def test_a_model_is_fitted_on_passages_and_on_so_many_at_most(monkeypatch: pytest.MonkeyPatch) -> None:

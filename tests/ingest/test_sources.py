@@ -68,7 +68,8 @@ def test_jsonl(folder: Path) -> None:
     (folder / "rows.jsonl").write_text("\n\n".join(map(json.dumps, rows)))
     one, two = read_sources(["in/rows.jsonl"])
     assert (one.id, one.content) == ("x", "one")
-    assert one.metadata == {"path": "in/rows.jsonl", "line": 1, "a": 1}
+    file = {"_file": f"{folder}/rows.jsonl"}
+    assert one.metadata == {"path": "in/rows.jsonl", "line": 1, "a": 1} | file
     assert (two.id, two.content) == ("in/rows.jsonl:3", "two")
 
 
@@ -147,7 +148,8 @@ def test_front_matter_and_titles_become_metadata(folder: Path) -> None:
     (folder / "page.html").write_text("<title>Bread</title><p>Flour and water")
     (folder / "wide.txt").write_text("Ünïcode", encoding="utf-16")
     note, page, wide = read_sources(["in/note.md", "in/page.html", "in/wide.txt"])
-    assert (note.content, note.metadata) == ("# Tides\n", {"title": "Tides", "path": "in/note.md"})
+    file = {"_file": f"{folder}/note.md"}
+    assert (note.content, note.metadata) == ("# Tides\n", {"title": "Tides", "path": "in/note.md"} | file)
     assert (page.content, page.metadata["title"]) == ("Bread\n\nFlour and water", "Bread")
     assert wide.content == "Ünïcode"
 
