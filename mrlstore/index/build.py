@@ -54,6 +54,8 @@ def build_index(
     """
     n, sizes = len(vectors), np.diff(groups)
     large = sizes >= MIN_GRAPH_ROWS
+    if large.any():
+        require_builder(builder)  # before the rows are encoded
     state = _BuildProgress(n + 2 * int(sizes[large].sum()), job)
     rotation = coding.choose_rotation(vectors, prefix_dim)
     codes, usable = _encode_all(vectors, prefix_dim, rotation, state)

@@ -36,6 +36,7 @@ class Background:
         self._start_lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._grace = GracePeriod()
+        self._lacks_builder = False  # said once: it is looked for again and again
 
     def wake(self) -> None:
         """Look for work: something has been written."""
@@ -82,7 +83,12 @@ class Background:
                 self._maintain()
             except (Interrupted, SnapshotMoved):
                 continue
-            except (MrlStoreError, ImportError) as error:  # the latter: hnswlib is not installed here
+            except ImportError as error:  # hnswlib is not installed here, and will hardly be within seconds
+                if not self._lacks_builder:
+                    self._failed(str(error), logging.WARNING)
+                self._lacks_builder = True
+                self._stop.wait(_RETRY_S)
+            except MrlStoreError as error:
                 self._failed(str(error), logging.WARNING)
                 self._stop.wait(_RETRY_S)
             except Exception as error:

@@ -100,6 +100,10 @@ def test_background_work_says_what_is_missing(filled: Path, caplog: pytest.LogCa
         deadline = time.monotonic() + 20
         while not caplog.records and time.monotonic() < deadline:
             time.sleep(0.01)
+        failed = caplog.text
+        store.upsert(["two"], nested(1, DIM, seed=6))  # wakes it again
+        time.sleep(1.5)
+        assert caplog.text == failed  # it is tried again, and said once
     (first, *_) = caplog.records
     assert "pip install 'mrlstore[hnswlib]'" in first.getMessage()
     assert first.levelname == "WARNING"
