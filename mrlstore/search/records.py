@@ -138,18 +138,20 @@ def decode_cursor(cursor: str) -> tuple[str, str]:
 
 def _selected(view: View, connection: Connection, namespace: str | None, selection: Selection) -> list[Place]:
     """The rows by prefix, filter and limit, in the order of (namespace, id)."""
-    node, limit = selection.node, selection.limit
-    places = rows.in_order(
-        connection,
-        namespace,
-        prefix=selection.prefix,
-        after=selection.after,
-        limit=-1 if limit is None or node is not None else limit,
-    )
+    node, limit, prefix, after = selection.node, selection.limit, selection.prefix, selection.after
     if node is None:
-        return places
+        most = -1 if limit is None else limit
+        return rows.in_order(connection, namespace, prefix=prefix, after=after, limit=most)
     matching = set(matching_keys(connection, view.snapshot, namespace, node).tolist())
-    return [place for place in places if place[0] in matching][:limit]
+    found: list[Place] = []
+    count = -1 if limit is None else max(_PAGE, 2 * limit)  # read at a time; all, if all are asked for
+    while matching and (limit is None or len(found) < limit):
+        places = rows.in_order(connection, namespace, prefix=prefix, after=after, limit=count)
+        found += [place for place in places if place[0] in matching]
+        if count < 0 or len(places) < count:
+            break
+        after, count = places[-1][1:], 2 * count
+    return found[:limit]
 
 
 def _page(
