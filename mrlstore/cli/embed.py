@@ -35,7 +35,7 @@ from mrlstore.ingest import (
 )
 from mrlstore.types import Progress
 
-SHOWN: Final = 10  # of each kind: what was skipped, not embedded, deleted
+SHOWN: Final = 50  # of each kind: what was skipped, not embedded, deleted
 _CACHE_SUFFIXES: Final = ("", "-wal", "-shm")
 
 

@@ -7,6 +7,7 @@ types here are those that any service takes; what a model on one service takes, 
 
 from __future__ import annotations
 
+import codecs
 import io
 import os
 from collections.abc import Mapping, Sequence
@@ -195,9 +196,20 @@ Content = str | Media | Sequence[str | Media]
 
 
 def file_type(path: str | os.PathLike[str]) -> str | None:
-    """Return the MIME type of a file by its first bytes, or None where they are not known."""
+    """Return the MIME type of a file by its first bytes, or None where they are not known, or a text."""
     with Path(path).open("rb") as file:
-        return sniff(file.read(_HEAD_BYTES))
+        head = file.read(_HEAD_BYTES)
+    is_pdf = head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"%PDF-")
+    return None if _is_text(head) and not is_pdf else sniff(head)
+
+
+def _is_text(head: bytes) -> bool:
+    """Whether a file that begins so is a text: "BMW", "ID3 tags" and "The wide sea" begin as media do."""
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(head)  # the last letter may be cut off
+    except UnicodeDecodeError:
+        return False
+    return not any(letter < " " and letter not in "\t\n\r\f\x1b" for letter in text)
 
 
 def media_of(path: str | os.PathLike[str]) -> Media | None:

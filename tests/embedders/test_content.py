@@ -9,7 +9,7 @@ import pytest
 from mrlstore.embedders.content import Audio, Image, Media, Pdf, Video, media_of, sniff
 from mrlstore.embedders.media import pages, seconds
 from mrlstore.errors import InvalidInput
-from tests.embedders.gemini.media import film, jpeg, mp3, pdf, png, wav
+from tests.embedders.gemini.media import film, jpeg, mp3, pdf, png, text_pdf, wav
 
 KINDS = [
     (Image, png(), "image/png", "a.png"),
@@ -109,3 +109,24 @@ def test_pages() -> None:
     assert pages(Pdf(pdf(3))) == 3
     with pytest.raises(InvalidInput, match="pages cannot be counted"):
         pages(Pdf(b"%PDF-1.7 and nothing more"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "BMW builds cars.",
+        "ID3 tags name songs.",
+        "The wide sea.",
+        "A PDF begins with %PDF-1.7",
+        "GIF8 é" * 300,
+    ],
+)
+def test_a_text_that_begins_as_a_medium_does_is_a_text(tmp_path: Path, text: str) -> None:
+    (tmp_path / "text").write_text(text, encoding="utf-8")
+    assert media_of(tmp_path / "text") is None
+
+
+@pytest.mark.parametrize("data", [text_pdf("words"), b"\xfe junk %PDF-1.4"], ids=["ascii", "junk"])
+def test_pdfs_that_are_all_letters_or_begin_with_something_else(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "file").write_bytes(data)
+    assert isinstance(media_of(tmp_path / "file"), Pdf)
