@@ -193,11 +193,12 @@ def print_hits(result: Result, out: IO[str], passages: list[Passage | None] | No
     """Hits for people: score and id in one line; in the next what matched, the document or the metadata."""
     shown = "6.3f" if result.plan.keywords is None else "6.4g"
     if result.groups:
-        by_id = dict(zip(result.ids, passages or [None] * len(result), strict=True))
+        keys = [(hit.namespace, hit.id) for hit in result]
+        by_key = dict(zip(keys, passages or [None] * len(result), strict=True))
         for group in result.groups:
             value = group.value if isinstance(group.value, str) else json.dumps(group.value)
             print_line((safe_line(value), "cyan"), file=out)
-            _print_each(group.hits, [by_id[hit.id] for hit in group.hits], shown, out)
+            _print_each(group.hits, [by_key[hit.namespace, hit.id] for hit in group.hits], shown, out)
         return
     _print_each(result, passages or [None] * len(result), shown, out)
 

@@ -51,10 +51,11 @@ def passages_of(result: Result, tokenizer: Tokenizer | None) -> list[Passage | N
     cut = document_cutter(tokenizer or DEFAULT_TOKENIZER)
     terms = [Term(text.removesuffix("*"), text.endswith("*")) for text in plan.searched]
     words = [[word.text for word in cut(term.text.encode())] for term in terms]
+    by_keywords = {ranks.id for ranks in plan.hits if ranks.keyword_rank is not None}
     passages: list[Passage | None] = []
-    for hit, ranks in zip(result, plan.hits, strict=True):
+    for hit in result:
         passage = None
-        if ranks.keyword_rank is not None and hit.document:
+        if hit.id in by_keywords and hit.document:
             data = hit.document.encode()[:_SEARCHED_BYTES]
             matches = _matches(data, cut(data), terms, words)
             passage = _around(data, matches) if matches else None

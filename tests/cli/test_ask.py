@@ -97,6 +97,12 @@ def test_hits_by_keywords_show_the_passage_that_matched(kb: Path, run: Run) -> N
     assert {hit["id"]: "passage" in hit for hit in both} == {"tides": False, "waves": True, "bread": False}
 
 
+@pytest.mark.parametrize("options", [("--offset", 1, "-k", 1), ("--all",)], ids=["offset", "all"])
+def test_passages_go_with_other_options(kb: Path, run: Run, options: tuple[object, ...]) -> None:
+    [*_, last] = run("query", kb, "sea", "--keywords", "tides waves bread", *options, "--json").json["hits"]
+    assert "passage" in last
+
+
 @pytest.mark.parametrize(
     ("tokenizer", "keywords", "matched"),
     [
