@@ -13,7 +13,14 @@ from pathlib import Path
 import apsw
 
 from mrlstore.catalogue import keywords, schema, settings
-from mrlstore.catalogue.connection import BUSY_TIMEOUT_MS, Connection, connect, translated, typed
+from mrlstore.catalogue.connection import (
+    BUSY_TIMEOUT_MS,
+    Connection,
+    begin_again,
+    connect,
+    translated,
+    typed,
+)
 from mrlstore.catalogue.connections import Connections
 from mrlstore.catalogue.identity import replaced
 from mrlstore.errors import CorruptStore, FormatTooNew, StorageError, StorageFull, StoreLocked, StorePoisoned
@@ -48,16 +55,7 @@ class Catalogue:
         self._newest = 0  # the greatest generation that was written, or tried to be
         try:
             self._roll_back_journal()
-            with self.connections.watcher() as watcher, translated(path):
-                self._check_header(watcher)
-                self.settings = settings.load(watcher, path)
-                in_wal_mode = watcher.execute("PRAGMA journal_mode").get == "wal"
-                if in_wal_mode and _says_rollback_mode(watcher):
-                    raise CorruptStore(
-                        path,
-                        "a backup was copied over a store whose log is there: copy it to a new path, or "
-                        f"again after removing {path.name}-wal and {path.name}-shm",
-                    )
+            in_wal_mode = begin_again(self._load)
             if not in_wal_mode and not read_only:  # a backup is opened for writing
                 self._enter_wal_mode()
             if self.settings.format_version < schema.FORMAT_VERSION and not read_only:
@@ -65,6 +63,20 @@ class Catalogue:
         except BaseException:
             self.connections.close()
             raise
+
+    def _load(self) -> bool:
+        """Read the settings; whether there is a write-ahead log."""
+        with self.connections.watcher() as watcher, translated(self.path):
+            self._check_header(watcher)
+            self.settings = settings.load(watcher, self.path)
+            in_wal_mode: bool = watcher.execute("PRAGMA journal_mode").get == "wal"
+            if in_wal_mode and _says_rollback_mode(watcher):
+                raise CorruptStore(
+                    self.path,
+                    "a backup was copied over a store whose log is there: copy it to a new path, or "
+                    f"again after removing {self.path.name}-wal and {self.path.name}-shm",
+                )
+            return in_wal_mode
 
     @staticmethod
     def create(files: Files, path: Path, new: Settings) -> None:

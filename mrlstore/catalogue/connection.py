@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
 import apsw
@@ -18,7 +18,10 @@ from mrlstore.errors import CorruptStore, MrlStoreError, StorageError, StorageFu
 from mrlstore.system import forks
 from mrlstore.system.files import FULL, Files, Stamp
 
+T = TypeVar("T")
+
 Connection = apsw.Connection
+AGAIN_S: Final = 10.0  # a writer that opens and closes without a pause could overtake a long reading for ever
 
 BUSY_TIMEOUT_MS = 30_000
 _SETTLE_S, _SETTLE_STEP_S = 1.0, 0.005  # a writer makes or removes the log within milliseconds
@@ -31,6 +34,31 @@ PRAGMA cell_size_check = ON;
 PRAGMA temp_store = MEMORY;
 PRAGMA cache_size = -8192;
 """
+
+
+class Overtaken(StorageError):
+    """A writer came or went while a reader without permission to write was reading: what it read is void.
+
+    Such a reader has no share in the log's locks, so nobody waits for it.
+    """
+
+
+def begin_again(run: Callable[[], T]) -> T:
+    """Run until it does not raise Overtaken; that is raised too once it has taken AGAIN_S seconds."""
+    deadline = time.monotonic() + AGAIN_S
+    while True:
+        try:
+            return run()
+        except Overtaken:
+            if time.monotonic() >= deadline:
+                raise
+
+
+def overtaken(path: Path) -> Overtaken:
+    """The error that says so."""
+    return Overtaken(
+        errno.EAGAIN, "another process changed the store while it was read; call again", str(path)
+    )
 
 
 def connect(files: Files, path: Path, *, read_only: bool = False, create: bool = False) -> Connection:

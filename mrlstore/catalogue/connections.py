@@ -14,9 +14,18 @@ from typing import Any
 import apsw
 
 from mrlstore.catalogue import wal_index
-from mrlstore.catalogue.connection import Connection, connect, immutable, stamp, typed
+from mrlstore.catalogue.connection import (
+    Connection,
+    Overtaken,
+    begin_again,
+    connect,
+    immutable,
+    overtaken,
+    stamp,
+    typed,
+)
 from mrlstore.catalogue.identity import Identity
-from mrlstore.errors import StorePoisoned
+from mrlstore.errors import MrlStoreError, StorePoisoned
 from mrlstore.system import forks
 from mrlstore.system.files import Files, Stamp
 from mrlstore.system.scope import scope
@@ -49,16 +58,31 @@ class Connections:
     def watcher(self) -> Iterator[Connection]:
         """The connection that never writes."""
         with forks.using(self._watch_lock):
-            yield self._watching()
+            connection = self._watching()
+            relied_on = self._stamp
+            try:
+                yield connection
+            except (apsw.Error, MrlStoreError) as error:
+                self._check_not_overtaken(relied_on, error)
+                raise
+            self._check_not_overtaken(relied_on)
 
     def data_version(self) -> tuple[int, int]:
         """SQLite's counter of other connections' commits, and which watcher counts. About 1 us."""
         with self._watch_lock:  # enough where the connection is there: see `hold`
             watcher = self._watcher
             if watcher is not None and self._stamp is None:
-                return self._version(watcher)
+                with suppress(Overtaken):
+                    return self._version(watcher)
+        return begin_again(self._version_anew)
+
+    def _version_anew(self) -> tuple[int, int]:
         with forks.using(self._watch_lock):
-            return self._version(self._watching())
+            try:
+                return self._version(self._watching())
+            except Overtaken:
+                self._close_watcher()
+                raise
 
     def _version(self, watcher: Connection) -> tuple[int, int]:
         mapped = self._headers
@@ -68,6 +92,7 @@ class Connections:
         try:  # not `translated`: this is on the path of every query
             version: int = watcher.execute("PRAGMA data_version").get
         except apsw.Error as error:
+            self._check_not_overtaken(None, error)
             raise typed(self._path, error, watcher) from error
         self._seen = headers, version
         return version, self._watchers
@@ -94,13 +119,18 @@ class Connections:
                 connection = self._pool.pop()
             except IndexError:
                 connection = self._connect()
-            relied_on = self._stamp
+            relied_on, usable = self._stamp, True
             try:
                 yield connection
-            except (apsw.Error, UnicodeDecodeError) as error:
+                self._check_not_overtaken(relied_on)
+            except (apsw.Error, UnicodeDecodeError, MrlStoreError) as error:
+                usable = isinstance(error, MrlStoreError)
+                self._check_not_overtaken(relied_on, error)
+                if isinstance(error, MrlStoreError):
+                    raise
                 raise typed(self._path, error) from error
             finally:
-                self._give_back(connection, relied_on)
+                self._give_back(connection, relied_on, usable)
 
     def is_writing(self) -> bool:
         """Whether the calling thread is in a write transaction: it is then a signal handler that asks."""
@@ -113,13 +143,30 @@ class Connections:
         if writer is not None and not self.abandoned:
             forks.closing(writer, force=True)
 
-    def _give_back(self, connection: Connection, relied_on: tuple[Stamp, Stamp] | None) -> None:
+    def _check_not_overtaken(
+        self, relied_on: tuple[Stamp, Stamp] | None, error: Exception | None = None
+    ) -> None:
+        """Raise Overtaken if a writer changed what was read by an immutable connection, or took the log away.
+
+        relied_on: the stamp of that connection, None for others. error: what the reading met.
+        """
+        met = error.__cause__ if isinstance(error, MrlStoreError) else error
+        if relied_on is not None:
+            void = stamp(self._files, self._path) != relied_on
+        else:
+            void = isinstance(met, apsw.ReadOnlyError | apsw.CantOpenError) and (
+                self.read_only and not self._files.writable(self._path.parent)
+            )
+        if void:
+            raise overtaken(self._path) from error
+
+    def _give_back(self, connection: Connection, relied_on: tuple[Stamp, Stamp] | None, usable: bool) -> None:
         if self.abandoned:
             return  # forked meanwhile by this very thread: the connection is the parent's
         welcome = not self._closed and len(self._pool) < _POOL_SIZE and self._stamp == relied_on
         # A cursor that an exception has left half read keeps its transaction open; so does one behind BEGIN.
         idle = connection.get_autocommit() and connection.txn_state() == apsw.SQLITE_TXN_NONE
-        if welcome and idle:
+        if usable and welcome and idle:
             self._pool.append(connection)
         else:
             forks.closing(connection, force=True)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrlstore.catalogue import calibrations, keywords, rows, segments, settings, tail_rows
-from mrlstore.catalogue.connection import Connection, translated
+from mrlstore.catalogue.connection import Connection, begin_again, translated
 from mrlstore.catalogue.part_ref import PartKind, PartRef
 from mrlstore.catalogue.segments import SegmentRow
 from mrlstore.columns import InvalidColumns, open_columns
@@ -78,7 +78,7 @@ def verify(session: Session, job: Job) -> VerifyReport:
     started = time.perf_counter()
     session.catalogue.connections.check_not_replaced()
     for _ in range(_TRIES):
-        count, named, found = _check_generation(session, job)
+        count, named, found = begin_again(lambda: _check_generation(session, job))
         if not found.damaged & (named - _named_parts(session)):
             break  # else a part that looked damaged was merged away and removed meanwhile
     if found.damaged and not session.catalogue.read_only:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrlstore.catalogue import rows
+from mrlstore.catalogue.connection import Overtaken
 from mrlstore.search.explain import Trace, explained
 from mrlstore.search.hits import Hits
 from mrlstore.search.hydrate import metadata_of_keys, vectors_of
@@ -39,7 +40,7 @@ def query(session: Session, latest: Snapshot, params: QueryParams, vector: Any) 
                 return hits.result()
             try:
                 return hits.hydrated(View(session, latest), 0, params.projection)
-            except SnapshotMoved:
+            except (SnapshotMoved, Overtaken):
                 pass  # begin again below
     queries = take_query(vector, latest.dim, latest.prefix_dim)
     (result,) = session.consistently(partial(answer, session, params, queries), latest).results()

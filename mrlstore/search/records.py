@@ -116,8 +116,12 @@ def count(session: Session, namespace: str | None, node: Node | None) -> int:
 
 def namespaces(session: Session) -> dict[str, int]:
     """How many rows each namespace has."""
-    with session.catalogue.read() as connection:
-        return {name: count.rows for name, count in rows.namespaces(connection).items()}
+
+    def run(view: View) -> dict[str, int]:
+        with view.connection() as connection:
+            return {name: count.rows for name, count in rows.namespaces(connection).items()}
+
+    return session.consistently(run)
 
 
 def encode_cursor(namespace: str, id: str) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from mrlstore.catalogue import segments, settings
+from mrlstore.catalogue.connection import AGAIN_S, Overtaken, begin_again
 from mrlstore.catalogue.identity import LOCK
 from mrlstore.catalogue.part_ref import PartKind, PartRef
 from mrlstore.errors import CorruptStore, FormatTooNew, InvalidInput, StoreExists
@@ -34,8 +35,7 @@ def backup(session: Session, target: Path) -> None:
     started = time.perf_counter()
     before = -1
     while True:
-        with session.catalogue.read() as connection:
-            generation = settings.generation(connection)
+        generation = begin_again(lambda: _generation(session))
         draft = beside(target, f".tmp-{uuid.uuid4().hex}")
         try:
             _write(session, draft)
@@ -51,9 +51,17 @@ def backup(session: Session, target: Path) -> None:
             if generation == before:
                 raise CorruptStore(error.filename, "is missing, but the catalogue names it") from error
             before = generation
+        except Overtaken:
+            if time.perf_counter() - started > AGAIN_S:
+                raise
         finally:
             if os.path.lexists(draft):
                 _remove(session.files, draft)
+
+
+def _generation(session: Session) -> int:
+    with session.catalogue.read() as connection:
+        return settings.generation(connection)
 
 
 def _write(session: Session, draft: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrlstore.catalogue import Catalogue, settings
-from mrlstore.catalogue.connection import Connection
+from mrlstore.catalogue.connection import Connection, Overtaken
 from mrlstore.errors import MrlStoreError, StorePoisoned
 from mrlstore.storage.snapshot import Snapshot, SnapshotMoved, Snapshots, retry_when_moved
 from mrlstore.system.files import Files, storage_error
@@ -102,9 +102,9 @@ class Session:
         tried with that one and with the newest before, both without a transaction, which costs less.
         """
         if first is not None:
-            with suppress(SnapshotMoved):
+            with suppress(SnapshotMoved, Overtaken):
                 return run(View(self, first))
-            with suppress(SnapshotMoved):
+            with suppress(SnapshotMoved, Overtaken):
                 return run(View(self, self.snapshots.latest()))
 
         def in_transaction() -> T:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrlstore.catalogue import Catalogue, calibrations, segments, settings, tail_rows
-from mrlstore.catalogue.connection import Connection
+from mrlstore.catalogue.connection import Connection, begin_again
 from mrlstore.catalogue.segments import SegmentRow
 from mrlstore.errors import CorruptStore
 from mrlstore.index.group import Group
@@ -37,10 +37,10 @@ class SnapshotMoved(Exception):
 
 
 def retry_when_moved(run: Callable[[], T]) -> T:
-    """Run until it does not raise SnapshotMoved; every run reads the newest generation."""
+    """Run until it raises neither SnapshotMoved nor Overtaken; every run reads the newest generation."""
     while True:
         with suppress(SnapshotMoved):
-            return run()
+            return begin_again(run)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ import numpy as np
 import pytest
 
 import mrlstore
+from mrlstore import CorruptStore, StorageError
 from mrlstore.api.opening import open_store
 from mrlstore.catalogue import wal_index
 from mrlstore.system.files import Files
 from tests import inside
+from tests.children import Child, Pipe, children
 
 ELSEWHERE = """
 import sys, numpy as np, mrlstore
@@ -107,6 +110,13 @@ def test_the_mapping_is_found_by_its_name_alone(tmp_path: Path, monkeypatch: pyt
     assert wal_index.headers(catalogue) is None
 
 
+class Unwritable(Files):
+    """What a user sees who may not write to the store's folder."""
+
+    def writable(self, path: Path) -> bool:
+        return False
+
+
 def test_a_reader_waits_while_the_log_comes_or_goes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without write permission it cannot make -shm, which is missing for a moment beside the log."""
     with mrlstore.open(path, dim=4) as store:
@@ -118,11 +128,116 @@ def test_a_reader_waits_while_the_log_comes_or_goes(path: Path, monkeypatch: pyt
             raise refusals.pop()
         return connect(*arguments, **options)
 
-    class Unwritable(Files):
-        def writable(self, path: Path) -> bool:
-            return False
-
     monkeypatch.setattr(inside.CONNECT, refused_at_first)
     with open_store(path, mode="r", files=Unwritable()) as store:
         assert "a" in store
     assert not refusals
+
+
+def updated(pipe: Pipe, path: str, n: int) -> None:
+    """Open the store as a writer and close it."""
+    with mrlstore.open(path, auto_maintain=False) as writer:
+        writer.update(["a"], [{"n": n}])
+
+
+def write_elsewhere(path: Path, n: int) -> None:
+    with children(Child(updated, str(path), n)) as (child,):
+        child.finish()
+
+
+@pytest.fixture
+def overtakable(path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A reader that can neither make nor map -shm, so it takes catalogue.db for one that never changes."""
+    with mrlstore.open(path, dim=4, auto_maintain=False) as store:
+        store.upsert(["a"], np.ones((1, 4)), [{"n": 0}])
+
+    def refused(files: Files, path: Path, name: str, flags: int) -> Any:
+        if flags & apsw.SQLITE_OPEN_READONLY and not flags & apsw.SQLITE_OPEN_URI:
+            raise apsw.CantOpenError("no -shm")
+        return inside.open_sqlite(files, path, name, flags)
+
+    monkeypatch.setattr(inside.OPEN_SQLITE, refused)
+    with open_store(path, mode="r", files=Unwritable()) as reader:
+        yield reader
+
+
+CALLS: dict[str, tuple[str, Callable[[Any], object]]] = {
+    "get": ("by_id", lambda store: [record.metadata["n"] for record in store.get(["a"])]),
+    "query": ("by_key", lambda store: [hit.metadata["n"] for hit in store.query(np.ones(4))]),
+    "scan": ("by_key", lambda store: [record.metadata["n"] for record in store.scan()]),
+}
+
+
+@pytest.mark.parametrize("verb", CALLS)
+@pytest.mark.parametrize("met", [None, CorruptStore("catalogue.db", "half of it"), apsw.CorruptError("torn")])
+def test_what_was_read_while_a_writer_came_and_left_is_read_again(
+    overtakable: Any, path: Path, monkeypatch: pytest.MonkeyPatch, verb: str, met: Exception | None
+) -> None:
+    """Nobody waits for a reader without the log: it may read pages of two generations, or torn ones."""
+    name, call = CALLS[verb]
+    assert call(overtakable) == [0]
+    rows = inside.module("mrlstore.catalogue.rows")
+    real, turns = getattr(rows, name), [1]
+
+    def overtaken(*arguments: Any, **options: Any) -> Any:
+        found = list(real(*arguments, **options))
+        if turns:
+            turn = turns.pop()
+            write_elsewhere(path, turn)
+            if met is not None:
+                raise met
+        return iter(found)
+
+    monkeypatch.setattr(rows, name, overtaken)
+    assert call(overtakable) == [1]
+    assert not turns
+
+
+def test_a_store_that_a_writer_closes_while_it_is_opened_is_opened_again(
+    overtakable: Any, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = inside.module("mrlstore.catalogue.settings")
+    real, turns = settings.load, [1]
+
+    def torn(*arguments: Any) -> Any:
+        if turns:
+            turns.pop()
+            write_elsewhere(path, 1)
+            raise CorruptStore(path, "half of it")
+        return real(*arguments)
+
+    monkeypatch.setattr(settings, "load", torn)
+    with open_store(path, mode="r", files=Unwritable()) as reader:
+        assert reader.get(["a"])[0].metadata == {"n": 1}
+
+
+def test_a_log_that_goes_while_it_is_read_is_no_error(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with mrlstore.open(path, dim=4, auto_maintain=False) as store:
+        store.upsert(["a"], np.ones((1, 4)))
+        with open_store(path, mode="r", files=Unwritable()) as reader:
+            rows = inside.module("mrlstore.catalogue.rows")
+            real, errors = rows.by_id, [apsw.ReadOnlyError("no -shm any more"), apsw.CantOpenError("no log")]
+
+            def gone(*arguments: Any) -> Any:
+                if errors:
+                    raise errors.pop()
+                return real(*arguments)
+
+            monkeypatch.setattr(rows, "by_id", gone)
+            assert [record.id for record in reader.get(["a"])] == ["a"]
+
+
+def test_a_reader_that_is_always_overtaken_is_told_so(
+    overtakable: Any, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mrlstore.catalogue.connection.AGAIN_S", 0.05)
+    rows = inside.module("mrlstore.catalogue.rows")
+    real = rows.by_id
+
+    def overtaken(*arguments: Any) -> Any:
+        write_elsewhere(path, 1)
+        return real(*arguments)
+
+    monkeypatch.setattr(rows, "by_id", overtaken)
+    with pytest.raises(StorageError, match="another process changed the store while it was read; call again"):
+        overtakable.get(["a"])
