@@ -123,3 +123,9 @@ def llama_metadata(node: Any) -> dict[str, Any]:
 def gemini_context(embedder: Any, side: str) -> Any:
     """What a run of a Gemini embedder works with: its client, cache, limits and clock."""
     return embedder._context(side)
+
+
+def html_of(value: Any) -> str:
+    """What a notebook shows of a value, by IPython's protocol."""
+    html: str = value._repr_html_()
+    return html

@@ -22,7 +22,7 @@ from mrlstore.recall.calibrate import Calibration
 from mrlstore.recall.tiers import TierReport
 from mrlstore.search.queries import take_units
 from mrlstore.storage.session import Session
-from mrlstore.types import GraphBuilder
+from mrlstore.types import GraphBuilder, Vectors
 
 
 class RecallMethods(Handle):
@@ -32,11 +32,12 @@ class RecallMethods(Handle):
 
     def calibrate(
         self,
-        queries: Any = None,
+        queries: Vectors | None = None,
         k: int | Iterable[int] = 10,
         *,
         namespace: str = "",
         count: int = calibrate.QUERIES,
+        progress: ProgressCallback | None = None,
     ) -> Calibration:
         """Learn how much effort gives which recall on this store, and keep it for `query(target_recall=...)`.
 
@@ -49,6 +50,7 @@ class RecallMethods(Handle):
             k: one, or several, 1 to 1,000.
             namespace: which one the queries are for; stored rows come from the largest.
             count: how many stored rows to take.
+            progress: told how far it is.
 
         Returns:
             The curves, durable; what the queries show that stored rows do not is in `.warnings`.
@@ -65,7 +67,9 @@ class RecallMethods(Handle):
         if dim is None:
             raise InvalidInput("calibrate: the store has no vectors yet")
         units = None if queries is None else check_queries(queries, dim)
-        return calibrate.calibrate(session, units, ks, namespace=check_namespace(namespace), count=count)
+        check_namespace(namespace)
+        job = check_job(progress)
+        return calibrate.calibrate(session, units, ks, namespace=namespace, count=count, job=job)
 
     def audit(
         self, rate: float = 0.001, *, floor: float = 0.95, window: int = 1_000, cost: float = 0.05
@@ -97,7 +101,7 @@ class RecallMethods(Handle):
 
     def tier_report(
         self,
-        queries: Any = None,
+        queries: Vectors | None = None,
         k: int = 10,
         dims: Iterable[int] = tiers.DIMS,
         *,

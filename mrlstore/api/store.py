@@ -20,7 +20,7 @@ from mrlstore.api.reading_methods import ReadingMethods
 from mrlstore.api.recall_methods import RecallMethods
 from mrlstore.checks import check_ids, check_namespace
 from mrlstore.embedders.protocol import Embedder
-from mrlstore.errors import InvalidInput
+from mrlstore.errors import InvalidInput, MrlStoreError
 from mrlstore.ingest import Split
 from mrlstore.search import grouping, hybrid, picked, query
 from mrlstore.search.examples import Examples, direction
@@ -36,6 +36,8 @@ from mrlstore.types import (
     Namespaces,
     Result,
     Settings,
+    Vector,
+    Vectors,
     Where,
 )
 from mrlstore.where import parse
@@ -88,7 +90,7 @@ class Store(CareMethods, RecallMethods, ReadingMethods):
     def upsert(
         self,
         ids: Iterable[str],
-        vectors: Any,
+        vectors: Vectors | None,
         metadatas: Sequence[Mapping[str, Any] | None] | None = None,
         documents: Sequence[str | None] | None = None,
         *,
@@ -130,7 +132,7 @@ class Store(CareMethods, RecallMethods, ReadingMethods):
         metadatas: Sequence[Mapping[str, Any] | None] | Mapping[str, Any] | None = None,
         documents: Sequence[str | None] | None = None,
         *,
-        vectors: Any = None,
+        vectors: Vectors | None = None,
         where: Where | None = None,
         namespace: str = "",
     ) -> int:
@@ -248,7 +250,7 @@ class Store(CareMethods, RecallMethods, ReadingMethods):
 
     def query(
         self,
-        vector: Any = None,
+        vector: Vector | None = None,
         k: int = 10,
         *,
         id: str | None = None,
@@ -266,8 +268,8 @@ class Store(CareMethods, RecallMethods, ReadingMethods):
         explain: bool = False,
         keywords: str | None = None,
         weights: tuple[float, float] | None = None,
-        positive: Iterable[Any] | None = None,
-        negative: Iterable[Any] | None = None,
+        positive: Iterable[str | Vector] | None = None,
+        negative: Iterable[str | Vector] | None = None,
         offset: int | None = None,
         group_by: str | None = None,
         group_size: int | None = None,
@@ -393,7 +395,7 @@ class Store(CareMethods, RecallMethods, ReadingMethods):
 
     def query_batch(
         self,
-        vectors: Any,
+        vectors: Vectors,
         k: int = 10,
         *,
         where: Where | None = None,
@@ -440,7 +442,17 @@ class Store(CareMethods, RecallMethods, ReadingMethods):
         self.close()
 
     def __repr__(self) -> str:
-        return f"<mrlstore.Store {str(self._path)!r}{' (closed)' if self._closed else ''}>"
+        """Where the store is, and its rows of all namespaces, dims and segments."""
+        name = f"mrlstore.Store {str(self._path)!r}"
+        if self._closed:
+            return f"<{name} (closed)>"
+        try:
+            snapshot, rows = self._session.snapshots.latest(), self.count(namespace=None)
+        except (MrlStoreError, OSError) as error:  # a repr is also asked for where something is wrong
+            return f"<{name} ({type(error).__name__})>"
+        segments = len(snapshot.segments)
+        dims = "no vectors yet" if snapshot.dim is None else f"{snapshot.dim:,} dims"
+        return f"<{name}: {rows:,} row{'s' * (rows != 1)}, {dims}, {segments} segment{'s' * (segments != 1)}>"
 
     def _nearest_ids(
         self, vector: NDArray[np.float32], k: int, namespace: str, target_recall: float

@@ -11,7 +11,7 @@ from typing import Any, Final
 import click
 
 from mrlstore.cli import failures, output
-from mrlstore.cli.safe_text import safe_line
+from mrlstore.cli.remarks import logged_warnings_printed, print_warning, store_named_by
 from mrlstore.version import __version__
 
 HELP = f"""A vector store for Matryoshka embeddings in one folder on disk.
@@ -114,8 +114,9 @@ def app() -> None:
 def run(arguments: list[str]) -> int:
     """Run one command line; failures become one line on stderr and an exit code."""
     output.escape_what_cannot_be_encoded()
-    with warnings.catch_warnings():
-        warnings.showwarning = _show_warning
+    store = store_named_by(arguments)
+    with warnings.catch_warnings(), logged_warnings_printed(store):
+        warnings.showwarning = lambda message, *_, **__: print_warning(str(message), store)
         try:
             code = app.main(args=arguments or ["--help"], prog_name="mrlstore", standalone_mode=False)
             sys.stdout.flush()
@@ -126,9 +127,5 @@ def run(arguments: list[str]) -> int:
         except click.exceptions.Exit as exit_:
             return exit_.exit_code
         except failures.EXPECTED as error:
-            return failures.report(error, as_json="--json" in arguments)
+            return failures.report(error, store, as_json="--json" in arguments)
     return code if isinstance(code, int) else failures.DONE
-
-
-def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-    print(f"mrlstore: warning: {safe_line(str(message))}", file=sys.stderr)

@@ -61,8 +61,11 @@ def calibrate(
       mrlstore calibrate papers.mrl -k 10 -k 100
     """
     vectors = None if queries is None else read_vectors(queries)
-    with open_existing(store, threads=threads) as opened:
-        learned = opened.calibrate(vectors, ks, namespace=namespace, count=count)
+    with (
+        open_existing(store, threads=threads) as opened,
+        output.progress_bars(as_json=as_json) as progress,
+    ):
+        learned = opened.calibrate(vectors, ks, namespace=namespace, count=count, progress=progress)
     if as_json:
         output.print_json(asdict(learned))
         return

@@ -13,6 +13,7 @@ from rich.console import Console
 import mrlstore
 from mrlstore.cli import failures, output
 from mrlstore.cli.options import json_option, open_existing, store_argument, threads_option, timeout_option
+from mrlstore.cli.remarks import in_commands
 from mrlstore.types import VerifyReport
 
 _SHOWN = 20  # ids of lost vectors that are printed without --json
@@ -88,7 +89,7 @@ def verify(store: Path, as_json: bool) -> int:
         return code
     found = output.count_text(len(report.problems), "problem")
     out.print(f"✗ {store} has {found}: {checked}", style="red", soft_wrap=True)
-    _print_problems(report, out)
+    _print_problems(report, store, out)
     return code
 
 
@@ -126,7 +127,7 @@ def repair(store: Path, timeout_s: float | None, as_json: bool) -> int:
         out.print(f"set aside {place}", soft_wrap=True)
     if repaired.set_aside:
         out.print("What is set aside is used no more: delete it once nothing more is to be found in it.")
-    _print_problems(repaired.report, out)
+    _print_problems(repaired.report, store, out)
     return code
 
 
@@ -147,10 +148,10 @@ def _print_lost(lost: Sequence[tuple[str, str]], out: Console) -> None:
         out.print(f"and {len(lost) - _SHOWN:,} more; --json lists all of them")
 
 
-def _print_problems(report: VerifyReport, out: Console) -> None:
+def _print_problems(report: VerifyReport, store: Path, out: Console) -> None:
     for problem in report.problems:
         text = f"\n{problem.path}\n  {problem.what}\n  remedy: {problem.remedy}"
-        out.print(text, soft_wrap=True)  # paths stay whole
+        out.print(in_commands(text, store), soft_wrap=True)  # paths stay whole
 
 
 @click.command()

@@ -9,6 +9,7 @@ from typing import Final
 import click
 
 from mrlstore import errors
+from mrlstore.cli.remarks import in_commands
 from mrlstore.cli.safe_text import safe_line
 
 DONE: Final = 0
@@ -56,10 +57,10 @@ _CODE_OF: Final[tuple[tuple[type[BaseException], int], ...]] = (
 EXPECTED: Final = tuple(kind for kind, _ in _CODE_OF)
 
 
-def report(error: BaseException, *, as_json: bool) -> int:
+def report(error: BaseException, store: str, *, as_json: bool) -> int:
     """Print on stderr, in one line, what went wrong; returns the exit code."""
     code = next(code for kind, code in _CODE_OF if isinstance(error, kind))
-    message = _message(error)
+    message = in_commands(_message(error), store)
     if as_json:
         said = {"error": type(error).__name__, "message": message, "exit_code": code}
         print(json.dumps(said), file=sys.stderr)

@@ -212,7 +212,8 @@ def measure(
 ) -> Measured:
     """A curve for every k and selectivity class of `shares`; a filtered class takes half of the queries."""
     started = time.perf_counter()
-    depth = max(ks) + _TIES
+    depth, total = max(ks) + _TIES, 1 + len(ks) * len(shares)  # the exact answers, then each curve
+    job.step("calibrate", 0, total)
 
     def step(rows: int) -> None:
         job.check()
@@ -225,16 +226,19 @@ def measure(
         for group in groups
     ]  # fmt: skip
     truth_s = time.perf_counter() - started
-    curves = []
+    curves, done = [], 1
     prefix_dim = snapshot.prefix_dim or 0
     for k in ks:
         for name, share in shares.items():
+            job.step("calibrate", done, total)
+            done += 1
             probes = [group if share >= 1 else group.first(-(-len(group.vectors) // 2)) for group in groups]
             answers = [nearest[snapshot.dim or 0, name] for nearest in exact]
             levels = trials.levels(snapshot, probes, answers, k, share, threads, job)
             if levels:
                 count = sum(len(group.vectors) for group in probes)
                 curves.append(Curve(k, name, levels, count, source, snapshot.rows(), mark, prefix_dim))
+    job.step("calibrate", total, total)
     return Measured(tuple(curves), truth_s)
 
 

@@ -29,7 +29,10 @@ from mrlstore.types.values import (
     Limits,
     Metadata,
     Namespaces,
+    SupportsArray,
     Tokenizer,
+    Vector,
+    Vectors,
     Where,
 )
 
@@ -64,6 +67,9 @@ __all__ = [
     "SegmentPlan",
     "Settings",
     "Stats",
+    "SupportsArray",
     "Tokenizer",
+    "Vector",
+    "Vectors",
     "Where",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from mrlstore.types import html
 from mrlstore.types.values import GraphBuilder, Tokenizer
 
 
@@ -60,6 +61,14 @@ class Stats:
     graph: GraphBuilder  # what builds the graphs of this store
     rows_by_graph: Mapping[str, int]  # live rows of the segments that have graphs, by what built these
     audit: tuple[AuditStats, ...] = ()  # one for each k, where `audit` is on in this process
+
+    def _repr_html_(self) -> str:
+        """The figures as a table, in notebooks."""
+        figures = {name: value for name, value in vars(self).items() if name not in ("path", "audit")}
+        kinds = figures.pop("bytes_by_kind")
+        figures |= {f"bytes of {kind}": size for kind, size in kinds.items()}
+        figures |= {f"recall@{one.k} by the audit": one.recall for one in self.audit}
+        return html.table(self.path, (), [(name.replace("_", " "), value) for name, value in figures.items()])
 
 
 @dataclass(frozen=True)

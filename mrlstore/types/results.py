@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from mrlstore.types import html
 from mrlstore.types.plans import Plan
 from mrlstore.types.values import Metadata
 
@@ -107,6 +108,17 @@ class Result(Sequence[Hit]):
 
     def __repr__(self) -> str:
         return f"Result({self.hits!r})"
+
+    def _repr_html_(self) -> str:
+        """The hits as a table, in notebooks."""
+        heads = ("rank", "score", "id", "namespace", "metadata", "document")
+        rows = [
+            (rank, hit.score, hit.id, hit.namespace, hit.metadata, hit.document)
+            for rank, hit in enumerate(self.hits, 1)
+        ]
+        used = [place for place in range(len(heads)) if place < 3 or any(row[place] for row in rows)]
+        title = f"{len(rows)} hit{'s' * (len(rows) != 1)}"
+        return html.table(title, [heads[at] for at in used], [[row[at] for at in used] for row in rows])
 
 
 class LazyHits(Protocol):

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol, SupportsFloat
 
+
+class SupportsArray(Protocol):
+    """What numpy makes an array of: arrays, tensors, columns of data frames."""
+
+    def __array__(self, *args: Any, **kwargs: Any) -> Any:
+        """The same values as an array of numpy."""
+
+
+Vector = Sequence[SupportsFloat] | SupportsArray  # numbers of shape [dim]; a text is none
+Vectors = Sequence[Vector | None] | SupportsArray  # of shape [n, dim], or rows of which some have none
 Metadata = dict[str, Any]
 Where = Mapping[str, Any]
 Namespaces = str | tuple[str, ...] | None  # one, several, or all

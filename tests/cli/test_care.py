@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import apsw
@@ -85,6 +87,25 @@ def test_repair_mends_a_damaged_graph(tmp_path: Path, run: Run) -> None:
     assert run("query", store, "--id", "17", "-k", 1, "--json").json["hits"][0]["id"] == "17"
 
 
+def test_damage_is_told_once_and_in_commands(filled: Path, run: Run) -> None:
+    """In a process of its own, where nothing has set up logging."""
+    assert run("optimize", filled).code == 0
+    next(filled.rglob("columns.npy")).unlink()
+    assert run("verify", filled).code == 5
+
+    def said(*line: object) -> tuple[int, list[str]]:
+        command = [sys.executable, "-m", "mrlstore.cli", *map(str, line)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        return done.returncode, done.stderr.splitlines()
+
+    assert said("verify", filled) == (5, [])
+    code, warning = said("count", filled, "--where", '{"even": true}')
+    assert (code, len(warning)) == (0, 1)
+    assert warning[0].startswith("mrlstore: warning: ")
+    assert warning[0].endswith(f"slower: run mrlstore repair {filled}")
+    assert said("repair", filled) == (0, [])
+
+
 def test_repair_tells_the_vectors_that_are_lost(filled: Path, run: Run) -> None:
     assert run("optimize", filled).code == 0
     vectors = next(filled.rglob("vectors.npy"))
@@ -104,7 +125,7 @@ def test_repair_tells_many_lost_vectors_in_short(filled: Path, run: Run) -> None
     shutil.rmtree(next(filled.rglob("vectors.npy")).parent)
     found = run("verify", filled)
     assert "the vectors of 50 rows: the folder is missing" in found.out
-    assert "run repair()" in found.out and "get, scan and count work" in found.out
+    assert f"run mrlstore repair {filled}" in found.out and "get, scan and count work" in found.out
     done = run("repair", filled)
     assert "50 rows have lost the vector" in done.out
     assert "and 30 more; --json lists all of them" in done.out

@@ -127,6 +127,7 @@ def test_every_command_prints_one_json_value(name: str, filled: Path, tmp_path: 
     more: dict[str, list[Any]] = {
         "query": ["--id", "row-1"],
         "get": ["row-1"],
+        "facets": ["n"],
         "update": ["row-1", "-m", '{"read": true}'],
         "delete": ["row-1"],
         "export": [tmp_path / "rows.jsonl"],

@@ -55,6 +55,11 @@ def test_optimize_reports_progress(opened: Any) -> None:
     assert steps
     assert all(isinstance(step, mrlstore.Progress) and 0 <= step.done <= step.total for step in steps)
     assert all(step.phase for step in steps)
+    measuring = [step for step in steps if step.phase == "calibrate"]
+    assert measuring[-1].done == measuring[-1].total > 1
+    again: list[mrlstore.Progress] = []
+    store.calibrate(progress=again.append)
+    assert [step.done for step in again] == list(range(again[-1].total + 1))
 
 
 def test_an_error_in_progress_reaches_the_caller_and_harms_nothing(opened: Any) -> None:
