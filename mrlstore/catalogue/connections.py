@@ -50,7 +50,7 @@ class Connections:
         self._headers: Any = None  # of the wal-index, where the watcher has it mapped
         self._seen: tuple[bytes, int] | None = None  # headers, and the data version that they stand for
         self._stamp: tuple[Stamp, Stamp] | None = None  # what immutable connections rely on
-        self._identity = Identity(files, path)
+        self._identity = Identity(files, path, read_only=read_only)
         self._retired: list[Connection] = []  # watchers that another thread may have been asking
         forks.register(self)
 

@@ -21,10 +21,20 @@ _EVERY_S: Final = 0.002
 class Identity:
     """The identity of the store at a path, as of when this is made."""
 
-    def __init__(self, files: Files, catalogue: Path) -> None:
-        """Raises CorruptStore if the catalogue is a symbolic link, which SQLite would follow."""
+    def __init__(self, files: Files, catalogue: Path, *, read_only: bool) -> None:
+        """Raises CorruptStore if the catalogue is a symbolic link, which SQLite would follow.
+
+        And if it has another name and may be written: SQLite finds the log by the name, so that two names of
+        one database have two logs.
+        """
         if files.is_strange(catalogue):
             raise CorruptStore(catalogue, "is not a regular file")
+        if not read_only and files.names(catalogue) > 1:
+            raise CorruptStore(
+                catalogue,
+                "has another name (a hard link), and both would write to it: delete the other, or copy this "
+                "file and put the copy in its place",
+            )
         self._files, self._catalogue, self._lock = files, catalogue, catalogue.with_name(LOCK)
         self._due = 0.0  # when readers look again
         self._inode, self._made = files.stamp(catalogue)[:2], files.stamp(self._lock)

@@ -187,6 +187,13 @@ class Files:
         except FileNotFoundError:
             return False
 
+    def names(self, path: Path) -> int:
+        """How many names (hard links) a file has; 0 if it is not there."""
+        try:
+            return os.lstat(path).st_nlink
+        except FileNotFoundError:
+            return 0
+
     def writable(self, path: Path) -> bool:
         """Whether this process may make files in a folder."""
         return os.access(path, os.W_OK | os.X_OK)

@@ -95,6 +95,25 @@ def test_a_link_that_is_put_in_place_while_the_store_is_open(tmp_path: Path) -> 
     assert content(other) == before
 
 
+def test_a_catalogue_with_two_names_is_not_written(tmp_path: Path) -> None:
+    """As `cp -al` leaves it: each name has a log of its own, and what one writes the other overwrites."""
+    path, copy = tmp_path / "s.mrl", tmp_path / "copy.mrl"
+    with mrlstore.open(path, dim=DIM, auto_maintain=False) as store:
+        store.upsert(["a"], VECTORS[:1])
+        shutil.copytree(path, copy, copy_function=os.link)
+        with pytest.raises(mrlstore.CorruptStore, match="has another name"):
+            mrlstore.open(copy)
+        store.upsert(["b"], VECTORS[1:2])  # who had it open goes on
+    for name in (path, copy):
+        with pytest.raises(mrlstore.CorruptStore, match="has another name"):
+            mrlstore.open(name)
+    with mrlstore.open(path, mode="r") as store:
+        assert sorted(record.id for record in store.scan()) == ["a", "b"]
+    shutil.rmtree(copy)
+    with mrlstore.open(path) as store:
+        assert store.upsert(["c"], VECTORS[2:3]) == 1 and store.verify().ok
+
+
 @pytest.mark.filterwarnings("ignore::mrlstore.DamagedPartWarning")
 def test_links_within_a_part(tmp_path: Path) -> None:
     precious = tmp_path / "precious"

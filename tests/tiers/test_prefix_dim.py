@@ -100,6 +100,31 @@ def test_a_stop_in_the_midst_is_made_good(filled: Any, tmp_path: Path) -> None:
         assert not steps.next_step(inside.session(again), UNWATCHED)
 
 
+def test_a_query_without_a_direction_in_the_old_prefix_is_scored_in_full(filled: Any) -> None:
+    """The new prefix has a direction, but the index still holds codes of the old one."""
+
+    class Stop(Exception):
+        pass
+
+    def stop(step: mrlstore.Progress) -> None:
+        raise Stop
+
+    with pytest.raises(Stop):
+        filled.set_prefix_dim(96, progress=stop)
+    assert (filled.prefix_dim, prefixes(filled)) == (96, {64})
+    queries = nested(5, DIM, seed=3)
+    queries[:, :64] = 0
+    queries[1, 0] = 1e-9
+    for query in queries:
+        exact = filled.query(query, exact=True)
+        assert filled.query(query).ids == exact.ids
+        assert filled.query(query, where={"n": {"$gte": 0}}).ids == (
+            filled.query(query, where={"n": {"$gte": 0}}, exact=True).ids
+        )
+    exact_batch = filled.query_batch(queries, exact=True)
+    assert filled.query_batch(queries).ids == exact_batch.ids
+
+
 def test_wrong_lengths_are_refused(filled: Any, tmp_path: Path) -> None:
     for wrong in (0, DIM + 1, 1.5, "64"):
         with pytest.raises((InvalidInput, mrlstore.LimitExceeded)):

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from haystack.errors import FilterError
 
+from mrlstore.checks import iso_text
 from mrlstore.errors import MrlStoreError
 from mrlstore.types import Record
 from mrlstore.where import parse
@@ -139,7 +140,7 @@ def _comparison(condition: Mapping[str, Any]) -> Clause:
         raise FilterError(f"'value' key missing in {condition!r:.200}")
     field, operator, value = _path(condition["field"]), condition["operator"], condition["value"]
     if isinstance(value, datetime):
-        value = value.isoformat()
+        value = iso_text(value)  # with a zone, in UTC
     if operator == "==":
         return _equal(field, value)
     if operator == "!=":

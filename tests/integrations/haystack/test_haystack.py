@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -219,3 +220,12 @@ def test_an_open_store_is_shared_and_stays_open(opened: Any) -> None:
 
 def test_the_guide_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run_page("haystack", tmp_path, monkeypatch)
+
+
+def test_a_time_with_a_zone_in_a_filter_is_compared_in_utc() -> None:
+    """02:30 in Berlin is before 02:15 in Lisbon, though it comes later as a text."""
+    berlin, lisbon = (datetime.fromisoformat(f"2024-07-01T02:{t}") for t in ("30+02:00", "15+01:00"))
+    stored = {"at": lisbon.astimezone(UTC).isoformat()}
+    for operator, value, found in ((">", berlin, True), ("<", berlin, False), ("==", lisbon, True)):
+        node = parse(where_of({"field": "meta.at", "operator": operator, "value": value}))
+        assert node is not None and node.matches(stored) is found
