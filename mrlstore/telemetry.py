@@ -136,6 +136,8 @@ _METHODS: Final[dict[str, Tell]] = {
     "query_batch": _batch,
     "get": _records,
     "count": _rows,
+    "facets": _records,
+    "sample": _records,
     "upsert": _rows,
     "update": _rows,
     "delete": _rows,

@@ -107,6 +107,8 @@ def test_every_operation_has_a_span(seen: Seen, store: mrlstore.Store, tmp_path:
     store.query_batch(ROWS[:5], k=2)
     store.get(["row-1", "absent"])
     store.count()
+    store.facets("n")
+    store.sample(3)
     store.update(["row-1"], [{"n": 1}])
     store.delete(["row-2"])
     store.verify()

@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from llama_index.core.bridge.pydantic import PrivateAttr
-from llama_index.core.indices.query.embedding_utils import get_top_k_mmr_embeddings
 from llama_index.core.schema import BaseNode, MetadataMode
 from llama_index.core.vector_stores.types import (
     BasePydanticVectorStore,
@@ -22,14 +20,16 @@ from llama_index.core.vector_stores.utils import metadata_dict_to_node, node_to_
 
 from mrlstore.api.aio import off_loop
 from mrlstore.api.store import Store
-from mrlstore.checks import check_count
+from mrlstore.checks import check_count, check_share
 from mrlstore.errors import InvalidInput
 from mrlstore.integrations.llama_index.filters import EMPTY_LISTS, where_of
 from mrlstore.integrations.store_holder import StoreHolder
+from mrlstore.search.picked import MOST_DIVERSE
 from mrlstore.types import LIMITS, Hit, Include, Record
 
 _NODE_ID = "_node_id"  # reserved metadata, because filters go by metadata
 _MMR_PREFETCH = 4.0  # times top_k
+_MMR_DIVERSITY = 0.5  # LlamaIndex's default
 _BY_WORDS = (VectorStoreQueryMode.TEXT_SEARCH, VectorStoreQueryMode.SPARSE)
 
 
@@ -111,8 +111,9 @@ class MrlVectorStore(StoreHolder, BasePydanticVectorStore):
         The mode decides what is searched, and what similarities are:
 
         - DEFAULT: cosines of the embedding.
-        - MMR: the same; `mmr_threshold` (in `kwargs` or the query) goes from 0, the most diverse, to 1, and
-          `mmr_prefetch_factor` (4) times `similarity_top_k` nearest nodes are chosen from.
+        - MMR: the same; `mmr_threshold` (in `kwargs` or the query, by default 0.5) goes from 0, the most
+          diverse, to 1, and `mmr_prefetch_factor` (4) times `similarity_top_k` nearest nodes, at most 1,000,
+          are chosen from. It is the store's `diversity`, 1 - `mmr_threshold`.
         - HYBRID: the embedding and the words of `query_str`, fused by reciprocal rank; `alpha` is the weight
           of the embedding, 1 - `alpha` that of the words. `hybrid_top_k` nodes, else `similarity_top_k`.
         - TEXT_SEARCH, SPARSE: the words alone, by BM25. `sparse_top_k` nodes, else `similarity_top_k`.
@@ -122,20 +123,19 @@ class MrlVectorStore(StoreHolder, BasePydanticVectorStore):
         """
         factor = kwargs.pop("mmr_prefetch_factor", _MMR_PREFETCH)
         threshold = kwargs.pop("mmr_threshold", query.mmr_threshold)
-        search = _search_of(query, factor)
-        include: tuple[Include, ...] = ("metadata", "document")
-        hits: Sequence[Hit] = self._store.query(
+        search = _search_of(query, factor, threshold)
+        hits = self._store.query(
             search.embedding,
             search.k,
             keywords=search.keywords,
             weights=search.weights,
+            diversity=search.diversity,
+            candidates=search.candidates,
             where=self._where(query.filters, query.doc_ids or None, query.node_ids or None),
             namespace=self.namespace,
-            include=(*include, "vector") if search.diverse else include,
+            include=("metadata", "document"),
             **kwargs,
         )
-        if search.diverse:
-            hits = _diverse(query, hits, threshold)
         return VectorStoreQueryResult(
             nodes=[_node(hit) for hit in hits],
             similarities=[hit.score for hit in hits],
@@ -171,10 +171,11 @@ class _Search:
     embedding: list[float] | None = None
     keywords: str | None = None
     weights: tuple[float, float] | None = None
-    diverse: bool = False
+    diversity: float | None = None
+    candidates: int | None = None
 
 
-def _search_of(query: VectorStoreQuery, prefetch: float) -> _Search:
+def _search_of(query: VectorStoreQuery, prefetch: float, threshold: float | None) -> _Search:
     mode, k = query.mode, check_count(query.similarity_top_k, "similarity_top_k", 1, LIMITS.k)
     modes = (VectorStoreQueryMode.DEFAULT, VectorStoreQueryMode.MMR, VectorStoreQueryMode.HYBRID, *_BY_WORDS)
     if mode not in modes:
@@ -193,7 +194,9 @@ def _search_of(query: VectorStoreQuery, prefetch: float) -> _Search:
         k = k if query.hybrid_top_k is None else query.hybrid_top_k
         return _Search(k, query.query_embedding, words, weights)
     if mode == VectorStoreQueryMode.MMR:
-        return _Search(max(k, int(k * prefetch)), query.query_embedding, diverse=True)
+        diversity = _MMR_DIVERSITY if threshold is None else 1 - check_share(threshold, "mmr_threshold")
+        among = min(max(k, int(k * prefetch)), MOST_DIVERSE)
+        return _Search(k, query.query_embedding, diversity=diversity, candidates=among)
     return _Search(k, query.query_embedding)
 
 
@@ -207,15 +210,3 @@ def _node(row: Hit | Record) -> BaseNode:
     node: BaseNode = metadata_dict_to_node(row.metadata or {}, text=row.document)
     node.embedding = None if row.vector is None else row.vector.tolist()
     return node
-
-
-def _diverse(query: VectorStoreQuery, hits: Sequence[Hit], threshold: float | None) -> list[Hit]:
-    """The hits that LlamaIndex's own MMR chooses, in its order; their scores stay cosines."""
-    _, chosen = get_top_k_mmr_embeddings(
-        np.asarray(query.query_embedding, dtype=np.float32),
-        [hit.vector for hit in hits],
-        similarity_top_k=query.similarity_top_k,
-        embedding_ids=list(range(len(hits))),
-        mmr_threshold=threshold,
-    )
-    return [hits[position] for position in chosen]

@@ -37,6 +37,7 @@ from mrlstore.where import parse
 from tests import inside
 from tests.integrations.pages import run_page
 from tests.integrations.rows import QUERY, VECTORS, nearest
+from tests.oracle import cosines, diverse
 
 
 def node(row: int) -> TextNode:
@@ -84,17 +85,26 @@ async def test_query(filled: Any) -> None:
         assert (await filled.aquery(query)).ids == nearest(rows, 4)
 
 
-@pytest.mark.parametrize("threshold", [0.2, 0.5, 1.0])
-def test_mmr_chooses_as_llama_index_does(filled: Any, threshold: float) -> None:
-    simple = SimpleVectorStore()
-    simple.add([node(row) for row in range(30)])
+@pytest.mark.parametrize("threshold", [0.0, 0.2, 0.5, 1.0])
+def test_mmr_compares_with_all_nodes_that_were_chosen_before(filled: Any, threshold: float) -> None:
+    """LlamaIndex's own function compares with the last one alone, other than the definition."""
+    order = [int(name) for name in nearest(range(30), 30)]
+    scores = cosines(np.array(QUERY), VECTORS[order]).tolist()
+    wanted = [f"{order[place]:02}" for place in diverse(VECTORS[order], scores, 5, 1 - threshold)]
     query = VectorStoreQuery(
         query_embedding=QUERY, similarity_top_k=5, mode=VectorStoreQueryMode.MMR, mmr_threshold=threshold
     )
-    wanted = simple.query(query, mmr_threshold=threshold).ids
-    assert filled.query(query, mmr_prefetch_factor=6).ids == wanted
+    found = filled.query(query, mmr_prefetch_factor=6)
+    assert found.ids == wanted
+    assert found.similarities == pytest.approx([scores[order.index(int(name))] for name in wanted], abs=1e-3)
     query.mmr_threshold = None
     assert filled.query(query, mmr_prefetch_factor=6, mmr_threshold=threshold).ids == wanted
+    if threshold == 0.5:
+        assert filled.query(query, mmr_prefetch_factor=6).ids == wanted
+    if threshold == 1.0:
+        simple = SimpleVectorStore()
+        simple.add([node(row) for row in range(30)])
+        assert simple.query(query, mmr_threshold=1.0).ids == wanted
 
 
 async def test_nodes_are_read_and_removed(filled: Any) -> None:
