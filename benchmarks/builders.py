@@ -35,7 +35,7 @@ from benchmarks import data
 from mrlstore.index.build import build_index
 from mrlstore.index.group import Group
 from mrlstore.index.layout import open_index
-from mrlstore.search import group_search
+from mrlstore.kernels import load
 from mrlstore.search.group_search import GroupSearch, Scan, Walk, search_group
 from mrlstore.search.queries import prepare
 from tests.nested import nested
@@ -213,6 +213,7 @@ def measured(group: Group, questions: Questions, prefix_dim: int) -> Curve:
 
 
 def main() -> None:
+from mrlstore.kernels import load
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("sets", nargs="*", metavar="SET", help=f"of {', '.join(SETS)}; all by default")
     parser.add_argument("--rows", type=int, default=20_000, help="of the sets that are made for a size")
@@ -223,7 +224,7 @@ def main() -> None:
     if given.build:
         build(given.build[0], Path(given.build[1]), int(given.build[2]))
         return
-    group_search.warm()
+    load.warm()
     counts = "".join(f" {codes:,} codes |" for codes in CODES)
     print(f"| set | builder | CPU s | wall s | MB | links |{counts} none |")
     print("|---|---|---|---|---|---|" + "---|" * (len(CODES) + 1))

@@ -88,9 +88,9 @@ def reopen(path: Path, rows: int, documented: bool) -> dict[str, float]:
 
 
 def _start_kernels() -> None:
-    from mrlstore.search import group_search
+    from mrlstore.kernels import load
 
-    group_search.warm()
+    load.warm()
 
 
 def _memory(path: Path) -> dict[str, int]:

@@ -3,6 +3,8 @@
 `open` gives a `Store`; the rest are the plain data that its methods take and give, and its errors.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from mrlstore.api.opening import open  # noqa: A004
 from mrlstore.api.store import Store
 from mrlstore.errors import (
@@ -23,8 +25,7 @@ from mrlstore.errors import (
     StoreNotFound,
     StorePoisoned,
 )
-from mrlstore.recall.calibrate import Calibration
-from mrlstore.recall.tiers import Tier, TierReport
+from mrlstore.system.late import LateModule
 from mrlstore.types import (
     LIMITS,
     AuditStats,
@@ -51,6 +52,10 @@ from mrlstore.types import (
     VerifyReport,
 )
 from mrlstore.version import __version__
+
+if TYPE_CHECKING:
+    from mrlstore.recall.calibrate import Calibration
+    from mrlstore.recall.tiers import Tier, TierReport
 
 __all__ = [
     "LIMITS",
@@ -104,3 +109,12 @@ __all__ = [
 def __dir__() -> list[str]:
     """The public names, without the modules that they come from."""
     return __all__
+
+
+def __getattr__(name: str) -> Any:
+    """The results of measuring recall, imported at their first use."""
+    if name == "Calibration":
+        return LateModule("mrlstore.recall.calibrate").Calibration
+    if name in ("Tier", "TierReport"):
+        return getattr(LateModule("mrlstore.recall.tiers"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

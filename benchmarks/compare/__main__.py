@@ -24,7 +24,7 @@ import numpy as np
 from benchmarks.compare.peers import PEERS, efforts
 from benchmarks.compare.report import write
 from benchmarks.data import Set, load
-from mrlstore.search.group_search import warm
+from mrlstore.kernels.load import warm
 
 ROUNDS = 7
 

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from mrlstore.api import arguments
 from mrlstore.api.arguments import ProgressCallback
 from mrlstore.api.handle import Handle
 from mrlstore.checks import check_flag, check_namespace
-from mrlstore.maintenance import repair, steps, verify
-from mrlstore.storage import backup, hnswlib_export, statistics
+from mrlstore.maintenance import steps
+from mrlstore.storage import statistics
+from mrlstore.system.late import LateModule
 from mrlstore.types import HnswlibFiles, RepairReport, Stats, VerifyReport
+
+if TYPE_CHECKING:
+    from mrlstore.maintenance import repair, verify
+    from mrlstore.storage import backup, hnswlib_export
+else:
+    repair, verify = LateModule("mrlstore.maintenance.repair"), LateModule("mrlstore.maintenance.verify")
+    backup = LateModule("mrlstore.storage.backup")
+    hnswlib_export = LateModule("mrlstore.storage.hnswlib_export")
 
 
 class CareMethods(Handle):

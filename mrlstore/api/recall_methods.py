@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +16,19 @@ from mrlstore.catalogue import rows
 from mrlstore.checks import check_namespace
 from mrlstore.errors import InvalidInput
 from mrlstore.maintenance import steps
-from mrlstore.recall import calibrate, tiers
 from mrlstore.recall.audit import Audit
-from mrlstore.recall.calibrate import Calibration
-from mrlstore.recall.tiers import TierReport
+from mrlstore.recall.defaults import DIMS, QUERIES
 from mrlstore.search.queries import take_units
 from mrlstore.storage.session import Session
+from mrlstore.system.late import LateModule
 from mrlstore.types import GraphBuilder, Vectors
+
+if TYPE_CHECKING:
+    from mrlstore.recall import calibrate, tiers
+    from mrlstore.recall.calibrate import Calibration
+    from mrlstore.recall.tiers import TierReport
+else:
+    calibrate, tiers = LateModule("mrlstore.recall.calibrate"), LateModule("mrlstore.recall.tiers")
 
 
 class RecallMethods(Handle):
@@ -36,7 +42,7 @@ class RecallMethods(Handle):
         k: int | Iterable[int] = 10,
         *,
         namespace: str = "",
-        count: int = calibrate.QUERIES,
+        count: int = QUERIES,
         progress: ProgressCallback | None = None,
     ) -> Calibration:
         """Learn how much effort gives which recall on this store, and keep it for `query(target_recall=...)`.
@@ -103,7 +109,7 @@ class RecallMethods(Handle):
         self,
         queries: Vectors | None = None,
         k: int = 10,
-        dims: Iterable[int] = tiers.DIMS,
+        dims: Iterable[int] = DIMS,
         *,
         namespace: str = "",
         qrels: tiers.Qrels | None = None,

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mrlstore import checks, ingest
+from mrlstore import checks
 from mrlstore.api import arguments
 from mrlstore.api.aio import off_loop
 from mrlstore.api.arguments import ProgressCallback
@@ -21,7 +21,6 @@ from mrlstore.api.recall_methods import RecallMethods
 from mrlstore.checks import check_ids, check_namespace
 from mrlstore.embedders.protocol import Embedder
 from mrlstore.errors import InvalidInput, MrlStoreError
-from mrlstore.ingest import Split
 from mrlstore.search import grouping, hybrid, picked, query
 from mrlstore.search.examples import Examples, direction
 from mrlstore.search.grouping import Grouping
@@ -29,6 +28,7 @@ from mrlstore.search.params import Selection
 from mrlstore.storage.create import Mode
 from mrlstore.storage.session import Session
 from mrlstore.system.files import Files
+from mrlstore.system.late import LateModule
 from mrlstore.types import (
     BatchResult,
     Conflict,
@@ -43,6 +43,12 @@ from mrlstore.types import (
 from mrlstore.where import parse
 from mrlstore.writing import writer
 from mrlstore.writing.batch import RowChange, make_batch, make_changes
+
+if TYPE_CHECKING:
+    from mrlstore import ingest
+    from mrlstore.ingest import Split
+else:
+    ingest = LateModule("mrlstore.ingest")
 
 _VECTOR_SOURCES = "vector, id, text, content and positive"
 

@@ -70,6 +70,7 @@ COMMANDS: Final = {
     "verify": "care",
     "repair": "care",
     "backup": "care",
+    "warm": "warm",
     "demo": "demo.command",
     "completion": "completion",
 }

@@ -23,7 +23,7 @@ from mrlstore.cli.query_vectors import read_vector
 from mrlstore.cli.safe_text import safe_line
 from mrlstore.embedders.protocol import Embedder
 from mrlstore.errors import InvalidInput
-from mrlstore.search import group_search
+from mrlstore.kernels import load
 from mrlstore.search.passages import Passage, passages_of
 from mrlstore.types import Hit, KeywordPlan, Result
 
@@ -118,7 +118,7 @@ def query(
             given = _embedded(embedder, question, store)
         by_vector = row_id is not None or given is not None or like
         if by_vector:
-            group_search.warm()  # so that the time shown is the query's, without loading the kernels
+            load.warm()  # so that the time shown is the query's, without loading the kernels
         ready = time.perf_counter()
         result = opened.query(
             given,

@@ -23,7 +23,8 @@ from mrlstore.cli.options import (
 from mrlstore.cli.query_vectors import read_vectors
 from mrlstore.index.build import MIN_GRAPH_ROWS
 from mrlstore.planning.calibration_curves import Curve
-from mrlstore.recall.calibrate import QUERIES, Calibration
+from mrlstore.recall.calibrate import Calibration
+from mrlstore.recall.defaults import QUERIES
 from mrlstore.types import GraphBuilder
 
 _TARGETS = (0.9, 0.95, 0.99)

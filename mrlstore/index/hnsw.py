@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mrlstore.index.codes import BLOCK, unit_prefixes
 from mrlstore.index.graph import Graph, connected, entry_count, square_lengths
 from mrlstore.kernels.group_table import EMPTY
-from mrlstore.kernels.load import importing
+from mrlstore.system.late import importing
 
 SEED: Final = 100  # of the layers that rows are put in; hnswlib's own default
 CHUNK: Final = 256  # rows between two looks whether the build is to stop: 0.6 s with ef_construction=2,000

@@ -13,6 +13,7 @@ import re
 import struct
 from collections.abc import Callable
 from functools import cached_property, partial
+from types import SimpleNamespace
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -123,6 +124,12 @@ class Runner:
         run = partial(self.ready(), ctypes.addressof(block))
         run.kept = block, arguments  # type: ignore[attr-defined]
         return run
+
+
+class Kernels(SimpleNamespace):
+    """The kernels of the library as attributes, each a Runner."""
+
+    compiled = True  # whether all kernels are there, and may be bound to their arguments
 
 
 def _argument(text: str) -> Argument:

@@ -9,6 +9,9 @@ from __future__ import annotations
 from typing import Final
 
 EMPTY: Final = 0xFFFFFFFF  # an unused slot of a neighbour list
+# Squared lengths of vectors outside of these bounds lose digits, or overflow, in float32.
+SMALLEST_SQUARE: Final = 1e-30
+LARGEST_SQUARE: Final = 1e37
 
 VECTORS: Final = 0  # float16 [n, dim]
 INV_NORMS: Final = 1  # float32 [n]

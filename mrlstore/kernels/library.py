@@ -11,19 +11,21 @@ import ctypes
 import hashlib
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Final, NamedTuple
 
 from mrlstore.system.log import LOGGER
 
-from .call import Runner, Signature
+from .call import Kernels, Runner, Signature
 from .levels import PROCESSOR, WORDS, machine, supported
 
 FOLDER: Final = Path(__file__).parent / "machine_code"
 MANIFEST: Final = "manifest.json"
 PREFIX: Final = "mrlstore_"  # of the name of each function
 # Modules that look for machine code and run it, or have it made.
-_NOT_COMPILED: Final = ("__init__.py", "build.py", "library.py", "load.py", "plain.py")
+_NOT_COMPILED: Final = frozenset(
+    f"{name}.py"
+    for name in ("__init__", "build", "code_cache", "library", "load", "meanwhile", "plain", "prepare")
+)
 
 
 class Manifest(NamedTuple):
@@ -57,7 +59,7 @@ def manifest(folder: Path = FOLDER) -> Manifest | None:
     return found if found.machine == machine() and found.sources == source_digest() else None
 
 
-def load(level: str | None = None, folder: Path = FOLDER) -> SimpleNamespace | None:
+def load(level: str | None = None, folder: Path = FOLDER) -> Kernels | None:
     """The kernels as attributes: of the best level that this processor has, or of the level named.
 
     None where no library lies ready that can be used.
@@ -77,8 +79,8 @@ def levels_of(found: Manifest, folder: Path = FOLDER) -> list[str]:
     return [one.name for one in supported(lambda: processor(found, folder)) if one.name in found.libraries]
 
 
-def _kernels(library: ctypes.CDLL, found: Manifest) -> SimpleNamespace:
-    made = SimpleNamespace()
+def _kernels(library: ctypes.CDLL, found: Manifest) -> Kernels:
+    made = Kernels()
     for name, signature in found.kernels.items():
         run = getattr(library, PREFIX + name)
         run.argtypes, run.restype = (ctypes.c_void_p,), None

@@ -1,18 +1,20 @@
 """The kernels that the rest of the library calls, made ready at the first use.
 
-They come from a library that was compiled ahead of time for this processor; where none fits, numba compiles
-them. MRLSTORE_KERNELS=numba, or the name of a level (see `levels`), chooses, for tests and measurements.
+They come from a library that was compiled ahead of time for this processor. Where none fits, numba compiles
+them, and until it has, numpy answers searches. MRLSTORE_KERNELS=numba, or the name of a level (see `levels`),
+chooses and waits, for tests and measurements.
 """
 
 from __future__ import annotations
 
 import os
 from importlib import import_module
-from types import SimpleNamespace
 from typing import Final
 
 from mrlstore.kernels import library
-from mrlstore.system import forks
+from mrlstore.kernels.call import Kernels
+from mrlstore.kernels.meanwhile import Meanwhile
+from mrlstore.system.late import importing
 
 # The modules of this package that hold kernels, and their kernels.
 KERNELS: Final = {
@@ -22,37 +24,56 @@ KERNELS: Final = {
     "two_stage": ("search_scan", "search_walk"),
     "unit_rows": ("normalise", "unit_halves"),
 }
-# Hold it while importing a module that needs numba: no fork takes place meanwhile. A child would find the
-# interpreter's lock of a module that another thread is importing held for ever.
-importing = forks.long_lock()
-_loaded: list[SimpleNamespace] = []
+_loaded: list[Kernels] = []
 
 
-def kernels() -> SimpleNamespace:
+def kernels() -> Kernels:
     """The kernels as attributes, each a `call.Runner`; only here does the library import numba."""
-    if not _loaded:
+    if not _loaded or not _loaded[0].compiled:
         with importing:
-            _loaded[:] = _loaded or [_chosen()]
+            if not _loaded or _orphaned(_loaded[0]):
+                _loaded[:] = [_chosen()]
     return _loaded[0]
 
 
-def _chosen() -> SimpleNamespace:
+def warm() -> None:
+    """Wait until the kernels of searches are machine code."""
+    found = kernels()
+    if isinstance(found, Meanwhile):
+        found = found.wait()
+    for name in ("search_walk", "search_scan", "rerank", "exact", "normalise"):
+        getattr(found, name).ready()
+
+
+def compiled_now() -> Kernels:
+    """Kernels that numba compiles, or takes from its cache, each at its first use."""
+    found = Kernels()
+    with importing:
+        for module, names in KERNELS.items():
+            for name in names:
+                setattr(found, name, getattr(import_module(f"{__package__}.{module}"), name))
+    return found
+
+
+def _chosen() -> Kernels:
     """The kernels that MRLSTORE_KERNELS names, else the best that are ready."""
     name = os.environ.get("MRLSTORE_KERNELS")
     if name == "numba":
         return compiled_now()
     found = library.load(name)
-    if found is None and name:
+    if found is not None:
+        return found
+    if name:
         raise RuntimeError(
             f"MRLSTORE_KERNELS: no library fits {name!r}; see python -m mrlstore.kernels.build"
         )
-    return found or compiled_now()
+    return Meanwhile(compiled_now, _become)
 
 
-def compiled_now() -> SimpleNamespace:
-    """Kernels that numba compiles, or takes from its cache, each at its first use."""
-    found = SimpleNamespace()
-    for module, names in KERNELS.items():
-        for name in names:
-            setattr(found, name, getattr(import_module(f"{__package__}.{module}"), name))
-    return found
+def _become(found: Kernels) -> None:
+    _loaded[:] = [found]
+
+
+def _orphaned(found: Kernels) -> bool:
+    """Whether they wait for a thread that this process, forked since, does not have."""
+    return isinstance(found, Meanwhile) and found.process != os.getpid()

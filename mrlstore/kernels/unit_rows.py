@@ -9,10 +9,8 @@ import numpy as np
 from .bits import square_root
 from .convert import divide_to_half
 from .dot import sum_of_squares
+from .group_table import LARGEST_SQUARE, SMALLEST_SQUARE
 from .jit import kernel
-
-# Squared lengths outside of these bounds lose digits, or overflow, in float32.
-SMALLEST_SQUARE, LARGEST_SQUARE = 1e-30, 1e37
 
 
 @kernel("void(int64, float32[::1], uint16[:, ::1])")

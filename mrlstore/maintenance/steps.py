@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,10 +27,9 @@ from mrlstore.catalogue.segments import SegmentRow
 from mrlstore.columns import build_columns
 from mrlstore.errors import StorageFull, StoreLocked
 from mrlstore.index.build import MIN_GRAPH_ROWS, build_index, require_builder
+from mrlstore.kernels import load
 from mrlstore.maintenance import garbage, policy
 from mrlstore.maintenance.merge import row_order, write_merged
-from mrlstore.recall import calibrate
-from mrlstore.search import group_search
 from mrlstore.storage.base_part import base_arrays, write_base
 from mrlstore.storage.parts import NewPart, Part, write_part
 from mrlstore.storage.segment import open_segment
@@ -37,9 +37,15 @@ from mrlstore.storage.session import Session
 from mrlstore.storage.snapshot import LiveSegment, SnapshotMoved, retry_when_moved
 from mrlstore.system.files import Lock
 from mrlstore.system.job import Job
+from mrlstore.system.late import LateModule
 from mrlstore.system.log import log_event
 from mrlstore.types import GraphBuilder
 from mrlstore.writing.writer import transaction
+
+if TYPE_CHECKING:
+    from mrlstore.recall import calibrate
+else:
+    calibrate = LateModule("mrlstore.recall.calibrate")
 
 _BLOCK = 1_024  # rows of metadata that are read at a time
 _KEYWORD_PAGES = 1_000  # pages of the keyword index that one transaction writes: writers wait meanwhile
@@ -99,7 +105,7 @@ def warm(session: Session) -> None:
         for array in part.segment.index.arrays.values() if part.segment.index is not None else ():
             np.add.reduce(array.reshape(-1).view(np.uint8)[:: mmap.PAGESIZE], dtype=np.int64)
     if snapshot.dim is not None and snapshot.prefix_dim is not None:
-        group_search.warm()
+        load.warm()
 
 
 def _all_steps(session: Session, job: Job) -> None:

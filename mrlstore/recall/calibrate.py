@@ -21,13 +21,13 @@ from mrlstore.catalogue import calibrations
 from mrlstore.index import build
 from mrlstore.planning.calibration_curves import DEFAULT_TARGET, Curve
 from mrlstore.recall import ground_truth, trials
+from mrlstore.recall.defaults import QUERIES
 from mrlstore.recall.trials import Probes
 from mrlstore.storage.session import Session
 from mrlstore.storage.snapshot import Snapshot
 from mrlstore.system.job import UNWATCHED, Job
 from mrlstore.system.log import log_event
 
-QUERIES: Final = 200  # stored rows that an automatic calibration takes as queries
 FEWEST: Final = 64  # the same for a small store, which gets a query for 50 rows
 DEFAULT_K: Final = 10
 SHARES: Final = {

@@ -90,7 +90,7 @@ class Walk:
     ) -> GroupHits:
         """See GroupSearch."""
         index = self.group.index
-        if index is None or index.neighbours is None:
+        if index is None or index.neighbours is None or not kernels().compiled:
             return self.scan(queries, scratch, before_rerank)
         return _by_codes(self, self.scan, queries.at(index.prefix_dim), scratch, before_rerank)
 
@@ -146,7 +146,7 @@ class Scan:
         self, queries: Queries, scratch: Scratch, before_rerank: BeforeRerank | None = None
     ) -> GroupHits:
         """See GroupSearch."""
-        if self.group.index is None:
+        if self.group.index is None or not kernels().compiled:
             return self.exact(queries, scratch)
         queries = queries.at(self.group.index.prefix_dim)
         return _by_codes(self, self.exact, queries, scratch, before_rerank)
@@ -228,12 +228,6 @@ def search_group(
     hits = search(queries, work.scratch, before_rerank)
     give_back(work)
     return hits
-
-
-def warm() -> None:
-    """Compile the kernels, or load them from the cache, so that the first search does not wait for it."""
-    for name in ("search_walk", "search_scan", "rerank", "exact", "normalise"):
-        getattr(kernels(), name).ready()
 
 
 def _by_codes(

@@ -144,6 +144,8 @@ def searcher_for(snapshot: Snapshot, params: QueryParams, fetch: Fetch) -> Searc
     searcher = known_searcher(snapshot, params)
     if searcher is None:
         searcher = Searcher(snapshot, params, fetch)
+        if not kernels().compiled:
+            return searcher  # the next one may have machine code, and a fast path
         known = snapshot.kept.setdefault(_KEPT, BoundedCache[Hashable, Searcher](_SEARCHERS, _MASK_BYTES))
         known.put(params.key, searcher, searcher.nbytes)  # type: ignore[attr-defined]
     return searcher
@@ -161,7 +163,8 @@ def _prepared(live_group: LiveGroup, params: QueryParams, effort: Effort) -> tup
     group, rows = live_group.group, len(live_group.group.keys)
     if params.where is not None:
         effort = effort.at(live_group.size / rows)
-    path = access_path.choose(group, live_group.size, effort) if params.by_codes else "exact"
+    by_codes = params.by_codes and kernels().compiled
+    path = access_path.choose(group, live_group.size, effort) if by_codes else "exact"
     segment = live_group.holder if isinstance(live_group.holder, Segment) and path != "exact" else None
     search = prepare_search(path, group, params.k, effort, live_group.allowed, dim=params.dim)
     step = _Step(live_group, segment, search)

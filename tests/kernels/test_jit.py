@@ -11,7 +11,7 @@ from typing import Any
 import numba
 import pytest
 
-from mrlstore.kernels import jit, rerank, two_stage, unit_rows
+from mrlstore.kernels import code_cache, jit, rerank, two_stage, unit_rows
 
 SMALL = """
 import numpy as np
@@ -71,16 +71,16 @@ def test_works_where_nothing_can_be_written(monkeypatch, tmp_path):
     blocked.write_text("a file, where a folder would have to be")
     environment = {"MRLSTORE_CACHE_DIR": str(blocked), "XDG_CACHE_HOME": str(blocked), "HOME": str(blocked)}
     code = (
-        "from mrlstore.kernels import jit\n"
-        "jit.cache_folders = lambda: [__import__('pathlib').Path('/dev/null/none')]\n" + SMALL
+        "from mrlstore.kernels import code_cache\n"
+        "code_cache.cache_folders = lambda: [__import__('pathlib').Path('/dev/null/none')]\n" + SMALL
     )
     assert child(environment, code) == "fine"
 
 
 def test_the_key_holds_the_sources():
-    folders = jit.cache_folders()
-    assert all(jit.source_key() in folder.name for folder in folders)
-    assert len(jit.source_key()) == 16
+    folders = code_cache.cache_folders()
+    assert all(code_cache.source_key() in folder.name for folder in folders)
+    assert len(code_cache.source_key()) == 16
 
 
 def test_numbas_own_cache_setting_is_left_alone(tmp_path):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mrlstore.kernels import jit
+from mrlstore.kernels import code_cache
 from tests.kernels.test_jit import SMALL, child
 
 HITS = SMALL + "print(sum(unit_rows.normalise.ready().stats.cache_hits.values()))"
@@ -18,7 +18,7 @@ def test_kernels_that_others_may_have_put_there_are_not_loaded(tmp_path: Path, h
     environment = {"MRLSTORE_CACHE_DIR": str(first), "XDG_CACHE_HOME": str(second)}
     child(environment)
     assert child(environment, HITS) == "1"
-    folder = first / f"kernels-{jit.source_key()}"
+    folder = first / f"kernels-{code_cache.source_key()}"
     if how == "link":
         folder.rename(tmp_path / "elsewhere")
         folder.symlink_to(tmp_path / "elsewhere")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 import mrlstore
-from mrlstore.search import group_search
+from mrlstore.kernels import load
 from tests.children import Pipe
 from tests.nested import nested
 
@@ -146,7 +146,7 @@ def no_descriptors(pipe: Pipe, path: str) -> None:
 
 def become(user: int) -> None:
     """Drop root's rights."""
-    group_search.warm()  # another user may not even read this interpreter's files
+    load.warm()  # another user may not even read this interpreter's files
     os.setgroups([])
     os.setgid(user)
     os.setuid(user)

@@ -6,9 +6,10 @@ its best (`bench`). `measure` puts them together, `figures` holds the outcome, `
 writes it to files.
 """
 
+from mrlstore.recall.defaults import DIMS
 from mrlstore.recall.tiers.bench import Qrels
 from mrlstore.recall.tiers.figures import GOAL, PROJECTED, Tier
-from mrlstore.recall.tiers.measure import DIMS, tier_report
+from mrlstore.recall.tiers.measure import tier_report
 from mrlstore.recall.tiers.report import TierReport
 
 __all__ = ["DIMS", "GOAL", "PROJECTED", "Qrels", "Tier", "TierReport", "tier_report"]

@@ -25,7 +25,6 @@ from mrlstore.storage.session import Session
 from mrlstore.storage.snapshot import Snapshot
 from mrlstore.system.job import Job
 
-DIMS: Final = (256, 512, 768, 1536, 3072)
 SHORTLISTS: Final = (1, 2, 3, 5, 6, 10, 20)  # lengths of the shortlist, as multiples of k
 _STRATA: Final = 12
 _FEWEST: Final = 20  # rows without which there is no report

@@ -1,0 +1,8 @@
+"""Defaults of the methods that measure recall, so that a process imports no more of it than it needs."""
+
+from __future__ import annotations
+
+from typing import Final
+
+QUERIES: Final = 200  # stored rows that an automatic calibration takes as queries
+DIMS: Final = (256, 512, 768, 1536, 3072)  # lengths of prefix that a tier report compares
