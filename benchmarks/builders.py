@@ -213,7 +213,6 @@ def measured(group: Group, questions: Questions, prefix_dim: int) -> Curve:
 
 
 def main() -> None:
-from mrlstore.kernels import load
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("sets", nargs="*", metavar="SET", help=f"of {', '.join(SETS)}; all by default")
     parser.add_argument("--rows", type=int, default=20_000, help="of the sets that are made for a size")
