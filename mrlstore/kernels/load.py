@@ -24,16 +24,16 @@ KERNELS: Final = {
     "two_stage": ("search_scan", "search_walk"),
     "unit_rows": ("normalise", "unit_halves"),
 }
-_loaded: list[Kernels] = []
+loaded: list[Kernels] = []
 
 
 def kernels() -> Kernels:
     """The kernels as attributes, each a `call.Runner`; only here does the library import numba."""
-    if not _loaded or not _loaded[0].compiled:
+    if not loaded or not loaded[0].compiled:
         with importing:
-            if not _loaded or _orphaned(_loaded[0]):
-                _loaded[:] = [_chosen()]
-    return _loaded[0]
+            if not loaded or _orphaned(loaded[0]):
+                loaded[:] = [chosen()]
+    return loaded[0]
 
 
 def warm() -> None:
@@ -55,7 +55,7 @@ def compiled_now() -> Kernels:
     return found
 
 
-def _chosen() -> Kernels:
+def chosen() -> Kernels:
     """The kernels that MRLSTORE_KERNELS names, else the best that are ready."""
     name = os.environ.get("MRLSTORE_KERNELS")
     if name == "numba":
@@ -67,11 +67,12 @@ def _chosen() -> Kernels:
         raise RuntimeError(
             f"MRLSTORE_KERNELS: no library fits {name!r}; see python -m mrlstore.kernels.build"
         )
-    return Meanwhile(compiled_now, _become)
+    return Meanwhile(compiled_now, become)
 
 
-def _become(found: Kernels) -> None:
-    _loaded[:] = [found]
+def become(found: Kernels) -> None:
+    """Take these from now on."""
+    loaded[:] = [found]
 
 
 def _orphaned(found: Kernels) -> bool:

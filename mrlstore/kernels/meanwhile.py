@@ -37,7 +37,7 @@ class Meanwhile(Kernels):
         """`load` gives the compiled kernels, `done` is told of them once they are ready."""
         super().__init__(normalise=plain.normalise, unit_halves=plain.unit_halves, exact=plain.exact)
         self.process = os.getpid()
-        self._load, self._done, self._result = load, done, Kernels()
+        self.load, self.done, self._result = load, done, Kernels()
         self._thread = threading.Thread(target=self._run, name="mrlstore-kernels", daemon=True)
         self._thread.start()
 
@@ -50,7 +50,7 @@ class Meanwhile(Kernels):
         """The compiled kernels; where the child has failed each compiles here, at its first use."""
         if self.process == os.getpid():  # else the thread is one of the process that this was forked from
             self._thread.join()
-        return self._result if vars(self._result) else self._load()
+        return self._result if vars(self._result) else self.load()
 
     def _run(self) -> None:
         """Have the kernels compiled unless they are in the cache, and load them."""
@@ -62,12 +62,12 @@ class Meanwhile(Kernels):
                 LOGGER.warning(COMPILING)
                 made.append(Path(tempfile.mkdtemp(prefix="mrlstore-kernels-")))
                 code_cache.temporary[:] = made
-                _compile_in_child(made[0])
-            found = self._load()
+                compile_in_child(made[0])
+            found = self.load()
             for kernel in vars(found).values():
                 kernel.ready()
             self._result = found
-            self._done(found)
+            self.done(found)
         except (OSError, subprocess.SubprocessError) as error:
             LOGGER.warning("the kernels were not compiled, searches stay with numpy: %s", error)
         finally:
@@ -75,7 +75,7 @@ class Meanwhile(Kernels):
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def _compile_in_child(folder: Path) -> None:
+def compile_in_child(folder: Path) -> None:
     """Compile all kernels into the cache, or into this folder where no other one can be written."""
     root = str(Path(__file__).parents[2])
     path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])

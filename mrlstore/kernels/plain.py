@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .group_table import DIM, INV_NORMS, KEYS, LARGEST_SQUARE, ROWS, SMALLEST_SQUARE, VECTORS
 
-_BLOCK: Final = 4 * 1024 * 1024  # numbers that are widened to float32 at a time
+BLOCK: Final = 4 * 1024 * 1024  # numbers that are widened to float32 at a time
 _SHORTEST: Final = np.float32(1e-30)  # least squared length to divide by
 
 
@@ -49,7 +49,7 @@ def exact(
     vectors, keys = _view(table[VECTORS], np.float16, (n, width)), _view(table[KEYS], np.int64, (n,))
     candidates = np.flatnonzero(_view(allowed, np.uint8, (n,))) if allowed else np.arange(n)
     found, best = np.empty(0, np.int64), np.empty(0, np.float32)
-    step = max(_BLOCK // width, 1)
+    step = max(BLOCK // width, 1)
     for start in range(0, len(candidates), step):
         some = candidates[start : start + step]
         wide = vectors[some, :dim].astype(np.float32)

@@ -46,11 +46,11 @@ def test_halves_have_the_bits_of_the_kernel() -> None:
 
 @pytest.mark.parametrize("dim", [40, 16])
 @pytest.mark.parametrize("share", [None, 0.3, 0.0])
-@pytest.mark.parametrize("block", [plain._BLOCK, 300])
+@pytest.mark.parametrize("block", [plain.BLOCK, 300])
 def test_exact_is_that_of_the_kernel(
     dim: int, share: float | None, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plain, "_BLOCK", block)
+    monkeypatch.setattr(plain, "BLOCK", block)
     rng = np.random.default_rng(1)
     rows = nested(900, 40).astype(np.float16)
     rows[100:110] = rows[5]  # equal scores, which go by key
@@ -75,12 +75,12 @@ def compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[Compiler]:
     """No machine code lies ready, and the child that compiles ends when it is told to."""
     made = Compiler()
     monkeypatch.setattr(code_cache, "is_full", lambda: False)
-    monkeypatch.setattr(meanwhile, "_compile_in_child", made.compile)
-    ready, before = kernels(), list(load._loaded)
-    load._loaded[:] = [Meanwhile(lambda: ready, load._become)]
+    monkeypatch.setattr(meanwhile, "compile_in_child", made.compile)
+    ready, before = kernels(), list(load.loaded)
+    load.loaded[:] = [Meanwhile(lambda: ready, load.become)]
     yield made
     made.end.set()
-    load._loaded[:] = before
+    load.loaded[:] = before
 
 
 class Compiler:
@@ -116,12 +116,12 @@ def indexed(path: Path) -> mrlstore.Store:
 def test_queries_are_answered_by_numpy_until_kernels_are_compiled(
     path: Path, compiler: Compiler, caplog: pytest.LogCaptureFixture
 ) -> None:
-    compiled = load._loaded[:]
-    load._loaded[:] = [compiled[0]._load()]  # to build the store with
+    compiled = load.loaded[:]
+    load.loaded[:] = [compiled[0].load()]  # to build the store with
     query = nested(1, 64, seed=9)[0]
     with caplog.at_level(logging.WARNING, "mrlstore"), indexed(path) as store:
         expected = store.query(query, k=7, exact=True)
-        load._loaded[:] = compiled
+        load.loaded[:] = compiled
         store.upsert(["fresh"], query[None])  # a new snapshot, whose searchers are made now
         found = store.query(query, k=8)
         assert found.ids == ["fresh", *expected.ids]
@@ -149,7 +149,7 @@ def test_a_forked_child_looks_for_machine_code_itself(
 ) -> None:
     assert not kernels().compiled
     monkeypatch.setattr(os, "getpid", lambda: -1)  # as after a fork
-    monkeypatch.setattr(load, "_chosen", lambda: load._loaded[0]._load())
+    monkeypatch.setattr(load, "chosen", lambda: load.loaded[0].load())
     assert kernels().compiled
 
 
