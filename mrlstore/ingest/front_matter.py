@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 import tomllib
 from typing import Any, Final, NamedTuple
 
+_OPENING: Final = {"[": 1, "{": 1, "]": -1, "}": -1}
 _FENCED: Final = re.compile(r"(---|\+\+\+)[ \t]*\n(?:(.*?)\n)?\1[ \t]*(?:\n|\Z)", re.DOTALL)
-_MAX_CHARACTERS: Final = 65_536  # of front matter; longer ones stay in the text
+_MAX_CHARACTERS: Final = 16_384  # of front matter; longer ones stay in the text
+_MAX_OPEN: Final = 64  # brackets open at once: the time that PyYAML takes grows with the square of these
 
 
 class FrontMatter(NamedTuple):
@@ -39,6 +42,9 @@ def _yaml(text: str) -> Any:
     """A YAML document; ValueError for what is none, or has aliases, which make gigabytes of a few lines."""
     import yaml
 
+    depths = itertools.accumulate(_OPENING.get(letter, 0) for letter in text)
+    if max(depths, default=0) > _MAX_OPEN:
+        raise ValueError("YAML with too many brackets")
     try:
         events = yaml.parse(text, Loader=yaml.SafeLoader)
         if any(isinstance(event, yaml.AliasEvent) for event in events):

@@ -16,6 +16,9 @@ _BLOCKS: Final = {
     *("section", "summary", "table", "td", "th", "tr", "ul"),
 }
 _TIGHT: Final = {"li", "tr", "dt", "dd"}  # blocks that follow each other line by line
+# Characters of a tag that is never closed. The parser tries each "<" of it again at the end, in time that grows
+# with the square of its length: 35 s for 60,000.
+_MAX_UNFINISHED: Final = 2_000
 _CHARSET: Final = re.compile(rb"charset\s*=\s*[\"']?([\w.:-]+)", re.IGNORECASE)
 
 
@@ -28,10 +31,20 @@ class HtmlText(NamedTuple):
 
 def html_text(data: bytes) -> HtmlText:
     """The title and the text of a page. Broken markup is read as far as it goes."""
-    parser = _HtmlParser()
-    parser.feed(_decoded(data))
-    parser.close()
+    text = _decoded(data)
+    try:
+        parser = _parsed(text)
+    except AssertionError:  # how the parser fails on some broken declarations; without them it does not
+        parser = _parsed(text.replace("<!", "&lt;!"))
     return HtmlText(" ".join("".join(parser.title).split()), parser.text())
+
+
+def _parsed(text: str) -> _HtmlParser:
+    parser = _HtmlParser()
+    parser.feed(text)
+    parser.rawdata = parser.rawdata[:_MAX_UNFINISHED]
+    parser.close()
+    return parser
 
 
 def _decoded(data: bytes) -> str:
