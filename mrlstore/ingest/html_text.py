@@ -16,8 +16,8 @@ _BLOCKS: Final = {
     *("section", "summary", "table", "td", "th", "tr", "ul"),
 }
 _TIGHT: Final = {"li", "tr", "dt", "dd"}  # blocks that follow each other line by line
-# Characters of a tag that is never closed. The parser tries each "<" of it again at the end, in time that grows
-# with the square of its length: 35 s for 60,000.
+# Characters of a tag that is never closed. The parser tries each "<" of it again at the end, in time that
+# grows with the square of its length: 35 s for 60,000.
 _MAX_UNFINISHED: Final = 2_000
 _CHARSET: Final = re.compile(rb"charset\s*=\s*[\"']?([\w.:-]+)", re.IGNORECASE)
 
