@@ -30,8 +30,10 @@ atexit.register(last)
 """
 
 THREADS = """
+from mrlstore.system import forks
 from tests import inside
 
+forks.WAIT_S, forks.EXIT_S = 60.0, 60.0  # a busy machine may take longer than usual
 store = mrlstore.open(path, auto_maintain=False)
 
 def loop(work):

@@ -280,6 +280,7 @@ FORGED_CURVES: list[tuple[str, Any]] = [
     ("k", 2**40),
     ("k", "10"),
     ("k", None),
+    ("k", 11),  # that of another curve
     ("name", "most"),
     ("name", 3),
     ("levels", []),
