@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import io
 import json
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 import mrlstore
+from mrlstore.checks import iso_text
 from mrlstore.errors import InvalidInput, StoreExists
 from mrlstore.exchange import export_rows, import_rows, jsonl
 
@@ -236,11 +238,13 @@ def test_times_with_zones_are_ordered_as_times(store: mrlstore.Store) -> None:
     assert store.count({"day": {"$lte": "1970-01-01"}}) == 1
 
 
+def test_the_text_of_a_time_with_a_zone_is_in_utc() -> None:
+    times = [datetime.datetime.fromisoformat(f"2024-10-27T02:{rest}") for rest in ("30+02:00", "15+01:00")]
+    assert [iso_text(time) for time in times] == ["2024-10-27T00:30:00+00:00", "2024-10-27T01:15:00+00:00"]
+    assert iso_text(times[0].replace(tzinfo=None)) == "2024-10-27T02:30:00"
+
+
 def test_times_without_an_order_are_refused_by_place() -> None:
-    import datetime
-
-    from mrlstore.checks import iso_text
-
     east = datetime.timezone(datetime.timedelta(hours=14))
     with pytest.raises(ValueError, match="no order"):
         iso_text(datetime.time(2, 30, tzinfo=east))
