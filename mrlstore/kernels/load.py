@@ -13,7 +13,6 @@ from typing import Final
 
 from mrlstore.kernels import library
 from mrlstore.kernels.call import Kernels
-from mrlstore.kernels.meanwhile import Meanwhile
 from mrlstore.system.late import importing
 
 # The modules of this package that hold kernels, and their kernels.
@@ -39,7 +38,7 @@ def kernels() -> Kernels:
 def warm() -> None:
     """Wait until the kernels of searches are machine code."""
     found = kernels()
-    if isinstance(found, Meanwhile):
+    if not found.compiled:
         found = found.wait()
     for name in ("search_walk", "search_scan", "rerank", "exact", "normalise"):
         getattr(found, name).ready()
@@ -67,6 +66,8 @@ def chosen() -> Kernels:
         raise RuntimeError(
             f"MRLSTORE_KERNELS: no library fits {name!r}; see python -m mrlstore.kernels.build"
         )
+    from mrlstore.kernels.meanwhile import Meanwhile  # seldom needed, and slow: it starts processes
+
     return Meanwhile(compiled_now, become)
 
 
@@ -77,4 +78,4 @@ def become(found: Kernels) -> None:
 
 def _orphaned(found: Kernels) -> bool:
     """Whether they wait for a thread that this process, forked since, does not have."""
-    return isinstance(found, Meanwhile) and found.process != os.getpid()
+    return not found.compiled and bool(found.process != os.getpid())

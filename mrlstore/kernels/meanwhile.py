@@ -81,7 +81,7 @@ def compile_in_child(folder: Path) -> None:
     path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(
         [sys.executable, "-m", "mrlstore.kernels.prepare", str(folder)],
-        env={**os.environ, "PYTHONPATH": path},
+        env={**os.environ, "PYTHONPATH": path, "MRLSTORE_KERNELS": "numba"},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
