@@ -11,9 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrlstore.index import codes as coding
+from mrlstore.index.copies import find_copies
 from mrlstore.index.graph import build_graph
+<<<<<<< HEAD
 from mrlstore.index.group import SCALE_AT
 from mrlstore.index.hnsw import build_hnsw_graph, require_hnswlib
+=======
+from mrlstore.index.group import NO_COPIES, SCALE_AT, CopySets
+>>>>>>> bd5dc1d (Near copies stand as one node of the graph, and are scored where their node may enter the best k)
 from mrlstore.index.layout import Arrays
 from mrlstore.kernels.group_table import EMPTY
 from mrlstore.system.job import UNWATCHED, Job
@@ -62,21 +67,24 @@ def build_index(
     neighbours = np.full((n if large.any() else 0, 2 * m), EMPTY, np.uint32)
     entries: list[NDArray[np.uint32]] = []
     unprefixed: list[NDArray[np.uint32]] = []
+    copies: list[CopySets] = []
     for start, stop in zip(groups[:-1].tolist(), groups[1:].tolist(), strict=True):
         unprefixed.append(np.flatnonzero(~usable[start:stop]).astype(np.uint32))
         nodes = np.flatnonzero(usable[start:stop])
+        copies.append(find_copies(codes[start:stop], nodes, state.step))
         if len(nodes) < MIN_GRAPH_ROWS:
             entries.append(np.zeros(0, np.uint32))
             continue
-        workers = threads or os.cpu_count() or 1
+        single, workers = np.setdiff1d(nodes, copies[-1].rows), threads or os.cpu_count() or 1
         if builder == "hnswlib":
             graph = build_hnsw_graph(
-                vectors[start:stop], prefix_dim, codes[start:stop], nodes, 2 * m, ef_construction, workers,
+                vectors[start:stop], prefix_dim, codes[start:stop], single, 2 * m, ef_construction, workers,
                 state.step,
             )  # fmt: skip
         else:
-            graph = build_graph(codes[start:stop], nodes, 2 * m, ef_construction, workers, state.step)
+            graph = build_graph(codes[start:stop], single, 2 * m, ef_construction, workers, state.step)
         neighbours[start:stop] = graph.neighbours
+        state.step(2 * (len(nodes) - len(single)))
         entries.append(graph.entries)
     joined = _joined(entries)
     entry_starts = _starts(entries)
@@ -89,6 +97,10 @@ def build_index(
         "entry_codes": codes[joined + first_rows],
         "unprefixed": _joined(unprefixed),
         "unprefixed_starts": _starts(unprefixed),
+        "copy_sets": np.concatenate([NO_COPIES.sets, *(one.sets for one in copies)]),
+        "copy_set_starts": _starts([one.sets for one in copies]),
+        "copies": _joined([one.rows for one in copies]),
+        "copy_starts": _starts([one.rows for one in copies]),
         "rotation": np.zeros((0, coding.padded(prefix_dim)), np.uint8)
         if rotation is None
         else rotation.codes,

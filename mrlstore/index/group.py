@@ -7,7 +7,7 @@ and sizes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,16 @@ from mrlstore.system.lazy import lazy
 
 SCALE_AT, SCALE_BYTES = 0, 4  # offset and size of the scale in a code row
 SHORT_PREFIX = 1e-6  # a prefix shorter than this part of the whole vector is rounding noise
+
+
+class CopySets(NamedTuple):
+    """The nodes that stand for near copies, and these."""
+
+    sets: NDArray[np.uint32]  # [s, 3]: a node, and where its copies begin and end in `rows`
+    rows: NDArray[np.uint32]  # [c] rows of the group, those of a node in rising order
+
+
+NO_COPIES: Final = CopySets(np.zeros((0, 3), np.uint32), np.zeros(0, np.uint32))
 
 
 @dataclass(frozen=True)
@@ -32,6 +42,29 @@ class GroupIndex:
     entry_codes: NDArray[np.uint8]  # [e, stride] their codes, side by side
     unprefixed: NDArray[np.uint32]  # [u] rows whose prefix is too short: no node, always re-ranked
     scale_at: int = SCALE_AT  # in parts of version 2 and older the scale lies behind the numbers
+    copies: CopySets = NO_COPIES  # rows that are no nodes of the graph
+
+    @lazy
+    def node_of(self) -> NDArray[np.int64]:
+        """The node that stands for each row, int64 [n]: the row itself but for copies."""
+        n, (sets, copies) = len(self.codes), self.copies
+        nodes = np.arange(n)
+        for node, first, last in sets.tolist():
+            nodes[np.minimum(copies[first:last], n - 1)] = min(node, n - 1)  # damaged numbers do no harm
+        return nodes
+
+    def allowed_nodes(self, allowed: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
+        """The nodes, bool [n], of which the row or a copy is allowed; None: all rows are."""
+        sets, copies = self.copies
+        last = len(self.codes) - 1
+        rows = np.minimum(copies, last)  # damaged numbers do no harm
+        nodes = np.ones(last + 1, np.bool_) if allowed is None else allowed.copy()
+        nodes[rows] = False
+        if allowed is None or not len(sets):
+            return nodes
+        starts = np.minimum(sets[:, 1], len(copies) - 1).astype(np.int64)
+        nodes[np.minimum(sets[:, 0], last)] |= np.logical_or.reduceat(allowed[rows], starts)
+        return nodes
 
 
 @dataclass(frozen=True)
@@ -114,6 +147,10 @@ def index_table(index: GroupIndex) -> NDArray[np.int64]:
     _put(table, group_table.ENTRIES, index.entries, 4, (entries,))
     _put(table, group_table.ENTRY_CODES, index.entry_codes, 1, (entries, stride))
     table[group_table.ENTRY_COUNT] = entries
+    _put(table, group_table.COPY_SETS, index.copies.sets, 4, (len(index.copies.sets), 3))
+    _put(table, group_table.COPIES, index.copies.rows, 4, (len(index.copies.rows),))
+    table[group_table.SET_COUNT] = len(index.copies.sets)
+    table[group_table.COPY_COUNT] = len(index.copies.rows)
     _put(table, group_table.UNPREFIXED, index.unprefixed, 4, (len(index.unprefixed),))
     table[group_table.UNPREFIXED_COUNT] = len(index.unprefixed)
     if index.neighbours is not None:

@@ -7,13 +7,15 @@ numbers inside are checked by `verification`, and kernels bound every row number
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mrlstore.index.codes import MAX_PREFIX
-from mrlstore.index.group import SCALE_AT, SCALE_BYTES, GroupIndex
+from mrlstore.index.group import NO_COPIES, SCALE_AT, SCALE_BYTES, CopySets, GroupIndex
+
+SET_COLUMNS: Final = 3  # of an array of copy sets, see CopySets
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -42,6 +44,7 @@ def open_index(
     u0, u1 = _range(arrays["unprefixed_starts"], group, len(arrays["unprefixed"]))
     if arrays["entry_codes"].shape != (len(entries), codes.shape[1]):
         raise ValueError(f"entry codes of shape {arrays['entry_codes'].shape}")
+    copies = _copies(arrays, group)
     return GroupIndex(
         prefix_dim=prefix_dim,
         codes=codes[start:stop],
@@ -52,7 +55,20 @@ def open_index(
         entry_codes=arrays["entry_codes"][e0:e1],
         unprefixed=arrays["unprefixed"][u0:u1],
         scale_at=scale_at,
+        copies=copies,
     )
+
+
+def _copies(arrays: Mapping[str, NDArray[Any]], group: int) -> CopySets:
+    """The near copies of a group; parts of version 3 and older know of none."""
+    if "copies" not in arrays:
+        return NO_COPIES
+    sets, rows = arrays["copy_sets"], arrays["copies"]
+    if sets.ndim != 2 or sets.shape[1] != SET_COLUMNS:
+        raise ValueError(f"copy sets of shape {sets.shape}")
+    s0, s1 = _range(arrays["copy_set_starts"], group, len(sets))
+    c0, c1 = _range(arrays["copy_starts"], group, len(rows))
+    return CopySets(sets[s0:s1], rows[c0:c1])
 
 
 def _range(starts: NDArray[np.int64], group: int, length: int) -> tuple[int, int]:

@@ -44,6 +44,10 @@ def _problems(index: GroupIndex) -> Iterator[str]:
         yield "the list of rows without a prefix differs from the rows without a code"
     if index.neighbours is None:
         return
+    sets, copies = index.copies
+    if not _are_sets(sets, copies, n):
+        yield "copies that belong to no node, or to two"
+        return
     lists = np.array(index.neighbours)
     wrong = int(((lists >= n) & (lists != EMPTY)).sum())
     if wrong:
@@ -53,9 +57,21 @@ def _problems(index: GroupIndex) -> Iterator[str]:
     elif not np.array_equal(index.codes[index.entries], index.entry_codes):
         yield "codes of the entries differ from those of their rows"
     else:
-        lost = n - len(unprefixed) - rows_reached(lists, int(index.entries[0])).sum()
+        lost = n - len(unprefixed) - len(copies) - rows_reached(lists, int(index.entries[0])).sum()
         if lost:
             yield f"{lost} rows cannot be reached"
+
+
+def _are_sets(sets: NDArray[np.uint32], copies: NDArray[np.uint32], n: int) -> bool:
+    """Whether the sets divide the copies, numbers rise as they should, and no row is there twice."""
+    rows = np.concatenate([sets[:, 0], copies]).astype(np.int64)
+    bounds = np.append(sets[:, 1], len(copies)).astype(np.int64)
+    if not np.array_equal(sets[:, 2], bounds[1:]) or bounds[0] != 0 or (np.diff(bounds) <= 0).any():
+        return False
+    if (rows >= n).any() or len(np.unique(rows)) < len(rows) or (np.diff(rows[: len(sets)]) < 0).any():
+        return False
+    falling = np.flatnonzero(np.diff(copies.astype(np.int64)) < 0) + 1  # only where the next set begins
+    return bool(np.isin(falling, bounds).all())
 
 
 def _scales(index: GroupIndex) -> NDArray[np.float32]:

@@ -20,7 +20,7 @@ KERNELS: Final = {
     "links": ("insert_rows", "refine", "square_lengths"),
     "reach": ("join_equals", "link_to", "reach", "reverse"),
     "rerank": ("exact", "rerank"),
-    "two_stage": ("search_scan", "search_walk"),
+    "two_stage": ("rerank_copies", "search_scan", "search_walk"),
     "unit_rows": ("normalise", "unit_halves"),
 }
 loaded: list[Kernels] = []

@@ -12,9 +12,10 @@ from .dot import dot_half, dot_half_squares
 from .group_table import DIM, ID_BYTES, ID_STARTS, ID_TEXT, INV_NORMS, KEYS, ROWS, VECTORS
 from .jit import device, kernel
 from .memory import load_byte, load_float, load_long, prefetch
-from .topk import best_first, offer
+from .topk import best_first, insert, offer, pack
 from .views import floats, longs
 
+SAME = np.float32(1e-6)  # scores that differ by less are the same: many copies are not scored one by one
 FEWEST_SCORED = 12  # rows from which the spread of code scores about exact ones is estimated, at least
 SEPARATOR = 0  # written behind each id; ids that hold this byte are read by Python
 
@@ -60,18 +61,20 @@ def rerank_rows(
 
 @device
 def rerank_while(
-    table: Any, query: Any, listed: Any, codes: Any, count: Any, scores: Any, rows: Any, k: Any,
-    stop_margin: Any,
+    table: Any, query: Any, listed: Any, codes: Any, count: Any, scores: Any, rows: Any, size: Any, k: Any,
+    stop_margin: Any, exact: Any,
 ) -> Any:  # fmt: skip
-    """Offer a shortlist to a heap by exact score, until the rest can hardly enter; gives (size, rows scored).
+    """Offer a shortlist to a heap by exact score, until the rest can hardly enter.
 
+    Gives (the heap's new size, rows scored, sum of the squared differences of code and exact scores).
     listed: int64 [count], by falling code score; codes: float32 [count], those scores; scores: float32 [k]
-    and rows: int64 [k], the heap. How far the code scores of this query lie above its exact scores is learned
+    and rows: int64 [k], the heap, of which there are `size`. exact: int64, empty or a beam of at
+    least `count`, which receives the exact scores with the positions in `listed`, best first. How far the code scores of this query lie above its exact scores is learned
     from the rows scored so far. The re-rank ends at a code score that is `stop_margin` standard deviations
     too low for the row to enter the best k: the test of ADSampling (Gao and Long, 2023), with the
     distribution taken from the query itself. With stop_margin 0 all are scored.
     """
-    last, n, size, scored = count - 1, np.uint64(table[ROWS]), 0, 0
+    last, n, scored = count - 1, np.uint64(table[ROWS]), 0
     total, squared = np.float32(0), np.float32(0)
     for i in range(count):
         row = listed[i]
@@ -80,15 +83,17 @@ def rerank_while(
         if stop_margin > 0 and size >= k and scored >= FEWEST_SCORED:
             mean = total / np.float32(scored)
             spread = square_root(max(squared / np.float32(scored) - mean * mean, np.float32(0)))
-            if codes[i] - mean + stop_margin * spread < scores[0]:
+            if codes[i] - mean + stop_margin * spread < scores[0] + SAME:
                 break
         score = exact_score(table, query, row, listed[min(i + 1, last)])
         size = offer(scores, rows, size, k, score, row, table[KEYS])
         off = codes[i] - score
         total += off
         squared += off * off
+        if exact.size > 0:
+            insert(exact, scored, exact.size - 16, pack(score, i))
         scored += 1
-    return size, scored
+    return size, scored, squared
 
 
 @device
@@ -106,7 +111,9 @@ def rerank_list(
         floats(memory[scratch.LIST_SCORES], memory[scratch.SHORTLIST]),
     )
     address = query.ctypes.data
-    size, scored = rerank_while(table, address, listed, codes, coded, scores, rows, k, stop_margin)
+    size, scored, _ = rerank_while(
+        table, address, listed, codes, coded, scores, rows, 0, k, stop_margin, listed[:0]
+    )
     size = rerank_rows(table, address, listed[coded:count], count - coded, scores, rows, size, k)
     best_first(scores, rows, size, table[KEYS])
     return size, scored + count - coded

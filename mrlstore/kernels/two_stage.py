@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from . import scratch
+from .copies import rerank_nodes
 from .encode import encode_query
 from .filtered_walk import walk_filtered
-from .group_table import KEYS, ROWS, UNPREFIXED, UNPREFIXED_COUNT
+from .group_table import KEYS, ROWS, SET_COUNT, UNPREFIXED, UNPREFIXED_COUNT
 from .jit import device, kernel
 from .memory import load_byte, load_row
 from .rerank import rerank_list, write_ids
@@ -40,18 +41,30 @@ def add_unprefixed(table: Any, allowed: Any, listed: Any, count: Any) -> Any:
 
 @device
 def finish(
-    table: Any, query: Any, memory: Any, allowed: Any, coded: Any, k: Any, stop_margin: Any, rows: Any,
-    scores: Any,
-) -> Any:  # fmt: skip
+    table: Any, query: Any, address: Any, scale: Any, bias: Any, memory: Any, allowed: Any, coded: Any,
+    most: Any, stop_margin: Any, reach: Any, rows: Any, scores: Any, counts: Any,
+) -> None:  # fmt: skip
     """Append the rows that no code finds to the shortlist of `coded` rows in `memory`, and re-rank it.
 
-    query: float32 [dim]; rows: int64 [k]; scores: float32 [k]. Gives (rows written, full rows scored); with
-    k = 0 nothing is re-ranked, and it gives (the length of the shortlist, coded).
+    query: float32 [dim], with its code; rows: int64 [k]; scores: float32 [k]; the others: see search_walk.
+    Writes counts[0], [1] and [4], and adds to counts[2].
     """
+    k = rows.size
     count = add_unprefixed(table, allowed, longs(memory[scratch.LISTED], memory[scratch.SHORTLIST]), coded)
+    counts[4] = 0
     if k == 0:
-        return count, coded
-    return rerank_list(table, query, memory, coded, count, k, stop_margin, rows, scores)
+        counts[0], counts[1] = count, coded
+    elif table[SET_COUNT] == 0:
+        counts[0], counts[1] = rerank_list(
+            table, query, memory, coded, count, k, stop_margin, rows, scores
+        )
+    else:
+        counts[0], scored, counts[4], by_code = rerank_nodes(
+            table, query, address, scale, bias, memory, allowed, coded, count, most, k, stop_margin, reach,
+            rows, scores,
+        )  # fmt: skip
+        counts[1] = scored + counts[4]
+        counts[2] += by_code
 
 
 @device
@@ -75,12 +88,36 @@ def list_by_scan(
 
 
 @kernel(
-    "void(int64[::1], float32[:, ::1], int64[::1], int64, int64, float32,"
+    "void(int64[::1], float32[::1], int64[::1], int64, int64, int64, int64, float32, float32, int64[::1],"
+    " float32[::1], int64[::1])"
+)
+def rerank_copies(
+    table: Any, query: Any, memory: Any, allowed: Any, coded: Any, count: Any, most: Any, stop_margin: Any,
+    reach: Any, rows: Any, scores: Any, counts: Any,
+) -> None:  # fmt: skip
+    """As rerank_nodes: a kernel of its own, for searches that read rows from the disk in between.
+
+    rows: int64 [k]; scores: float32 [k]; counts: int64 [5], see search_walk; adds to counts[2].
+    """
+    padded = floats(memory[scratch.PADDED], memory[scratch.NUMBERS])
+    address, scale, bias = encode_query(
+        table, query, padded, memory[scratch.CODE], memory[scratch.ROTATED_CODE]
+    )
+    counts[0], scored, counts[4], by_code = rerank_nodes(
+        table, query, address, scale, bias, memory, allowed, coded, count, most, rows.size, stop_margin,
+        reach, rows, scores,
+    )  # fmt: skip
+    counts[1] = scored + counts[4]
+    counts[2] += by_code
+
+
+@kernel(
+    "void(int64[::1], float32[:, ::1], int64[::1], int64, int64, int64, int64, float32, float32,"
     " int64[:, ::1], float32[:, ::1], int64[:, ::1], uint8[::1])"
 )
 def search_scan(
-    table: Any, queries: Any, memory: Any, allowed: Any, shortlist: Any, stop_margin: Any, rows: Any,
-    scores: Any, counts: Any, ids: Any,
+    table: Any, queries: Any, memory: Any, allowed: Any, nodes: Any, shortlist: Any, most: Any,
+    stop_margin: Any, reach: Any, rows: Any, scores: Any, counts: Any, ids: Any,
 ) -> None:  # fmt: skip
     """For each query scan the codes, re-rank the best `shortlist`, and write the best k rows and scores.
 
@@ -95,32 +132,36 @@ def search_scan(
     for q in range(len(queries)):
         address, scale, bias = encode_query(table, queries[q], padded, code, rotated_code)
         count, counts[q, 2] = list_by_scan(
-            table, memory, address, scale, bias, allowed, shortlist, stop_margin
+            table, memory, address, scale, bias, nodes, shortlist, stop_margin
         )
-        counts[q, 0], counts[q, 1] = finish(
-            table, queries[q], memory, allowed, count, rows.shape[1], stop_margin, rows[q], scores[q]
-        )
+        finish(
+            table, queries[q], address, scale, bias, memory, allowed, count, most, stop_margin, reach,
+            rows[q], scores[q], counts[q],
+        )  # fmt: skip
         end = counts[q, 3] = write_ids(table, rows[q], counts[q, 0], ids, end)
 
 
 @kernel(
-    "void(int64[::1], float32[:, ::1], int64[::1], int64, int64, int64, int64, float32, float32, int64,"
-    " int64, int64[:, ::1], float32[:, ::1], int64[:, ::1], uint8[::1])"
+    "void(int64[::1], float32[:, ::1], int64[::1], int64, int64, int64, int64, int64, int64, float32,"
+    " float32, float32, int64, int64, int64[:, ::1], float32[:, ::1], int64[:, ::1], uint8[::1])"
 )
 def search_walk(
-    table: Any, queries: Any, memory: Any, allowed: Any, ef: Any, shortlist: Any, k: Any, beam_ratio: Any,
-    stop_margin: Any, walkable: Any, lost_entries: Any, rows: Any, scores: Any, counts: Any, ids: Any,
+    table: Any, queries: Any, memory: Any, allowed: Any, nodes: Any, ef: Any, shortlist: Any, most: Any,
+    k: Any, beam_ratio: Any, stop_margin: Any, reach: Any, walkable: Any, lost_entries: Any, rows: Any,
+    scores: Any, counts: Any, ids: Any,
 ) -> None:  # fmt: skip
     """For each query walk the graph, re-rank the best `shortlist`, and write the best k rows and scores.
 
-    A walk that is lost, ends too early, or finds fewer than k though there are `walkable` allowed rows with a
-    prefix, is followed by a scan.
+    A walk that is lost, ends too early, or finds fewer than k nodes though `walkable` are allowed, is
+    followed by a scan.
 
-    queries: float32 [m, dim], unit length; ef: candidates that a walk keeps; shortlist: rows to re-rank;
-    k: the rank that the adaptive walk measures by; lost_entries: see walk_filtered.
+    queries: float32 [m, dim], unit length; allowed: 0, or address of uint8 [n], the rows that may be found;
+    nodes: the same for the nodes of which the row or a copy is allowed; it is not 0 where there are copies.
+    ef: candidates that a walk keeps; shortlist: nodes to re-rank; most, reach: see rerank_nodes; k: the rank
+    that the adaptive walk measures by; lost_entries: see walk_filtered.
     rows: int64 [m, k] and scores: float32 [m, k], filled from the left; with shape [1, 0] the re-rank is left
-    out and the shortlist stays in `memory`, see finish. counts: int64 [m, 4]: rows written, full rows scored,
-    codes scored, and where the query's ids end in ids: uint8, see write_ids.
+    out and the shortlist stays in `memory`, its length in counts. counts: int64 [m, 5]: rows written, full
+    rows scored, codes scored, where the query's ids end in ids: uint8, see write_ids, and copies scored.
     """
     padded, code, rotated_code = (
         floats(memory[scratch.PADDED], memory[scratch.NUMBERS]),
@@ -155,7 +196,7 @@ def search_walk(
                 listed[i] = beam[i]
         else:
             kept, visited, ended, lost = walk_filtered(
-                table, address, scale, bias, allowed, ef, shortlist, k, beam_ratio, lost_entries,
+                table, address, scale, bias, nodes, ef, shortlist, k, beam_ratio, lost_entries,
                 beam, listed, marks, seen, pending, pending_scores,
             )  # fmt: skip
             lost, count = lost or (ended and kept < shortlist), kept
@@ -163,11 +204,12 @@ def search_walk(
             listed[i], list_scores[i] = packed_row(listed[i]), packed_score(listed[i])
         if (lost or kept < k) and kept < walkable:
             count, looked_at = list_by_scan(
-                table, memory, address, scale, bias, allowed, shortlist, stop_margin
+                table, memory, address, scale, bias, nodes, shortlist, stop_margin
             )
             visited += looked_at
-        counts[q, 0], counts[q, 1] = finish(
-            table, queries[q], memory, allowed, count, rows.shape[1], stop_margin, rows[q], scores[q]
-        )
         counts[q, 2] = visited
+        finish(
+            table, queries[q], address, scale, bias, memory, allowed, count, most, stop_margin, reach,
+            rows[q], scores[q], counts[q],
+        )  # fmt: skip
         end = counts[q, 3] = write_ids(table, rows[q], counts[q, 0], ids, end)

@@ -245,7 +245,7 @@ def _search_group(
         skipped=int(own_row[0]) if len(own_row) else None,
     )  # fmt: skip
     found = search_group(search, query, keep)
-    hits, reranked, visited, _ = found.counts[0].tolist()
+    hits, reranked, visited, _, copies = found.counts[0].tolist()
     trial.visited += visited
     if group.index is not None and shortlist and len(shortlist[0]):
         _add_shortlist(trial, group, shortlist[0], reranked, own, accepted)

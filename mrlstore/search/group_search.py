@@ -24,9 +24,30 @@ from mrlstore.search.workspace import GroupHits, borrow, empty_hits, give_back
 BeforeRerank = Callable[[NDArray[np.int64], int, int], None]
 
 _FILTERED_BEAM: Final = 2  # times ef: of the candidates that a filtered walk keeps only some pass the filter
+_MOST_COPIES: Final = 32_768  # of one node that are scored, and about as many of all
+_REACH: Final = 3.0  # standard deviations by which copies may be better than their node
 _NEVER: Final = 2**62  # a rank that no row has
 _MIN_LOST_RANK: Final = 3  # fewer entries say nothing about whether a walk is lost
 _FIRST_READ: Final = 32  # rows of a shortlist read at first: for k = 10 enough for half of the queries
+
+
+class _Nodes:
+    """What walks and scans look for: rows, but where a node stands for near copies only that."""
+
+    def __init__(
+        self, group: Group, allowed: NDArray[np.bool_] | None, shortlist: int, stop_margin: float
+    ) -> None:
+        """Prepare it for a shortlist of that many nodes."""
+        index, self.allowed, self.count, copies = group.index, allowed, len(group.keys), 0
+        if index is not None:
+            missing, copies = index.unprefixed[index.unprefixed < self.count], len(index.copies.rows)
+            if copies:
+                self.allowed = index.allowed_nodes(allowed)
+            if self.allowed is not None:
+                self.count, missing = int(np.count_nonzero(self.allowed)), missing[self.allowed[missing]]
+            self.count -= len(missing)
+        self.address, self.most = _address(self.allowed, group), min(copies, _MOST_COPIES)
+        self.reach = 0.0 if stop_margin == 0 and shortlist >= self.count else _REACH  # 0: every copy is scored
 
 
 class GroupSearch(Protocol):
@@ -65,25 +86,22 @@ class Walk:
         lost_ratio: float = 0.0,
         skipped: int | None = None,
     ) -> None:
-        """Prepare it; `skipped` is a row that is neither visited nor found.
+        """Prepare it; `skipped` is a row whose node is not visited, so that neither it nor copies are found.
 
         A stored row that stands as a query is skipped: its own node would lead straight to its neighbours.
         """
         n, self.group, self.allowed = len(group.keys), group, allowed
         self.k, self.shortlist, self.skipped = k, min(max(shortlist, k), n), skipped
+        if skipped is not None and group.index is not None:
+            self.skipped = int(group.index.node_of[skipped])
         wider = 1 if allowed is None else _FILTERED_BEAM
         self.ef, self.beam_ratio = min(wider * max(ef, self.shortlist), n), beam_ratio
         self.stop_margin, self.address = stop_margin, _address(allowed, group)
         self.scan = Scan(group, k, shortlist, allowed, stop_margin=stop_margin)
-        self.walkable, self.lost_rank, index = 0, _NEVER, group.index
-        if index is not None:
-            rows, missing = n, index.unprefixed[index.unprefixed < n]
-            if allowed is not None:
-                rows, missing = int(np.count_nonzero(allowed)), missing[allowed[missing]]
-            self.walkable = rows - len(missing)
-            if lost_ratio > 0:
-                by_chance = max(k, 10) * len(index.entries) / max(rows, 1)
-                self.lost_rank = max(_MIN_LOST_RANK, int(lost_ratio * by_chance))
+        self.nodes, self.lost_rank = self.scan.nodes, _NEVER
+        if group.index is not None and lost_ratio > 0:
+            by_chance = max(k, 10) * len(group.index.entries) / max(self.nodes.count, 1)
+            self.lost_rank = max(_MIN_LOST_RANK, int(lost_ratio * by_chance))
 
     def __call__(
         self, queries: Queries, scratch: Scratch, before_rerank: BeforeRerank | None = None
@@ -97,7 +115,7 @@ class Walk:
     def reserve(self, scratch: Scratch) -> None:
         """Make room for `launch`."""
         rows, unprefixed, numbers, pending = self.group.sizes
-        scratch.reserve(rows, self.ef, self.shortlist + unprefixed, numbers, pending)
+        scratch.reserve(rows, self.ef, self.shortlist + unprefixed + self.nodes.most, numbers, pending)
 
     def launch(self, vectors: NDArray[np.float32], hits: GroupHits, scratch: Scratch) -> None:
         """Run the kernel for unit vectors [m, dim]; hits with k = 0 leave the shortlist in `scratch`."""
@@ -115,8 +133,9 @@ class Walk:
     def arguments(self, vectors: NDArray[np.float32], hits: GroupHits, scratch: Scratch) -> tuple[Any, ...]:
         """What the kernel is given."""
         return (
-            self.group.table, vectors, scratch.table, self.address, self.ef, self.shortlist, self.k,
-            self.beam_ratio, self.stop_margin, self.walkable, self.lost_rank,
+            self.group.table, vectors, scratch.table, self.address, self.nodes.address, self.ef,
+            self.shortlist, self.nodes.most, self.k, self.beam_ratio, self.stop_margin, self.nodes.reach,
+            self.nodes.count, self.lost_rank,
             hits.rows, hits.scores, hits.counts, hits.ids,
         )  # fmt: skip
 
@@ -140,6 +159,7 @@ class Scan:
         n, self.group, self.stop_margin = len(group.keys), group, stop_margin
         self.k, self.shortlist = min(k, n), min(max(shortlist, k), n)
         self.address = _address(allowed, group)
+        self.nodes = _Nodes(group, allowed, self.shortlist, stop_margin)
         self.exact = Exact(group, k, allowed)
 
     def __call__(
@@ -154,7 +174,8 @@ class Scan:
     def reserve(self, scratch: Scratch) -> None:
         """Make room for `launch`."""
         rows, unprefixed, numbers, pending = self.group.sizes
-        scratch.reserve(rows, 0, self.shortlist + unprefixed, numbers, pending)
+        nodes = self.shortlist if self.nodes.most else 0
+        scratch.reserve(rows, nodes, self.shortlist + unprefixed + self.nodes.most, numbers, pending)
 
     def launch(self, vectors: NDArray[np.float32], hits: GroupHits, scratch: Scratch) -> None:
         """Run the kernel for unit vectors [m, dim]; hits with k = 0 leave the shortlist in `scratch`."""
@@ -168,7 +189,8 @@ class Scan:
     def arguments(self, vectors: NDArray[np.float32], hits: GroupHits, scratch: Scratch) -> tuple[Any, ...]:
         """What the kernel is given."""
         return (
-            self.group.table, vectors, scratch.table, self.address, self.shortlist, self.stop_margin,
+            self.group.table, vectors, scratch.table, self.address, self.nodes.address, self.shortlist,
+            self.nodes.most, self.stop_margin, self.nodes.reach,
             hits.rows, hits.scores, hits.counts, hits.ids,
         )  # fmt: skip
 
@@ -188,7 +210,7 @@ class Exact:
         """See GroupSearch; there is no shortlist, so `before_rerank` is never called."""
         dim, width = self.dim, self.group.vectors.shape[1]
         hits = empty_hits(len(queries.vectors), self.k)
-        hits.counts[:] = 0, 0, 0, -1  # no codes are scored and no ids written
+        hits.counts[:] = 0, 0, 0, -1, 0  # no codes are scored and no ids written
         for i, vector in enumerate(queries.vectors):
             if dim is not None and dim < width:
                 vector = np.array(vector[:dim])
@@ -283,7 +305,7 @@ def _rerank(
     Rows are scored in the order of the shortlist, so what ends within its beginning is the answer; to score
     these again costs a twentieth of reading one more row from the disk.
     """
-    count, coded, visited, _ = listed.counts[0].tolist()
+    count, coded, visited, *_ = listed.counts[0].tolist()
     hits = empty_hits(1, search.k)
     start, stop = 0, count
     if search.stop_margin > 0 and coded == count:
@@ -296,9 +318,16 @@ def _rerank(
             hits.rows[0], hits.scores[0],
         )  # fmt: skip
         if scored < stop or stop == count:
-            hits.counts[0] = found, scored, visited, -1
-            return hits
+            hits.counts[0] = found, scored, visited, -1, 0
+            break
         start, stop = stop, stop + stop // 2
+    if search.nodes.most:
+        kernels().rerank_copies(
+            search.group.table, vector, scratch.table, search.address, min(coded, stop), stop,
+            search.nodes.most, search.stop_margin, search.nodes.reach,
+            hits.rows[0], hits.scores[0], hits.counts[0],
+        )  # fmt: skip
+    return hits
 
 
 def _address(allowed: NDArray[np.bool_] | None, group: Group) -> int:

@@ -24,7 +24,7 @@ class GroupHits(NamedTuple):
 
     rows: NDArray[np.int64]  # [m, k], rows of the group
     scores: NDArray[np.float32]  # [m, k]
-    counts: NDArray[np.int64]  # [m, 4]: rows found, full rows scored, codes scored, where the ids end or -1
+    counts: NDArray[np.int64]  # [m, 5]: see kernels.two_stage.search_walk
     ids: NDArray[np.uint8]  # UTF-8 of the ids of all queries, ID_SEPARATOR behind each
 
 
@@ -33,7 +33,7 @@ def empty_hits(queries: int, k: int) -> GroupHits:
     return GroupHits(
         np.empty((queries, k), np.int64),
         np.empty((queries, k), np.float32),
-        np.empty((queries, 4), np.int64),
+        np.empty((queries, 5), np.int64),
         np.empty(min(_ID_BYTES * queries * k, _MAX_TEXT), np.uint8),
     )
 

@@ -1,0 +1,130 @@
+"""Recall on rows that are nearly the same: groups of copies, each a random vector plus noise.
+
+python -m benchmarks.near_copies                      (every size and noise)
+python -m benchmarks.near_copies --size 30 --noise 0.05 --changes
+
+Each figure is the recall@10 of 1,000 questions with its 95% interval; a hit whose score is within 1e-6 of the
+tenth best counts. "Random" questions are vectors like the ones that the groups were made from, "near" ones
+are such a vector of the store with three times the noise, 0.3 at least.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+import mrlstore
+from mrlstore.planning import confidence
+
+DIM, PREFIX, QUESTIONS, K = 256, 64, 1_000, 10
+TIE = 1e-6
+SIZES, NOISES = (2, 10, 30, 100, 1_000, 10_000), (0.0, 0.01, 0.05, 0.1)
+
+
+class Copies(NamedTuple):
+    """Rows float32 [n, DIM], and questions of both kinds, float32 [QUESTIONS, DIM]."""
+
+    rows: NDArray[np.float32]
+    random: NDArray[np.float32]
+    near: NDArray[np.float32]
+
+
+def generate(groups: int, size: int, noise: float, ordinary: int = 0, *, questions: int = QUESTIONS) -> Copies:
+    """`groups` groups of `size` near copies, and `ordinary` rows without one, in random order."""
+    rng = np.random.default_rng([groups, size, round(1_000 * noise)])
+    falling = (np.arange(1, DIM + 1) ** -0.6).astype(np.float32)
+
+    def some(count: int) -> NDArray[np.float32]:
+        return rng.standard_normal((count, DIM), dtype=np.float32) * falling
+
+    places = some(groups)
+    copies = np.repeat(places, size, axis=0) + np.float32(noise) * some(groups * size)
+    rows = rng.permutation(np.concatenate([copies, some(ordinary)]))
+    near = places[rng.integers(0, groups, questions)] + np.float32(max(3 * noise, 0.3)) * some(questions)
+    return Copies(rows, some(questions), near)
+
+
+class Recall(NamedTuple):
+    """Recall@K of some questions by score, and how many found none of their true hits."""
+
+    interval: confidence.Interval
+    without_a_hit: int
+
+    def __str__(self) -> str:
+        return f"{self.interval}, {self.without_a_hit} without a true hit"
+
+
+def recall(store: mrlstore.Store, questions: NDArray[np.float32], **options: Any) -> Recall:
+    """Recall by exact score; equal scores count as hits."""
+    where = {name: options[name] for name in ("where",) if name in options}
+    shares = []
+    for question in questions:
+        exact = store.query(question, K, exact=True, include=(), **where)
+        found = store.query(question, K, include=(), **options)
+        if exact.hits:
+            least = exact.hits[-1].score - TIE
+            shares.append(sum(hit.score >= least for hit in found.hits) / len(exact.hits))
+    return Recall(confidence.of_shares(np.array(shares), K), shares.count(0))
+
+
+def filled(path: Path, rows: NDArray[np.float32]) -> mrlstore.Store:
+    """An indexed store of these rows; `n` is random, `topic` is the sign of the leading number."""
+    store = mrlstore.open(path, dim=DIM, prefix_dim=PREFIX, auto_maintain=False)
+    numbers = np.random.default_rng(0).integers(0, 100, len(rows)).tolist()
+    order = np.argsort(np.argsort(rows[:, 0])) * 100 // len(rows)
+    for start in range(0, len(rows), 20_000):
+        stop = min(start + 20_000, len(rows))
+        metadata = [{"n": numbers[i], "topic": int(order[i])} for i in range(start, stop)]
+        store.upsert([str(i) for i in range(start, stop)], rows[start:stop], metadata)
+    store.optimize()
+    return store
+
+
+def measured(copies: Copies, *, changes: bool) -> Iterator[str]:
+    """One line for each kind of question, plain, under filters, and after 30% of the rows were deleted."""
+    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder, filled(Path(folder) / "s.mrl", copies.rows) as store:
+        kinds = {"random": copies.random, "near": copies.near}
+
+        def lines(name: str, **options: Any) -> Iterator[str]:
+            for kind, questions in kinds.items():
+                yield f"  {name} {kind}: {recall(store, questions, **options)}"
+
+        yield from lines("plain")
+        plan = store.query(copies.random[0], K, include=()).plan
+        yield f"  expected {plan.expected}, {plan.segments[0].path}, visited {plan.visited}, re-ranked {plan.reranked}"
+        if not changes:
+            return
+        for share in (50, 10, 1):
+            yield from lines(f"random filter of {share}%", where={"n": {"$lt": share}})
+            yield from lines(f"topical filter of {share}%", where={"topic": {"$lt": share}})
+        gone = np.random.default_rng(1).permutation(len(copies.rows))[: len(copies.rows) * 3 // 10]
+        store.delete([str(i) for i in gone])
+        yield from lines("30% deleted")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--size", type=int, nargs="*", default=SIZES)
+    parser.add_argument("--noise", type=float, nargs="*", default=NOISES)
+    parser.add_argument("--groups", type=int, help="by default so many that there are 6,000 rows or more")
+    parser.add_argument("--ordinary", type=int, default=0, help="rows without a copy")
+    parser.add_argument("--questions", type=int, default=QUESTIONS)
+    parser.add_argument("--changes", action="store_true", help="under filters, and after deletes too")
+    options = parser.parse_args()
+    for size in options.size:
+        groups = options.groups or max(-(-6_000 // size), 2)
+        for noise in options.noise:
+            print(f"{groups} groups of {size}, noise {noise:g}, {options.ordinary} others", flush=True)
+            copies = generate(groups, size, noise, options.ordinary, questions=options.questions)
+            for line in measured(copies, changes=options.changes):
+                print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()

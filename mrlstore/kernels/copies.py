@@ -1,0 +1,122 @@
+"""Re-ranks nodes that stand for near copies. Which rows are copies is decided by builds, see index.copies.
+
+A walk or scan lists nodes only, so that its shortlist holds many distinct places. The nodes are scored on
+their full rows first; then the copies of the best, in the order of the scores that their nodes let expect.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from . import scratch
+from .encode import NO_PREFIX
+from .group_table import CODES, COPIES, COPY_COUNT, COPY_SETS, KEYS, ROWS, SET_COUNT, STRIDE
+from .jit import device
+from .memory import load_byte, load_row, prefetch_far
+from .rerank import rerank_rows, rerank_while
+from .scan import score_pending
+from .topk import best_first, insert, offer, pack, packed_row, packed_score
+from .views import floats, longs
+
+
+@device
+def copies_of(table: Any, node: Any) -> Any:
+    """Where the copies of a node begin and end in the list of copies; (0, 0) where it has none."""
+    low, high = np.int64(0), table[SET_COUNT]
+    while low < high:
+        middle = (low + high) // 2
+        if np.int64(load_row(table[COPY_SETS] + 12 * middle)) < node:
+            low = middle + 1
+        else:
+            high = middle
+    entry = table[COPY_SETS] + 12 * low
+    if low == table[SET_COUNT] or np.int64(load_row(entry)) != node:
+        return np.int64(0), np.int64(0)
+    first, last = np.int64(load_row(entry + 4)), np.int64(load_row(entry + 8))
+    return first, min(last, table[COPY_COUNT])
+
+
+@device
+def list_copies(
+    table: Any, code: Any, scale: Any, bias: Any, allowed: Any, node: Any, node_code: Any, node_score: Any,
+    rows: Any, scores: Any, pending: Any, pending_scores: Any,
+) -> Any:  # fmt: skip
+    """Fill a heap with the allowed copies of a node; gives (its size, sum of squares of their differences).
+
+    scores: float32 and rows: int64 of one length, the heap: the exact score of the node, plus the difference
+    between the code scores of copy and node. Damaged row numbers are skipped: within a set they rise.
+    """
+    n, stride = np.uint64(table[ROWS]), table[STRIDE]
+    first, last = copies_of(table, node)
+    size, squares, previous = 0, np.float32(0), np.int64(-1)
+    while first < last:
+        waiting = 0
+        while first < last and waiting < pending.size:
+            row = np.int64(load_row(table[COPIES] + 4 * first))
+            first += 1
+            if np.uint64(row) >= n or row <= previous:
+                continue
+            previous = row
+            if allowed == 0 or load_byte(allowed + row) != 0:
+                pending[waiting] = row
+                waiting += 1
+                prefetch_far(table[CODES] + row * stride, stride)
+        score_pending(table, code, stride, scale, bias, pending, waiting, pending_scores)
+        for j in range(waiting):
+            if pending_scores[j] > NO_PREFIX:
+                off = pending_scores[j] - node_code
+                squares += off * off
+                size = offer(scores, rows, size, rows.size, node_score + off, pending[j], table[KEYS])
+    return size, squares
+
+
+@device
+def rerank_nodes(
+    table: Any, query: Any, code: Any, scale: Any, bias: Any, memory: Any, allowed: Any, coded: Any,
+    count: Any, most: Any, k: Any, stop_margin: Any, reach: Any, rows: Any, scores: Any,
+) -> Any:  # fmt: skip
+    """Re-rank the shortlist in `memory`, `coded` nodes by falling code score, then others up to `count`.
+
+    Writes the best k of the nodes, their copies and the others, best first, to rows: int64 [k] and scores:
+    float32 [k]. Copies are scored node by node, at most `most` of a node and about as many in all, and end
+    where a node's score is `reach` standard deviations of copies about their nodes too low for the best k;
+    with reach 0 they do not end.
+    query: float32 [dim]. Gives (rows written, nodes and others scored, copies scored in full, by code).
+    """
+    whole = memory[scratch.SHORTLIST]
+    listed, codes = longs(memory[scratch.LISTED], whole), floats(memory[scratch.LIST_SCORES], whole)
+    nodes = longs(memory[scratch.BEAM], memory[scratch.BEAM_SIZE])
+    pending = longs(memory[scratch.PENDING], memory[scratch.PENDING_SIZE])
+    pending_scores = floats(memory[scratch.PENDING_SCORES], memory[scratch.PENDING_SIZE])
+    address, keys = query.ctypes.data, table[KEYS]
+    _, scored, _ = rerank_while(table, address, listed, codes, coded, scores, rows, 0, k, stop_margin, nodes)
+    size = 0
+    for i in range(scored):
+        row = listed[packed_row(nodes[i])]
+        if allowed == 0 or load_byte(allowed + row) != 0:
+            size = offer(scores, rows, size, k, packed_score(nodes[i]), row, keys)
+    size = rerank_rows(table, address, listed[coded:count], count - coded, scores, rows, size, k)
+    copies, copy_codes = listed[count : count + most], codes[count : count + most]
+    by_code, in_full = 0, 0
+    squares, missed = np.float32(0), np.float32(0)
+    for i in range(scored):
+        place, score = packed_row(nodes[i]), packed_score(nodes[i])
+        if reach > 0 and size >= k:
+            spread = np.sqrt(squares / np.float32(max(by_code, 1)) + missed / np.float32(max(in_full, 1)))
+            if score + reach * spread < scores[0] or in_full >= most:
+                break
+        found, off = list_copies(
+            table, code, scale, bias, allowed, listed[place], codes[place], score, copies, copy_codes,
+            pending, pending_scores,
+        )  # fmt: skip
+        if found == 0:
+            continue
+        best_first(copy_codes, copies, found, keys)
+        size, done, error = rerank_while(
+            table, address, copies, copy_codes, found, scores, rows, size, k, stop_margin, pending[:0]
+        )
+        by_code, in_full, squares, missed = by_code + found, in_full + done, squares + off, missed + error
+    best_first(scores, rows, size, keys)
+    return size, scored + count - coded, in_full, by_code
