@@ -35,7 +35,9 @@ class Copies(NamedTuple):
     near: NDArray[np.float32]
 
 
-def generate(groups: int, size: int, noise: float, ordinary: int = 0, *, questions: int = QUESTIONS) -> Copies:
+def generate(
+    groups: int, size: int, noise: float, ordinary: int = 0, *, questions: int = QUESTIONS
+) -> Copies:
     """`groups` groups of `size` near copies, and `ordinary` rows without one, in random order."""
     rng = np.random.default_rng([groups, size, round(1_000 * noise)])
     falling = (np.arange(1, DIM + 1) ** -0.6).astype(np.float32)
@@ -88,7 +90,10 @@ def filled(path: Path, rows: NDArray[np.float32]) -> mrlstore.Store:
 
 def measured(copies: Copies, *, changes: bool) -> Iterator[str]:
     """One line for each kind of question, plain, under filters, and after 30% of the rows were deleted."""
-    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder, filled(Path(folder) / "s.mrl", copies.rows) as store:
+    with (
+        tempfile.TemporaryDirectory(dir=Path.cwd()) as folder,
+        filled(Path(folder) / "s.mrl", copies.rows) as store,
+    ):
         kinds = {"random": copies.random, "near": copies.near}
 
         def lines(name: str, **options: Any) -> Iterator[str]:
@@ -97,7 +102,8 @@ def measured(copies: Copies, *, changes: bool) -> Iterator[str]:
 
         yield from lines("plain")
         plan = store.query(copies.random[0], K, include=()).plan
-        yield f"  expected {plan.expected}, {plan.segments[0].path}, visited {plan.visited}, re-ranked {plan.reranked}"
+        path = plan.segments[0].path
+        yield f"  expected {plan.expected}, {path}, visited {plan.visited}, re-ranked {plan.reranked}"
         if not changes:
             return
         for share in (50, 10, 1):

@@ -13,12 +13,8 @@ from numpy.typing import NDArray
 from mrlstore.index import codes as coding
 from mrlstore.index.copies import find_copies
 from mrlstore.index.graph import build_graph
-<<<<<<< HEAD
-from mrlstore.index.group import SCALE_AT
-from mrlstore.index.hnsw import build_hnsw_graph, require_hnswlib
-=======
 from mrlstore.index.group import NO_COPIES, SCALE_AT, CopySets
->>>>>>> bd5dc1d (Near copies stand as one node of the graph, and are scored where their node may enter the best k)
+from mrlstore.index.hnsw import build_hnsw_graph, require_hnswlib
 from mrlstore.index.layout import Arrays
 from mrlstore.kernels.group_table import EMPTY
 from mrlstore.system.job import UNWATCHED, Job

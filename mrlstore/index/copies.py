@@ -68,7 +68,9 @@ class _Finder:
             return
         if depth == _DEPTH:
             return
-        pivots = np.sort(self.rng.choice(rows, min(len(rows), max(int(len(rows) ** 0.5), 128)), replace=False))
+        pivots = np.sort(
+            self.rng.choice(rows, min(len(rows), max(int(len(rows) ** 0.5), 128)), replace=False)
+        )
         if self.radius < 0:
             self.radius = max(COPY_SHARE * _mean_squared_distance(self.decoded(pivots)), ROUNDING)
         self.compare(pivots)

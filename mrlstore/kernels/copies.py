@@ -17,7 +17,7 @@ from .jit import device
 from .memory import load_byte, load_row, prefetch_far
 from .rerank import rerank_rows, rerank_while
 from .scan import score_pending
-from .topk import best_first, insert, offer, pack, packed_row, packed_score
+from .topk import best_first, offer, packed_row, packed_score
 from .views import floats, longs
 
 

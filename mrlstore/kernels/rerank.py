@@ -68,11 +68,13 @@ def rerank_while(
 
     Gives (the heap's new size, rows scored, sum of the squared differences of code and exact scores).
     listed: int64 [count], by falling code score; codes: float32 [count], those scores; scores: float32 [k]
-    and rows: int64 [k], the heap, of which there are `size`. exact: int64, empty or a beam of at
-    least `count`, which receives the exact scores with the positions in `listed`, best first. How far the code scores of this query lie above its exact scores is learned
-    from the rows scored so far. The re-rank ends at a code score that is `stop_margin` standard deviations
-    too low for the row to enter the best k: the test of ADSampling (Gao and Long, 2023), with the
-    distribution taken from the query itself. With stop_margin 0 all are scored.
+    and rows: int64 [k], the heap, of which there are `size`. exact: int64, empty, or a beam that holds
+    `count`: it receives the exact scores with the positions in `listed`, best first.
+
+    How far the code scores of this query lie above its exact scores is learned from the rows scored so far.
+    The re-rank ends at a code score that is `stop_margin` standard deviations too low for the row to enter
+    the best k: the test of ADSampling (Gao and Long, 2023), with the distribution taken from the query
+    itself. With stop_margin 0 all are scored.
     """
     last, n, scored = count - 1, np.uint64(table[ROWS]), 0
     total, squared = np.float32(0), np.float32(0)

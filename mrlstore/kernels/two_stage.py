@@ -55,9 +55,7 @@ def finish(
     if k == 0:
         counts[0], counts[1] = count, coded
     elif table[SET_COUNT] == 0:
-        counts[0], counts[1] = rerank_list(
-            table, query, memory, coded, count, k, stop_margin, rows, scores
-        )
+        counts[0], counts[1] = rerank_list(table, query, memory, coded, count, k, stop_margin, rows, scores)
     else:
         counts[0], scored, counts[4], by_code = rerank_nodes(
             table, query, address, scale, bias, memory, allowed, coded, count, most, k, stop_margin, reach,
@@ -131,9 +129,7 @@ def search_scan(
     end = 0
     for q in range(len(queries)):
         address, scale, bias = encode_query(table, queries[q], padded, code, rotated_code)
-        count, counts[q, 2] = list_by_scan(
-            table, memory, address, scale, bias, nodes, shortlist, stop_margin
-        )
+        count, counts[q, 2] = list_by_scan(table, memory, address, scale, bias, nodes, shortlist, stop_margin)
         finish(
             table, queries[q], address, scale, bias, memory, allowed, count, most, stop_margin, reach,
             rows[q], scores[q], counts[q],

@@ -79,7 +79,10 @@ def selectivity(share: float) -> str:
 
 
 def effort(k: int, ef: int | None, shortlist: int | None) -> Effort:
-    """The effort for k results without calibration; an explicit ef or shortlist is used, but at least k."""
+    """The effort for k results without calibration; an explicit ef or shortlist is used, but at least k.
+
+    Explicit efforts end neither walks nor re-ranks early, so that more effort finds more.
+    """
     if ef is None and shortlist is None:
         return Effort(
             "default", max(DEFAULT_EF, 2 * k), max(UNMEASURED_SHORTLIST, 2 * k),
@@ -87,7 +90,7 @@ def effort(k: int, ef: int | None, shortlist: int | None) -> Effort:
         )  # fmt: skip
     length = max(k, shortlist if shortlist is not None else min(ef or 0, max(DEFAULT_SHORTLIST, 2 * k)))
     breadth = max(ef if ef is not None else DEFAULT_EF, length)
-    return Effort("explicit", breadth, length, beam_ratio=BEAM_RATIO, stop_margin=STOP_MARGIN)
+    return Effort("explicit", breadth, length)
 
 
 def choose(group: Group, allowed: int, effort: Effort) -> AccessPath:

@@ -4,5 +4,5 @@ from __future__ import annotations
 
 from typing import Final
 
-QUERIES: Final = 200  # stored rows that an automatic calibration takes as queries
+QUERIES: Final = 400  # questions that an automatic calibration makes of stored rows
 DIMS: Final = (256, 512, 768, 1536, 3072)  # lengths of prefix that a tier report compares

@@ -32,6 +32,7 @@ class Rows:
     vectors: NDArray[np.float16]  # [m, dim], unit rows
     keys: NDArray[np.int64]  # [m]
     live: NDArray[np.bool_] | None  # [m], which rows are live; None: all of them
+    nodes: NDArray[np.int64] | None = None  # [m], the key of each row's node; None: as the keys
 
 
 @dataclass(frozen=True)
@@ -40,14 +41,20 @@ class Nearest:
 
     keys: NDArray[np.int64]  # [q, depth]
     scores: NDArray[np.float32]  # [q, depth]
+    nodes: NDArray[np.int64]  # [q, depth], the keys of their nodes: others than their own for near copies
 
     def accepted(self, query: int, k: int) -> NDArray[np.int64]:
         """The keys that count as found among the best k: k of them, or more where scores are equal."""
+        return self.keys[query, : self._count(query, k)]
+
+    def accepted_nodes(self, query: int, k: int) -> NDArray[np.int64]:
+        """The same as keys of nodes; one that stands for several of the rows comes several times."""
+        return self.nodes[query, : self._count(query, k)]
+
+    def _count(self, query: int, k: int) -> int:
         scores = self.scores[query]
         count = int(np.count_nonzero(scores > -np.inf))
-        if count <= k:
-            return self.keys[query, :count]
-        return self.keys[query, : int(np.count_nonzero(scores >= scores[k - 1] - TIE))]
+        return count if count <= k else int(np.count_nonzero(scores >= scores[k - 1] - TIE))
 
 
 def rows_of(snapshot: Snapshot, namespace: str) -> Iterator[Rows]:
@@ -56,11 +63,14 @@ def rows_of(snapshot: Snapshot, namespace: str) -> Iterator[Rows]:
         span = part.segment.run(namespace)
         if span is None or part.segment.row.base.damaged:
             continue
-        vectors = part.segment.base.arrays["vectors"]
+        vectors, group = part.segment.base.arrays["vectors"], span.group
+        copies = group.index is not None and len(group.index.copies.rows)
+        nodes = group.keys[group.index.node_of] if group.index is not None and copies else group.keys
         for start in range(span.start, span.stop, BLOCK):
             stop = min(start + BLOCK, span.stop)
             live = None if part.live is None else part.live[start:stop]
-            yield Rows(vectors[start:stop], part.segment.keys[start:stop], live)
+            here = slice(start - span.start, stop - span.start)
+            yield Rows(vectors[start:stop], group.keys[here], live, nodes[here])
     tail = snapshot.tail
     if tail is not None and tail.length:
         mask = tail.mask(namespace, None)
@@ -85,6 +95,7 @@ def nearest(
     *,
     dims: Sequence[int] | None = None,
     own: NDArray[np.int64] | None = None,
+    own_nodes: NDArray[np.int64] | None = None,
     shares: Mapping[str, float] | None = None,
     threads: int = 1,
     step: Callable[[int], None] = lambda rows: None,
@@ -97,6 +108,7 @@ def nearest(
         depth: how many for each query.
         dims: lengths of prefixes; by default the full one.
         own: int64 [q], the key that each query leaves out, -1 for none.
+        own_nodes: int64 [q], the key of a node: each query leaves it and its near copies out, -1 for none.
         shares: name and share of each random filter (see `draw`); by default one, "all", of 1.
         threads: blocks worked on at once.
         step: told the rows of each block when it is done; may raise to stop.
@@ -107,7 +119,7 @@ def nearest(
     scaled = {d: _scaled(queries, d) for d in lengths}
 
     def work(rows: Rows) -> dict[tuple[int, str], Nearest]:
-        return _of_block(rows, queries, scaled, own, filters, depth)
+        return _of_block(rows, queries, scaled, own, own_nodes, filters, depth)
 
     with Threads(threads) as pool:
         while batch := list(itertools.islice(blocks, 2 * threads)):
@@ -129,6 +141,7 @@ def _of_block(
     queries: NDArray[np.float32],
     scaled: Mapping[int, NDArray[np.float32]],
     own: NDArray[np.int64] | None,
+    own_nodes: NDArray[np.int64] | None,
     filters: Mapping[str, float],
     depth: int,
 ) -> dict[tuple[int, str], Nearest]:
@@ -145,8 +158,11 @@ def _of_block(
         scores = np.asarray(products * scale / np.sqrt(np.maximum(squares, 1e-30)), dtype=np.float32)
         if own is not None:
             scores[own[:, None] == rows.keys] = -np.inf
+        nodes = rows.keys if rows.nodes is None else rows.nodes
+        if own_nodes is not None:
+            scores[own_nodes[:, None] == nodes] = -np.inf
         for name, mask in masks.items():
-            found[d, name] = _top(scores, rows.keys, mask, depth)
+            found[d, name] = _top(scores, rows.keys, nodes, mask, depth)
     return found
 
 
@@ -158,24 +174,31 @@ def _mask(rows: Rows, share: float) -> NDArray[np.bool_] | None:
 
 
 def _top(
-    scores: NDArray[np.float32], keys: NDArray[np.int64], mask: NDArray[np.bool_] | None, depth: int
+    scores: NDArray[np.float32],
+    keys: NDArray[np.int64],
+    nodes: NDArray[np.int64],
+    mask: NDArray[np.bool_] | None,
+    depth: int,
 ) -> Nearest:
     if mask is not None:
-        scores, keys = scores[:, mask], keys[mask]
+        scores, keys, nodes = scores[:, mask], keys[mask], nodes[mask]
     if scores.shape[1] <= depth:
-        return Nearest(np.broadcast_to(keys, scores.shape), scores)
+        return Nearest(np.broadcast_to(keys, scores.shape), scores, np.broadcast_to(nodes, scores.shape))
     at = np.argpartition(-scores, depth, axis=1)[:, :depth]
-    return Nearest(keys[at], np.take_along_axis(scores, at, axis=1))
+    return Nearest(keys[at], np.take_along_axis(scores, at, axis=1), nodes[at])
 
 
 def _nothing(count: int, depth: int) -> Nearest:
-    return Nearest(np.full((count, depth), _NOBODY), np.full((count, depth), -np.inf, dtype=np.float32))
+    nobody = np.full((count, depth), _NOBODY)
+    return Nearest(nobody, np.full((count, depth), -np.inf, dtype=np.float32), nobody)
 
 
 def _merged(one: Nearest, other: Nearest, depth: int) -> Nearest:
     keys = np.concatenate([one.keys, other.keys], axis=1)
+    nodes = np.concatenate([one.nodes, other.nodes], axis=1)
     scores = np.concatenate([one.scores, other.scores], axis=1)
     order = np.argsort(-scores, axis=1, kind="stable")[:, :depth]
     scores = np.take_along_axis(scores, order, axis=1)
     keys = np.take_along_axis(keys, order, axis=1)
-    return Nearest(np.where(scores > -np.inf, keys, _NOBODY), scores)
+    nodes = np.take_along_axis(nodes, order, axis=1)
+    return Nearest(np.where(scores > -np.inf, keys, _NOBODY), scores, nodes)

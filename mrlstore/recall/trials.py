@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,10 +45,24 @@ class Probes:
     namespace: str
     vectors: NDArray[np.float32]  # [q, dim], unit length
     own: NDArray[np.int64]  # [q] key of the stored row that the query was taken from, -1 for none
+    own_nodes: NDArray[np.int64]  # [q] key of the node that stands for that row, -1 for none
 
     def first(self, count: int) -> Probes:
         """The first `count` of them."""
-        return Probes(self.namespace, self.vectors[:count], self.own[:count])
+        return Probes(self.namespace, self.vectors[:count], self.own[:count], self.own_nodes[:count])
+
+
+def questions(namespace: str, vectors: NDArray[np.float32]) -> Probes:
+    """Queries that are no stored rows, float32 [q, dim], unit length."""
+    nobody = np.full(len(vectors), -1, dtype=np.int64)
+    return Probes(namespace, vectors, nobody, nobody)
+
+
+class _Accepted(NamedTuple):
+    """What counts as the true neighbours of one query: k rows, or more where scores are equal."""
+
+    keys: NDArray[np.int64]  # [a]
+    nodes: NDArray[np.int64]  # [a] the keys of their nodes, by which walks and scans list them
 
 
 @dataclass
@@ -184,12 +198,13 @@ def _try(
     trials: list[_Trial] = []
     with Threads(threads) as pool:
         for probes, answers in zip(groups, exact, strict=True):
-            accepted = [answers.accepted(number, k) for number in range(len(probes.vectors))]
-            numbers = [number for number, keys in enumerate(accepted) if len(keys)]
+            accepted = [
+                _Accepted(answers.accepted(number, k), answers.accepted_nodes(number, k))
+                for number in range(len(probes.vectors))
+            ]
+            numbers = [number for number, one in enumerate(accepted) if len(one.keys)]
 
-            def search(
-                number: int, probes: Probes = probes, accepted: list[NDArray[np.int64]] = accepted
-            ) -> _Trial:
+            def search(number: int, probes: Probes = probes, accepted: list[_Accepted] = accepted) -> _Trial:
                 return _try_one(snapshot, probes, number, accepted[number], k, share, effort)
 
             for start in range(0, len(numbers), _CHUNK):
@@ -202,15 +217,15 @@ def _try_one(
     snapshot: Snapshot,
     probes: Probes,
     number: int,
-    accepted: NDArray[np.int64],
+    accepted: _Accepted,
     k: int,
     share: float,
     effort: Effort,
 ) -> _Trial:
-    """Search for one query in each group; `accepted` are the keys that count as its true neighbours."""
-    query, own = prepare(probes.vectors[number], snapshot.prefix_dim or 1), int(probes.own[number])
-    never = np.full(len(accepted), _NEVER, dtype=np.int64)
-    trial = _Trial(min(k, len(accepted)), never, never.copy())
+    """Search for one query in each group; `accepted` are its true neighbours."""
+    query, own = prepare(probes.vectors[number], snapshot.prefix_dim or 1), int(probes.own_nodes[number])
+    never = np.full(len(accepted.keys), _NEVER, dtype=np.int64)
+    trial = _Trial(min(k, len(accepted.keys)), never, never.copy())
     # A scan finds the query's own row and needs one row more for it; a walk skips that row.
     depth = k + (own >= 0 and effort.path != "walk")
     for group, live in _groups(snapshot, probes.namespace):
@@ -227,7 +242,7 @@ def _search_group(
     query: Queries,
     k: int,
     own: int,
-    accepted: NDArray[np.int64],
+    accepted: _Accepted,
     effort: Effort,
     allowed: NDArray[np.bool_] | None,
     count: int,
@@ -248,11 +263,12 @@ def _search_group(
     hits, reranked, visited, _, copies = found.counts[0].tolist()
     trial.visited += visited
     if group.index is not None and shortlist and len(shortlist[0]):
-        _add_shortlist(trial, group, shortlist[0], reranked, own, accepted)
+        trial.always += copies
+        _add_shortlist(trial, group, shortlist[0], reranked - copies, own, accepted.nodes)
         return
     # Scored in full without a shortlist: what was found has rank 0.
     trial.always += reranked
-    there = _positions(accepted, group.keys[found.rows[0, :hits]]) >= 0
+    there = _positions(accepted.keys, group.keys[found.rows[0, :hits]]) >= 0
     trial.ranks[there] = trial.early_ranks[there] = 0
 
 
@@ -264,7 +280,7 @@ def _add_shortlist(
     own: int,
     accepted: NDArray[np.int64],
 ) -> None:
-    """Add the ranks of the accepted keys in one group's shortlist, of which `reranked` rows were scored."""
+    """Add the ranks of the accepted nodes in one group's shortlist, of which `reranked` rows were scored."""
     assert group.index is not None
     keys = group.keys[shortlist]
     always = np.isin(shortlist, group.index.unprefixed)  # rows without a code are re-ranked in any case

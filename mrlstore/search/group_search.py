@@ -47,7 +47,9 @@ class _Nodes:
                 self.count, missing = int(np.count_nonzero(self.allowed)), missing[self.allowed[missing]]
             self.count -= len(missing)
         self.address, self.most = _address(self.allowed, group), min(copies, _MOST_COPIES)
-        self.reach = 0.0 if stop_margin == 0 and shortlist >= self.count else _REACH  # 0: every copy is scored
+        self.reach = (
+            0.0 if stop_margin == 0 and shortlist >= self.count else _REACH
+        )  # 0: every copy is scored
 
 
 class GroupSearch(Protocol):

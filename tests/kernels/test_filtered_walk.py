@@ -48,7 +48,7 @@ def at_random(group, share):
 def test_it_finds_what_a_scan_finds(group, queries, kind, share, beam_ratio):
     allowed = kind(group, share)
     walk, shares = Walk(group, 10, 768, 60, allowed, beam_ratio=beam_ratio), []
-    walk.walkable = 0  # where a walk comes to nothing no scan takes its place
+    walk.nodes.count = 0  # where a walk comes to nothing no scan takes its place
     for query in queries:
         best = search_scan(group, query, 10, 60, allowed)
         (found,) = answers(search_group(walk, query))

@@ -19,7 +19,7 @@ from mrlstore.recall.tiers.bench import Bench, Qrels
 from mrlstore.recall.tiers.figures import Stratum, Tier
 from mrlstore.recall.tiers.recommend import recommend
 from mrlstore.recall.tiers.report import TierReport
-from mrlstore.recall.trials import Probes
+from mrlstore.recall.trials import Probes, questions
 from mrlstore.storage import statistics
 from mrlstore.storage.session import Session
 from mrlstore.storage.snapshot import Snapshot
@@ -88,7 +88,7 @@ def _probes(
     sizes = {namespace: rows_in(snapshot, namespace)}
     if queries is not None:
         _check_enough(sizes[namespace], namespace)
-        return [Probes(namespace, queries, np.full(len(queries), -1, dtype=np.int64))]
+        return [questions(namespace, queries)]
     if by == "namespace":
         names = {name for part in snapshot.segments for name in part.segment.namespaces()}
         if snapshot.tail is not None:
