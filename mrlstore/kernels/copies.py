@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from . import scratch
+from .bits import square_root
 from .encode import NO_PREFIX
 from .group_table import CODES, COPIES, COPY_COUNT, COPY_SETS, KEYS, ROWS, SET_COUNT, STRIDE
 from .jit import device
@@ -104,7 +105,7 @@ def rerank_nodes(
     for i in range(scored):
         place, score = packed_row(nodes[i]), packed_score(nodes[i])
         if reach > 0 and size >= k:
-            spread = np.sqrt(squares / np.float32(max(by_code, 1)) + missed / np.float32(max(in_full, 1)))
+            spread = square_root(squares / np.float32(max(by_code, 1)) + missed / np.float32(max(in_full, 1)))
             if score + reach * spread < scores[0] or in_full >= most:
                 break
         found, off = list_copies(
