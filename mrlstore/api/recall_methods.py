@@ -20,21 +20,24 @@ from mrlstore.recall.audit import Audit
 from mrlstore.recall.defaults import DIMS, QUERIES
 from mrlstore.search.queries import take_units
 from mrlstore.storage.session import Session
+from mrlstore.system.job import Job
 from mrlstore.system.late import LateModule
 from mrlstore.types import GraphBuilder, Vectors
 
 if TYPE_CHECKING:
-    from mrlstore.recall import calibrate, tiers
+    from mrlstore.recall import calibrate, live_questions, tiers
     from mrlstore.recall.calibrate import Calibration
     from mrlstore.recall.tiers import TierReport
 else:
     calibrate, tiers = LateModule("mrlstore.recall.calibrate"), LateModule("mrlstore.recall.tiers")
+    live_questions = LateModule("mrlstore.recall.live_questions")
 
 
 class RecallMethods(Handle):
     """Measuring recall on the store's own data, and choosing by it."""
 
     _auditing: tuple[float, float, int, float] | None = None  # rate, floor, window, cost
+    _learning = False
 
     def calibrate(
         self,
@@ -47,15 +50,18 @@ class RecallMethods(Handle):
     ) -> Calibration:
         """Learn how much effort gives which recall on this store, and keep it for `query(target_recall=...)`.
 
-        Runs by itself when a store is first indexed, with stored rows as queries, and again when a fifth of
-        the rows have changed. Calling it pays where you have real queries, or ask for another k.
+        Runs by itself when a store is first indexed, and when `optimize` or background maintenance finds that
+        a twentieth of the rows have changed. Calling it pays where you have real queries, or ask for another
+        k.
 
         Args:
-            queries: numbers [q, dim], a few hundred of those that will be asked; None takes stored rows, each
-                left out of its own answer.
+            queries: numbers [q, dim], a few hundred of those that will be asked; None takes the live
+                questions that `audit(learn=True)` has kept, if there are 100, and else makes questions of
+                stored rows: the rows, each left out of its own answer with its near copies, and points beyond
+                them, which lie as far from the rows as people's questions do.
             k: one, or several, 1 to 1,000.
             namespace: which one the queries are for; stored rows come from the largest.
-            count: how many stored rows to take.
+            count: how many questions to make of stored rows.
             progress: told how far it is.
 
         Returns:
@@ -78,7 +84,13 @@ class RecallMethods(Handle):
         return calibrate.calibrate(session, units, ks, namespace=namespace, count=count, job=job)
 
     def audit(
-        self, rate: float = 0.001, *, floor: float = 0.95, window: int = 1_000, cost: float = 0.05
+        self,
+        rate: float = 0.001,
+        *,
+        floor: float = 0.95,
+        window: int = 1_000,
+        cost: float = 0.05,
+        learn: bool = False,
     ) -> None:
         """Check a share of live queries against exact answers, in a background thread; results in `stats()`.
 
@@ -88,8 +100,13 @@ class RecallMethods(Handle):
             window: how many of the last checked queries count, for each k.
             cost: the share of one core that the checks may take at most; queries beyond it are let go.
 
-        Exact queries are not checked. It is a setting of this object, not of the store on disk. Raises
-        InvalidInput when an argument is out of range.
+            learn: keep the vectors of the checked queries in the store, the newest 1,000, and measure the
+                calibration curves with them once there are 100, and again after every 200 new ones. So
+                targets hold for what people ask of this store. See `drop_questions`, docs/security.md.
+
+        Exact queries are not checked. It is a setting of this object, not of the store on disk; the questions
+        that it keeps are shared by all processes. Raises InvalidInput when an argument is out of range, or
+        for learn=True on a store opened with mode="r".
         """
         shares = [
             checks.check_share(value, name)
@@ -97,13 +114,23 @@ class RecallMethods(Handle):
         ]
         if shares[2] == 0:
             raise InvalidInput("cost: must be above 0")
-        session = self._session
+        session = self._writable() if learn else self._session
         before = session.audit
         window = checks.check_count(window, "window", 1, 1_000_000)
         self._auditing = (shares[0], shares[1], window, shares[2]) if shares[0] else None
-        session.audit = self._new_audit()
+        self._learning = learn
+        session.audit = self._new_audit(session)
         if before is not None:
             before.stop()
+
+    def drop_questions(self) -> int:
+        """Delete the vectors of live questions that `audit(learn=True)` has kept; gives how many there were.
+
+        When it returns they are off the disk: their pages are overwritten, and the write-ahead log is cut
+        unless another process is reading. Curves that were measured with them stay until the next
+        calibration; they hold no vectors. Raises InvalidInput on a store opened with mode="r".
+        """
+        return live_questions.drop(self._writable())
 
     def tier_report(
         self,
@@ -211,10 +238,18 @@ class RecallMethods(Handle):
 
     def _prepare(self, session: Session) -> None:
         super()._prepare(session)
-        session.audit = self._new_audit()  # a forked child goes on auditing
+        session.audit = self._new_audit(session)  # a forked child goes on auditing
 
-    def _new_audit(self) -> Audit | None:
-        return None if self._auditing is None else Audit(str(self.path), *self._auditing)
+    def _new_audit(self, session: Session) -> Audit | None:
+        if self._auditing is None:
+            return None
+
+        def measure(job: Job) -> None:
+            ks = sorted({curve.k for curve in session.snapshots.latest().calibration.curves})
+            calibrate.calibrate(session, None, ks or (calibrate.DEFAULT_K,), job=job)
+
+        learner = live_questions.LiveQuestions(session, measure) if self._learning else None
+        return Audit(str(self.path), *self._auditing, learner)
 
 
 def _check_qrels(qrels: object, queries: object) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import apsw
 
-from mrlstore.catalogue import keywords, schema, settings
+from mrlstore.catalogue import keywords, questions, schema, settings
 from mrlstore.catalogue.connection import (
     BUSY_TIMEOUT_MS,
     Connection,
@@ -88,6 +88,7 @@ class Catalogue:
                     connection.execute(schema.PREPARE).fetchall()
                     with connection:
                         connection.execute(schema.TABLES)
+                        questions.make_table(connection)
                         keywords.create(connection, new.tokenizer or keywords.DEFAULT_TOKENIZER)
                         settings.save(connection, new)
                     connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
@@ -248,6 +249,7 @@ class Catalogue:
                 keywords.rebuild(connection, keywords.DEFAULT_TOKENIZER)
                 settings.put(connection, "tokenizer", keywords.DEFAULT_TOKENIZER)
             if version < schema.FORMAT_VERSION:
+                questions.make_table(connection)
                 settings.put(connection, "format_version", schema.FORMAT_VERSION)
                 connection.execute(f"PRAGMA user_version = {schema.FORMAT_VERSION}")
             self.settings = settings.load(connection, self.path)

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mrlstore.catalogue import calibrations, keywords, rows, segments, settings, tail_rows
+from mrlstore.catalogue import calibrations, keywords, questions, rows, segments, settings, tail_rows
 from mrlstore.catalogue.connection import Connection, begin_again, translated
 from mrlstore.catalogue.part_ref import PartKind, PartRef
 from mrlstore.catalogue.segments import SegmentRow
@@ -150,8 +150,13 @@ def _check_catalogue(session: Session, connection: Connection, found: _Findings)
             for name in ("floor_gen", "generation", "next_key"):
                 settings.get_int(connection, name)
             settings.load(connection, path)
-            for words in (*calibrations.problems(connection), *_forged_curves(connection)):
+            for words in (
+                *calibrations.problems(connection),
+                *_forged_curves(connection),
+            ):
                 found.add(path, words, "run calibrate() or optimize(): it is measured again")
+            for words in questions.problems(connection):
+                found.add(path, words, "it is left out; drop_questions() deletes all that are kept")
     except MrlStoreError as error:
         found.add(path, _reason(error), _CATALOGUE)
     remedy = _CATALOGUE if found.problems else _REPAIR_KEYWORDS

@@ -20,6 +20,7 @@ from mrlstore.types import LIMITS, Expected
 
 DEFAULT_TARGET: Final = 0.99  # the target recall of a query that names none
 CLASSES: Final = (*access_path.SELECTIVITY, access_path.FEW)
+SOURCES: Final = ("queries", "stored rows", "live questions")
 VERSION: Final = 5  # of the stored JSON
 _EXACT_ABOVE = 0.9995  # only an exact scan meets a higher target
 _MAX_CHOICES = 1_000  # efforts remembered: targets may come from users
@@ -86,7 +87,7 @@ class Curve:
     name: str  # the selectivity class
     levels: tuple[Level, ...]
     queries: int
-    source: str  # "queries" or "stored rows"
+    source: str  # one of SOURCES
     rows: int  # rows with a vector when it was measured
     mark: int  # the next row key when it was measured: rows from this key on are newer
     prefix_dim: int
@@ -146,7 +147,7 @@ def read(k: int, name: str, text: str) -> Curve | None:
         name=_one_of(value, "name", CLASSES),
         levels=tuple(_read_level(level) for level in levels),
         queries=_whole(value, "queries", 0),
-        source=_one_of(value, "source", ("queries", "stored rows")),
+        source=_one_of(value, "source", SOURCES),
         rows=_whole(value, "rows", 0),
         mark=_whole(value, "mark", 0),
         prefix_dim=_whole(value, "prefix_dim", 1, LIMITS.max_dim),

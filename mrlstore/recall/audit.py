@@ -2,7 +2,8 @@
 
 Queries wait in a short queue with the snapshot that they were answered from, so that both answers are of the
 same generation; when the queue is full they are let go. After each exact answer the thread rests for as long
-as the cost share asks. Nothing is written to the store.
+as the cost share asks. Nothing is written to the store, unless the audit learns: then it keeps the questions
+that it has answered, and has the calibration curves measured with them.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,20 +25,41 @@ from mrlstore.storage.snapshot import SnapshotMoved
 from mrlstore.system.log import log_event
 from mrlstore.types import AuditStats
 
+if TYPE_CHECKING:
+    from mrlstore.recall.live_questions import LiveQuestions
+
 QUEUE: Final = 16
 WARN_EVERY_S: Final = 60.0
 
 
 class _Waiting(NamedTuple):
     k: int
+    question: Question
     scores: NDArray[np.float32]  # of the answer that the caller got, best first
     exact: Callable[[], NDArray[np.float32]]  # computes the scores of the exact answer
+
+
+class Question(NamedTuple):
+    """What was asked."""
+
+    namespace: str
+    vector: NDArray[np.float32]  # [dim], unit length
 
 
 class Audit:
     """One audit of one open store. A query that is not checked costs only the drawing of a random number."""
 
-    def __init__(self, name: str, rate: float, floor: float, window: int, cost: float) -> None:
+    def __init__(
+        self,
+        name: str,
+        rate: float,
+        floor: float,
+        window: int,
+        cost: float,
+        learner: LiveQuestions | None = None,
+    ) -> None:
+        """Prepare it; its thread starts with the first query that it takes."""
+        self._learner = learner
         self.name, self.rate, self.floor, self.window, self.cost = name, rate, floor, window, cost
         self._queue: deque[_Waiting] = deque()
         self._seen: dict[int, deque[tuple[int, int]]] = {}  # k -> (found, to be found) of each query
@@ -53,13 +75,20 @@ class Audit:
         """Whether to check the next answer: decided at random, at the audit's rate."""
         return self.rate >= 1 or random.random() < self.rate
 
-    def offer(self, k: int, scores: NDArray[np.float32], exact: Callable[[], NDArray[np.float32]]) -> None:
+    def offer(
+        self,
+        k: int,
+        namespace: str,
+        vector: NDArray[np.float32],
+        scores: NDArray[np.float32],
+        exact: Callable[[], NDArray[np.float32]],
+    ) -> None:
         """Queue the scores of an answer for comparison with the exact ones, which `exact` computes later."""
         with self._work:
             if len(self._queue) >= QUEUE or self._stopped.is_set():
                 self._let_go += 1
                 return
-            self._queue.append(_Waiting(k, scores, exact))
+            self._queue.append(_Waiting(k, Question(namespace, vector), scores, exact))
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="mrlstore-audit", daemon=True)
                 self._thread.start()
@@ -86,6 +115,8 @@ class Audit:
     def stop(self) -> None:
         """End the thread, and wait for it."""
         self._stopped.set()
+        if self._learner is not None:
+            self._learner.stop()
         with self._work:
             self._queue.clear()
             self._work.notify_all()
@@ -103,12 +134,14 @@ class Audit:
                 while not self._queue and not self._stopped.is_set():
                     self._work.wait()
                 if self._stopped.is_set():
-                    return
+                    break
                 item = self._queue.popleft()
                 self._busy = True
             started = time.perf_counter()
             try:
                 self._check(item)
+                if self._learner is not None:
+                    self._learner.keep(*item.question)
             except SnapshotMoved:
                 pass  # the filter needs metadata of a generation that the catalogue no longer has
             except Exception as error:
@@ -118,6 +151,8 @@ class Audit:
                 self._busy = False
                 self._work.notify_all()
             self._stopped.wait((time.perf_counter() - started) * (1 / self.cost - 1))
+        if self._learner is not None:
+            self._learner.write()
 
     def _check(self, item: _Waiting) -> None:
         exact = item.exact()

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from mrlstore.catalogue import calibrations
 from mrlstore.index import build
-from mrlstore.planning.calibration_curves import DEFAULT_TARGET, Curve
-from mrlstore.recall import ground_truth, trials
+from mrlstore.planning.calibration_curves import DEFAULT_TARGET, SOURCES, Curve
+from mrlstore.recall import ground_truth, live_questions, trials
 from mrlstore.recall.defaults import QUERIES
 from mrlstore.recall.trials import Probes
 from mrlstore.search.hydrate import vectors_of
@@ -44,7 +44,7 @@ REFRESH_SHARE: Final = 0.05  # when a larger share of the rows is new or gone, t
 # have at each effort, where rows alone promised 0.03 more at a target of 0.9.
 BEYOND: Final = 0.3
 _NEIGHBOURS: Final = 12  # of which one is drawn
-STORED, GIVEN = "stored rows", "queries"
+GIVEN, STORED, LIVE = SOURCES
 
 _TIES: Final = 8  # rows beyond k in the ground truth, so that rows that tie with the k-th are known
 
@@ -54,7 +54,7 @@ class Calibration:
     """The curves that `calibrate` measured, and what it found remarkable, in words, as `warnings`."""
 
     curves: tuple[Curve, ...]
-    source: str  # "queries" or "stored rows"
+    source: str  # "queries", "stored rows" or "live questions"
     queries: int
     rows: int
     seconds: float
@@ -73,17 +73,18 @@ def calibrate(
 ) -> Calibration:
     """Measure the curves of each k and write them into the catalogue.
 
-    queries: float32 [q, dim], unit length, for `namespace`; None samples `count` stored rows of the largest
-    namespaces. Raises Interrupted soon after the job is asked to stop.
+    queries: float32 [q, dim], unit length, for `namespace`; None takes the live questions that were kept, or
+    makes about `count` of stored rows of the largest namespaces. Raises Interrupted soon after the job is
+    asked to stop.
     """
     started = time.perf_counter()
     snapshot = session.snapshots.latest()
     mark = _newest(snapshot) + 1
+    source, groups = LIVE, live_questions.kept(session, snapshot.dim or 0)
     if queries is not None:
-        groups = [trials.questions(namespace, queries)]
-    else:
-        groups = stored_questions(snapshot, count, session.threads)
-    source = GIVEN if queries is not None else STORED
+        source, groups = GIVEN, [trials.questions(namespace, queries)]
+    elif not groups:
+        source, groups = STORED, stored_questions(snapshot, count, session.threads)
     measured = measure(snapshot, groups, ks, source, mark, session.threads, job)
     curves, truth_s = measured.curves, measured.truth_s
     warnings: tuple[str, ...] = ()

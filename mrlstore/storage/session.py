@@ -30,7 +30,14 @@ class AnswerAudit(Protocol):
     def takes(self) -> bool:
         """Whether it wants the next answer."""
 
-    def offer(self, k: int, scores: NDArray[np.float32], exact: Callable[[], NDArray[np.float32]]) -> None:
+    def offer(
+        self,
+        k: int,
+        namespace: str,
+        vector: NDArray[np.float32],
+        scores: NDArray[np.float32],
+        exact: Callable[[], NDArray[np.float32]],
+    ) -> None:
         """Take an answer's scores; `exact` computes the exact ones later, in another thread."""
 
     def figures(self) -> tuple[AuditStats, ...]:

@@ -29,7 +29,7 @@ class Expected:
     low: float
     high: float
     queries: int
-    source: str  # "stored rows" or "queries"
+    source: str  # "stored rows", "queries" or "live questions"
     k: int  # the k it was measured at
 
 
