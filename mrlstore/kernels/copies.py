@@ -21,6 +21,10 @@ from .scan import score_pending
 from .topk import best_first, offer, packed_row, packed_score
 from .views import floats, longs
 
+# The best of many copies lie further out: so many standard deviations are added to the margin at which their
+# re-rank ends, half of them for MANY copies.
+DEEPER, MANY = np.float32(2), 1_000
+
 
 @device
 def copies_of(table: Any, node: Any) -> Any:
@@ -115,8 +119,10 @@ def rerank_nodes(
         if found == 0:
             continue
         best_first(copy_codes, copies, found, keys)
+        margin = stop_margin + DEEPER * np.float32(found) / np.float32(found + MANY)
         size, done, error = rerank_while(
-            table, address, copies, copy_codes, found, scores, rows, size, k, stop_margin, pending[:0]
+            table, address, copies, copy_codes, found, scores, rows, size, k, margin * (stop_margin > 0),
+            pending[:0],
         )
         by_code, in_full, squares, missed = by_code + found, in_full + done, squares + off, missed + error
     best_first(scores, rows, size, keys)

@@ -25,7 +25,7 @@ BeforeRerank = Callable[[NDArray[np.int64], int, int], None]
 
 _FILTERED_BEAM: Final = 2  # times ef: of the candidates that a filtered walk keeps only some pass the filter
 _MOST_COPIES: Final = 32_768  # of one node that are scored, and about as many of all
-_REACH: Final = 3.0  # standard deviations by which copies may be better than their node
+_REACH: Final = 4.0  # standard deviations by which copies may be better than their node
 _NEVER: Final = 2**62  # a rank that no row has
 _MIN_LOST_RANK: Final = 3  # fewer entries say nothing about whether a walk is lost
 _FIRST_READ: Final = 32  # rows of a shortlist read at first: for k = 10 enough for half of the queries
