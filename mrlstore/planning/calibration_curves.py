@@ -21,7 +21,8 @@ from mrlstore.types import LIMITS, Expected
 DEFAULT_TARGET: Final = 0.99  # the target recall of a query that names none
 CLASSES: Final = (*access_path.SELECTIVITY, access_path.FEW)
 SOURCES: Final = ("queries", "stored rows", "live questions")
-VERSION: Final = 5  # of the stored JSON
+MOST_EARLIER: Final = 4  # marks of earlier calibrations that a curve keeps
+VERSION: Final = 6  # of the stored JSON
 _EXACT_ABOVE = 0.9995  # only an exact scan meets a higher target
 _MAX_CHOICES = 1_000  # efforts remembered: targets may come from users
 _SCANNED = "no walk reached the target: the codes of all rows are scanned"
@@ -67,9 +68,15 @@ class Level:
     recall: float
     trials: float  # independent trials that the recall is worth, see confidence.effective_trials
     error: float  # standard error of the recall
+    lowest: float  # recall that no epoch's questions fall short of, chance apart; 1 where there is one epoch
     visited: float  # mean rows whose code was scored
     reranked: float  # mean rows scored on their full vector
     cost_us: float  # modelled, not measured, so that every machine chooses alike: see recall.trials.cost_us
+
+    @property
+    def assured(self) -> float:
+        """The recall that this level is chosen for."""
+        return min(self.recall - self.error, self.lowest)
 
     @property
     def interval(self) -> confidence.Interval:
@@ -81,7 +88,7 @@ class Level:
 
 @dataclass(frozen=True)
 class Curve:
-    """Recall against effort for one k and one selectivity class: levels by rising cost and rising recall."""
+    """Recall against effort for one k and one selectivity class: levels by rising cost and assured recall."""
 
     k: int
     name: str  # the selectivity class
@@ -90,6 +97,7 @@ class Curve:
     source: str  # one of SOURCES
     rows: int  # rows with a vector when it was measured
     mark: int  # the next row key when it was measured: rows from this key on are newer
+    earlier: tuple[int, ...]  # the marks of the calibrations before it: they divide the rows into epochs
     prefix_dim: int
     version: int = VERSION
 
@@ -103,11 +111,11 @@ class Curve:
         return json.dumps(stored, separators=(",", ":"))
 
     def choose(self, target: float) -> Level | None:
-        """The cheapest level whose recall is a standard error above the target; None: only exact is."""
+        """The cheapest level whose assured recall reaches the target; None: only exact is."""
         if target > _EXACT_ABOVE:
             return None
         for level in self.levels:
-            if level.recall - level.error >= target and level.path != "exact":
+            if level.assured >= target and level.path != "exact":
                 return level
         return None
 
@@ -150,6 +158,7 @@ def read(k: int, name: str, text: str) -> Curve | None:
         source=_one_of(value, "source", SOURCES),
         rows=_whole(value, "rows", 0),
         mark=_whole(value, "mark", 0),
+        earlier=_marks(value.get("earlier")),
         prefix_dim=_whole(value, "prefix_dim", 1, LIMITS.max_dim),
     )
     if (curve.k, curve.name) != (k, name):
@@ -170,6 +179,7 @@ def _read_level(value: object) -> Level:
         recall=_number(value, "recall", 1.0),
         trials=_number(value, "trials"),
         error=_number(value, "error"),
+        lowest=_number(value, "lowest", 1.0),
         visited=_number(value, "visited"),
         reranked=_number(value, "reranked"),
         cost_us=_number(value, "cost_us"),
@@ -181,6 +191,12 @@ def _whole(value: Mapping[str, Any], name: str, low: int, high: int = 2**63 - 1)
     if type(number) is not int or not low <= number <= high:
         raise ValueError(f"{name} is {number!r}"[:200])
     return number
+
+
+def _marks(value: object) -> tuple[int, ...]:
+    if not isinstance(value, list) or len(value) > MOST_EARLIER:
+        raise ValueError(f"earlier is {value!r}"[:200])
+    return tuple(_whole({"earlier": mark}, "earlier", 0) for mark in value)
 
 
 def _number(value: Mapping[str, Any], name: str, high: float = 1e30) -> float:
@@ -270,7 +286,7 @@ def _remark(curve: Curve, level: Level, k: int, target: float) -> str:
     """What a user should know of a level that was chosen; empty for the usual one."""
     remarks = [f"measured at k = {curve.k}, the effort raised in proportion"] if k > curve.k else []
     if level.path == "scan" and curve.name == "all":  # with a filter a scan is usual
-        walks = any(one.path == "walk" and one.recall - one.error >= target for one in curve.levels)
+        walks = any(one.path == "walk" and one.assured >= target for one in curve.levels)
         remarks.append(_CHEAPER if walks else _SCANNED)
     return "; ".join(remarks)
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from mrlstore.catalogue import calibrations
 from mrlstore.index import build
-from mrlstore.planning.calibration_curves import DEFAULT_TARGET, SOURCES, Curve
+from mrlstore.planning.calibration_curves import DEFAULT_TARGET, MOST_EARLIER, SOURCES, Curve
 from mrlstore.recall import ground_truth, live_questions, trials
 from mrlstore.recall.defaults import QUERIES
 from mrlstore.recall.trials import Probes
@@ -37,7 +37,7 @@ SHARES: Final = {
     "tenth": 0.1,
     "few": 0.01,
 }  # share of the rows that the random filter of each selectivity class passes
-REFRESH_SHARE: Final = 0.05  # when a larger share of the rows is new or gone, the curves are measured again
+REFRESH_SHARE: Final = 0.03  # when a larger share of the rows is new or gone, the curves are measured again
 # Half of the questions are stored rows, their near copies left out. People's questions lie farther from the
 # rows than these from each other, so the other half lie beyond: a row, and this share of the way from one of
 # its neighbours to it. On rows mixed from real embeddings questions made so had the recall that real ones
@@ -79,19 +79,21 @@ def calibrate(
     """
     started = time.perf_counter()
     snapshot = session.snapshots.latest()
-    mark = _newest(snapshot) + 1
+    mark, before = _newest(snapshot) + 1, snapshot.calibration.curve(DEFAULT_K, "all")
+    earlier = () if before is None else (*before.earlier, before.mark)[-MOST_EARLIER:]
     source, groups = LIVE, live_questions.kept(session, snapshot.dim or 0)
     if queries is not None:
         source, groups = GIVEN, [trials.questions(namespace, queries)]
     elif not groups:
-        source, groups = STORED, stored_questions(snapshot, count, session.threads)
-    measured = measure(snapshot, groups, ks, source, mark, session.threads, job)
+        source, groups = STORED, stored_questions(snapshot, count, session.threads, earlier)
+    measured = measure(snapshot, groups, ks, source, (*earlier, mark), session.threads, job)
     curves, truth_s = measured.curves, measured.truth_s
     warnings: tuple[str, ...] = ()
     if queries is not None and curves:
         made = stored_questions(snapshot, min(count, 100), session.threads)
         others = [group for group in made if group.namespace == namespace]
-        compared = measure(snapshot, others, ks[:1], STORED, mark, session.threads, job, {"all": 1.0})
+        marks = (*earlier, mark)
+        compared = measure(snapshot, others, ks[:1], STORED, marks, session.threads, job, {"all": 1.0})
         truth_s += compared.truth_s
         warnings = tuple(differences(curves[0], compared.curves[0])) if compared.curves else ()
     warnings += tuple(shortfalls(curves))
@@ -160,10 +162,16 @@ def _newest(snapshot: Snapshot) -> int:
     return max(held, default=0)
 
 
-def stored_questions(snapshot: Snapshot, count: int, threads: int) -> list[Probes]:
-    """About `count` questions made of stored rows: the rows, and as many beyond them."""
+def stored_questions(
+    snapshot: Snapshot, count: int, threads: int, earlier: tuple[int, ...] = ()
+) -> list[Probes]:
+    """About `count` questions made of stored rows: the rows, and as many beyond them.
+
+    earlier: the marks of earlier calibrations. The rows between two of them are an epoch; each with a share
+    of REFRESH_SHARE or more gives as many questions as the others, since new rows may be unlike old ones.
+    """
     found = []
-    for rows in sample(snapshot, -(-count // 2)):
+    for rows in sample(snapshot, -(-count // 2), earlier):
         others = beyond(snapshot, rows, threads)
         order = np.random.default_rng(count).permutation(2 * len(rows.vectors))
         found.append(
@@ -172,6 +180,7 @@ def stored_questions(snapshot: Snapshot, count: int, threads: int) -> list[Probe
                 np.concatenate([rows.vectors, others.vectors])[order],
                 np.concatenate([rows.own, others.own])[order],
                 np.concatenate([rows.own_nodes, others.own_nodes])[order],
+                np.concatenate([rows.epochs, others.epochs])[order],
             )
         )
     return found
@@ -195,7 +204,8 @@ def beyond(snapshot: Snapshot, rows: Probes, threads: int) -> Probes:
     made = rows.vectors + np.float32(BEYOND) * (rows.vectors - others)
     made /= np.linalg.norm(made, axis=1, keepdims=True)
     single = ~_have_copies(snapshot, rows)
-    return Probes(rows.namespace, made, np.where(single, rows.own, -1), np.where(single, rows.own_nodes, -1))
+    own, own_nodes = np.where(single, rows.own, -1), np.where(single, rows.own_nodes, -1)
+    return Probes(rows.namespace, made, own, own_nodes, rows.epochs)
 
 
 def _have_copies(snapshot: Snapshot, rows: Probes) -> NDArray[np.bool_]:
@@ -208,18 +218,24 @@ def _have_copies(snapshot: Snapshot, rows: Probes) -> NDArray[np.bool_]:
     return np.isin(rows.own_nodes, np.concatenate(nodes))
 
 
-def sample(snapshot: Snapshot, count: int) -> list[Probes]:
+def sample(snapshot: Snapshot, count: int, earlier: tuple[int, ...] = ()) -> list[Probes]:
     """About `count` stored rows as queries, from the four largest namespaces in proportion to their rows."""
     held = [(name, size) for name, size in _walked(snapshot).items() if size]
     sizes = sorted(held, key=lambda item: -item[1])[:4]
     total = sum(size for _, size in sizes)
-    return [stored(snapshot, name, min(-(-count * size // total), size), size) for name, size in sizes]
+    return [
+        stored(snapshot, name, min(-(-count * size // total), size), size, earlier) for name, size in sizes
+    ]
 
 
-def stored(snapshot: Snapshot, namespace: str, count: int, size: int) -> Probes:
-    """`count` of the `size` live rows of a namespace as queries, drawn at random, in random order."""
+def stored(
+    snapshot: Snapshot, namespace: str, count: int, size: int, earlier: tuple[int, ...] = ()
+) -> Probes:
+    """About `count` of the `size` live rows of a namespace as queries, drawn at random, in random order."""
     rng = np.random.default_rng(size)
     chosen = np.sort(rng.choice(size, count, replace=False))
+    if earlier:
+        chosen = _by_epoch(_keys(snapshot, namespace), count, earlier, rng)
     vectors, keys, nodes, passed = [], [], [], 0
     for rows in ground_truth.rows_of(snapshot, namespace):
         live = np.arange(len(rows.keys)) if rows.live is None else np.flatnonzero(rows.live)
@@ -231,7 +247,26 @@ def stored(snapshot: Snapshot, namespace: str, count: int, size: int) -> Probes:
     matrix = np.concatenate(vectors)
     matrix /= np.linalg.norm(matrix, axis=1, keepdims=True)
     order = rng.permutation(len(matrix))  # the first few are then a random sample too
-    return Probes(namespace, matrix[order], np.concatenate(keys)[order], np.concatenate(nodes)[order])
+    own = np.concatenate(keys)[order]
+    epochs = np.searchsorted(np.array(earlier, dtype=np.int64), own, side="right")
+    return Probes(namespace, matrix[order], own, np.concatenate(nodes)[order], epochs)
+
+
+def _keys(snapshot: Snapshot, namespace: str) -> NDArray[np.int64]:
+    """The keys of the live rows of a namespace, in the order of `ground_truth.rows_of`."""
+    blocks = ground_truth.rows_of(snapshot, namespace)
+    return np.concatenate([rows.keys if rows.live is None else rows.keys[rows.live] for rows in blocks])
+
+
+def _by_epoch(
+    keys: NDArray[np.int64], count: int, earlier: tuple[int, ...], rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Positions of about `count` keys, rising: as many of each epoch that has a share of REFRESH_SHARE."""
+    epochs = np.searchsorted(np.array(earlier, dtype=np.int64), keys, side="right")
+    held = [np.flatnonzero(epochs == epoch) for epoch in np.unique(epochs)]
+    held = [rows for rows in held if len(rows) >= REFRESH_SHARE * len(keys)]
+    each = -(-count // len(held))
+    return np.sort(np.concatenate([rng.choice(rows, min(each, len(rows)), replace=False) for rows in held]))
 
 
 def _walked(snapshot: Snapshot) -> dict[str, int]:
@@ -263,7 +298,7 @@ def measure(
     groups: Sequence[Probes],
     ks: Sequence[int],
     source: str,
-    mark: int,
+    marks: tuple[int, ...],
     threads: int,
     job: Job,
     shares: dict[str, float] = SHARES,
@@ -295,7 +330,9 @@ def measure(
             levels = trials.levels(snapshot, probes, answers, k, share, threads, job)
             if levels:
                 count = sum(len(group.vectors) for group in probes)
-                curves.append(Curve(k, name, levels, count, source, snapshot.rows(), mark, prefix_dim))
+                curves.append(
+                    Curve(k, name, levels, count, source, snapshot.rows(), marks[-1], marks[:-1], prefix_dim)
+                )
     job.step("calibrate", total, total)
     return Measured(tuple(curves), truth_s)
 

@@ -35,6 +35,7 @@ _SHORTLISTS: Final = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 13, 20, 30, 50, 10
 _ENOUGH: Final = 0.9995  # at this recall no higher effort is tried
 _LONGEST: Final = 4_096  # rows of the longest shortlist that is tried, and the highest ef
 _NEVER: Final = 2**31  # the rank of a row that is not re-ranked: above every shortlist
+_IN_EPOCH: Final = 16  # questions of an epoch, without which nothing is said of it
 _CHUNK: Final = 32  # queries between two checks whether the job is to stop
 
 
@@ -46,16 +47,23 @@ class Probes:
     vectors: NDArray[np.float32]  # [q, dim], unit length
     own: NDArray[np.int64]  # [q] key of the stored row that the query was taken from, -1 for none
     own_nodes: NDArray[np.int64]  # [q] key of the node that stands for that row, -1 for none
+    epochs: NDArray[np.int64]  # [q] how many calibrations are older than that row
 
     def first(self, count: int) -> Probes:
         """The first `count` of them."""
-        return Probes(self.namespace, self.vectors[:count], self.own[:count], self.own_nodes[:count])
+        return Probes(
+            self.namespace,
+            self.vectors[:count],
+            self.own[:count],
+            self.own_nodes[:count],
+            self.epochs[:count],
+        )
 
 
 def questions(namespace: str, vectors: NDArray[np.float32]) -> Probes:
     """Queries that are no stored rows, float32 [q, dim], unit length."""
     nobody = np.full(len(vectors), -1, dtype=np.int64)
-    return Probes(namespace, vectors, nobody, nobody)
+    return Probes(namespace, vectors, nobody, nobody, np.zeros(len(vectors), dtype=np.int64))
 
 
 class _Accepted(NamedTuple):
@@ -69,6 +77,7 @@ class _Accepted(NamedTuple):
 class _Trial:
     """One query at one effort, over all groups of its namespace."""
 
+    epoch: int  # of the row that the query was made of
     relevant: int  # how many true neighbours there are to find: k, or fewer in a small namespace
     ranks: NDArray[np.int64]  # of each accepted neighbour in its group's shortlist; NEVER if not there
     early_ranks: NDArray[np.int64]  # the same, and NEVER where the re-rank ends before it
@@ -110,7 +119,7 @@ def levels(
         return _try(snapshot, groups, exact, k, share, effort, threads, job)
 
     whole = Level(
-        "exact", 0, 0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, rows * share, cost_us(snapshot, 0, rows * share)
+        "exact", 0, 0, 0.0, 0.0, 1.0, 1.0, 0.0, 1.0, 0.0, rows * share, cost_us(snapshot, 0, rows * share)
     )
     for beam_ratio, ef in _ladder(k, rows, _LADDER if share >= 1 else _LADDER[2::2]):
         effort = Effort(
@@ -141,7 +150,7 @@ def _levels_of(snapshot: Snapshot, trials: list[_Trial], effort: Effort, k: int)
     visited = float(np.mean([trial.visited for trial in trials]))
     lengths = sorted({min(effort.shortlist, round(k * times)) for times in _SHORTLISTS} | {effort.shortlist})
     walked = effort.path == "walk"
-    levels = []
+    levels, epochs = [], [trial.epoch for trial in trials]
     for shortlist, early in itertools.product(lengths, (True, False)):
         recalls = np.array([trial.recall(shortlist, early) for trial in trials])
         reranked = float(np.mean([trial.reranked(shortlist, early) for trial in trials]))
@@ -156,12 +165,26 @@ def _levels_of(snapshot: Snapshot, trials: list[_Trial], effort: Effort, k: int)
                 recall=float(np.mean(recalls)),
                 trials=confidence.effective_trials(recalls, k),
                 error=confidence.standard_error(recalls),
+                lowest=_lowest(recalls, epochs),
                 visited=visited,
                 reranked=reranked,
                 cost_us=cost_us(snapshot, codes, reranked),
             )
         )
     return levels
+
+
+def _lowest(recalls: NDArray[np.float64], epochs: list[int]) -> float:
+    """The least recall of an epoch, a standard error above its mean: chance does not explain less."""
+    groups: dict[int, list[float]] = {}
+    for recall, epoch in zip(recalls.tolist(), epochs, strict=True):
+        groups.setdefault(epoch, []).append(recall)
+    bounds = [
+        float(np.mean(group)) + confidence.standard_error(np.array(group))
+        for group in groups.values()
+        if len(group) >= _IN_EPOCH and len(groups) > 1
+    ]
+    return min([1.0, *bounds])
 
 
 def cost_us(snapshot: Snapshot, visited: float, reranked: float) -> float:
@@ -176,10 +199,10 @@ def cost_us(snapshot: Snapshot, visited: float, reranked: float) -> float:
 
 
 def _frontier(levels: list[Level]) -> tuple[Level, ...]:
-    """The levels whose recall, less its standard error, no cheaper level equals."""
+    """The levels whose assured recall no cheaper level equals."""
     kept: list[Level] = []
     for level in sorted(levels, key=lambda level: (level.cost_us, -level.recall)):
-        if not kept or level.recall - level.error > kept[-1].recall - kept[-1].error:
+        if not kept or level.assured > kept[-1].assured:
             kept.append(level)
     return tuple(kept)
 
@@ -225,7 +248,7 @@ def _try_one(
     """Search for one query in each group; `accepted` are its true neighbours."""
     query, own = prepare(probes.vectors[number], snapshot.prefix_dim or 1), int(probes.own_nodes[number])
     never = np.full(len(accepted.keys), _NEVER, dtype=np.int64)
-    trial = _Trial(min(k, len(accepted.keys)), never, never.copy())
+    trial = _Trial(int(probes.epochs[number]), min(k, len(accepted.keys)), never, never.copy())
     # A scan finds the query's own row and needs one row more for it; a walk skips that row.
     depth = k + (own >= 0 and effort.path != "walk")
     for group, live in _groups(snapshot, probes.namespace):

@@ -128,7 +128,7 @@ def test_calibrate_checks_its_arguments(generated: Indexed, tmp_path: Path) -> N
 def test_curves_are_those_that_no_cheaper_effort_equals(generated: Indexed) -> None:
     for curve in generated.store.calibrate().curves:
         costs = [level.cost_us for level in curve.levels]
-        surest = [level.recall - level.error for level in curve.levels]
+        surest = [level.assured for level in curve.levels]
         assert costs == sorted(costs)
         assert surest == sorted(surest)
         assert curve.levels[-1].path == "exact"
@@ -139,8 +139,8 @@ def test_a_filter_does_not_make_the_shortlist_shorter() -> None:
     """The prefix tells rows apart no better among those that pass."""
 
     def curve(name: str, shortlist: int) -> Curve:
-        level = Level("walk", 384, shortlist, 0.13, 3.5, 0.999, 200, 0.001, 900, 60, 90)
-        return Curve(10, name, (level,), 200, "stored rows", 100_000, 100_001, 768)
+        level = Level("walk", 384, shortlist, 0.13, 3.5, 0.999, 200, 0.001, 1.0, 900, 60, 90)
+        return Curve(10, name, (level,), 200, "stored rows", 100_000, 100_001, (), 768)
 
     found = CalibrationCurves((curve("all", 130), curve("half", 140), curve("tenth", 40))).effort(10, None)
     assert found.shortlist == found.at(1.0).shortlist == 130
