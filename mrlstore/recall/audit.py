@@ -42,7 +42,7 @@ class _Waiting(NamedTuple):
 class Question(NamedTuple):
     """What was asked."""
 
-    namespace: str
+    namespace: str | None  # None: several were searched
     vector: NDArray[np.float32]  # [dim], unit length
 
 
@@ -78,7 +78,7 @@ class Audit:
     def offer(
         self,
         k: int,
-        namespace: str,
+        namespace: str | None,
         vector: NDArray[np.float32],
         scores: NDArray[np.float32],
         exact: Callable[[], NDArray[np.float32]],
@@ -140,8 +140,8 @@ class Audit:
             started = time.perf_counter()
             try:
                 self._check(item)
-                if self._learner is not None:
-                    self._learner.keep(*item.question)
+                if self._learner is not None and item.question.namespace is not None:
+                    self._learner.keep(item.question.namespace, item.question.vector)
             except SnapshotMoved:
                 pass  # the filter needs metadata of a generation that the catalogue no longer has
             except Exception as error:

@@ -173,7 +173,8 @@ def _offer(
         query = queries.part(number, number + 1)
         own = query._replace(vectors=query.vectors.copy())
         exact = partial(_exact_scores, View(session, snapshot), params._replace(exact=True), own)
-        audit.offer(params.k, params.namespace, own.vectors[0], hits.scores_of(number), exact)
+        namespace = params.namespace if isinstance(params.namespace, str) else None
+        audit.offer(params.k, namespace, own.vectors[0], hits.scores_of(number), exact)
 
 
 def _exact_scores(view: View, params: QueryParams, query: Queries) -> NDArray[np.float32]:

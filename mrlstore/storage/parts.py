@@ -30,7 +30,8 @@ from mrlstore.catalogue.part_ref import PartKind, PartRef
 from mrlstore.errors import CorruptStore, FormatTooNew
 from mrlstore.system.files import Files, Lock, remove_tree, storage_error, write_file
 
-FORMAT: Final = 2  # in format 2 code rows begin with their scale, in format 1 they end with it
+# In format 1 code rows end with their scale; since format 3 index parts know of near copies.
+FORMAT: Final = 3
 Array = NDArray[Any]
 
 _JSON_LIMIT: Final = 16 * 1024 * 1024  # bytes of part.json; a real one has a few thousand

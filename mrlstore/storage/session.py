@@ -33,7 +33,7 @@ class AnswerAudit(Protocol):
     def offer(
         self,
         k: int,
-        namespace: str,
+        namespace: str | None,
         vector: NDArray[np.float32],
         scores: NDArray[np.float32],
         exact: Callable[[], NDArray[np.float32]],
