@@ -34,6 +34,8 @@ def object_code(kernels: Mapping[str, Kernel], prefix: str, *, processor: bool) 
     for name, kernel in kernels.items():
         whole.link_in(_module(prefix + name, kernel))
     whole.verify()
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
     llvm.initialize_native_asmparser()  # for CPUID
     target = llvm.Target.from_triple(llvm.get_process_triple())
     _, cpu, features = cpu_target.target_context.codegen().magic_tuple()
