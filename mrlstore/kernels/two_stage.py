@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from . import scratch
-from .copies import rerank_nodes
 from .encode import encode_query
 from .filtered_walk import walk_filtered
 from .group_table import KEYS, ROWS, SET_COUNT, UNPREFIXED, UNPREFIXED_COUNT
 from .jit import device, kernel
 from .memory import load_byte, load_row
+from .near_copies import rerank_nodes
 from .rerank import rerank_list, write_ids
 from .scan import scan_codes
 from .topk import best_first, packed_row, packed_score

@@ -34,12 +34,12 @@ WARN_EVERY_S: Final = 60.0
 
 class _Waiting(NamedTuple):
     k: int
-    question: Question
+    question: LiveQuestion
     scores: NDArray[np.float32]  # of the answer that the caller got, best first
     exact: Callable[[], NDArray[np.float32]]  # computes the scores of the exact answer
 
 
-class Question(NamedTuple):
+class LiveQuestion(NamedTuple):
     """What was asked."""
 
     namespace: str | None  # None: several were searched
@@ -88,7 +88,7 @@ class Audit:
             if len(self._queue) >= QUEUE or self._stopped.is_set():
                 self._let_go += 1
                 return
-            self._queue.append(_Waiting(k, Question(namespace, vector), scores, exact))
+            self._queue.append(_Waiting(k, LiveQuestion(namespace, vector), scores, exact))
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="mrlstore-audit", daemon=True)
                 self._thread.start()

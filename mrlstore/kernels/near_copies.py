@@ -16,7 +16,7 @@ from .encode import NO_PREFIX
 from .group_table import CODES, COPIES, COPY_COUNT, COPY_SETS, KEYS, ROWS, SET_COUNT, STRIDE
 from .jit import device
 from .memory import load_byte, load_row, prefetch_far
-from .rerank import rerank_rows, rerank_while
+from .rerank import FEWEST_SCORED, rerank_rows, rerank_while
 from .scan import score_pending
 from .topk import best_first, offer, packed_row, packed_score
 from .views import floats, longs
@@ -96,7 +96,9 @@ def rerank_nodes(
     pending = longs(memory[scratch.PENDING], memory[scratch.PENDING_SIZE])
     pending_scores = floats(memory[scratch.PENDING_SCORES], memory[scratch.PENDING_SIZE])
     address, keys = query.ctypes.data, table[KEYS]
-    _, scored, _ = rerank_while(table, address, listed, codes, coded, scores, rows, 0, k, stop_margin, nodes)
+    _, scored, off = rerank_while(
+        table, address, listed, codes, coded, scores, rows, 0, k, stop_margin, nodes
+    )
     size = 0
     for i in range(scored):
         row = listed[packed_row(nodes[i])]
@@ -104,12 +106,15 @@ def rerank_nodes(
             size = offer(scores, rows, size, k, packed_score(nodes[i]), row, keys)
     size = rerank_rows(table, address, listed[coded:count], count - coded, scores, rows, size, k)
     copies, copy_codes = listed[count : count + most], codes[count : count + most]
+    unknown = square_root(off / np.float32(max(scored, 1)))  # before copies have shown how far they lie
     by_code, in_full = 0, 0
     squares, missed = np.float32(0), np.float32(0)
     for i in range(scored):
         place, score = packed_row(nodes[i]), packed_score(nodes[i])
         if reach > 0 and size >= k:
             spread = square_root(squares / np.float32(max(by_code, 1)) + missed / np.float32(max(in_full, 1)))
+            if in_full < FEWEST_SCORED:
+                spread = max(spread, unknown)
             if score + reach * spread < scores[0] or in_full >= most:
                 break
         found, off = list_copies(
