@@ -31,10 +31,13 @@ FORBIDDEN_CALLS = {
     "joblib.load",
 }
 FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal", "joblib"}
-# Without a shell, and Python itself: the demo asks again in a new process; hnswlib runs in one of its own.
+# Without a shell, and Python itself: the demo asks again in a new process; hnswlib runs in one of its own;
+# kernels are compiled in others, and linked by the system's linker.
 MAY_START_PROCESSES = {
     PACKAGE / "cli" / "demo",
     PACKAGE / "exchange" / "migrate" / "hnswlib_process.py",
+    PACKAGE / "kernels" / "build.py",
+    PACKAGE / "kernels" / "meanwhile.py",
 }
 
 

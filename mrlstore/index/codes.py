@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrlstore.index.group import SCALE_BYTES, SHORT_PREFIX, GroupIndex
+from mrlstore.system.late import numpy_random
 from mrlstore.system.products import product
 
 LINE: Final = 64  # bytes of a cache line
@@ -119,7 +120,7 @@ def choose_rotation(vectors: NDArray[np.floating], prefix_dim: int) -> Rotation 
     lengths = [c for c in CODE_DIMS if stride_of(c) < stride_of(prefix_dim)]
     if len(vectors) < MIN_SAMPLE or not lengths:
         return None
-    rng = np.random.default_rng(0)
+    rng = numpy_random.default_rng(0)
     rows = np.sort(rng.choice(len(vectors), min(SAMPLE_ROWS, len(vectors)), replace=False))
     sample = np.asarray(vectors[rows])
     prefixes, usable = unit_prefixes(sample, prefix_dim)

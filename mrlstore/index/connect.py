@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from mrlstore.index.codes import BLOCK
 from mrlstore.kernels.load import kernels
+from mrlstore.system.late import numpy_random
 
 
 def connect(
@@ -75,7 +76,7 @@ def address_of(array: NDArray[Any]) -> int:
 
 def _hashes(codes: NDArray[np.uint8]) -> NDArray[np.int64]:
     """int64 [n]: a number for each code row; equal rows have equal numbers."""
-    factors = np.random.default_rng(0).integers(0, 2**62, codes.shape[1] // 8) * 2 + 1
+    factors = numpy_random.default_rng(0).integers(0, 2**62, codes.shape[1] // 8) * 2 + 1
     hashes = np.zeros(len(codes), np.int64)
     for start in range(0, len(codes), BLOCK):
         hashes[start : start + BLOCK] = codes[start : start + BLOCK].view(np.int64) @ factors

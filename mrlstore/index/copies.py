@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrlstore.index.group import NO_COPIES, SCALE_BYTES, CopySets
+from mrlstore.system.late import numpy_random
 from mrlstore.system.products import product
 
 # Rows count as near copies up to this share of the mean squared distance between two rows. Of real embeddings
@@ -57,7 +58,7 @@ class _Finder:
     def __init__(self, codes: NDArray[np.uint8], step: Callable[[int], None], count: int) -> None:
         self.codes, self.step = codes, step
         self.node = np.arange(len(codes), dtype=np.int64)
-        self.rng = np.random.default_rng(count)
+        self.rng = numpy_random.default_rng(count)
         self.radius = -1.0  # squared; of the first pivots' distances
 
     def divide(self, rows: Rows, depth: int) -> None:

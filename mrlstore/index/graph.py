@@ -18,6 +18,7 @@ from mrlstore.index.connect import address_of, connect, rows_that_reach
 from mrlstore.index.group import SCALE_BYTES, GroupIndex, index_table
 from mrlstore.kernels.group_table import EMPTY
 from mrlstore.kernels.load import kernels
+from mrlstore.system.late import numpy_random
 from mrlstore.system.threads import Threads
 
 ALPHA: Final = 1.0  # Vamana's pruning ratio of the first pass
@@ -116,7 +117,7 @@ class _Builder:
         self.codes, self.progress, self.ef, self.fill = codes, progress, max(ef, width), int(FILL * width)
         self.squares = square_lengths(codes)
         self.neighbours = np.full((n, width), EMPTY, np.uint32)
-        self.order = np.random.default_rng(n).permutation(nodes)
+        self.order = numpy_random.default_rng(n).permutation(nodes)
         self.entry_count = entry_count(len(nodes))
         self.inserted = 0
         self.index = GroupIndex(

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mrlstore.index.codes import BLOCK, unit_prefixes
 from mrlstore.index.graph import Graph, connected, entry_count, square_lengths
 from mrlstore.kernels.group_table import EMPTY
-from mrlstore.system.late import importing
+from mrlstore.system.late import importing, numpy_random
 
 SEED: Final = 100  # of the layers that rows are put in; hnswlib's own default
 CHUNK: Final = 256  # rows between two looks whether the build is to stop: 0.6 s with ef_construction=2,000
@@ -88,7 +88,7 @@ def build_hnsw_graph(
     same rows differ. Raises ImportError without hnswlib, and MemoryError.
     """
     layers = _layers(vectors, prefix_dim, nodes, width, ef, threads, progress)
-    order = np.random.default_rng(len(nodes)).permutation(len(nodes))
+    order = numpy_random.default_rng(len(nodes)).permutation(len(nodes))
     order = order[np.argsort(-layers.levels[order], kind="stable")]  # the upper layers first
     entries = layers.records["label"][order[: entry_count(len(nodes))]].astype(np.int64)
     neighbours = _flattened(layers.records, len(vectors))

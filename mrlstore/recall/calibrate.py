@@ -27,6 +27,7 @@ from mrlstore.search.hydrate import vectors_of
 from mrlstore.storage.session import Session
 from mrlstore.storage.snapshot import Snapshot
 from mrlstore.system.job import UNWATCHED, Job
+from mrlstore.system.late import numpy_random
 from mrlstore.system.log import log_event
 
 FEWEST: Final = 64  # the same for a small store, which gets a query for 50 rows
@@ -173,7 +174,7 @@ def stored_questions(
     found = []
     for rows in sample(snapshot, -(-count // 2), earlier):
         others = beyond(snapshot, rows, threads)
-        order = np.random.default_rng(count).permutation(2 * len(rows.vectors))
+        order = numpy_random.default_rng(count).permutation(2 * len(rows.vectors))
         found.append(
             Probes(
                 rows.namespace,
@@ -195,7 +196,7 @@ def beyond(snapshot: Snapshot, rows: Probes, threads: int) -> Probes:
         ground_truth.rows_of(snapshot, rows.namespace), rows.vectors, _NEIGHBOURS,
         own_nodes=rows.own_nodes, threads=threads,
     ).values()  # fmt: skip
-    rng = np.random.default_rng(len(rows.vectors))
+    rng = numpy_random.default_rng(len(rows.vectors))
     chosen = near.keys[np.arange(len(near.keys)), rng.integers(0, _NEIGHBOURS, len(near.keys))]
     chosen = np.where(chosen < 0, near.keys[:, 0], chosen)
     vectors = vectors_of(snapshot, [key for key in set(chosen.tolist()) if key >= 0])
@@ -232,10 +233,10 @@ def stored(
     snapshot: Snapshot, namespace: str, count: int, size: int, earlier: tuple[int, ...] = ()
 ) -> Probes:
     """About `count` of the `size` live rows of a namespace as queries, drawn at random, in random order."""
-    rng = np.random.default_rng(size)
+    rng = numpy_random.default_rng(size)
     chosen = np.sort(rng.choice(size, count, replace=False))
     if earlier:
-        chosen = _by_epoch(_keys(snapshot, namespace), count, earlier, rng)
+        chosen = _by_epoch(_live_keys(snapshot, namespace), count, earlier, rng)
     vectors, keys, nodes, passed = [], [], [], 0
     for rows in ground_truth.rows_of(snapshot, namespace):
         live = np.arange(len(rows.keys)) if rows.live is None else np.flatnonzero(rows.live)
@@ -252,7 +253,7 @@ def stored(
     return Probes(namespace, matrix[order], own, np.concatenate(nodes)[order], epochs)
 
 
-def _keys(snapshot: Snapshot, namespace: str) -> NDArray[np.int64]:
+def _live_keys(snapshot: Snapshot, namespace: str) -> NDArray[np.int64]:
     """The keys of the live rows of a namespace, in the order of `ground_truth.rows_of`."""
     blocks = ground_truth.rows_of(snapshot, namespace)
     return np.concatenate([rows.keys if rows.live is None else rows.keys[rows.live] for rows in blocks])

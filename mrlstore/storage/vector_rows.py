@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import zlib
 from typing import Any
 
@@ -22,7 +23,8 @@ _SHORTEST, _LONGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float3
 
 def raw_array(values: Any, what: str) -> NDArray[Any]:
     """What numpy makes of values; InvalidInput where that is nothing, or where some of them are masked."""
-    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+    masked: Any = sys.modules.get("numpy.ma")  # not imported here: see system.late
+    if isinstance(values, getattr(masked, "MaskedArray", ())) and masked.is_masked(values):
         raise InvalidInput(f"{what}: some values are masked; fill them, or leave these rows out")
     try:
         array = np.asarray(values)

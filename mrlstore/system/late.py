@@ -31,3 +31,7 @@ class LateModule:
 
     def __delattr__(self, attribute: str) -> None:
         delattr(self._module(), attribute)
+
+
+# numpy imports this at its first use too, but without the lock.
+numpy_random: Final = LateModule("numpy.random")

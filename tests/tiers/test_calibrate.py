@@ -183,7 +183,7 @@ def test_it_is_refreshed_when_enough_rows_have_changed(tmp_path: Path) -> None:
     store = fill(tmp_path / "s.mrl", rows, 64)
     other = np.roll(nested(n * 3 // 10, DIM, seed=5), 64, axis=1)  # of a different distribution
     kept = inside.session(store).snapshots.latest().calibration
-    store.upsert([f"few {i}" for i in range(n // 20)], other[: n // 20])
+    store.upsert([f"few {i}" for i in range(n // 50)], other[: n // 50])
     store.optimize()
     assert inside.session(store).snapshots.latest().calibration.stored == kept.stored
     store.upsert([str(i) for i in range(len(other))], other)

@@ -16,7 +16,6 @@ def prefix_cosines(indexed: Indexed, query: np.ndarray) -> np.ndarray:
 
 
 def test_ranks_and_scores_are_those_of_numpy(generated: Indexed) -> None:
-    ends = []
     for query in generated.queries[:10]:
         result = generated.store.query(query, explain=True, include=(), ef=400, shortlist=400)
         told = result.plan.explanation
@@ -33,10 +32,8 @@ def test_ranks_and_scores_are_those_of_numpy(generated: Indexed) -> None:
         listed = np.argsort(-cosines)[:400]
         whole = generated.rows[listed] @ query / np.linalg.norm(generated.rows[listed], axis=1)
         best = {str(row) for row in listed[np.argsort(-whole)[:10]]}
-        assert set(result.ids) == best, "however early the re-rank ends"
-        ends.append(told.reranked)
-    assert min(ends) >= 10 and max(ends) <= 400
-    assert np.median(ends) < 300, "a re-rank ends where the rest is too low"
+        assert set(result.ids) == best
+        assert told.reranked == 400
 
 
 def test_the_answer_is_the_same(generated: Indexed) -> None:
