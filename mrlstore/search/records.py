@@ -127,7 +127,7 @@ def namespaces(session: Session) -> dict[str, int]:
 def encode_cursor(namespace: str, id: str) -> str:
     """The opaque place of a row in a scan.
 
-    A damaged catalogue may give bytes for a text. They are let pass here: reading the row tells of the damage.
+    A damaged catalogue may give bytes for a text. They pass here: reading the row tells of the damage.
     """
     return base64.urlsafe_b64encode(json.dumps([namespace, id], default=repr).encode()).decode()
 
