@@ -152,7 +152,10 @@ class Audit:
                 self._work.notify_all()
             self._stopped.wait((time.perf_counter() - started) * (1 / self.cost - 1))
         if self._learner is not None:
-            self._learner.write()
+            try:
+                self._learner.write()
+            except Exception as error:  # locked, or the disk is full: the last few are not kept
+                log_event("audit failed", self.name, str(error), level=logging.ERROR, trace=True)
 
     def _check(self, item: _Waiting) -> None:
         exact = item.exact()

@@ -81,7 +81,8 @@ def calibrate(
     started = time.perf_counter()
     snapshot = session.snapshots.latest()
     mark, before = _newest(snapshot) + 1, snapshot.calibration.curve(DEFAULT_K, "all")
-    earlier = () if before is None else (*before.earlier, before.mark)[-MOST_EARLIER:]
+    known = set() if before is None else {*before.earlier, before.mark}
+    earlier = tuple(sorted(known - {mark}))[-MOST_EARLIER:]  # one that found no new rows begins no epoch
     source, groups = LIVE, live_questions.kept(session, snapshot.dim or 0)
     if queries is not None:
         source, groups = GIVEN, [trials.questions(namespace, queries)]

@@ -201,6 +201,18 @@ def test_it_is_refreshed_when_enough_rows_have_changed(tmp_path: Path) -> None:
     store.close()
 
 
+def test_calibrating_again_forgets_no_epoch(tmp_path: Path) -> None:
+    """New rows begin an epoch once, however often the curves are measured afterwards."""
+    with fill(tmp_path / "s.mrl", nested(2_200, DIM), 64) as store:
+        (first,) = {curve.mark for curve in store.calibrate().curves}
+        store.upsert([f"new {i}" for i in range(200)], nested(200, DIM, seed=7))
+        store.optimize()
+        for _ in range(6):
+            curves = store.calibrate(count=20).curves
+            assert {curve.earlier for curve in curves} == {(first,)}
+        assert {curve.mark for curve in curves} == {first + 200}
+
+
 def test_small_stores_are_left_alone(opened: Any) -> None:
     store = opened(dim=16)
     store.upsert([str(i) for i in range(500)], gaussian(500, 16, 0))
