@@ -13,14 +13,13 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mrlstore.planning import confidence
 from mrlstore.recall.ground_truth import TIE
+from mrlstore.storage.session import Answered
 from mrlstore.storage.snapshot import SnapshotMoved
 from mrlstore.system.log import log_event
 from mrlstore.types import AuditStats
@@ -30,20 +29,6 @@ if TYPE_CHECKING:
 
 QUEUE: Final = 16
 WARN_EVERY_S: Final = 60.0
-
-
-class _Waiting(NamedTuple):
-    k: int
-    question: LiveQuestion
-    scores: NDArray[np.float32]  # of the answer that the caller got, best first
-    exact: Callable[[], NDArray[np.float32]]  # computes the scores of the exact answer
-
-
-class LiveQuestion(NamedTuple):
-    """What was asked."""
-
-    namespace: str | None  # None: several were searched
-    vector: NDArray[np.float32]  # [dim], unit length
 
 
 class Audit:
@@ -61,7 +46,7 @@ class Audit:
         """Prepare it; its thread starts with the first query that it takes."""
         self._learner = learner
         self.name, self.rate, self.floor, self.window, self.cost = name, rate, floor, window, cost
-        self._queue: deque[_Waiting] = deque()
+        self._queue: deque[Answered] = deque()
         self._seen: dict[int, deque[tuple[int, int]]] = {}  # k -> (found, to be found) of each query
         self._let_go = 0
         self._lock = threading.Lock()
@@ -75,20 +60,13 @@ class Audit:
         """Whether to check the next answer: decided at random, at the audit's rate."""
         return self.rate >= 1 or random.random() < self.rate
 
-    def offer(
-        self,
-        k: int,
-        namespace: str | None,
-        vector: NDArray[np.float32],
-        scores: NDArray[np.float32],
-        exact: Callable[[], NDArray[np.float32]],
-    ) -> None:
-        """Queue the scores of an answer for comparison with the exact ones, which `exact` computes later."""
+    def offer(self, answered: Answered) -> None:
+        """Queue an answer for comparison with the exact one."""
         with self._work:
             if len(self._queue) >= QUEUE or self._stopped.is_set():
                 self._let_go += 1
                 return
-            self._queue.append(_Waiting(k, LiveQuestion(namespace, vector), scores, exact))
+            self._queue.append(answered)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="mrlstore-audit", daemon=True)
                 self._thread.start()
@@ -140,8 +118,8 @@ class Audit:
             started = time.perf_counter()
             try:
                 self._check(item)
-                if self._learner is not None and item.question.namespace is not None:
-                    self._learner.keep(item.question.namespace, item.question.vector)
+                if self._learner is not None and item.namespace is not None:
+                    self._learner.keep(item.namespace, item.vector)
             except SnapshotMoved:
                 pass  # the filter needs metadata of a generation that the catalogue no longer has
             except Exception as error:
@@ -157,7 +135,7 @@ class Audit:
             except Exception as error:  # locked, or the disk is full: the last few are not kept
                 log_event("audit failed", self.name, str(error), level=logging.ERROR, trace=True)
 
-    def _check(self, item: _Waiting) -> None:
+    def _check(self, item: Answered) -> None:
         exact = item.exact()
         if not len(exact):
             return

@@ -22,7 +22,7 @@ from mrlstore.search.params import NOTHING, QueryParams
 from mrlstore.search.queries import NoDirection, Queries, prepare, take_query, take_vectors
 from mrlstore.search.searcher import Searcher, known_searcher, searcher_for
 from mrlstore.storage.segment import Fetch
-from mrlstore.storage.session import AnswerAudit, Session, View
+from mrlstore.storage.session import AnswerAudit, Answered, Session, View
 from mrlstore.storage.snapshot import Snapshot, SnapshotMoved
 from mrlstore.storage.vector_rows import with_directions
 from mrlstore.types import BatchResult, Result
@@ -174,7 +174,7 @@ def _offer(
         own = query._replace(vectors=query.vectors.copy())
         exact = partial(_exact_scores, View(session, snapshot), params._replace(exact=True), own)
         namespace = params.namespace if isinstance(params.namespace, str) else None
-        audit.offer(params.k, namespace, own.vectors[0], hits.scores_of(number), exact)
+        audit.offer(Answered(params.k, namespace, own.vectors[0], hits.scores_of(number), exact))
 
 
 def _exact_scores(view: View, params: QueryParams, query: Queries) -> NDArray[np.float32]:

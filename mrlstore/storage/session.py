@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Protocol, TypeVar
+from typing import Final, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,21 +24,24 @@ _KEY_RANGE: Final = 4_096  # row keys reserved at a time: one small transaction 
 T = TypeVar("T")
 
 
+class Answered(NamedTuple):
+    """A live question with its answer, and how to get the exact one."""
+
+    k: int
+    namespace: str | None  # None: several were searched
+    vector: NDArray[np.float32]  # [dim], unit length
+    scores: NDArray[np.float32]  # of the answer that the caller got, best first
+    exact: Callable[[], NDArray[np.float32]]  # computes the scores of the exact answer
+
+
 class AnswerAudit(Protocol):
     """What compares a share of the live answers with exact ones; see `recall.audit`."""
 
     def takes(self) -> bool:
         """Whether it wants the next answer."""
 
-    def offer(
-        self,
-        k: int,
-        namespace: str | None,
-        vector: NDArray[np.float32],
-        scores: NDArray[np.float32],
-        exact: Callable[[], NDArray[np.float32]],
-    ) -> None:
-        """Take an answer's scores; `exact` computes the exact ones later, in another thread."""
+    def offer(self, answered: Answered) -> None:
+        """Take an answer; its `exact` is called later, in another thread."""
 
     def figures(self) -> tuple[AuditStats, ...]:
         """What it has found, for each k."""
