@@ -51,8 +51,7 @@ class RecallMethods(Handle):
         """Learn how much effort gives which recall on this store, and keep it for `query(target_recall=...)`.
 
         Runs by itself when a store is first indexed, and when `optimize` or background maintenance finds that
-        a twentieth of the rows have changed. Calling it pays where you have real queries, or ask for another
-        k.
+        3% of the rows are new or gone. Calling it pays where you have real queries, or ask for another k.
 
         Args:
             queries: numbers [q, dim], a few hundred of those that will be asked; None takes the live

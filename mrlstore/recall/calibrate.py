@@ -1,9 +1,9 @@
 """Calibration: measures which recall each level of effort gives on this store's own data.
 
-A sample of queries (the caller's, or stored rows, each left out of its own answer) is answered exactly by a
-blocked scan (`ground_truth`), and then with rising effort by the search that live queries use (`trials`). The
-curves are stored in the catalogue, one for each k and selectivity class; `planning.calibration_curves`
-chooses an effort from them.
+A sample of questions (the caller's, live ones that the audit has kept, or some made of stored rows) is
+answered exactly by a blocked scan (`ground_truth`), and then with rising effort by the search that live
+queries use (`trials`). The curves are stored in the catalogue, one for each k and selectivity class;
+`planning.calibration_curves` chooses an effort from them.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def refresh(session: Session, job: Job, *, always: bool = False) -> Calibration 
     if not (due(snapshot) or (always and has_graph(snapshot))):
         return None
     ks = sorted({curve.k for curve in snapshot.calibration.curves} | {DEFAULT_K})
-    # In a small store 200 queries would take longer than the rest of its maintenance.
+    # In a small store so many questions would take longer than the rest of its maintenance.
     count = min(max(snapshot.rows() // 50, FEWEST), QUERIES)
     learned = calibrate(session, None, ks, count=count, job=job)
     log_event("calibrated", session.path, rows=learned.rows, seconds=learned.seconds)

@@ -40,7 +40,7 @@ class HitRanks:
     id: str
     rank: int  # by the whole vector: its place in the answer
     score: float
-    prefix_rank: int | None  # among the rows of all shortlists; None where no shortlist was made
+    prefix_rank: int | None  # among the rows of all shortlists; None where the row is on none
     prefix_score: float  # cosine of the prefix
 
 
