@@ -263,10 +263,10 @@ def _plan_table(result: Result) -> Table:
         title=f"generation {plan.generation}, effort {plan.effort}{expected}{matching}{stages}", box=None
     )
     table.title_justify = "left"
-    for name in ("segment", "rows", "path", "ef", "shortlist", "visited", "re-ranked"):
+    for name in ("segment", "rows", "path", "ef", "shortlist", "visited", "re-ranked", "copies"):
         table.add_column(name, justify="left" if name in ("segment", "path") else "right")
     for part in plan.segments:
-        numbers = (part.ef, part.shortlist, part.visited, part.reranked)
+        numbers = (part.ef, part.shortlist, part.visited, part.reranked, part.copies)
         table.add_row(part.segment[:12], f"{part.rows:,}", part.path, *(f"{number:,}" for number in numbers))
     return table
 

@@ -7,9 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mrlstore.index.codes import BLOCK
 from mrlstore.kernels.load import kernels
-from mrlstore.system.late import numpy_random
 
 
 def connect(
@@ -21,26 +19,15 @@ def connect(
 ) -> None:
     """Change `neighbours` until every row of `nodes` is reached from the row `start`.
 
-    A row that is not reached gets a link from the nearest row that has a slot to spare. Rows with equal codes
-    are joined to a ring, which may drop a link that another row needed; so unreached rows are linked once
-    more afterwards.
+    A row that is not reached gets a link from the nearest row that has a slot to spare.
     """
     address, stride, queue = address_of(codes), codes.shape[1], np.empty(len(neighbours), np.int64)
-    signed = np.ones(2 * stride, np.int8)
-    hashes = _hashes(codes)[nodes]
-    order = np.argsort(hashes, kind="stable")
-
-    def link_unreached() -> NDArray[np.int64]:
-        parents = np.full(len(neighbours), -1, np.int64)
-        kernels().reach(neighbours, start, parents, queue)
-        for row in nodes[parents[nodes] < 0].tolist():
-            if parents[row] < 0:
-                kernels().link_to(address, stride, squares, neighbours, parents, row, signed)
-                kernels().reach(neighbours, row, parents, queue)
-        return parents
-
-    kernels().join_equals(address, stride, neighbours, link_unreached(), nodes[order], hashes[order])
-    link_unreached()
+    signed, parents = np.ones(2 * stride, np.int8), np.full(len(neighbours), -1, np.int64)
+    kernels().reach(neighbours, start, parents, queue)
+    for row in nodes[parents[nodes] < 0].tolist():
+        if parents[row] < 0:
+            kernels().link_to(address, stride, squares, neighbours, parents, row, signed)
+            kernels().reach(neighbours, row, parents, queue)
 
 
 def rows_reached(neighbours: NDArray[np.uint32], start: int) -> NDArray[np.bool_]:
@@ -72,12 +59,3 @@ def address_of(array: NDArray[Any]) -> int:
     """Where an array's memory begins, as kernels take it."""
     address: int = array.__array_interface__["data"][0]
     return address
-
-
-def _hashes(codes: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """int64 [n]: a number for each code row; equal rows have equal numbers."""
-    factors = numpy_random.default_rng(0).integers(0, 2**62, codes.shape[1] // 8) * 2 + 1
-    hashes = np.zeros(len(codes), np.int64)
-    for start in range(0, len(codes), BLOCK):
-        hashes[start : start + BLOCK] = codes[start : start + BLOCK].view(np.int64) @ factors
-    return hashes

@@ -53,14 +53,22 @@ class GroupIndex:
             nodes[np.minimum(copies[first:last], n - 1)] = min(node, n - 1)  # damaged numbers do no harm
         return nodes
 
+    @lazy
+    def all_nodes(self) -> NDArray[np.bool_]:
+        """Which rows are nodes, bool [n]; kept, so that the searches of all queries share it."""
+        nodes = np.ones(len(self.codes), np.bool_)
+        nodes[np.minimum(self.copies.rows, len(nodes) - 1)] = False  # damaged numbers do no harm
+        return nodes
+
     def allowed_nodes(self, allowed: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
         """The nodes, bool [n], of which the row or a copy is allowed; None: all rows are."""
         sets, copies = self.copies
+        if allowed is None:
+            return self.all_nodes
         last = len(self.codes) - 1
         rows = np.minimum(copies, last)  # damaged numbers do no harm
-        nodes = np.ones(last + 1, np.bool_) if allowed is None else allowed.copy()
-        nodes[rows] = False
-        if allowed is None or not len(sets):
+        nodes = allowed & self.all_nodes
+        if not len(sets):
             return nodes
         starts = np.minimum(sets[:, 1], len(copies) - 1).astype(np.int64)
         nodes[np.minimum(sets[:, 0], last)] |= np.logical_or.reduceat(allowed[rows], starts)

@@ -18,7 +18,7 @@ from mrlstore.system.late import importing
 # The modules of this package that hold kernels, and their kernels.
 KERNELS: Final = {
     "links": ("insert_rows", "refine", "square_lengths"),
-    "reach": ("join_equals", "link_to", "reach", "reverse"),
+    "reach": ("link_to", "reach", "reverse"),
     "rerank": ("exact", "rerank"),
     "two_stage": ("rerank_copies", "search_scan", "search_walk"),
     "unit_rows": ("normalise", "unit_halves"),

@@ -126,18 +126,9 @@ def rerank_nodes(
         best_first(copy_codes, copies, found, keys)
         margin = stop_margin + DEEPER * np.float32(found) / np.float32(found + MANY)
         size, done, error = rerank_while(
-            table,
-            address,
-            copies,
-            copy_codes,
-            found,
-            scores,
-            rows,
-            size,
-            k,
-            margin * (stop_margin > 0),
+            table, address, copies, copy_codes, found, scores, rows, size, k, margin * (stop_margin > 0),
             pending[:0],
-        )
+        )  # fmt: skip
         by_code, in_full, squares, missed = by_code + found, in_full + done, squares + off, missed + error
     best_first(scores, rows, size, keys)
     return size, scored + count - coded, in_full, by_code

@@ -8,7 +8,6 @@ import numpy as np
 
 from .jit import device, kernel
 from .links import distance, load_query
-from .memory import load_long
 
 
 @kernel("int64(uint32[:,::1], int64[::1], int64[::1], int64[::1], int64[::1], uint32[::1])")
@@ -113,40 +112,3 @@ def link_to(
     neighbours[best, place] = row
     parents[row] = best * width + place
     return best
-
-
-@kernel("int64(int64, int64, uint32[:,::1], int64[::1], int64[::1], int64[::1])")
-def join_equals(codes: Any, stride: Any, neighbours: Any, parents: Any, rows: Any, hashes: Any) -> Any:
-    """Link rows of equal codes in rings, so that a walk that finds one finds all; gives the new links.
-
-    codes: address of uint8 [n, stride]; rows: int64, sorted by hashes: int64 [len(rows)], equal ones by row;
-    parents: int64 [n], see reach. Rows that were reached may not be afterwards.
-    """
-    n, width = neighbours.shape
-    made, first = 0, 0
-    for i in range(rows.size):
-        if hashes[i] != hashes[first]:
-            first = i
-        last = i + 1 == rows.size or hashes[i + 1] != hashes[i]
-        row, following = rows[i], rows[first] if last else rows[i + 1]
-        if row == following or not same(codes, stride, row, following):
-            continue
-        place, known = free_slot(neighbours, parents, row), False
-        for j in range(width):
-            other = np.int64(neighbours[row, j])
-            known |= other == following
-            if place < 0 and other < n and same(codes, stride, row, other):
-                place = j  # a needed link, but along the ring it head_scores there too
-        if place >= 0 and not known:
-            neighbours[row, place] = following
-            made += 1
-    return made
-
-
-@device
-def same(codes: Any, stride: Any, row: Any, other: Any) -> Any:
-    """Whether two rows have the same code, byte for byte. codes: address of uint8 [n, stride]."""
-    for i in range(0, stride, 8):
-        if load_long(codes + row * stride + i) != load_long(codes + other * stride + i):
-            return False
-    return True

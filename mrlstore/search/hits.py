@@ -20,7 +20,7 @@ from mrlstore.storage.snapshot import LiveGroup
 from mrlstore.storage.tail import Tail
 from mrlstore.types import Plan, Result
 
-Counts = list[int]  # of one query in one group: rows found, full rows scored, codes scored, where its ids end
+Counts = list[int]  # of one query in one group, see kernels.two_stage.search_walk
 
 
 class Hits:
@@ -239,7 +239,12 @@ def text_of(ids: NDArray[np.uint8], counts: list[Counts]) -> str | None:
 def counted(plan: Plan, counts: list[list[Counts]], number: int) -> Plan:
     """The plan with what the query of this number has cost in each group; counts: [groups][m]."""
     segments = tuple(
-        replace(segment, reranked=of_group[number][1], visited=of_group[number][2])
+        replace(
+            segment,
+            reranked=of_group[number][1],
+            visited=of_group[number][2],
+            copies=of_group[number][4],
+        )
         for segment, of_group in zip(plan.segments, counts, strict=True)
     )
     return replace(plan, segments=segments)

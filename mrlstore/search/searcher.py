@@ -87,7 +87,7 @@ class Searcher:
         self._k, self._live_groups = params.k, live_groups
         self._namespace = params.namespace if isinstance(params.namespace, str) else None
         self._steps = tuple(step for step, _ in chosen)
-        self.nbytes = sum(one.allowed.nbytes for one in live_groups if one.allowed is not None)
+        self.nbytes = sum(_mask_bytes(one) for one in live_groups)
         self.plan = _plan(snapshot.generation, params, effort, tuple(part for _, part in chosen), matching)
         self._fast = _fast_path(self._steps, params)
 
@@ -131,6 +131,14 @@ class Searcher:
         give_back(work)
         m = len(queries.vectors)
         return Hits.merge(self.plan, self._live_groups, found, m, self._k, self._namespace)
+
+
+def _mask_bytes(live_group: LiveGroup) -> int:
+    """Bytes of the mask of rows that a search of this group keeps, and of its mask of nodes."""
+    index, allowed = live_group.group.index, live_group.allowed
+    if allowed is None:
+        return 0
+    return allowed.nbytes * (2 if index is not None and len(index.copies.rows) else 1)
 
 
 def known_searcher(snapshot: Snapshot, params: QueryParams) -> Searcher | None:

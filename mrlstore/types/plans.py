@@ -19,6 +19,7 @@ class SegmentPlan:
     visited: int  # rows whose code was looked at
     reranked: int  # rows scored on their full vector
     code_bytes: int = 0  # bytes of a row's code, which a walk or scan reads; 0 for an exact scan
+    copies: int = 0  # of the re-ranked: near copies of shortlisted rows, as many as recall needs
 
 
 @dataclass(frozen=True)
