@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Final, NamedTuple
 
 from mrlstore.catalogue import settings
@@ -38,22 +39,32 @@ def count(connection: Connection) -> int:
 
 
 def add(connection: Connection, questions: Iterable[Question]) -> None:
-    """Keep these, and of all the newest MOST; what is deleted is overwritten on the disk."""
-    connection.execute("PRAGMA secure_delete = ON").fetchall()
+    """Keep these, and of all the newest MOST."""
     connection.executemany(
         "INSERT INTO questions(namespace, vector, crc) VALUES (?, ?, ?)",
         ((*question, _crc(*question)) for question in questions),
     )
-    connection.execute(
-        "DELETE FROM questions WHERE id <= (SELECT id FROM questions ORDER BY id DESC LIMIT 1 OFFSET ?)",
-        (MOST,),
-    )
+    with _overwriting(connection):
+        connection.execute(
+            "DELETE FROM questions WHERE id <= (SELECT id FROM questions ORDER BY id DESC LIMIT 1 OFFSET ?)",
+            (MOST,),
+        )
 
 
 def drop(connection: Connection) -> None:
-    """Delete all of them, and overwrite what they were."""
+    """Delete all of them."""
+    with _overwriting(connection):
+        connection.execute("DELETE FROM questions")
+
+
+@contextmanager
+def _overwriting(connection: Connection) -> Iterator[None]:
+    """What is deleted in this context is overwritten on the disk; other deletes need not be."""
     connection.execute("PRAGMA secure_delete = ON").fetchall()
-    connection.execute("DELETE FROM questions")
+    try:
+        yield
+    finally:
+        connection.execute("PRAGMA secure_delete = OFF").fetchall()
 
 
 def problems(connection: Connection) -> list[str]:
