@@ -81,7 +81,7 @@ package: .venv/package.stamp
 	@tools/smoke-test.sh dist/*.whl
 
 .venv/demo.stamp: WANTS = --editable ".[demo]"
-.venv/test.stamp: WANTS = --editable ".[demo,gemini,media,report]" --group test
+.venv/test.stamp: WANTS = --editable ".[demo,gemini,media,report,server]" --group test
 .venv/gemini2.stamp: WANTS = --editable ".[demo,gemini,media,report]" "google-genai>=2.20,<3" --group test
 .venv/langchain.stamp: WANTS = --editable ".[cli,langchain]" --group test-langchain
 .venv/haystack.stamp: WANTS = --editable ".[cli,haystack]" --group test
@@ -91,7 +91,7 @@ package: .venv/package.stamp
 .venv/vectordbbench.stamp: WANTS = --editable ".[cli]" "vectordb-bench>=2,<3" --group test
 .venv/pinecone.stamp: WANTS = --editable ".[cli]" "pinecone>=10.2,<11" --group test
 .venv/fuzz.stamp: WANTS = --editable ".[arrow]" --group fuzz
-.venv/lint.stamp: WANTS = --editable ".[demo,gemini,media,report]" --group test --group lint
+.venv/lint.stamp: WANTS = --editable ".[demo,gemini,media,report,server]" --group test --group lint
 .venv/bench.stamp: WANTS = --editable ".[demo]" --group bench
 .venv/docs.stamp: WANTS = --editable ".[docs]"
 .venv/package.stamp: WANTS = --group package

@@ -67,6 +67,10 @@ HOMES = {
     "langchain_core": {"mrlstore.integrations.langchain"},
     "opentelemetry": {"mrlstore.telemetry"},
     "mteb": {"mrlstore.integrations.mteb"},
+    "starlette": {"mrlstore.server"},
+    "uvicorn": {"mrlstore.server"},
+    "orjson": {"mrlstore.server"},
+    "prometheus_client": {"mrlstore.server"},
     "qdrant_client": {"mrlstore.exchange.migrate.qdrant"},
     "chromadb": {"mrlstore.exchange.migrate.chroma"},
     "lancedb": {"mrlstore.exchange.migrate.lance"},
@@ -87,6 +91,7 @@ FRAMEWORKS = {
     "mrlstore.integrations.haystack": ("haystack", "haystack"),
     "mrlstore.integrations.langchain": ("langchain_core", "langchain"),
     "mrlstore.integrations.mteb": ("mteb", "mteb"),
+    "mrlstore.server": ("starlette", "server"),
 }
 
 

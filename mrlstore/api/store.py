@@ -80,6 +80,11 @@ class Store(CareMethods, RecallMethods, ReadingMethods):
         return self._session.snapshots.latest().dim
 
     @property
+    def generation(self) -> int:
+        """The generation of the newest commit, of whichever process; it rises with each, and never falls."""
+        return self._session.snapshots.latest().generation
+
+    @property
     def prefix_dim(self) -> int | None:
         """Leading dimensions that are indexed."""
         return self._session.snapshots.latest().prefix_dim

@@ -33,6 +33,7 @@ Examples:
   mrlstore get    papers.mrl paper-17
   mrlstore delete papers.mrl --where '{{"year": {{"$lt": 2000}}}}' --dry-run
   mrlstore stats  papers.mrl --json
+  mrlstore serve  stores/ --port 5080
 
 \b
 A row in a JSONL file is one line like
@@ -71,6 +72,8 @@ COMMANDS: Final = {
     "repair": "care",
     "backup": "care",
     "warm": "warm",
+    "serve": "serve",
+    "keys": "keys_command",
     "demo": "demo.command",
     "completion": "completion",
 }

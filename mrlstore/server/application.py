@@ -1,0 +1,56 @@
+"""`create_app`: the ASGI application: all APIs behind one guard, over one folder of stores."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from starlette.routing import Router
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from mrlstore import telemetry
+from mrlstore.kernels.prepare import prepare
+from mrlstore.server import health, pinecone
+from mrlstore.server.config import ServerConfig
+from mrlstore.server.guards import Guard
+from mrlstore.server.http_call import HttpCall
+from mrlstore.server.indexes import IndexRoot
+from mrlstore.server.operations import Serving
+from mrlstore.server.refusals import not_found
+
+
+def create_app(config: ServerConfig) -> ASGIApp:
+    """The application of a config.
+
+    Raises:
+        InvalidInput: the folder of the stores or the file of keys is wrong.
+    """
+    root = IndexRoot(
+        config.root, open_stores=config.open_stores, read_only=config.read_only, threads=config.threads
+    )
+    serving = Serving(config, root)
+    families = [pinecone.api_family(serving)]  # each API is one line here
+    routes = [*health.routes(serving), *(route for family in families for route in family.routes)]
+
+    @asynccontextmanager
+    async def lifespan(_: object) -> AsyncIterator[None]:
+        if config.telemetry:
+            telemetry.instrument()
+        prepare()  # before the server says that it is ready: the first query loads no kernels
+        try:
+            yield
+        finally:
+            serving.close()
+
+    router = Router(routes, redirect_slashes=False, default=_no_route, lifespan=lifespan)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["app"] = router  # so that a route raises what the guard writes in the shape of the API
+        await router(scope, receive, send)
+
+    return Guard(app, config, families, health.OPEN)
+
+
+async def _no_route(scope: Scope, receive: Receive, send: Send) -> None:
+    call = HttpCall.of(scope)
+    raise not_found(f"there is nothing at {call.method} {call.path:.200}")

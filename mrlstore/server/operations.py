@@ -1,0 +1,118 @@
+"""`Operation`: an endpoint that does one thing to one index, in a thread or where it is quick at once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+
+from starlette.types import Receive, Scope, Send
+
+from mrlstore.server.api_keys import Role
+from mrlstore.server.config import ServerConfig
+from mrlstore.server.http_call import JSON, Headers, HttpCall
+from mrlstore.server.indexes import IndexRoot, ServedIndex
+from mrlstore.server.refusals import HttpRefusal
+
+_READERS: Final = 16  # threads of a process for calls that read; more wait
+_WRITERS: Final = 8  # and that write, so that long writes keep nobody from reading
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a call is answered."""
+
+    body: bytes = b"{}"
+    status: int = 200
+    headers: Headers = field(default_factory=tuple)
+    content_type: str = JSON
+
+
+class Serving:
+    """What all APIs of a server share: its config, its indexes, and threads for what blocks."""
+
+    def __init__(self, config: ServerConfig, root: IndexRoot) -> None:
+        self.config, self.root = config, root
+        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="mrlstore-read")
+        self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="mrlstore-write")
+
+    async def in_thread(self, call: Callable[[], T], *, writes: bool = False) -> T:
+        """What a blocking call gives, run in a thread, with the context of the caller."""
+        context = contextvars.copy_context()  # trace spans and log fields
+        pool = self._writers if writes else self._readers
+        return await asyncio.get_running_loop().run_in_executor(pool, context.run, call)
+
+    def close(self) -> None:
+        """Wait for what runs in threads, and close the stores."""
+        self._readers.shutdown(wait=True)
+        self._writers.shutdown(wait=True)
+        self.root.close()
+
+
+class Endpoint:
+    """What endpoints have in common: a name in metrics and in the log, and the least role of a key."""
+
+    def __init__(self, serving: Serving, name: str, role: Role) -> None:
+        self.serving, self.name, self.role = serving, name, role
+
+    async def admit(self, call: HttpCall, index: str | None = None) -> bytes:
+        """Check what the key and the server allow, and read the body."""
+        call.operation = self.name
+        call.require(self.role)
+        if index is not None:
+            call.require_index(index)
+        if self.role > Role.READ and self.serving.config.read_only:
+            raise HttpRefusal(403, "FORBIDDEN", "this server only reads")
+        started = time.perf_counter()
+        body = await call.body()
+        call.stages.append(("receive", time.perf_counter() - started))
+        return body
+
+    async def finish(self, call: HttpCall, work: Callable[[], Answer]) -> None:
+        """Do the work in a thread, and send its answer."""
+        started = time.perf_counter()
+        answer = await self.serving.in_thread(work, writes=self.role > Role.READ)
+        call.stages.append(("work", time.perf_counter() - started))
+        await call.answer(answer.status, answer.body, answer.headers, content_type=answer.content_type)
+
+
+class Operation(Endpoint):
+    """An ASGI endpoint about one index, which the route's parameter `index` names."""
+
+    def __init__(
+        self, serving: Serving, name: str, role: Role, work: Callable[[ServedIndex, HttpCall, bytes], Answer]
+    ) -> None:
+        """`work` gives the answer of an open index to a call with this body; it may block."""
+        super().__init__(serving, name, role)
+        self.work = work
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one call."""
+        call, name = HttpCall.of(scope), str(scope["path_params"]["index"])
+        body = await self.admit(call, name)
+        await self.finish(
+            call, lambda: self.serving.root.run(name, lambda index: self.work(index, call, body))
+        )
+
+
+class GeneralOperation(Endpoint):
+    """An ASGI endpoint that is about no open index."""
+
+    def __init__(
+        self, serving: Serving, name: str, role: Role, work: Callable[[HttpCall, bytes], Answer]
+    ) -> None:
+        """`work` gives the answer to a call with this body; it may block."""
+        super().__init__(serving, name, role)
+        self.work = work
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one call."""
+        call = HttpCall.of(scope)
+        body = await self.admit(call)
+        await self.finish(call, lambda: self.work(call, body))

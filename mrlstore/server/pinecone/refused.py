@@ -1,0 +1,76 @@
+"""What the hosted service offers and this server does not: each is answered by a 400 that says so.
+
+501 would be retried by clients until nobody sees the message, and 404 means a missing index to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from starlette.routing import BaseRoute, Route
+
+from mrlstore.server.api_keys import Role
+from mrlstore.server.http_call import HttpCall
+from mrlstore.server.operations import Answer, GeneralOperation, Serving
+from mrlstore.server.refusals import invalid
+
+_COLLECTIONS: Final = "collections are not offered here; `mrlstore backup` copies a store"
+_BACKUPS: Final = "backups by this API are not offered here; `mrlstore backup` makes one of a store"
+_IMPORT: Final = "imports are not offered here; `mrlstore import` reads Parquet files into a store"
+_INFERENCE: Final = "inference is not offered here: embed texts in the client"
+_RECORDS: Final = (
+    "records with text are not offered here: embed texts in the client, and use upsert and query"
+)
+_DOCUMENTS: Final = "the documents API is not offered here; use upsert, query and fetch"
+
+_EVERY: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
+CONTROL_PLANE: Final = (
+    ("/collections", ("POST",), _COLLECTIONS),
+    ("/collections/{name:path}", _EVERY, _COLLECTIONS),
+    ("/indexes/create-for-model", ("POST",), _RECORDS),
+    ("/indexes/{name}/backups", ("POST",), _BACKUPS),
+    ("/backups/{name:path}", _EVERY, _BACKUPS),
+    ("/restore-jobs/{name:path}", _EVERY, _BACKUPS),
+    ("/embed", ("POST",), _INFERENCE),
+    ("/rerank", ("POST",), _INFERENCE),
+    ("/models", ("GET",), _INFERENCE),
+    ("/models/{name:path}", ("GET",), _INFERENCE),
+)
+DATA_PLANE: Final = (
+    ("/bulk/imports", _EVERY, _IMPORT),
+    ("/bulk/imports/{id:path}", _EVERY, _IMPORT),
+    ("/records/namespaces/{namespace:path}/search", ("POST",), _RECORDS),
+    ("/records/namespaces/{namespace:path}/upsert", ("POST",), _RECORDS),
+    ("/namespaces/{namespace:path}/documents/{call}", ("POST",), _DOCUMENTS),
+)
+# What there never is any of.
+EMPTY_LISTS: Final = (
+    ("/collections", b'{"collections":[]}'),
+    ("/indexes/{name}/backups", b'{"data":[]}'),
+    ("/backups", b'{"data":[]}'),
+    ("/restore-jobs", b'{"data":[]}'),
+)
+
+
+def refusing(serving: Serving, table: Sequence[tuple[str, Sequence[str], str]]) -> list[BaseRoute]:
+    """Routes that refuse."""
+    return [
+        Route(path, _refusal(serving, message), methods=list(methods)) for path, methods, message in table
+    ]
+
+
+def empty_lists(serving: Serving) -> list[BaseRoute]:
+    """Routes that list nothing."""
+    return [Route(path, _constant(serving, body), methods=["GET"]) for path, body in EMPTY_LISTS]
+
+
+def _refusal(serving: Serving, message: str) -> GeneralOperation:
+    def refuse(call: HttpCall, body: bytes) -> Answer:
+        raise invalid(message)
+
+    return GeneralOperation(serving, "not offered", Role.READ, refuse)
+
+
+def _constant(serving: Serving, answer: bytes) -> GeneralOperation:
+    return GeneralOperation(serving, "empty list", Role.READ, lambda call, body: Answer(answer))

@@ -1,0 +1,66 @@
+"""The routes of Pinecone's API, and the shape of its errors."""
+
+from __future__ import annotations
+
+from starlette.routing import BaseRoute, Mount, Route
+
+from mrlstore.server.api_family import ApiFamily
+from mrlstore.server.api_keys import Role
+from mrlstore.server.bodies import dump
+from mrlstore.server.operations import GeneralOperation, Operation, Serving
+from mrlstore.server.pinecone import data_plane, refused
+from mrlstore.server.pinecone.control_plane import DATA_PLANE, ControlPlane
+from mrlstore.server.pinecone.namespaces import Namespaces
+from mrlstore.server.refusals import HttpRefusal
+
+
+def api_family(serving: Serving) -> ApiFamily:
+    """Pinecone's API over the indexes of a server; it has the paths that no other API has."""
+    data = Mount(f"{DATA_PLANE}{{index}}", routes=_data_plane(serving))
+    return ApiFamily("pinecone", "", [data, *_control_plane(serving)], error_body)
+
+
+def error_body(refusal: HttpRefusal) -> bytes:
+    """The shape from which every version of the clients shows the message."""
+    return dump({"error": {"code": refusal.code, "message": refusal.message}, "status": refusal.status})
+
+
+def _data_plane(serving: Serving) -> list[BaseRoute]:
+    spaces = Namespaces(serving.root)
+    one_space = "/namespaces/{namespace:path}"
+    table = (
+        ("query", "POST", "/query", Role.READ, data_plane.query),
+        ("upsert", "POST", "/vectors/upsert", Role.WRITE, data_plane.upsert),
+        ("fetch", "GET", "/vectors/fetch", Role.READ, data_plane.fetch),
+        ("fetch_by_metadata", "POST", "/vectors/fetch_by_metadata", Role.READ, data_plane.fetch_by_metadata),
+        ("update", "POST", "/vectors/update", Role.WRITE, data_plane.update),
+        ("delete", "POST", "/vectors/delete", Role.WRITE, data_plane.delete),
+        ("list", "GET", "/vectors/list", Role.READ, data_plane.list_ids),
+        ("describe_index_stats", "POST", "/describe_index_stats", Role.READ, spaces.stats),
+        ("describe_index_stats", "GET", "/describe_index_stats", Role.READ, spaces.stats),
+        ("list_namespaces", "GET", "/namespaces", Role.READ, spaces.list),
+        ("create_namespace", "POST", "/namespaces", Role.WRITE, spaces.create),
+        ("describe_namespace", "GET", one_space, Role.READ, spaces.describe),
+        ("delete_namespace", "DELETE", one_space, Role.WRITE, spaces.delete),
+    )
+    offered = [
+        Route(path, Operation(serving, name, role, work), methods=[method])
+        for name, method, path, role, work in table
+    ]
+    return [*offered, *refused.refusing(serving, refused.DATA_PLANE)]
+
+
+def _control_plane(serving: Serving) -> list[BaseRoute]:
+    plane = ControlPlane(serving)
+    table = (
+        ("list_indexes", "GET", "/indexes", Role.READ, plane.list_indexes),
+        ("create_index", "POST", "/indexes", Role.ADMIN, plane.create_index),
+        ("describe_index", "GET", "/indexes/{name}", Role.READ, plane.describe_index),
+        ("configure_index", "PATCH", "/indexes/{name}", Role.ADMIN, plane.configure_index),
+        ("delete_index", "DELETE", "/indexes/{name}", Role.ADMIN, plane.delete_index),
+    )
+    offered = [
+        Route(path, GeneralOperation(serving, name, role, work), methods=[method])
+        for name, method, path, role, work in table
+    ]
+    return [*refused.empty_lists(serving), *refused.refusing(serving, refused.CONTROL_PLANE), *offered]
