@@ -1,7 +1,7 @@
 # Every target makes the virtual environment that it needs under .venv/ and installs what it needs there.
 # Needed beforehand: Python 3.11 or newer.  make PYTHON=/path/to/python chooses a Python.
 
-.PHONY: help demo test test-gemini2 test-integrations torture fuzz lint bench retrieval docs package clean
+.PHONY: help demo test test-gemini2 test-integrations test-hosted torture fuzz lint bench retrieval docs package clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -16,6 +16,8 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 TESTS ?=
 WORKERS ?= 2
 SECONDS ?= 60
+# Clients of hosted databases, unmodified, each in an environment of its own.
+HOSTED ?= python5 python6 python7 python8 python9 python10 node4 node6 node8 node9
 INTEGRATIONS := langchain haystack llama-index mteb migrate pinecone vectordbbench
 
 help:
@@ -23,6 +25,7 @@ help:
 	@echo "make test      the tests, within ten minutes      make test TESTS=tests/cli"
 	@echo "make test-gemini2  the tests of the Gemini adapter under the older google-genai 2.x"
 	@echo "make test-integrations  the suites that LangChain and others ship, each in an environment of its own"
+	@echo "make test-hosted  an app on each Python and Node version of Pinecone's SDK against the server"
 	@echo "make torture   the full figures: crashes, damage, faults, fuzzing; for hours"
 	@echo "make fuzz      coverage-guided fuzzing of all that parses bytes    make fuzz SECONDS=600"
 	@echo "make lint      ruff (rules and format) and mypy, over the library and its tests"
@@ -51,6 +54,10 @@ test-integrations: $(INTEGRATIONS:%=test-integration-%)
 
 test-integration-%: .venv/%.stamp
 	@.venv/$*/bin/python -m pytest tests/integrations/$(subst -,_,$*)
+
+test-hosted: .venv/test.stamp $(HOSTED:%=.venv/hosted-%.stamp)
+	@.venv/test/bin/$(KERNELS)
+	@MRLSTORE_HOSTED="$(HOSTED)" .venv/test/bin/python -m pytest tests/hosted
 
 torture: .venv/test.stamp
 	@MRLSTORE_TORTURE=1 HYPOTHESIS_PROFILE=torture .venv/test/bin/python -m pytest -m "torture or not torture" $(TESTS)
@@ -90,6 +97,16 @@ package: .venv/package.stamp
 .venv/migrate.stamp: WANTS = --editable ".[cli]" --group test-migrate
 .venv/vectordbbench.stamp: WANTS = --editable ".[cli]" "vectordb-bench>=2,<3" --group test
 .venv/pinecone.stamp: WANTS = --editable ".[cli]" "pinecone>=10.2,<11" --group test
+.venv/hosted-python5.stamp: WANTS = "pinecone==5.4.2"
+.venv/hosted-python6.stamp: WANTS = "pinecone==6.0.2"
+.venv/hosted-python7.stamp: WANTS = "pinecone==7.3.0"
+.venv/hosted-python8.stamp: WANTS = "pinecone==8.1.2"
+.venv/hosted-python9.stamp: WANTS = "pinecone==9.1.0"
+.venv/hosted-python10.stamp: WANTS = "pinecone==10.2.0"
+.venv/hosted-node4.stamp: WANTS = @pinecone-database/pinecone@4.1.0
+.venv/hosted-node6.stamp: WANTS = @pinecone-database/pinecone@6.1.4
+.venv/hosted-node8.stamp: WANTS = @pinecone-database/pinecone@8.2.0
+.venv/hosted-node9.stamp: WANTS = @pinecone-database/pinecone@9.0.0
 .venv/fuzz.stamp: WANTS = --editable ".[arrow]" --group fuzz
 .venv/lint.stamp: WANTS = --editable ".[demo,gemini,media,report,server]" --group test --group lint
 .venv/bench.stamp: WANTS = --editable ".[demo]" --group bench
@@ -102,6 +119,11 @@ package: .venv/package.stamp
 .venv/%.stamp: pyproject.toml tools/make-venv.sh tools/find-python.sh tools/try-install.sh
 	@tools/make-venv.sh .venv/$* $(WANTS)
 	@$(if $(TRIES),tools/try-install.sh .venv/$* $(TRIES))
+	@touch $@
+
+.venv/hosted-node%.stamp: Makefile
+	@mkdir -p .venv/hosted-node$*
+	@npm install --silent --no-audit --no-fund --prefix .venv/hosted-node$* $(WANTS)
 	@touch $@
 
 clean:

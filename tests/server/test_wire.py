@@ -1,0 +1,144 @@
+"""What ten versions of Pinecone's clients were recorded to send, and the fields that each needs."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from mrlstore.server import ServerConfig, create_app
+
+RECORDED = [
+    json.loads(line)
+    for line in (Path(__file__).parent / "wire" / "pinecone.jsonl").read_text(encoding="utf-8").splitlines()
+]
+CALLS: dict[str, list[dict[str, Any]]] = defaultdict(list)
+for each in RECORDED:
+    CALLS[each["call"]].append(each)
+
+CONTROL_PLANE = ("/indexes", "/collections", "/backups", "/restore-jobs", "/embed", "/rerank", "/models")
+# Calls that are refused, with a word of the message.
+REFUSED = {
+    "cancel_import": "imports",
+    "create_backup": "backups",
+    "create_collection": "collections",
+    "create_index_for_model": "text",
+    "create_index_from_backup": "backups",
+    "create_index_schema_named_v10": "_values",
+    "create_index_sparse": "dense",
+    "delete_backup": "backups",
+    "delete_collection": "collections",
+    "describe_backup": "backups",
+    "describe_collection": "collections",
+    "describe_import": "imports",
+    "describe_restore_job": "backups",
+    "documents_upsert_v10": "documents",
+    "embed": "inference",
+    "list_imports": "imports",
+    "list_models": "inference",
+    "query_sparse": "sparse",
+    "rerank": "inference",
+    "search_id": "text",
+    "search_records": "text",
+    "search_rerank": "text",
+    "search_text": "text",
+    "search_vector": "text",
+    "start_import": "imports",
+    "update_sparse": "sparse",
+    "upsert_empty": "one or more",
+    "upsert_inf": "",
+    "upsert_nan": "",
+    "upsert_only_sparse": "sparse",
+    "upsert_records": "text",
+    "upsert_sparse": "sparse",
+}
+ROWS = [
+    {"id": id, "values": [0.5, 0.25, -0.1, n], "metadata": {"year": 2017, "genre": "x"}}
+    for n, id in enumerate(("a", "b", "b/c d&é", "a#1", "a#2", "a#3", "p"))
+]
+
+
+READING = {"query", "fetch", "list", "describe", "has", "index", "embed", "rerank", "search"}
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    """A server whose index is filled once: calls that only read share it."""
+    config = ServerConfig(tmp_path_factory.mktemp("wire"))
+    with TestClient(create_app(config), base_url="http://localhost:5080") as client:
+        fill(client)
+        yield client
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_every_client_gets_what_it_needs(client: TestClient, kept: TestClient, call: str) -> None:
+    for recorded in CALLS[call]:
+        if call in REFUSED or call.partition("_")[0] in READING:
+            client = kept
+        elif call.startswith(("create_index", "delete_index")):
+            client.delete("/indexes/papers")
+        if call.startswith("delete_index"):
+            client.post("/indexes", json={"name": "papers", "dimension": 4})
+        elif client is not kept and not call.startswith("create_index") and not has_rows(client):
+            fill(client)
+        for request in recorded["requests"]:
+            refused = call in REFUSED and request["method"] + request["target"] != "GET/indexes/papers"
+            if request["target"] == "/indexes/papers2":
+                continue  # of an index that the refused request would have made
+            answer = send(client, request)
+            if refused:
+                assert answer.status_code == 400, (recorded["clients"], answer.text)
+                assert REFUSED[call] in answer.json()["error"]["message"]
+                continue
+            assert answer.status_code == request["status"], (recorded["clients"], answer.text)
+        if call not in REFUSED and "least" in recorded and answer.content:
+            covers(answer.json(), recorded["least"], call)
+
+
+def has_rows(client: TestClient) -> bool:
+    return client.get("/i/papers/namespaces/ns1").status_code == 200
+
+
+def fill(client: TestClient) -> None:
+    client.post("/indexes", json={"name": "papers", "dimension": 4})
+    for namespace in ("", "ns1", "ns2"):
+        body = {"vectors": ROWS, "namespace": namespace}
+        assert client.post("/i/papers/vectors/upsert", json=body).status_code == 200
+
+
+def send(client: TestClient, request: dict[str, Any]) -> Any:
+    target, body = request["target"], request.get("body")
+    path = target if target.startswith(CONTROL_PLANE) else "/i/papers" + target
+    token = client.get("/i/papers/vectors/list?limit=1&namespace=ns1")
+    if "pagination" in token.json():  # a token of this server in the place of the recorded one
+        following = token.json()["pagination"]["next"]
+        path = path.replace("paginationToken=t2", f"paginationToken={following}")
+        if isinstance(body, dict) and "paginationToken" in body:
+            body = {**body, "paginationToken": following}
+    content = body if body is None or isinstance(body, str) else json.dumps(body)
+    headers = {"content-type": request["type"]} if "type" in request else {}
+    return client.request(request["method"], path, content=content, headers=headers)
+
+
+def covers(answer: Any, least: Any, place: str) -> None:
+    """The answer has every field that a client needs, of the same kind; entries under ids have any name."""
+    if isinstance(least, dict):
+        assert isinstance(answer, dict), place
+        by_name = place.rpartition(".")[2] in ("vectors", "namespaces")
+        for name, value in least.items():
+            found = next(iter(answer.values()), value) if by_name else answer.get(name)
+            assert found is not None, f"{place}.{name} is missing in {answer}"
+            covers(found, value, f"{place}.{name}")
+    elif isinstance(least, list):
+        assert isinstance(answer, list), place
+        for one in answer[:1] if least else []:
+            covers(one, least[0], place)
+    elif isinstance(least, str):
+        assert isinstance(answer, str), f"{place}: {answer!r}"
+    elif least is not None:
+        assert isinstance(answer, int | float), f"{place}: {answer!r}"
