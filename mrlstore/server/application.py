@@ -30,7 +30,7 @@ def create_app(config: ServerConfig) -> ASGIApp:
     )
     serving = Serving(config, root)
     families = [pinecone.api_family(serving)]  # each API is one line here
-    routes = [*health.routes(serving), *(route for family in families for route in family.routes)]
+    routes = [*(route for family in families for route in family.routes), *health.routes(serving)]
 
     @asynccontextmanager
     async def lifespan(_: object) -> AsyncIterator[None]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import struct
 from typing import Any, Final
 
@@ -15,6 +14,7 @@ from mrlstore.server.refusals import invalid
 from mrlstore.types import LIMITS
 
 _MAX_SHOWN: Final = 60
+_FLOAT32_SQUARE: Final = float(np.finfo(np.float32).max) ** 2  # below it, every number fits into a float32
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
@@ -68,8 +68,9 @@ def float_row(numbers: object, place: str, dim: int | None = None) -> NDArray[np
     except struct.error:
         at, wrong = next((at, one) for at, one in enumerate(numbers) if type(one) not in (int, float))
         raise invalid(f"{place}[{at}]: expected a number, got {shown(wrong)}") from None
-    square = float(np.dot(doubles, doubles))
-    if not 0 < square < math.inf:
+    with np.errstate(over="ignore"):
+        square = float(np.dot(doubles, doubles))
+    if not 0 < square < _FLOAT32_SQUARE:
         raise invalid(f"{place}: all numbers are zero, or too large or too small for a vector")
     suspicious = (doubles == 0) | (doubles == 1)
     if suspicious.any() and any(type(numbers[at]) is bool for at in np.flatnonzero(suspicious).tolist()):

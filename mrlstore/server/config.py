@@ -58,6 +58,7 @@ class ServerConfig:
     threads: int | None = _option(
         None, "Threads for builds and batches of each store; all cores by default.", "N"
     )
+    access_log: bool = _option(False, "Log each request, to the logger mrlstore.server.access.")
     telemetry: bool = _option(False, "Report spans and metrics to OpenTelemetry's providers.")
 
     def __post_init__(self) -> None:

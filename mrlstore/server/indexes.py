@@ -26,13 +26,14 @@ from typing import Any, Final, Literal, TypeVar
 
 import mrlstore
 from mrlstore.api.store import Store
+from mrlstore.catalogue.identity import LOCK
 from mrlstore.errors import InvalidInput, MrlStoreError, StoreExists, StoreNotFound
 from mrlstore.server.refusals import HttpRefusal, busy, not_found
 
 _LOG: Final = logging.getLogger("mrlstore.server")
 _STORE: Final = ".mrl"
 _FACTS: Final = ".index.json"
-_LOCK: Final = ".mrlstore-server.lock"
+_ROOT_LOCK: Final = ".mrlstore-server.lock"
 _DELETED: Final = ".deleted"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # one component of a path, never `.` or `..`
 
@@ -59,16 +60,17 @@ class ServedIndex:
 
     name: str
     store: Store
+    lock: str  # the path of its LOCK
     facts: IndexFacts
     stamp: tuple[int, ...]
     pins: int = 0
     retired: bool = False  # to be closed by whoever lets go of it last
-    slow_until: float = 0.0  # before this moment queries run in threads: one was slow
+    in_threads: int = 0  # the next so many queries run in threads: one was slow
 
     @property
     def is_current(self) -> bool:
         """Whether the store at its path is still the one that is open here."""
-        return _stamp(self.store.path) == self.stamp
+        return _stamp(self.lock) == self.stamp
 
 
 class IndexRoot:
@@ -245,13 +247,14 @@ class IndexRoot:
             if not self.exists(name):
                 raise _absent(name)
             place = self._place(name)
-            stamp, mode = _stamp(place), "r" if self.read_only else "a"
+            lock, mode = os.fspath(place / LOCK), "r" if self.read_only else "a"
+            stamp = _stamp(lock)
             try:
                 mrlstore.open(place, mode="r").close()  # never creates one
                 store = mrlstore.open(place, mode=mode, threads=self._threads)  # type: ignore[arg-type]
             except StoreNotFound:
                 raise _absent(name) from None
-            index = ServedIndex(name, store, self._read_facts(name), stamp, pins=1)
+            index = ServedIndex(name, store, lock, self._read_facts(name), stamp, pins=1)
             if not index.is_current:
                 store.close()
                 raise busy(f"the index {name!r} was replaced just now; try again")
@@ -313,7 +316,7 @@ class IndexRoot:
     @contextmanager
     def _changing(self) -> Iterator[None]:
         """While one process creates, configures or deletes, others wait."""
-        descriptor = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        descriptor = os.open(self.path / _ROOT_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
@@ -331,10 +334,10 @@ class IndexRoot:
                 time.sleep(0.01)
 
 
-def _stamp(store: Path) -> tuple[int, ...]:
+def _stamp(lock: str) -> tuple[int, ...]:
     """What tells a store from another one at the same path: its LOCK, which nobody writes to."""
     try:
-        status = os.lstat(store / "LOCK")
+        status = os.lstat(lock)
     except OSError:
         return ()
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import resource
+import signal
 import tempfile
+from contextlib import suppress
 from typing import Any, Final
 
 import uvicorn
@@ -17,7 +19,7 @@ _LOG: Final = logging.getLogger("mrlstore.server")
 _FORMAT: Final = "%(asctime)s %(levelname)s %(process)d %(name)s: %(message)s"
 
 
-def serve(config: ServerConfig, *, access_log: bool = True) -> None:
+def serve(config: ServerConfig) -> None:
     """Serve until SIGTERM or SIGINT; requests that run are finished first, for up to `drain_s` seconds.
 
     With several workers uvicorn watches over them, and starts another where one has died.
@@ -31,7 +33,9 @@ def serve(config: ServerConfig, *, access_log: bool = True) -> None:
         if path is not None and not os.access(path, os.R_OK):
             raise InvalidInput(f"{name}: {path} cannot be read")
     _raise_descriptor_limit()
-    with tempfile.TemporaryDirectory(prefix="mrlstore-metrics-") as metrics:
+    # uvicorn gives the signal that stopped it to whoever handled it before: this ends with exit code 0
+    signal.signal(signal.SIGTERM, lambda number, frame: None)
+    with suppress(KeyboardInterrupt), tempfile.TemporaryDirectory(prefix="mrlstore-metrics-") as metrics:
         os.environ.update(config.to_environment())
         if config.workers > 1:
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics
@@ -51,7 +55,7 @@ def serve(config: ServerConfig, *, access_log: bool = True) -> None:
             backlog=2_048,
             ssl_certfile=None if config.tls_cert is None else os.fspath(config.tls_cert),
             ssl_keyfile=None if config.tls_key is None else os.fspath(config.tls_key),
-            log_config=_logging(access_log),
+            log_config=_logging(config.access_log),
         )
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mrlstore.integrations.pinecone.filters import where_of
 from mrlstore.server.bodies import dump, float_row, parse_object, shown
@@ -25,6 +28,7 @@ from mrlstore.types import LIMITS, Include, Record
 
 _PAGE: Final = 100  # rows of a page where no limit is given
 _MAX_PAGE: Final = 1_000
+_QUICK_K: Final = 100
 _USAGE: Final = {"readUnits": 1}  # nothing is charged for here
 
 
@@ -37,36 +41,67 @@ def upsert(index: ServedIndex, call: HttpCall, body: bytes) -> Answer:
     return _written(index, {"upsertedCount": count})
 
 
-def query(index: ServedIndex, call: HttpCall, body: bytes) -> Answer:
-    """POST /query: the nearest rows to a vector, or to that of a stored row."""
+class Query(NamedTuple):
+    """What a query asks for; either `vector` or `id` is given."""
+
+    namespace: str  # as it was sent
+    space: str  # the store's name of it
+    top_k: int
+    vector: NDArray[np.float32] | None
+    id: str | None
+    where: dict[str, Any] | None
+    include: tuple[Include, ...]
+
+
+def parse_query(call: HttpCall, body: bytes) -> Query:
+    """POST /query: what it asks for; refused where it is wrong."""
     given = parse_object(body)
-    space = _space(call, given.get("namespace"))
+    namespace, top_k, values, id = (given.get(name) for name in ("namespace", "topK", "vector", "id"))
+    space = _space(call, namespace)
     refuse_sparse(given.get("sparseVector"), "sparseVector")
-    top_k, values, id = given.get("topK"), given.get("vector"), given.get("id")
     if type(top_k) is not int or not 1 <= top_k <= LIMITS.k:
         raise invalid(f"topK: expected 1 to {LIMITS.k:,}, got {shown(top_k)}")
     if (not values) == (not id):
         raise invalid("query: give either vector or id")
-    store, lsn = index.store, index.store.generation
     include: list[Include] = ["metadata"] if flag(given, "includeMetadata") else []
     if flag(given, "includeValues"):
         include.append("vector")
-    where = where_of(given.get("filter"))
-    if id:
-        found = store.get([checked_id(id, "id")], namespace=space, include=("vector",))
+    return Query(
+        namespace or "",
+        space,
+        top_k,
+        None if id else float_row(values, "vector"),
+        checked_id(id, "id") if id else None,
+        where_of(given.get("filter")),
+        tuple(include),
+    )
+
+
+def is_quick(asked: Query) -> bool:
+    """Whether a query is of the usual kind: by a vector, for few rows, without a filter to be evaluated."""
+    return asked.vector is not None and asked.where is None and asked.top_k <= _QUICK_K
+
+
+def query(index: ServedIndex, call: HttpCall, asked: Query) -> Answer:
+    """The nearest rows to a vector, or to that of a stored row."""
+    store, vector, lsn = index.store, asked.vector, index.store.generation
+    if asked.id is not None:
+        found = store.get([asked.id], namespace=asked.space, include=("vector",))
         vector = found[0].vector if found else None
-    else:
-        vector = float_row(values, "vector", store.dim)
+    elif vector is not None and store.dim is not None and len(vector) != store.dim:
+        raise invalid(f"vector: {len(vector)} numbers, but the index has dimension {store.dim}")
     matches: list[dict[str, Any]] = []
     if vector is not None and store.dim is not None:
-        hits = store.query(vector, top_k, where=where, namespace=space, include=tuple(include))
+        hits = store.query(
+            vector, asked.top_k, where=asked.where, namespace=asked.space, include=asked.include
+        )
         scores = scores_of(index.facts.metric, hits.scores, vector).tolist()
         for hit, score in zip(hits, scores, strict=True):
             match = {"id": hit.id, "score": score, "values": [] if hit.vector is None else hit.vector}
             if hit.metadata:
                 match["metadata"] = hit.metadata
             matches.append(match)
-    answer = {"matches": matches, "namespace": given.get("namespace") or "", "usage": _USAGE}
+    answer = {"matches": matches, "namespace": asked.namespace, "usage": _USAGE}
     return Answer(dump(answer), headers=_seen(lsn))
 
 

@@ -7,7 +7,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from mrlstore.server.api_family import ApiFamily
 from mrlstore.server.api_keys import Role
 from mrlstore.server.bodies import dump
-from mrlstore.server.operations import GeneralOperation, Operation, Serving
+from mrlstore.server.operations import GeneralOperation, Operation, QuickOperation, Serving
 from mrlstore.server.pinecone import data_plane, refused
 from mrlstore.server.pinecone.control_plane import DATA_PLANE, ControlPlane
 from mrlstore.server.pinecone.namespaces import Namespaces
@@ -29,7 +29,6 @@ def _data_plane(serving: Serving) -> list[BaseRoute]:
     spaces = Namespaces(serving.root)
     one_space = "/namespaces/{namespace:path}"
     table = (
-        ("query", "POST", "/query", Role.READ, data_plane.query),
         ("upsert", "POST", "/vectors/upsert", Role.WRITE, data_plane.upsert),
         ("fetch", "GET", "/vectors/fetch", Role.READ, data_plane.fetch),
         ("fetch_by_metadata", "POST", "/vectors/fetch_by_metadata", Role.READ, data_plane.fetch_by_metadata),
@@ -47,7 +46,12 @@ def _data_plane(serving: Serving) -> list[BaseRoute]:
         Route(path, Operation(serving, name, role, work), methods=[method])
         for name, method, path, role, work in table
     ]
-    return [*offered, *refused.refusing(serving, refused.DATA_PLANE)]
+    query = QuickOperation(serving, "query", data_plane.parse_query, data_plane.is_quick, data_plane.query)
+    return [
+        Route("/query", query, methods=["POST"]),
+        *offered,
+        *refused.refusing(serving, refused.DATA_PLANE),
+    ]
 
 
 def _control_plane(serving: Serving) -> list[BaseRoute]:
