@@ -1,5 +1,7 @@
 """What calls cost beside a plain query: pages, groups, diversity, examples, namespaces, facets, scans.
 
+Then what metadata and documents cost beside ids, from the arrays of a segment and from the catalogue.
+
 python -m benchmarks.calls --rows 20000 --dim 256
 """
 
@@ -8,6 +10,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from numpy.typing import NDArray
 
 import mrlstore
 from benchmarks.shares import best_us
+from mrlstore.types import Include
 from tests.nested import nested
 
 SPACES = 10  # namespaces with a hundredth of the rows each
@@ -70,6 +74,53 @@ def measured(store: mrlstore.Store, queries: NDArray[np.float32]) -> Iterator[st
         yield f"{name:40} {taken:10.1f} us {taken / times[0]:8.2f} times"
 
 
+def build_texts(path: Path, rows: int, dim: int) -> None:
+    """An indexed store with metadata of five keys, about 120 bytes, and documents of 200 to 1,000 bytes."""
+    rng = np.random.default_rng(4)
+    words = [f"word{i}" for i in range(500)]
+    metadata = [
+        {
+            "title": " ".join(rng.choice(words, 6)),
+            "year": int(rng.integers(1990, 2027)),
+            "language": str(rng.choice(["en", "de", "fr"])),
+            "rating": round(float(rng.random()), 3),
+            "tags": [str(word) for word in rng.choice(words, 2)],
+        }
+        for _ in range(rows)
+    ]
+    documents = [" ".join(rng.choice(words, length)) for length in rng.integers(30, 145, rows)]
+    with mrlstore.open(path, dim=dim, auto_maintain=False) as store:
+        store.upsert([f"r{i}" for i in range(rows)], nested(rows, dim), metadata, documents)
+        store.optimize()
+
+
+def carried(path: Path, queries: NDArray[np.float32]) -> Iterator[str]:
+    """Queries for the best 10 by what they carry: the call alone, and with that of every hit read."""
+    ways: dict[str, Callable[[NDArray[np.float32]], Any]] = {}
+    with mrlstore.open(path, mode="r") as arrays, mrlstore.open(path, mode="r") as catalogue:
+        for store in (arrays, catalogue):
+            store.warm()
+        for part in catalogue._session.snapshots.latest().segments:
+            object.__setattr__(part.segment, "row_texts", None)  # as a part that was written without
+        ways["ids"] = lambda query: arrays.query(query, include=()).ids
+        ways["ids, as hits"] = lambda query: [hit.id for hit in arrays.query(query, include=())]
+        for include in (("metadata",), ("document",), ("metadata", "document")):
+            for name, store in (("arrays", arrays), ("catalogue", catalogue)):
+                what = f"{' and '.join(include)}, from the {name}"
+                ways[what] = partial(store.query, include=include)
+                ways[f"{what}, read"] = partial(read, store, include)
+        for way in ways.values():
+            way(queries[0])
+            way(queries[0])
+        times = best_us(list(ways.values()), queries)
+    for name, taken in zip(ways, times, strict=True):
+        yield f"{name:46} {taken:10.1f} us {taken / times[0]:8.2f} times"
+
+
+def read(store: mrlstore.Store, include: tuple[Include, ...], query: NDArray[np.float32]) -> list[Any]:
+    return [(hit.metadata, hit.document) for hit in store.query(query, include=include)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--rows", type=int, default=20_000)
@@ -83,6 +134,9 @@ def main() -> None:
             store.warm()
             for line in measured(store, nested(options.queries, options.dim, seed=2)):
                 print(line, flush=True)
+        path = Path(folder) / "texts.mrl"
+        build_texts(path, options.rows, options.dim)
+        print(*carried(path, nested(options.queries, options.dim, seed=2)), sep="\n", flush=True)
 
 
 if __name__ == "__main__":

@@ -206,7 +206,7 @@ def test_ids_that_a_kernel_does_not_write_down(
 def test_rows_that_are_removed_behind_the_fast_path(
     tmp_path: Path, path: Path, taken: list[bool], monkeypatch: pytest.MonkeyPatch, event: str
 ) -> None:
-    """A hit that is gone before its metadata is read: the query begins again. Other writes do not matter."""
+    """A hit that is gone before its metadata is read. It is still in the segment: the answer is of before."""
     import shutil
 
     own = shutil.copytree(path, tmp_path / "own.mrl")
@@ -226,10 +226,32 @@ def test_rows_that_are_removed_behind_the_fast_path(
         monkeypatch.setattr(Searcher, "one", overtaken)
         found = reader.query(QUERIES[0])
         assert taken == [True]
-        if event == "removed":
-            assert found.ids[:9] == before.ids[1:] and found.plan.generation > before.plan.generation
-        else:
-            assert list(found) == list(before) and found.plan.generation == before.plan.generation
+        assert list(found) == list(before) and found.plan.generation == before.plan.generation
+
+
+def test_rows_that_are_removed_and_that_only_the_catalogue_has(
+    tmp_path: Path, taken: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hit whose document is long, and that is gone before it is read: the query begins again."""
+    watched, done = Searcher.one, list[bool]()
+    with mrlstore.open(tmp_path / "s.mrl", dim=DIM, prefix_dim=32, auto_maintain=False) as writer:
+        writer.upsert([f"{i}" for i in range(2_500)], nested(2_500, DIM), None, ["long " * 1_000] * 2_500)
+        writer.optimize()
+        with mrlstore.open(tmp_path / "s.mrl", mode="r") as reader:
+            before = reader.query(QUERIES[0], include=("document",))
+            inside.first_segment(reader).read_ahead.needed = False
+
+            def overtaken(self: Searcher, vector: Any) -> Any:
+                found = watched(self, vector)
+                if not done:
+                    done.append(writer.delete([before.ids[0]]) == 1)
+                return found
+
+            monkeypatch.setattr(Searcher, "one", overtaken)
+            found = reader.query(QUERIES[0], include=("document",))
+    assert done == [True]
+    assert found.ids[:9] == before.ids[1:] and found.plan.generation > before.plan.generation
+    assert found[0].document == "long " * 1_000
 
 
 def test_a_batch_keeps_no_segment_open(store: Store) -> None:

@@ -6,7 +6,7 @@ import json
 import struct
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import apsw
 import numpy as np
@@ -18,6 +18,7 @@ from mrlstore.errors import CorruptStore
 
 _HEAD = struct.Struct("<qqiiii")
 _decode = json.JSONDecoder().raw_decode
+_METADATA_TYPES: Final = {dict, type(None)}
 _COLUMNS = "key, namespace, id, bare, metadata, document, crc"
 
 
@@ -64,6 +65,21 @@ def metadata_of(text: str | None) -> dict[str, Any] | None:
     if end != len(text) or not isinstance(found, dict):
         raise CorruptStore("catalogue.db", "metadata is not a JSON object")
     return found
+
+
+def metadata_of_texts(texts: bytes, count: int) -> list[dict[str, Any] | None]:
+    """Metadata of several rows from their JSON texts in UTF-8, joined by commas, `null` where a row has none.
+
+    Read at once they take two thirds of the time. CorruptStore as for `metadata_of`.
+    """
+    try:
+        joined = str(b"[%b]" % texts, "utf-8")
+        found, end = _decode(joined)
+    except (ValueError, RecursionError) as error:
+        raise CorruptStore("catalogue.db", f"metadata is not JSON ({error})") from error
+    if end != len(joined) or len(found) != count or not {type(one) for one in found} <= _METADATA_TYPES:
+        raise CorruptStore("catalogue.db", "metadata is not a JSON object")
+    return found  # type: ignore[no-any-return]
 
 
 def _crc(row: Row) -> int:

@@ -100,7 +100,7 @@ def verify(store: Path, as_json: bool) -> int:
 def repair(store: Path, timeout_s: float | None, as_json: bool) -> int:
     """Rebuild what verify found damaged.
 
-    Indexes and filter columns are rebuilt, whole rows kept, and the ids of lost vectors printed. Damaged
+    Indexes and columns are rebuilt, whole rows kept, and the ids of lost vectors printed. Damaged
     files are set aside in the store's folder, not deleted. Exit code 5 says that not all could be mended:
     restore a backup then.
 

@@ -22,7 +22,7 @@ from mrlstore.types import Stats
 KINDS: Final = {
     "base": "vectors",
     "index": "graph and codes",
-    "columns": "filter columns",
+    "columns": "columns, texts",
     "catalogue": "catalogue",
     "other": "other",
 }

@@ -17,6 +17,7 @@ from mrlstore.system.late import importing
 
 # The modules of this package that hold kernels, and their kernels.
 KERNELS: Final = {
+    "joining": ("join_texts",),
     "links": ("insert_rows", "refine", "square_lengths"),
     "reach": ("link_to", "reach", "reverse"),
     "rerank": ("exact", "rerank"),

@@ -12,23 +12,21 @@ import errno
 import mmap
 import shutil
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mrlstore.catalogue import keywords, rows, segments, settings, tail_rows
+from mrlstore.catalogue import keywords, segments, settings, tail_rows
 from mrlstore.catalogue.connection import Connection
 from mrlstore.catalogue.identity import LOCK
 from mrlstore.catalogue.segments import SegmentRow
-from mrlstore.columns import build_columns
 from mrlstore.errors import StorageFull, StoreLocked
 from mrlstore.index.build import MIN_GRAPH_ROWS, build_index, require_builder
 from mrlstore.kernels import load
 from mrlstore.maintenance import garbage, policy
+from mrlstore.maintenance.columns_part import write_columns
 from mrlstore.maintenance.merge import row_order, write_merged
 from mrlstore.storage.base_part import base_arrays, write_base
 from mrlstore.storage.parts import NewPart, Part, write_part
@@ -47,7 +45,6 @@ if TYPE_CHECKING:
 else:
     calibrate = LateModule("mrlstore.recall.calibrate")
 
-_BLOCK = 1_024  # rows of metadata that are read at a time
 _KEYWORD_PAGES = 1_000  # pages of the keyword index that one transaction writes: writers wait meanwhile
 
 
@@ -215,7 +212,7 @@ def complete(session: Session, part: LiveSegment, job: Job) -> None:
             made.append(_write_index(session, base, wanted, job))
             changed = replace(changed, index=made[-1].ref)
         if row.columns is None:
-            made.append(_write_columns(session, base.arrays["keys"], job))
+            made.append(write_columns(session, base.arrays["keys"], job))
             changed = replace(changed, columns=made[-1].ref)
     except BaseException:
         _discard(session, made)
@@ -246,7 +243,7 @@ def merge(session: Session, inputs: list[LiveSegment], job: Job) -> None:
             row = SegmentRow(0, generation, len(order.keys), made[0].ref)
             base = open_segment(session.files, session.parts, session.settings.store_uuid, row, None).base
             made.append(_write_index(session, base, wanted, job))
-            made.append(_write_columns(session, order.keys, job))
+            made.append(write_columns(session, order.keys, job))
             row = replace(row, index=made[1].ref, columns=made[2].ref)
     except BaseException:
         _discard(session, made)
@@ -315,23 +312,6 @@ def _write_index(session: Session, base: Part, wanted: policy.IndexSettings, job
     )
 
 
-def _write_columns(session: Session, keys: NDArray[np.int64], job: Job) -> NewPart:
-    """Columns of the metadata of these rows; rows that were removed meanwhile count as having none."""
-
-    def texts() -> Iterator[str | None]:
-        for start in range(0, len(keys), _BLOCK):
-            job.step("columns", start, len(keys))
-            wanted = keys[start : start + _BLOCK].tolist()
-            with session.catalogue.read() as connection:
-                found = {row.key: row.metadata for row in rows.by_key(connection, wanted)}
-            yield from (found.get(key) for key in wanted)
-
-    arrays = {"columns": build_columns(texts(), len(keys), job=job)}
-    return write_part(
-        session.files, session.parts, "columns", len(keys), arrays, store_uuid=session.settings.store_uuid
-    )
-
-
 def _discard(session: Session, made: list[NewPart]) -> None:
     for part in made:
         part.discard(session.files)
@@ -345,7 +325,10 @@ def _check_named(connection: Connection, inputs: list[SegmentRow]) -> None:
 
 def _check_free_space(session: Session, inputs: list[LiveSegment]) -> None:
     """Raise StorageFull if the merge of these segments does not fit on the disk."""
-    needed = sum(part.segment.base.size for part in inputs) * 5 // 4
+    parts = [
+        part for one in inputs for part in (one.segment.base, one.segment.column_part) if part is not None
+    ]
+    needed = sum(part.size for part in parts) * 5 // 4
     free = shutil.disk_usage(session.path).free
     if needed > free:
         raise StorageFull(

@@ -25,18 +25,19 @@ from mrlstore.columns import InvalidColumns, open_columns
 from mrlstore.errors import CorruptStore, FormatTooNew, MrlStoreError
 from mrlstore.index.build import built_by, has_graphs
 from mrlstore.index.verification import verify_index
+from mrlstore.maintenance.row_verification import verify_rows
 from mrlstore.planning import calibration_curves
 from mrlstore.storage.base_part import check_base
 from mrlstore.storage.parts import Part, check_part, open_part
+from mrlstore.storage.row_texts import SegmentTexts, open_texts
 from mrlstore.storage.session import Session
-from mrlstore.storage.texts import unpack
 from mrlstore.storage.vector_rows import row_checksums
 from mrlstore.system.job import Job
 from mrlstore.system.log import log_event
 from mrlstore.types import Problem, VerifyReport
 
 _PAGE = 1_000  # rows that are read at a time
-_CONTENT: dict[PartKind, str] = {"base": "the vectors", "index": "the graph", "columns": "the filter columns"}
+_CONTENT: dict[PartKind, str] = {"base": "the vectors", "index": "the graph", "columns": "the columns"}
 _TRIES = 3  # while parts are merged away under verification
 _REPAIR = (
     "run repair(): it is rebuilt from the vectors and the catalogue; until then answers are right, and slower"
@@ -218,12 +219,20 @@ def _check_segment(
     if base is None:
         return
     problems = [] if row.base.name in found.damaged else _base_problems(base, row.rows)
+    texts = _check_columns(session, row, found)
     if not problems and row.base.name not in found.damaged:
         with (
             suppress(MrlStoreError),
             translated(session.catalogue.path),
         ):  # damage to the catalogue is reported already
-            problems = _row_problems(connection, base)
+            differing = verify_rows(connection, base, texts)
+            if differing.names:
+                problems = [f"{differing.names} rows have another id or namespace than in the catalogue"]
+            for kind, count in differing.texts.items():
+                if count and row.columns is not None:
+                    words = f"{count} rows have other {kind} than in the catalogue"
+                    found.add(session.parts / row.columns.name, words, _REPAIR)
+                    found.damaged.add(row.columns.name)
         yield np.asarray(base.arrays["keys"])
     for words in problems:
         found.add(base.path, words, _LOST)
@@ -234,13 +243,30 @@ def _check_segment(
             found.rows_by_graph[str(built_by(index.info))] += row.rows
         if index is not None and row.base.name not in found.damaged:
             _report(found, index, verify_index(index.arrays, index.info, base.arrays["groups"]))
-    if row.columns is not None:
-        columns = _open(session, row, row.columns, "columns", found, _REPAIR)
-        if columns is not None:
-            try:
-                _report(found, columns, open_columns(columns.arrays["columns"]).verify())
-            except (InvalidColumns, KeyError) as error:
-                _report(found, columns, [str(error)])
+
+
+def _check_columns(session: Session, row: SegmentRow, found: _Findings) -> SegmentTexts | None:
+    """Check the columns part of a segment; the texts in it, if they can be compared with the catalogue."""
+    if row.columns is None:
+        return None
+    part = _open(session, row, row.columns, "columns", found, _REPAIR)
+    if part is None:
+        return None
+    try:
+        _report(found, part, open_columns(part.arrays["columns"]).verify())
+    except (InvalidColumns, KeyError) as error:
+        _report(found, part, [str(error)])
+    try:
+        if part.ref.name not in found.damaged and part.rows == row.rows:
+            return open_texts(part, lambda: _add_once(found, part, "texts of rows do not match their crc"))
+    except CorruptStore as error:
+        _report(found, part, [f"{Path(error.path).name} {error.reason}"])
+    return None
+
+
+def _add_once(found: _Findings, part: Part, words: str) -> None:
+    if part.ref.name not in found.damaged:
+        _report(found, part, [words])
 
 
 def _report(found: _Findings, part: Part, problems: list[str]) -> None:
@@ -308,26 +334,6 @@ def damaged_rows(base: Part) -> NDArray[np.bool_]:
     arrays = base.arrays
     crcs = row_checksums(arrays["keys"], arrays["norms"], arrays["inv_norms"], arrays["vectors"])
     return np.asarray(crcs != arrays["row_crcs"])
-
-
-def _row_problems(connection: Connection, base: Part) -> list[str]:
-    """Whether rows have another id or namespace in the catalogue than in the part."""
-    arrays = base.arrays
-    names = unpack(arrays["namespaces.offsets"], arrays["namespaces.bytes"])
-    ids = unpack(arrays["ids.offsets"], arrays["ids.bytes"])
-    namespace_of = np.repeat(np.arange(len(names)), np.diff(arrays["groups"]))
-    wrong = 0
-    keys = arrays["keys"].tolist()
-    for start in range(0, len(keys), _PAGE):
-        at = {key: start + i for i, key in enumerate(keys[start : start + _PAGE])}
-        for row in rows.by_key(connection, at):
-            number = at[row.key]
-            wrong += (row.namespace.encode(), row.id.encode(), row.without_vector) != (
-                names[namespace_of[number]],
-                ids[number],
-                False,
-            )
-    return [f"{wrong} rows have another id or namespace than in the catalogue"] if wrong else []
 
 
 def _check_vectors_of_rows(

@@ -63,7 +63,7 @@ def explained(result: Result, k: int, query: Queries, trace: Trace, keys: NDArra
 
     keys: those of the hits, int64 [hits].
     """
-    answered, hits, plan = time.perf_counter(), result.hits, result.plan
+    hits, plan, answered = result.hits, result.plan, time.perf_counter()
     lists = [_score(seen, query.vectors[0]) for seen in trace.groups]
     prefix = {
         key: score for some in lists for key, score in zip(some.keys.tolist(), some.prefix, strict=True)

@@ -11,13 +11,17 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mrlstore.catalogue.rows import Row
 from mrlstore.search import hydrate
+from mrlstore.search.hydrate import Carried
 from mrlstore.search.params import Projection
 from mrlstore.search.workspace import ID_SEPARATOR, GroupHits
+from mrlstore.storage.row_texts import TextKind
 from mrlstore.storage.segment import Segment
 from mrlstore.storage.session import View
 from mrlstore.storage.snapshot import LiveGroup
 from mrlstore.storage.tail import Tail
+from mrlstore.system.files import Buffer
 from mrlstore.types import Plan, Result
 
 Counts = list[int]  # of one query in one group, see kernels.two_stage.search_walk
@@ -116,26 +120,62 @@ class Hits:
 
     def result(self, number: int = 0) -> Result:
         """The result of a query, without metadata, documents and vectors. It holds no segment open."""
+        return self._result_of(number, None)
+
+    def _result_of(self, number: int, held: Carried | None) -> Result:
         ids = (self._ids or self.ids())[number]
+        scores = self._scores[number, : len(ids)]
         make_plan = partial(counted, self.plan, self._counts, number)
         namespaces = self.namespaces_of(number) if self._namespace is None else self._namespace
-        return Result(ids, self._scores[number, : len(ids)], make_plan, None, None, namespaces)
+        make_hits = None if held is None else partial(hydrate.carrying_hits, ids, scores, held, namespaces)
+        return Result(ids, scores, make_plan, make_hits, None, namespaces)
 
     def hydrated(self, view: View, number: int, projection: Projection) -> Result:
-        """The result of a query, whose hits carry what is projected, read at the snapshot's generation.
+        """The result of a query, whose hits carry what is projected, at the snapshot's generation.
 
-        Raises SnapshotMoved if a row has been removed since.
+        Raises SnapshotMoved if a row that has to be read from the catalogue has been removed since.
         """
-        result, stored, vectors = self.result(number), None, None
-        if projection.metadata or projection.document:
-            keys = self.keys_of(number).tolist()
-            with view.connection() as connection:
-                stored = hydrate.rows_of(connection, keys, self.plan.generation)
+        held = self._joined(number, projection) or self._carried(view, number, projection)
         if projection.vector:
-            vectors = [part.original(row) for part, row in self.places_of(number)]
-        namespaces = self.namespaces_of(number)
-        hits = hydrate.hits_of(result.ids, result.scores.tolist(), stored, vectors, projection, namespaces)
-        return result.with_hits(hits)
+            held = held._replace(vectors=[part.original(row) for part, row in self.places_of(number)])
+        return self._result_of(number, held)
+
+    def _joined(self, number: int, projection: Projection) -> Carried | None:
+        """The texts of hits of one segment, if it has them all: by a kernel, in a fifth of the time."""
+        if self._which is not None or not self._live_groups:
+            return None
+        live_group = self._live_groups[0]
+        texts, rows = live_group.holder.row_texts, self._rows[number, : self.size(number)]
+        if texts is None:
+            return None
+        metadata = documents = None
+        if projection.metadata:
+            metadata = texts.joined("metadata", rows, live_group.start)
+            if metadata is None:
+                return None
+        if projection.document:
+            documents = texts.joined("documents", rows, live_group.start)
+            if documents is None:
+                return None
+        return Carried(None if metadata is None else metadata.text, documents)
+
+    def _carried(self, view: View, number: int, projection: Projection) -> Carried:
+        """The texts of any hits: those that their segments do not have are read from the catalogue."""
+
+        def from_catalogue(places: list[int]) -> list[Row]:
+            keys = self.keys_of(number)[places].tolist()
+            with view.connection() as connection:
+                return hydrate.rows_of(connection, keys, self.plan.generation)
+
+        return hydrate.carried(partial(self._texts, number), from_catalogue, projection)
+
+    def _texts(self, number: int, kind: TextKind) -> list[Buffer]:
+        """The metadata or the document of each of a query's hits, see `Segment.texts`."""
+        if self._which is None and self._live_groups:
+            live_group = self._live_groups[0]
+            rows = live_group.start + self._rows[number, : self.size(number)]
+            return live_group.holder.texts(kind, rows.tolist())
+        return [text for part, row in self.places_of(number) for text in part.texts(kind, (row,))]
 
     def namespaces_of(self, number: int) -> list[str]:
         """The namespace of each of a query's hits."""

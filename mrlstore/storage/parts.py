@@ -30,8 +30,9 @@ from mrlstore.catalogue.part_ref import PartKind, PartRef
 from mrlstore.errors import CorruptStore, FormatTooNew
 from mrlstore.system.files import Files, Lock, remove_tree, storage_error, write_file
 
-# In format 1 code rows end with their scale; since format 3 index parts know of near copies.
-FORMAT: Final = 3
+# In format 1 code rows end with their scale; since format 3 index parts know of near copies;
+# since format 4 columns parts have the metadata and the short documents of their rows.
+FORMAT: Final = 4
 Array = NDArray[Any]
 
 _JSON_LIMIT: Final = 16 * 1024 * 1024  # bytes of part.json; a real one has a few thousand

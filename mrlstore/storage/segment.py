@@ -26,10 +26,11 @@ from mrlstore.index.layout import open_index
 from mrlstore.storage.base_part import check_base
 from mrlstore.storage.page_cache import ReadAhead
 from mrlstore.storage.parts import Part, holds, open_part
+from mrlstore.storage.row_texts import BYTES, IN_CATALOGUE, SegmentTexts, TextKind, open_texts
 from mrlstore.storage.texts import Texts
 from mrlstore.storage.vector_rows import in_original_length, row_checksums
 from mrlstore.system.bounded_cache import BoundedCache
-from mrlstore.system.files import Files
+from mrlstore.system.files import Buffer, Files
 from mrlstore.system.lazy import lazy
 from mrlstore.system.log import log_event
 from mrlstore.types import Namespaces
@@ -89,6 +90,7 @@ class Segment:
     index: Part | None
     columns: Columns | None
     column_part: Part | None
+    row_texts: SegmentTexts | None = field(compare=False, repr=False)
     masks: MaskCache = field(compare=False, repr=False)
     read_ahead: ReadAhead = field(compare=False, repr=False)
     _runs: BoundedCache[str, Run] = field(
@@ -131,6 +133,10 @@ class Segment:
     def ids(self, rows: Iterable[int]) -> list[str]:
         """The ids of these rows."""
         return self._text("ids").at(rows)
+
+    def texts(self, kind: TextKind, rows: Sequence[int]) -> list[Buffer]:
+        """The metadata (JSON) or the document of each of these rows: UTF-8, NO_TEXT or IN_CATALOGUE."""
+        return [IN_CATALOGUE] * len(rows) if self.row_texts is None else self.row_texts.at(kind, rows)
 
     def namespaces(self) -> list[str]:
         """The namespaces, in the order of their rows."""
@@ -309,19 +315,44 @@ def open_segment(
         base = open_part(files, parts, row.base, "base", store_uuid, random=("vectors",))
         check_base(base, row.rows)
     index = _open_optional(files, parts, store_uuid, row.index, "index", base)
-    column_part = _open_optional(files, parts, store_uuid, row.columns, "columns", base)
-    columns = None
+    column_part = _open_optional(files, parts, store_uuid, row.columns, "columns", base, random=BYTES)
+    columns, texts = None, None
     if column_part is not None:
         try:
             columns = open_columns(column_part.arrays["columns"])
         except (InvalidColumns, KeyError) as error:
             _warn_damaged(column_part.path, str(error))
+        texts = _open_texts(column_part)
     masks = new_masks() if masks is None else masks
-    return Segment(row, base, index, columns, column_part, masks, ReadAhead(base))
+    return Segment(row, base, index, columns, column_part, texts, masks, ReadAhead(base))
+
+
+def _open_texts(part: Part) -> SegmentTexts | None:
+    """The metadata and documents in a columns part. The first damaged one that is read gives a warning."""
+    warned = False
+
+    def warn() -> None:
+        nonlocal warned
+        if not warned:
+            warned = True
+            _warn_damaged(part.path, "metadata or documents do not match their crc")
+
+    try:
+        return open_texts(part, warn)
+    except CorruptStore as error:
+        _warn_damaged(part.path, f"{Path(error.path).name}: {error.reason}")
+        return None
 
 
 def _open_optional(
-    files: Files, parts: Path, store_uuid: str, ref: PartRef | None, kind: PartKind, base: Part
+    files: Files,
+    parts: Path,
+    store_uuid: str,
+    ref: PartRef | None,
+    kind: PartKind,
+    base: Part,
+    *,
+    random: tuple[str, ...] = (),
 ) -> Part | None:
     """A part that the segment can do without, or None where it is missing or damaged."""
     if ref is None:
@@ -330,7 +361,7 @@ def _open_optional(
         _warn_damaged(parts / ref.name, "marked by verify()")
         return None
     try:
-        part = open_part(files, parts, ref, kind, store_uuid)
+        part = open_part(files, parts, ref, kind, store_uuid, random=random)
         if part.rows != base.rows:
             raise CorruptStore(part.path, f"{part.rows} rows, its base part has {base.rows}")
         return part

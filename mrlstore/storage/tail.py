@@ -21,8 +21,10 @@ from mrlstore.catalogue.tail_rows import TailRow
 from mrlstore.errors import CorruptStore
 from mrlstore.index import codes
 from mrlstore.index.group import Group
+from mrlstore.storage.row_texts import IN_CATALOGUE, TextKind
 from mrlstore.storage.vector_rows import in_original_length, inverse_lengths
 from mrlstore.system.bounded_cache import BoundedCache
+from mrlstore.system.files import Buffer
 from mrlstore.system.lazy import lazy
 from mrlstore.types import Namespaces
 from mrlstore.where import Node
@@ -155,6 +157,15 @@ class Tail:
     def ids(self, rows: Iterable[int]) -> list[str]:
         """The ids of these rows."""
         return [self.buffer.ids[row] for row in rows]
+
+    @property
+    def row_texts(self) -> None:
+        """As a segment without: the mirror keeps no documents, and metadata without the row's crc."""
+        return None
+
+    def texts(self, kind: TextKind, rows: Sequence[int]) -> list[Buffer]:
+        """As `Segment.texts`."""
+        return [IN_CATALOGUE] * len(rows)
 
     def namespaces(self) -> list[str]:
         """The namespaces that its rows have, or have had."""

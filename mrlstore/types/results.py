@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import repeat
-from typing import NamedTuple, Protocol, overload
+from typing import NamedTuple, Protocol, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,21 @@ class Hit(NamedTuple):
     namespace: str = ""
 
 
+_new_hit = cast("Callable[[tuple[object, ...]], Hit]", partial(tuple.__new__, Hit))
+
+
+def made_hits(
+    ids: Iterable[str],
+    scores: Iterable[float],
+    metadata: Iterable[Metadata | None],
+    documents: Iterable[str | None],
+    vectors: Iterable[NDArray[np.float32] | None],
+    namespaces: Iterable[str],
+) -> list[Hit]:
+    """Hits of these, each in its order; there may be more than ids. `Hit(...)` takes twice as long."""
+    return list(map(_new_hit, zip(ids, scores, metadata, documents, vectors, namespaces, strict=False)))
+
+
 class HitGroup(NamedTuple):
     """The hits of one group of a query with `group_by`: the value of the field, and the hits, best first."""
 
@@ -39,18 +55,20 @@ class HitGroup(NamedTuple):
 class Result(Sequence[Hit]):
     """The answer to one query: hits, best first. What is not asked for is not made."""
 
-    __slots__ = ("_groups", "_hits", "_ids", "_namespaces", "_plan", "_scores")
+    __slots__ = ("_groups", "_hits", "_ids", "_make_hits", "_namespaces", "_plan", "_scores")
 
     def __init__(
         self,
         ids: list[str],
         scores: NDArray[np.float32],
         plan: Plan | Callable[[], Plan],
-        hits: list[Hit] | None = None,
+        hits: list[Hit] | Callable[[], list[Hit]] | None = None,
         groups: list[HitGroup] | None = None,
         namespaces: str | list[str] = "",
     ) -> None:
-        self._ids, self._scores, self._plan, self._hits, self._groups = ids, scores, plan, hits, groups
+        self._ids, self._scores, self._plan, self._groups = ids, scores, plan, groups
+        self._hits = hits if isinstance(hits, list) else None
+        self._make_hits = hits if callable(hits) else None
         self._namespaces = namespaces  # of hits that are still to be made; a string is that of all
 
     @property
@@ -62,13 +80,20 @@ class Result(Sequence[Hit]):
     def hits(self) -> list[Hit]:
         """The hits, best first."""
         if self._hits is None:
-            if self._namespaces == "":  # nearly always
-                self._hits = list(map(Hit, self.ids, self._scores.tolist()))
-            else:
-                names = repeat(self._namespaces) if isinstance(self._namespaces, str) else self._namespaces
-                none = repeat(None)
-                self._hits = list(map(Hit, self.ids, self._scores.tolist(), none, none, none, names))
+            self._hits = self._plain_hits() if self._make_hits is None else self._make_hits()
         return self._hits
+
+    def _plain_hits(self) -> list[Hit]:
+        """Hits without metadata, documents and vectors."""
+        none, names = repeat(None), self._namespaces
+        return made_hits(
+            self.ids,
+            self._scores.tolist(),
+            none,
+            none,
+            none,
+            repeat(names) if isinstance(names, str) else names,
+        )
 
     @property
     def plan(self) -> Plan:
@@ -86,10 +111,6 @@ class Result(Sequence[Hit]):
     def groups(self) -> list[HitGroup]:
         """With `group_by` the groups, that with the best hit first; otherwise none."""
         return self._groups or []
-
-    def with_hits(self, hits: list[Hit]) -> Result:
-        """The same result, whose hits carry more."""
-        return Result(self._ids, self._scores, self._plan, hits)
 
     def __len__(self) -> int:
         return len(self._scores)

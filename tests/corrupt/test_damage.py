@@ -276,8 +276,10 @@ def test_a_flipped_bit_that_gives_two_vectors_one_key(path: Path) -> None:
     data[-50 * 8] ^= key ^ (key + 1)
     keys.write_bytes(data)
     with mrlstore.open(path, auto_maintain=False) as store:
+        found = store.query(rows[0], k=50, exact=True)  # needs no key
+        assert {hit.id: hit.metadata for hit in found} == {f"r{i}": {"n": i} for i in range(50)}
         with pytest.raises(mrlstore.CorruptStore, match="one key"):
-            store.query(rows[0], k=50, exact=True)
+            store.query(rows[25], k=49, offset=1, exact=True)
         assert not store.verify().ok
 
 

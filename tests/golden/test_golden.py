@@ -72,6 +72,25 @@ def test_codes_of_an_older_layout_are_read_until_they_are_written_anew(tmp_path:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
+def test_hits_carry_what_the_rows_have_before_and_after_a_merge(tmp_path: Path, version: str) -> None:
+    """Stores of before version 5 ask the catalogue; a merge gives them arrays of their own."""
+
+    def check(store: mrlstore.Store) -> None:
+        rows = {record.id: record for record in store.scan()}
+        for hit in store.query(make.vectors(1, 9)[0], make.ROWS, include=("metadata", "document")):
+            assert (hit.metadata, hit.document) == (rows[hit.id].metadata, rows[hit.id].document)
+
+    with mrlstore.open(unpack(version, tmp_path), auto_maintain=False) as store:
+        assert (inside.first_segment(store).row_texts is None) == (int(version[1:]) < 5)
+        check(store)
+        store.delete([f"r{i}" for i in range(300, 600)])
+        store.optimize()
+        assert inside.first_segment(store).row_texts is not None
+        check(store)
+        assert store.verify().ok
+
+
+@pytest.mark.parametrize("version", VERSIONS)
 def test_a_golden_store_can_be_written_to_and_optimized(tmp_path: Path, version: str) -> None:
     path = unpack(version, tmp_path)
     expected = json.loads((make.FOLDER / f"{version}.json").read_text(encoding="utf-8"))

@@ -47,6 +47,13 @@ def columns_crc() -> None:
     layout.zlib = _Indifferent()
 
 
+def texts_of_rows_crc() -> None:
+    row_texts = module("mrlstore.storage.row_texts")
+
+    row_texts.zlib = _Indifferent()
+    row_texts.RowTexts.joined = lambda *_: None  # a kernel checks them, too
+
+
 def crc_of(module: str, function: str) -> Callable[[], None]:
     """Values of one table of the catalogue are taken as they are read."""
 
