@@ -43,7 +43,7 @@ def _make(name: str, n: int, stem: Path) -> None:
     stem.parent.mkdir(parents=True, exist_ok=True)
     rows = np.lib.format.open_memmap(stem.with_suffix(".rows.npy"), "w+", np.float16, (n, DIM))
     if name == "real":
-        queries, source = _real(n)
+        queries, source = real(n)
     else:
         queries = nested(QUERIES, DIM, seed=2, hard=name == "hard")
         source = blocks(n, DIM, hard=name == "hard")
@@ -70,14 +70,14 @@ def truth(rows: NDArray[np.float16], queries: NDArray[np.float32]) -> NDArray[np
     return found
 
 
-def _real(n: int) -> tuple[NDArray[np.float32], Iterator[NDArray[np.float32]]]:
-    """Held-out real rows as queries, and rows mixed from real ones and their neighbours."""
+def real(n: int, queries: int = QUERIES) -> tuple[NDArray[np.float32], Iterator[NDArray[np.float32]]]:
+    """Held-out real rows as queries, and blocks of n rows mixed from real ones and their neighbours."""
     folder = os.environ.get("MRLSTORE_REAL_DATA")
     if not folder:
         raise SystemExit("MRLSTORE_REAL_DATA is not set: the set `real` needs real embeddings")
-    real = np.load(Path(folder) / "te3large_3072.npy").astype(np.float32)
-    real /= np.linalg.norm(real, axis=1, keepdims=True)
-    queries, base = real[:QUERIES], real[QUERIES:]
+    rows = np.load(Path(folder) / "te3large_3072.npy").astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    held_out, base = rows[:queries], rows[queries:]
     similar = base @ base.T
     np.fill_diagonal(similar, -1)
     near = np.argpartition(-similar, 12, axis=1)[:, :12]
@@ -89,11 +89,11 @@ def _real(n: int) -> tuple[NDArray[np.float32], Iterator[NDArray[np.float32]]]:
             own = rng.integers(0, len(base), count)
             share = rng.dirichlet(np.full(4, 0.6), count).astype(np.float32)
             others = near[own[:, None], rng.integers(0, 12, (count, 3))]
-            rows = share[:, :1] * base[own]
+            mixed = share[:, :1] * base[own]
             for column in range(3):
-                rows += share[:, column + 1 : column + 2] * base[others[:, column]]
+                mixed += share[:, column + 1 : column + 2] * base[others[:, column]]
             a, b = rng.integers(0, len(base), (2, count))
-            rows += (0.25 * rng.random((count, 1)) + 0.1).astype(np.float32) * (base[a] - base[b])
-            yield rows / np.linalg.norm(rows, axis=1, keepdims=True)
+            mixed += (0.25 * rng.random((count, 1)) + 0.1).astype(np.float32) * (base[a] - base[b])
+            yield mixed / np.linalg.norm(mixed, axis=1, keepdims=True)
 
-    return queries, source()
+    return held_out, source()

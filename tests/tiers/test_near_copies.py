@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import mrlstore
-from benchmarks import near_copies
-from benchmarks.near_copies import DIM, PREFIX, Copies, generate
+from benchmarks.recall.measure import recall
+from benchmarks.recall.near_copies import DIM, PREFIX, Copies, generate, stored
 from mrlstore.index.build import build_index
 from mrlstore.index.copies import find_copies
 from mrlstore.index.group import CopySets
@@ -32,9 +32,7 @@ def copied(
     size, noise = request.param
     copies = generate(figure(6_000, 2_400) // size or 2, size, noise, 600, questions=QUESTIONS)
     target = tmp_path_factory.mktemp("copied") / "s.mrl"
-    shared.store(
-        f"copies-{size}-{noise}.mrl", target, lambda path: near_copies.filled(path, copies.rows).close()
-    )
+    shared.store(f"copies-{size}-{noise}.mrl", target, lambda path: stored(path, copies.rows).close())
     with mrlstore.open(target, auto_maintain=False) as store:
         yield copies, store
 
@@ -47,8 +45,8 @@ def copied(
 @pytest.mark.parametrize("kind", ["random", "near"])
 def test_recall_holds(copied: tuple[Copies, mrlstore.Store], kind: str, options: dict[str, Any]) -> None:
     copies, store = copied
-    found = near_copies.recall(store, getattr(copies, kind), **options)
-    assert found.interval.mean >= 0.985
+    found = recall(store, getattr(copies, kind), **options)
+    assert found.recall.mean >= 0.985
     assert found.without_a_hit == 0
 
 
@@ -57,9 +55,7 @@ def test_more_explicit_effort_finds_more_and_all_of_it_everything(
 ) -> None:
     copies, store = copied
     questions, n = copies.random[:30], len(store)
-    recalls = [
-        near_copies.recall(store, questions, ef=ef, shortlist=ef).interval.mean for ef in (10, 40, 400, n)
-    ]
+    recalls = [recall(store, questions, ef=ef, shortlist=ef).recall.mean for ef in (10, 40, 400, n)]
     assert recalls == sorted(recalls)
     for question in questions:
         whole = store.query(question, include=(), ef=n, shortlist=n)
@@ -69,7 +65,7 @@ def test_more_explicit_effort_finds_more_and_all_of_it_everything(
 def test_a_group_after_deletes(tmp_path: Path) -> None:
     """The node itself may be among the deleted rows."""
     copies = generate(80, 30, 0.02, questions=QUESTIONS)
-    with near_copies.filled(tmp_path / "s.mrl", copies.rows) as store:
+    with stored(tmp_path / "s.mrl", copies.rows) as store:
         (part,) = inside.session(store).snapshots.latest().segments
         index = part.segment.run("").group.index
         names = store.sample(len(store))
@@ -78,14 +74,14 @@ def test_a_group_after_deletes(tmp_path: Path) -> None:
         assert len(index.copies.rows) > 2_000
         store.delete(nodes)
         for questions in (copies.random, copies.near):
-            found = near_copies.recall(store, questions)
-            assert found.interval.mean >= 0.985
+            found = recall(store, questions)
+            assert found.recall.mean >= 0.985
             assert found.without_a_hit == 0
 
 
 def test_thousands_of_equal_rows_need_no_scan(tmp_path: Path) -> None:
     row = np.random.default_rng(0).standard_normal(DIM, dtype=np.float32)
-    with near_copies.filled(tmp_path / "s.mrl", np.tile(row, (3_000, 1))) as store:
+    with stored(tmp_path / "s.mrl", np.tile(row, (3_000, 1))) as store:
         found = store.query(row, include=())
         assert found.plan.segments[0].path == "walk"
         assert 0 < found.plan.segments[0].copies < found.plan.reranked < 100

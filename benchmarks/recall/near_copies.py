@@ -1,11 +1,12 @@
 """Recall on rows that are nearly the same: groups of copies, each a random vector plus noise.
 
-python -m benchmarks.near_copies                      (every size and noise)
-python -m benchmarks.near_copies --size 30 --noise 0.05 --changes
+python -m benchmarks.recall.near_copies                      (every size and noise)
+python -m benchmarks.recall.near_copies --size 30 --noise 0.05 --changes
 
 Each figure is the recall@10 of 1,000 questions with its 95% interval; a hit whose score is within 1e-6 of the
 tenth best counts. "Random" questions are vectors like the ones that the groups were made from, "near" ones
-are such a vector of the store with three times the noise, 0.3 at least.
+are such a vector of the store with three times the noise, 0.3 at least. A topical filter passes the rows
+with the least leading numbers.
 """
 
 from __future__ import annotations
@@ -20,10 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import mrlstore
-from mrlstore.planning import confidence
+from benchmarks.recall.measure import filled, recall
 
-DIM, PREFIX, QUESTIONS, K = 256, 64, 1_000, 10
-TIE = 1e-6
+DIM, PREFIX, QUESTIONS = 256, 64, 1_000
 SIZES, NOISES = (2, 10, 30, 100, 1_000, 10_000), (0.0, 0.01, 0.05, 0.1)
 
 
@@ -52,63 +52,33 @@ def generate(
     return Copies(rows, some(questions), near)
 
 
-class Recall(NamedTuple):
-    """Recall@K of some questions by score, and how many found none of their true hits."""
-
-    interval: confidence.Interval
-    without_a_hit: int
-
-    def __str__(self) -> str:
-        return f"{self.interval}, {self.without_a_hit} without a true hit"
-
-
-def recall(store: mrlstore.Store, questions: NDArray[np.float32], **options: Any) -> Recall:
-    """Recall by exact score; equal scores count as hits."""
-    where = {name: options[name] for name in ("where",) if name in options}
-    shares = []
-    for question in questions:
-        exact = store.query(question, K, exact=True, include=(), **where)
-        found = store.query(question, K, include=(), **options)
-        if exact.hits:
-            least = exact.hits[-1].score - TIE
-            shares.append(sum(hit.score >= least for hit in found.hits) / len(exact.hits))
-    return Recall(confidence.of_shares(np.array(shares), K), shares.count(0))
-
-
-def filled(path: Path, rows: NDArray[np.float32]) -> mrlstore.Store:
-    """An indexed store of these rows; `n` is random, `topic` is the sign of the leading number."""
-    store = mrlstore.open(path, dim=DIM, prefix_dim=PREFIX, auto_maintain=False)
+def stored(path: Path, rows: NDArray[np.float32]) -> mrlstore.Store:
+    """An indexed store of these rows; `n` is random, `topic` rises with the leading number, below 100."""
     numbers = np.random.default_rng(0).integers(0, 100, len(rows)).tolist()
-    order = np.argsort(np.argsort(rows[:, 0])) * 100 // len(rows)
-    for start in range(0, len(rows), 20_000):
-        stop = min(start + 20_000, len(rows))
-        metadata = [{"n": numbers[i], "topic": int(order[i])} for i in range(start, stop)]
-        store.upsert([str(i) for i in range(start, stop)], rows[start:stop], metadata)
-    store.optimize()
-    return store
+    topics = (np.argsort(np.argsort(rows[:, 0])) * 100 // len(rows)).tolist()
+    metadatas = ({"n": number, "topic": topic} for number, topic in zip(numbers, topics, strict=True))
+    blocks = (rows[start : start + 20_000] for start in range(0, len(rows), 20_000))
+    return filled(path, blocks, metadatas, prefix=PREFIX)
 
 
 def measured(copies: Copies, *, changes: bool) -> Iterator[str]:
     """One line for each kind of question, plain, under filters, and after 30% of the rows were deleted."""
     with (
         tempfile.TemporaryDirectory(dir=Path.cwd()) as folder,
-        filled(Path(folder) / "s.mrl", copies.rows) as store,
+        stored(Path(folder) / "s.mrl", copies.rows) as store,
     ):
         kinds = {"random": copies.random, "near": copies.near}
 
-        def lines(name: str, **options: Any) -> Iterator[str]:
+        def lines(name: str, where: Any = None) -> Iterator[str]:
             for kind, questions in kinds.items():
-                yield f"  {name} {kind}: {recall(store, questions, **options)}"
+                yield f"  {name}, {kind}: {recall(store, questions, where)}"
 
         yield from lines("plain")
-        plan = store.query(copies.random[0], K, include=()).plan
-        path = plan.segments[0].path
-        yield f"  expected {plan.expected}, {path}, visited {plan.visited}, re-ranked {plan.reranked}"
         if not changes:
             return
         for share in (50, 10, 1):
-            yield from lines(f"random filter of {share}%", where={"n": {"$lt": share}})
-            yield from lines(f"topical filter of {share}%", where={"topic": {"$lt": share}})
+            yield from lines(f"random filter of {share}%", {"n": {"$lt": share}})
+            yield from lines(f"topical filter of {share}%", {"topic": {"$lt": share}})
         gone = np.random.default_rng(1).permutation(len(copies.rows))[: len(copies.rows) * 3 // 10]
         store.delete([str(i) for i in gone])
         yield from lines("30% deleted")

@@ -1,0 +1,1 @@
+"""Recall by exact score on data of many kinds: commands, `python -m benchmarks.recall.NAME`."""
