@@ -3,8 +3,8 @@
 python -m benchmarks.recall.new_rows
 
 Old rows are generated nested vectors of 256 dims. New ones are Gaussian with most of their information behind
-the prefix ("late"), or nested vectors whose numbers stand at other places ("rolled"). Figures are the recall@10
-of questions near the new rows, of questions like the new rows, and of questions like the old ones.
+the prefix ("late"), or nested vectors whose numbers stand at other places ("rolled"). Figures are the
+recall@10 of questions near the new rows, of questions like the new rows, and of questions like the old ones.
 """
 
 from __future__ import annotations

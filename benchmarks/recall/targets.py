@@ -5,8 +5,8 @@ python -m benchmarks.recall.targets te3small ROWS.npy --filters
 python -m benchmarks.recall.targets generated --rows 100000 --dim 3072
 
 Figures are the recall@10 with its 95% interval, and what the plans had expected; a hit whose score is within
-1e-6 of the tenth best counts. With `--filters` ten stored rows are anchors: a filter "along" the questions nearest
-to an anchor passes the rows nearest to it, one "against" them passes those farthest from it.
+1e-6 of the tenth best counts. With `--filters` ten stored rows are anchors: a filter "along" the questions
+nearest to an anchor passes the rows nearest to it, one "against" them passes those farthest from it.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ DEFAULT_TARGET: Final = 0.99  # the target recall of a query that names none
 CLASSES: Final = (*access_path.SELECTIVITY, access_path.FEW)
 SOURCES: Final = ("queries", "stored rows", "live questions")
 MOST_EARLIER: Final = 4  # marks of earlier calibrations that a curve keeps
-VERSION: Final = 6  # of the stored JSON
+VERSION: Final = 7  # of the stored JSON
 _EXACT_ABOVE = 0.9995  # only an exact scan meets a higher target
 _MAX_CHOICES = 1_000  # efforts remembered: targets may come from users
 _SCANNED = "no walk reached the target: the codes of all rows are scanned"
@@ -45,15 +45,16 @@ class _Floor(NamedTuple):
     beam_ratio: float
 
 
-# Floors for targets of 0.99 and above: stored rows and random filters underestimate real queries, most where
-# few rows pass. Real queries are often farther from the rows than rows are from each other, and calibration
-# measures one random filter for each class.
+# Floors for targets of 0.99 and above: stored rows underestimate real queries, most where few rows pass. Real
+# queries are often farther from the rows than rows are from each other.
 _FLOORS: Final = {
     "all": _Floor(32, 5, 0.1),
     "half": _Floor(32, 5, 0.13),
     "tenth": _Floor(77, 6, 0.2),
     "few": _Floor(77, 6, 0.2),
 }
+_VERY_HIGH: Final = 0.995  # at such targets a few hundred questions show hardly a miss, whatever the margin
+_HIGH_MARGIN, _VERY_HIGH_MARGIN = 3.0, 4.0  # floors of the stop margin
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,9 @@ class Level:
     recall: float
     trials: float  # independent trials that the recall is worth, see confidence.effective_trials
     error: float  # standard error of the recall
-    lowest: float  # recall that no epoch's questions fall short of, chance apart; 1 where there is one epoch
+    lowest: (
+        float  # recall that no epoch's questions, or those of topical filters, fall short of, chance apart
+    )
     visited: float  # mean rows whose code was scored
     reranked: float  # mean rows scored on their full vector
     cost_us: float  # modelled, not measured, so that every machine chooses alike: see recall.trials.cost_us
@@ -246,13 +249,19 @@ class CalibrationCurves:
         if whole is None:
             return _uncalibrated(k, target)
         # The prefix tells no more of rows that pass a filter, so their shortlist is as long at least.
-        least = whole.shortlist
-        return replace(whole, filtered={kind: _with_shortlist(one, least) for kind, one in by_class.items()})
+        return replace(whole, filtered={kind: _at_least(one, whole) for kind, one in by_class.items()})
 
 
-def _with_shortlist(effort: Effort, least: int) -> Effort:
-    """The same effort with a shortlist of at least this length."""
-    return replace(effort, ef=max(effort.ef, least), shortlist=max(effort.shortlist, least))
+def _at_least(effort: Effort, least: Effort) -> Effort:
+    """The same effort, with a shortlist and a stop margin that are as great as those of another at least."""
+    shortlist = max(effort.shortlist, least.shortlist)
+    margin = _wider(effort.stop_margin, least.stop_margin)
+    return replace(effort, ef=max(effort.ef, shortlist), shortlist=shortlist, stop_margin=margin)
+
+
+def _wider(one: float, other: float) -> float:
+    """The greater of two stop margins, of which 0 is the greatest: it ends nothing early."""
+    return max(one, other) if one > 0 and other > 0 else 0.0
 
 
 def _effort(name: str, curve: Curve, k: int, target: float) -> Effort:
@@ -270,15 +279,19 @@ def _effort(name: str, curve: Curve, k: int, target: float) -> Effort:
     least = 2 * k if k > curve.k else k  # beyond the largest k that was measured, twice k for safety
     shortlist = min(max(least, int(level.shortlist * growth)), LIMITS.k)
     ef, beam_ratio, lost_ratio = min(max(shortlist, int(level.ef * growth)), LIMITS.k), level.beam_ratio, 0.0
+    margin = level.stop_margin
     if (curve.source == "stored rows" or curve.name != "all") and target >= DEFAULT_TARGET:
         floor = _FLOORS[curve.name]
         shortlist = max(shortlist, min(floor.shortlist * k, LIMITS.k))
         ef = max(ef, min(floor.ef * k, LIMITS.k))
-        beam_ratio = max(beam_ratio, floor.beam_ratio)
+        beam_ratio, margin = (
+            max(beam_ratio, floor.beam_ratio),
+            _wider(margin, _HIGH_MARGIN if target < _VERY_HIGH else _VERY_HIGH_MARGIN),
+        )
         lost_ratio = access_path.LOST_RATIO if curve.name != "all" else 0.0
     return Effort(
         name, ef, shortlist, "scan" if level.path == "scan" else "walk", target, expected,
-        _remark(curve, level, k, target), beam_ratio, level.stop_margin, lost_ratio,
+        _remark(curve, level, k, target), beam_ratio, margin, lost_ratio,
     )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from mrlstore.catalogue import calibrations
 from mrlstore.index import build
 from mrlstore.planning.calibration_curves import DEFAULT_TARGET, MOST_EARLIER, SOURCES, Curve
-from mrlstore.recall import ground_truth, live_questions, trials
+from mrlstore.recall import ground_truth, live_questions, trial_filters, trials
 from mrlstore.recall.defaults import QUERIES
 from mrlstore.recall.trials import Probes
 from mrlstore.search.hydrate import vectors_of
@@ -306,6 +306,7 @@ def measure(
     shares: dict[str, float] = SHARES,
 ) -> Measured:
     """A curve for every k and selectivity class of `shares`; a filtered class takes half of the queries."""
+    prefix_dim = snapshot.prefix_dim or 0
     started = time.perf_counter()
     depth, total = max(ks) + _TIES, 1 + len(ks) * len(shares)  # the exact answers, then each curve
     job.step("calibrate", 0, total)
@@ -313,23 +314,30 @@ def measure(
     def step(rows: int) -> None:
         job.check()
 
+    filters = [
+        trial_filters.filters(
+            ground_truth.rows_of(snapshot, group.namespace), group.vectors, group.half, shares, prefix_dim
+        )
+        for group in groups
+    ]
     exact = [
         ground_truth.nearest(
             ground_truth.rows_of(snapshot, group.namespace), group.vectors, depth,
-            own_nodes=group.own_nodes, shares=shares, threads=threads, step=step,
+            own_nodes=group.own_nodes, filters=under, threads=threads, step=step,
         )
-        for group in groups
+        for group, under in zip(groups, filters, strict=True)
     ]  # fmt: skip
     truth_s = time.perf_counter() - started
     curves, done = [], 1
-    prefix_dim = snapshot.prefix_dim or 0
     for k in ks:
         for name, share in shares.items():
             job.step("calibrate", done, total)
             done += 1
-            probes = [group if share >= 1 else group.first(-(-len(group.vectors) // 2)) for group in groups]
+            probes = [group if share >= 1 else group.first(group.half) for group in groups]
             answers = [nearest[snapshot.dim or 0, name] for nearest in exact]
-            levels = trials.levels(snapshot, probes, answers, k, share, threads, job)
+            levels = trials.levels(
+                snapshot, probes, answers, k, [under[name] for under in filters], threads, job
+            )
             if levels:
                 count = sum(len(group.vectors) for group in probes)
                 curves.append(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,17 @@ class Rows:
     keys: NDArray[np.int64]  # [m]
     live: NDArray[np.bool_] | None  # [m], which rows are live; None: all of them
     nodes: NDArray[np.int64] | None = None  # [m], the key of each row's node; None: as the keys
+
+
+class Filter(Protocol):
+    """Which rows each question may find."""
+
+    @property
+    def topics(self) -> NDArray[np.int64]:
+        """int64 [q], a number for each question: those of one number have one filter."""
+
+    def mask(self, keys: NDArray[np.int64], topic: int) -> NDArray[np.bool_] | None:
+        """Which of the rows with these keys pass for questions of this number; None: all of them."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +107,7 @@ def nearest(
     dims: Sequence[int] | None = None,
     own: NDArray[np.int64] | None = None,
     own_nodes: NDArray[np.int64] | None = None,
-    shares: Mapping[str, float] | None = None,
+    filters: Mapping[str, Filter] | None = None,
     threads: int = 1,
     step: Callable[[int], None] = lambda rows: None,
 ) -> dict[tuple[int, str], Nearest]:
@@ -109,17 +120,17 @@ def nearest(
         dims: lengths of prefixes; by default the full one.
         own: int64 [q], the key that each query leaves out, -1 for none.
         own_nodes: int64 [q], the key of a node: each query leaves it and its near copies out, -1 for none.
-        shares: name and share of each random filter (see `draw`); by default one, "all", of 1.
+        filters: by name; by default one, "all", that passes all rows.
         threads: blocks worked on at once.
         step: told the rows of each block when it is done; may raise to stop.
     """
     lengths = sorted(set(dims or (queries.shape[1],)))
-    filters = dict(shares or {"all": _WHOLE})
-    best = {(d, name): _nothing(len(queries), depth) for d in lengths for name in filters}
+    under: dict[str, Filter | None] = {"all": None} if filters is None else dict(filters)
+    best = {(d, name): _nothing(len(queries), depth) for d in lengths for name in under}
     scaled = {d: _scaled(queries, d) for d in lengths}
 
     def work(rows: Rows) -> dict[tuple[int, str], Nearest]:
-        return _of_block(rows, queries, scaled, own, own_nodes, filters, depth)
+        return _of_block(rows, queries, scaled, own, own_nodes, under, depth)
 
     with Threads(threads) as pool:
         while batch := list(itertools.islice(blocks, 2 * threads)):
@@ -142,14 +153,13 @@ def _of_block(
     scaled: Mapping[int, NDArray[np.float32]],
     own: NDArray[np.int64] | None,
     own_nodes: NDArray[np.int64] | None,
-    filters: Mapping[str, float],
+    filters: Mapping[str, Filter | None],
     depth: int,
 ) -> dict[tuple[int, str], Nearest]:
     wide = rows.vectors.astype(np.float32)
     products = np.zeros((len(queries), len(wide)), dtype=np.float32)
     squares = np.zeros(len(wide), dtype=np.float32)
     found, start = {}, 0
-    masks = {name: _mask(rows, share) for name, share in filters.items()}
     for d, scale in scaled.items():
         piece = wide[:, start:d]
         products += product(queries[:, start:d], piece.T)
@@ -161,16 +171,33 @@ def _of_block(
         nodes = rows.keys if rows.nodes is None else rows.nodes
         if own_nodes is not None:
             scores[own_nodes[:, None] == nodes] = -np.inf
-        for name, mask in masks.items():
-            found[d, name] = _top(scores, rows.keys, nodes, mask, depth)
+        for name, under in filters.items():
+            found[d, name] = _under(scores, rows, nodes, under, depth)
     return found
 
 
-def _mask(rows: Rows, share: float) -> NDArray[np.bool_] | None:
-    if share >= _WHOLE:
-        return rows.live
-    mask = draw(rows.keys, share)
-    return mask if rows.live is None else mask & rows.live
+def _under(
+    scores: NDArray[np.float32], rows: Rows, nodes: NDArray[np.int64], under: Filter | None, depth: int
+) -> Nearest:
+    """The best of one block under a filter."""
+    if under is None:
+        return _top(scores, rows.keys, nodes, rows.live, depth)
+    found = _nothing(len(scores), depth)
+    for topic in np.unique(under.topics).tolist():
+        mask = both(under.mask(rows.keys, topic), rows.live)
+        asked = np.flatnonzero(under.topics == topic)
+        some = _top(scores[asked], rows.keys, nodes, mask, depth)
+        width = some.scores.shape[1]
+        found.keys[asked, :width], found.nodes[asked, :width] = some.keys, some.nodes
+        found.scores[asked, :width] = some.scores
+    return found
+
+
+def both(one: NDArray[np.bool_] | None, other: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
+    """Rows that two masks let pass; None passes all."""
+    if one is None or other is None:
+        return other if one is None else one
+    return one & other
 
 
 def _top(
@@ -190,7 +217,7 @@ def _top(
 
 def _nothing(count: int, depth: int) -> Nearest:
     nobody = np.full((count, depth), _NOBODY)
-    return Nearest(nobody, np.full((count, depth), -np.inf, dtype=np.float32), nobody)
+    return Nearest(nobody, np.full((count, depth), -np.inf, dtype=np.float32), nobody.copy())
 
 
 def _merged(one: Nearest, other: Nearest, depth: int) -> Nearest:

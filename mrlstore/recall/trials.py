@@ -7,7 +7,6 @@ have ended early.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -20,6 +19,8 @@ from mrlstore.planning import access_path, confidence
 from mrlstore.planning.access_path import STOP_MARGIN, Effort
 from mrlstore.planning.calibration_curves import Level
 from mrlstore.recall import ground_truth
+from mrlstore.recall.trial_filters import RANDOM, TrialFilter
+from mrlstore.recall.two_stages import Stages, stages
 from mrlstore.search.group_search import prepare_search, search_group
 from mrlstore.search.queries import Queries, prepare
 from mrlstore.storage.snapshot import Snapshot
@@ -31,11 +32,12 @@ _LADDER: Final = (
     (0.01, 32), (0.02, 48), (0.03, 64), (0.04, 96), (0.06, 128), (0.08, 192), (0.1, 256), (0.13, 384),
     (0.16, 512), (0.2, 768), (0.25, 1024),
 )  # fmt: skip
-_SHORTLISTS: Final = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 13, 20, 30, 50, 100, 200, 400)  # times k
+_MARGINS: Final = (0.7, 1.4, 2.0, 2.5, 3.0, 4.0, 0.0)  # stop margins; 0: the whole shortlist
+_SPARE: Final = 2  # a shortlist is so many times as long as 99% of the questions needed at its margin
 _ENOUGH: Final = 0.9995  # at this recall no higher effort is tried
 _LONGEST: Final = 4_096  # rows of the longest shortlist that is tried, and the highest ef
 _NEVER: Final = 2**31  # the rank of a row that is not re-ranked: above every shortlist
-_IN_EPOCH: Final = 16  # questions of an epoch, without which nothing is said of it
+_IN_STRATUM: Final = 16  # questions of an epoch or kind of filter, without which nothing is said of it
 _CHUNK: Final = 32  # queries between two checks whether the job is to stop
 
 
@@ -48,6 +50,11 @@ class Probes:
     own: NDArray[np.int64]  # [q] key of the stored row that the query was taken from, -1 for none
     own_nodes: NDArray[np.int64]  # [q] key of the node that stands for that row, -1 for none
     epochs: NDArray[np.int64]  # [q] how many calibrations are older than that row
+
+    @property
+    def half(self) -> int:
+        """How many queries a filtered class takes."""
+        return -(-len(self.vectors) // 2)
 
     def first(self, count: int) -> Probes:
         """The first `count` of them."""
@@ -75,26 +82,23 @@ class _Accepted(NamedTuple):
 
 @dataclass
 class _Trial:
-    """One query at one effort, over all groups of its namespace."""
+    """One query at one effort, over all groups of its namespace; `ranks` and `scored` are by stop margin."""
 
-    epoch: int  # of the row that the query was made of
+    stratum: tuple[int, int]  # the epoch of the row that the query was made of, and the topic of its filter
     relevant: int  # how many true neighbours there are to find: k, or fewer in a small namespace
-    ranks: NDArray[np.int64]  # of each accepted neighbour in its group's shortlist; NEVER if not there
-    early_ranks: NDArray[np.int64]  # the same, and NEVER where the re-rank ends before it
+    ranks: NDArray[np.int64]  # [margins, a] of each accepted neighbour among what is re-ranked, NEVER if not
     visited: int = 0  # rows whose code was scored
-    listed: list[int] = field(default_factory=list)  # rows in the shortlist of each group
-    early_listed: list[int] = field(default_factory=list)  # those of them scored if the re-rank may end early
+    scored: list[tuple[int, ...]] = field(default_factory=list)  # nodes of each group, at each margin
     always: int = 0  # rows scored in full whatever the length of the shortlist
 
-    def recall(self, shortlist: int, early: bool) -> float:
+    def recall(self, margin: int, shortlist: int) -> float:
         """The share of the true neighbours that a shortlist of this length finds."""
-        found = int(np.count_nonzero((self.early_ranks if early else self.ranks) < shortlist))
+        found = int(np.count_nonzero(self.ranks[margin] < shortlist))
         return min(found, self.relevant) / self.relevant
 
-    def reranked(self, shortlist: int, early: bool) -> int:
+    def reranked(self, margin: int, shortlist: int) -> int:
         """Rows scored in full with this length; every group re-ranks a shortlist of its own."""
-        listed = self.early_listed if early else self.listed
-        return self.always + sum(min(rows, shortlist) for rows in listed)
+        return self.always + sum(min(group[margin], shortlist) for group in self.scored)
 
 
 def levels(
@@ -102,21 +106,20 @@ def levels(
     groups: Sequence[Probes],
     exact: Sequence[ground_truth.Nearest],
     k: int,
-    share: float,
+    filters: Sequence[TrialFilter],
     threads: int,
     job: Job,
 ) -> tuple[Level, ...]:
     """The levels of effort that no cheaper one equals in recall, cheapest first.
 
-    groups and exact: the queries of each namespace, and their exact answers under the filter of `share`.
-    share: the share of the rows that a random filter passes, 1 for no filter.
+    groups, filters and exact: the queries of each namespace, and their exact answers under its filter.
     Raises Interrupted if the job is to stop.
     """
-    rows = max(snapshot.rows(), 1)
+    rows, share = max(snapshot.rows(), 1), filters[0].share if filters else 1.0
     tried: list[Level] = []
 
     def run(effort: Effort) -> list[_Trial]:
-        return _try(snapshot, groups, exact, k, share, effort, threads, job)
+        return _try(snapshot, groups, exact, k, filters, effort, threads, job)
 
     whole = Level(
         "exact", 0, 0, 0.0, 0.0, 1.0, 1.0, 0.0, 1.0, 0.0, rows * share, cost_us(snapshot, 0, rows * share)
@@ -146,26 +149,28 @@ def _ladder(k: int, rows: int, steps: Sequence[tuple[float, int]]) -> list[tuple
 
 
 def _levels_of(snapshot: Snapshot, trials: list[_Trial], effort: Effort, k: int) -> list[Level]:
-    """One level for each length of the shortlist up to that of the effort, with and without an early end."""
-    visited = float(np.mean([trial.visited for trial in trials]))
-    lengths = sorted({min(effort.shortlist, round(k * times)) for times in _SHORTLISTS} | {effort.shortlist})
+    """One level for each stop margin."""
     walked = effort.path == "walk"
-    levels, epochs = [], [trial.epoch for trial in trials]
-    for shortlist, early in itertools.product(lengths, (True, False)):
-        recalls = np.array([trial.recall(shortlist, early) for trial in trials])
-        reranked = float(np.mean([trial.reranked(shortlist, early) for trial in trials]))
-        codes = visited if walked else visited / 2  # a scan reads codes in order, which costs half as much
+    levels, strata = [], [trial.stratum for trial in trials]
+    visited = float(np.mean([trial.visited for trial in trials]))
+    codes = visited if walked else visited / 2  # a scan reads codes in order, which costs half as much
+    for number, margin in enumerate(_MARGINS):
+        needed = [group[number] for trial in trials for group in trial.scored]
+        longest = _SPARE * int(np.percentile(needed, 99)) if needed and margin > 0 else effort.shortlist
+        shortlist = min(max(longest, k), effort.shortlist)
+        recalls = np.array([trial.recall(number, shortlist) for trial in trials])
+        reranked = float(np.mean([trial.reranked(number, shortlist) for trial in trials]))
         levels.append(
             Level(
                 path="walk" if walked else "scan",
                 ef=effort.ef if walked else 0,
                 shortlist=shortlist,
                 beam_ratio=effort.beam_ratio,
-                stop_margin=STOP_MARGIN if early else 0.0,
+                stop_margin=margin,
                 recall=float(np.mean(recalls)),
                 trials=confidence.effective_trials(recalls, k),
                 error=confidence.standard_error(recalls),
-                lowest=_lowest(recalls, epochs),
+                lowest=_lowest(recalls, strata),
                 visited=visited,
                 reranked=reranked,
                 cost_us=cost_us(snapshot, codes, reranked),
@@ -174,15 +179,19 @@ def _levels_of(snapshot: Snapshot, trials: list[_Trial], effort: Effort, k: int)
     return levels
 
 
-def _lowest(recalls: NDArray[np.float64], epochs: list[int]) -> float:
-    """The least recall of an epoch, a standard error above its mean: chance does not explain less."""
-    groups: dict[int, list[float]] = {}
-    for recall, epoch in zip(recalls.tolist(), epochs, strict=True):
-        groups.setdefault(epoch, []).append(recall)
+def _lowest(recalls: NDArray[np.float64], strata: list[tuple[int, int]]) -> float:
+    """The least recall of an epoch's questions, or of those whose filter goes by a topic.
+
+    Each with its standard error added: chance does not explain less.
+    """
+    groups: dict[tuple[str, int], list[float]] = {}
+    for recall, (epoch, topic) in zip(recalls.tolist(), strata, strict=True):
+        groups.setdefault(("epoch", epoch), []).append(recall)
+        groups.setdefault(("topical", topic != RANDOM), []).append(recall)
     bounds = [
         float(np.mean(group)) + confidence.standard_error(np.array(group))
         for group in groups.values()
-        if len(group) >= _IN_EPOCH and len(groups) > 1
+        if _IN_STRATUM <= len(group) < len(recalls)
     ]
     return min([1.0, *bounds])
 
@@ -212,7 +221,7 @@ def _try(
     groups: Sequence[Probes],
     exact: Sequence[ground_truth.Nearest],
     k: int,
-    share: float,
+    filters: Sequence[TrialFilter],
     effort: Effort,
     threads: int,
     job: Job,
@@ -220,15 +229,20 @@ def _try(
     """Search for every query that has true neighbours, at this effort."""
     trials: list[_Trial] = []
     with Threads(threads) as pool:
-        for probes, answers in zip(groups, exact, strict=True):
+        for probes, answers, under in zip(groups, exact, filters, strict=True):
             accepted = [
                 _Accepted(answers.accepted(number, k), answers.accepted_nodes(number, k))
                 for number in range(len(probes.vectors))
             ]
             numbers = [number for number, one in enumerate(accepted) if len(one.keys)]
 
-            def search(number: int, probes: Probes = probes, accepted: list[_Accepted] = accepted) -> _Trial:
-                return _try_one(snapshot, probes, number, accepted[number], k, share, effort)
+            def search(
+                number: int,
+                probes: Probes = probes,
+                accepted: list[_Accepted] = accepted,
+                under: TrialFilter = under,
+            ) -> _Trial:
+                return _try_one(snapshot, probes, number, accepted[number], k, under, effort)
 
             for start in range(0, len(numbers), _CHUNK):
                 job.check()
@@ -242,17 +256,21 @@ def _try_one(
     number: int,
     accepted: _Accepted,
     k: int,
-    share: float,
+    under: TrialFilter,
     effort: Effort,
 ) -> _Trial:
     """Search for one query in each group; `accepted` are its true neighbours."""
     query, own = prepare(probes.vectors[number], snapshot.prefix_dim or 1), int(probes.own_nodes[number])
-    never = np.full(len(accepted.keys), _NEVER, dtype=np.int64)
-    trial = _Trial(int(probes.epochs[number]), min(k, len(accepted.keys)), never, never.copy())
+    topic = int(under.topics[number])
+    trial = _Trial(
+        (int(probes.epochs[number]), topic),
+        min(k, len(accepted.keys)),
+        np.full((len(_MARGINS), len(accepted.keys)), _NEVER, dtype=np.int64),
+    )
     # A scan finds the query's own row and needs one row more for it; a walk skips that row.
     depth = k + (own >= 0 and effort.path != "walk")
     for group, live in _groups(snapshot, probes.namespace):
-        allowed = _allowed(group.keys, live, share)
+        allowed = ground_truth.both(under.mask(group.keys, topic), live)
         count = len(group.keys) if allowed is None else int(np.count_nonzero(allowed))
         if count:
             _search_group(trial, group, query, depth, own, accepted, effort, allowed, count)
@@ -271,53 +289,43 @@ def _search_group(
     count: int,
 ) -> None:
     """Search one group and add to the trial what it found of the accepted keys."""
-    shortlist: list[NDArray[np.int64]] = []
-
-    def keep(rows: NDArray[np.int64], start: int, stop: int) -> None:
-        if start == 0:
-            shortlist[:] = [rows.copy()]
-
     own_row = np.flatnonzero(group.keys == own)  # none for a query of the caller's, where own is -1
     search = prepare_search(
         access_path.choose(group, count, effort), group, k, effort, allowed,
         skipped=int(own_row[0]) if len(own_row) else None,
     )  # fmt: skip
-    found = search_group(search, query, keep)
-    hits, reranked, visited, _, copies = found.counts[0].tolist()
-    trial.visited += visited
-    if group.index is not None and shortlist and len(shortlist[0]):
-        trial.always += copies
-        _add_shortlist(trial, group, shortlist[0], reranked - copies, own, accepted.nodes)
+    found = stages(search, query, _MARGINS)
+    if found is not None:
+        trial.visited += found.visited
+        trial.always += found.copies
+        _add_shortlist(trial, group, found, own, accepted.nodes)
         return
+    hits = search_group(search, query)
+    written, reranked, visited, *_ = hits.counts[0].tolist()
+    trial.visited += visited
     # Scored in full without a shortlist: what was found has rank 0.
     trial.always += reranked
-    there = _positions(accepted.keys, group.keys[found.rows[0, :hits]]) >= 0
-    trial.ranks[there] = trial.early_ranks[there] = 0
+    there = _positions(accepted.keys, group.keys[hits.rows[0, :written]]) >= 0
+    trial.ranks[:, there] = 0
 
 
-def _add_shortlist(
-    trial: _Trial,
-    group: Group,
-    shortlist: NDArray[np.int64],
-    reranked: int,
-    own: int,
-    accepted: NDArray[np.int64],
-) -> None:
-    """Add the ranks of the accepted nodes in one group's shortlist, of which `reranked` rows were scored."""
+def _add_shortlist(trial: _Trial, group: Group, found: Stages, own: int, accepted: NDArray[np.int64]) -> None:
+    """Add the ranks of the accepted nodes in one group's shortlist."""
     assert group.index is not None
-    keys = group.keys[shortlist]
-    always = np.isin(shortlist, group.index.unprefixed)  # rows without a code are re-ranked in any case
+    trial.scored.append(found.scored)
+    if not len(found.shortlist):
+        return
+    keys = group.keys[found.shortlist]
+    always = np.isin(found.shortlist, group.index.unprefixed)  # rows without a code are re-ranked in any case
     positions = _positions(accepted, keys)
     there = positions >= 0
     own_position = np.flatnonzero(keys == own)
     ranks = np.where(always[positions], 0, positions)
     if len(own_position):
         ranks -= ~always[positions] & (positions > own_position[0])  # the row itself is no answer
-    scored = reranked - int(np.count_nonzero(always))
-    reached = there & (always[positions] | (positions < scored))
-    trial.ranks[there], trial.early_ranks[reached] = ranks[there], ranks[reached]
-    trial.listed.append(len(keys) - int(np.count_nonzero(always)))
-    trial.early_listed.append(scored)
+    for number, scored in enumerate(found.scored):
+        reached = there & (always[positions] | (positions < scored))
+        trial.ranks[number, reached] = ranks[reached]
     trial.always += int(np.count_nonzero(always))
 
 
@@ -331,16 +339,6 @@ def _groups(snapshot: Snapshot, namespace: str) -> list[tuple[Group, NDArray[np.
     if snapshot.tail is not None and snapshot.tail.length:
         groups.append((snapshot.tail.group, snapshot.tail.mask(namespace, None)))
     return groups
-
-
-def _allowed(
-    keys: NDArray[np.int64], live: NDArray[np.bool_] | None, share: float
-) -> NDArray[np.bool_] | None:
-    """Which rows are live and pass the random filter of this share; None: all."""
-    if share >= 1:
-        return live
-    mask = ground_truth.draw(keys, share)
-    return mask if live is None else mask & live
 
 
 def _positions(wanted: NDArray[np.int64], keys: NDArray[np.int64]) -> NDArray[np.int64]:

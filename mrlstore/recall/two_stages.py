@@ -1,0 +1,68 @@
+"""The two stages of one search apart, for trials: one shortlist, re-ranked at several stop margins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrlstore.index.group import SHORT_PREFIX
+from mrlstore.kernels.load import kernels
+from mrlstore.search.group_search import GroupSearch, Scan, Walk
+from mrlstore.search.queries import Queries
+from mrlstore.search.workspace import borrow, empty_hits, give_back
+
+
+class Stages(NamedTuple):
+    """What the first stage listed, and how far the second went at each stop margin.
+
+    shortlist: int64 [n], row numbers of nodes by falling code score, then of rows without a code, which are
+    scored in any case. coded: how many have a code. scored: at each margin the nodes that were scored on
+    their full rows. visited, copies: rows whose code was scored, and near copies scored in full.
+    """
+
+    shortlist: NDArray[np.int64]
+    coded: int
+    scored: tuple[int, ...]
+    visited: int
+    copies: int
+
+
+def stages(search: GroupSearch, queries: Queries, margins: Sequence[float]) -> Stages | None:
+    """Search for one query; None where every row is scored in full, without a shortlist.
+
+    margins: rising; then perhaps 0, at which the whole shortlist is scored. Near copies are scored at the
+    greatest.
+    """
+    if isinstance(search, Walk) and (search.group.index is None or search.group.index.neighbours is None):
+        search = search.scan
+    if not isinstance(search, Walk | Scan) or search.group.index is None or not kernels().compiled:
+        return None
+    queries = queries.at(search.group.index.prefix_dim)
+    if queries.prefix_norms[0] < SHORT_PREFIX:
+        return None
+    work, listed, best = borrow(), empty_hits(1, 0), empty_hits(1, search.k)
+    search.reserve(work.scratch)
+    search.launch(queries.vectors, listed, work.scratch)
+    count, coded, visited, *_ = listed.counts[0].tolist()
+    shortlist = work.scratch.listed[:count].copy()
+    group, vector, memory = search.group.table, queries.vectors[0], work.scratch.table
+    scored = []
+    for margin in margins:
+        ended = count
+        if margin > 0:
+            _, ended = kernels().rerank(
+                group, vector, memory, coded, count, search.k, margin, best.rows[0], best.scores[0]
+            )
+        scored.append(ended - (count - coded))
+    best.counts[0] = 0
+    if search.nodes.most:
+        kernels().rerank_copies(
+            group, vector, memory, search.address, coded, count, search.nodes.most, max(margins),
+            search.nodes.reach, best.rows[0], best.scores[0], best.counts[0],
+        )  # fmt: skip
+    give_back(work)
+    codes_of_copies, copies = int(best.counts[0, 2]), int(best.counts[0, 4])
+    return Stages(shortlist, coded, tuple(scored), visited + codes_of_copies, copies)
