@@ -32,7 +32,7 @@ _LADDER: Final = (
     (0.01, 32), (0.02, 48), (0.03, 64), (0.04, 96), (0.06, 128), (0.08, 192), (0.1, 256), (0.13, 384),
     (0.16, 512), (0.2, 768), (0.25, 1024),
 )  # fmt: skip
-_MARGINS: Final = (0.7, 1.4, 2.0, 2.5, 3.0, 4.0, 0.0)  # stop margins; 0: the whole shortlist
+_MARGINS: Final = (0.7, 1.4, 2.0, 2.5, 3.0, 4.0, 5.0, 7.0, 0.0)  # stop margins; 0: the whole shortlist
 _SPARE: Final = 2  # a shortlist is so many times as long as 99% of the questions needed at its margin
 _ENOUGH: Final = 0.9995  # at this recall no higher effort is tried
 _LONGEST: Final = 4_096  # rows of the longest shortlist that is tried, and the highest ef
