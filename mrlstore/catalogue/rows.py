@@ -93,6 +93,11 @@ def _crc(row: Row) -> int:
     return zlib.crc32(b"".join((head, space, name, data, text)))
 
 
+def is_whole(row: Row, crc: object) -> bool:
+    """Whether a row matches its crc."""
+    return matches(crc, _crc, row)
+
+
 def insert(connection: Connection, rows: Sequence[Row]) -> None:
     """Add rows whose ids are not in the store; counts and the keyword index are updated with them."""
     connection.executemany(
@@ -246,7 +251,7 @@ def _count_crc(name: str, rows: int, without_vector: int) -> int:
 def _checked(connection: Connection, raw: tuple[object, ...]) -> Row:
     *values, crc = raw
     row = Row(*values)  # type: ignore[arg-type]
-    if not matches(crc, _crc, row):
+    if not is_whole(row, crc):
         raise CorruptStore(connection.filename, f"the row with key {row.key} does not match its crc")
     return row
 

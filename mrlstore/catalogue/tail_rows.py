@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from mrlstore.catalogue import settings
 from mrlstore.catalogue.connection import Connection, matches
+from mrlstore.catalogue.rows import Row, is_whole
 from mrlstore.errors import CorruptStore
 from mrlstore.system.files import Buffer
 
@@ -36,6 +37,8 @@ class TailRow:
     metadata: str | None
     vector: bytes
     norm: float
+    document: str | None = None  # unless it is longer than was asked for
+    has_texts: bool = False  # whether metadata and document are all that the row has, and match its crc
 
 
 def insert(connection: Connection, generation: int, rows: Iterable[tuple[int, Buffer, float]]) -> None:
@@ -46,20 +49,24 @@ def insert(connection: Connection, generation: int, rows: Iterable[tuple[int, Bu
     )
 
 
-def since(connection: Connection, generation: int) -> list[TailRow]:
-    """Rows written after `generation`, in the order of their keys."""
-    found = connection.execute(
-        "SELECT tail.key, tail.vector, tail.norm, tail.gen, tail.crc, rows.namespace, rows.id, rows.metadata"
-        " FROM tail LEFT JOIN rows ON rows.key = tail.key WHERE tail.gen > ? ORDER BY tail.key",
-        (generation,),
+def since(connection: Connection, generation: int, longest: int = 0) -> list[TailRow]:
+    """Rows written after `generation`, in the order of their keys; documents of up to `longest` bytes."""
+    found: Any = connection.execute(
+        "SELECT tail.key, tail.vector, tail.norm, tail.gen, tail.crc, rows.namespace, rows.id, rows.bare,"
+        " rows.metadata, CASE WHEN octet_length(rows.document) <= ?2 THEN rows.document END,"
+        " ifnull(octet_length(rows.document) > ?2, 0), rows.crc"
+        " FROM tail LEFT JOIN rows ON rows.key = tail.key WHERE tail.gen > ?1 ORDER BY tail.key",
+        (generation, longest),
     )
     rows = []
-    for key, vector, norm, gen, crc, namespace, id, metadata in found:
+    for key, vector, norm, gen, crc, namespace, id, bare, metadata, document, is_long, row_crc in found:
         if not matches(crc, _crc, key, gen, norm, vector) or id is None:
             raise CorruptStore(connection.filename, f"the tail row with key {key} does not match its crc")
         if gen < 1:
             raise CorruptStore(connection.filename, f"the tail row with key {key} is of generation {gen}")
-        rows.append(TailRow(key, namespace, id, metadata, vector, norm))
+        row = Row(key, namespace, id, bare, metadata, document)
+        has_texts = not is_long and is_whole(row, row_crc)
+        rows.append(TailRow(key, namespace, id, metadata, vector, norm, document, has_texts))
     if rows:
         _check_vectors(connection, rows)
     return rows

@@ -23,6 +23,7 @@ from mrlstore.catalogue.segments import SegmentRow
 from mrlstore.errors import CorruptStore
 from mrlstore.index.group import Group
 from mrlstore.planning.calibration_curves import CalibrationCurves, parse
+from mrlstore.storage.row_texts import LONGEST
 from mrlstore.storage.segment import Fetch, Segment, new_masks, open_segment
 from mrlstore.storage.tail import Tail
 from mrlstore.system.files import Files
@@ -238,7 +239,7 @@ class Snapshots:
         view = known.tail if known is not None else None
         if dim is not None and prefix_dim is not None:
             view = view.coded(prefix_dim) if view is not None else Tail.empty(dim, prefix_dim)
-            view = view.without(np.concatenate(moved)).extended(tail_rows.since(connection, since))
+            view = view.without(np.concatenate(moved)).extended(tail_rows.since(connection, since, LONGEST))
             calibration = _calibration(connection, known)
             return Snapshot(generation, dim, prefix_dim, tuple(parts), view, calibration)
         return Snapshot(generation, None, None, tuple(parts), None)

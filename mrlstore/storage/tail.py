@@ -21,7 +21,7 @@ from mrlstore.catalogue.tail_rows import TailRow
 from mrlstore.errors import CorruptStore
 from mrlstore.index import codes
 from mrlstore.index.group import Group
-from mrlstore.storage.row_texts import IN_CATALOGUE, TextKind
+from mrlstore.storage.row_texts import IN_CATALOGUE, TextKind, kept
 from mrlstore.storage.vector_rows import in_original_length, inverse_lengths
 from mrlstore.system.bounded_cache import BoundedCache
 from mrlstore.system.files import Buffer
@@ -31,6 +31,9 @@ from mrlstore.where import Node
 
 Parsed = BoundedCache[str, dict[str, Any]]  # metadata by its JSON text
 
+_COPIED: Final = (
+    "vectors", "norms", "inv_norms", "keys", "spaces", "ids", "metadata", "documents", "has_texts",
+)  # fmt: skip
 _LEAST_CAPACITY: Final = 64  # rows of a new buffer
 _PARSED: Final = 16_384  # rows whose metadata is kept parsed, eight times what a tail usually has
 _PARSED_BYTES: Final = 64 * 1024 * 1024
@@ -57,6 +60,8 @@ class TailBuffer:
     spaces: NDArray[np.int32]  # [capacity], numbers of namespaces
     ids: NDArray[np.object_]  # [capacity], str
     metadata: NDArray[np.object_]  # [capacity], JSON text or None
+    documents: NDArray[np.object_]  # [capacity], short ones
+    has_texts: NDArray[np.bool_]  # [capacity], whether hits may carry these two: see TailRow
     numbers: dict[str, int] = field(default_factory=dict)  # namespace -> its number
     parsed: Parsed = field(default_factory=_new_parsed)
     extended_at: dict[int, object] = field(default_factory=dict)  # length -> who writes behind it
@@ -76,13 +81,15 @@ class TailBuffer:
             np.empty(capacity, dtype=np.int32),
             np.empty(capacity, dtype=object),
             np.empty(capacity, dtype=object),
+            np.empty(capacity, dtype=object),
+            np.empty(capacity, dtype=np.bool_),
             parsed=_new_parsed() if parsed is None else parsed,
         )
 
     def copied(self, rows: NDArray[np.int64], prefix_dim: int, capacity: int) -> TailBuffer:
         """These rows in a buffer of their own, with codes of this prefix."""
         fresh, n = TailBuffer.empty(self.vectors.shape[1], prefix_dim, capacity, self.parsed), len(rows)
-        for name in ("vectors", "norms", "inv_norms", "keys", "spaces", "ids", "metadata"):
+        for name in _COPIED:
             getattr(fresh, name)[:n] = getattr(self, name)[rows]
         fresh.numbers.update(self.numbers)
         if prefix_dim == self.prefix_dim:
@@ -104,6 +111,8 @@ class TailBuffer:
         self.spaces[start:stop] = [self.numbers.setdefault(row.namespace, len(self.numbers)) for row in rows]
         self.ids[start:stop] = [row.id for row in rows]
         self.metadata[start:stop] = [row.metadata for row in rows]
+        self.documents[start:stop] = [row.document for row in rows]
+        self.has_texts[start:stop] = [row.has_texts for row in rows]
         self.encode(start, stop)
 
     def encode(self, start: int, stop: int) -> None:
@@ -160,12 +169,14 @@ class Tail:
 
     @property
     def row_texts(self) -> None:
-        """As a segment without: the mirror keeps no documents, and metadata without the row's crc."""
+        """As a segment without arrays of texts: `texts` gives them."""
         return None
 
     def texts(self, kind: TextKind, rows: Sequence[int]) -> list[Buffer]:
         """As `Segment.texts`."""
-        return [IN_CATALOGUE] * len(rows)
+        buffer = self.buffer
+        held = buffer.metadata if kind == "metadata" else buffer.documents
+        return [kept(held[row]) if buffer.has_texts[row] else IN_CATALOGUE for row in rows]
 
     def namespaces(self) -> list[str]:
         """The namespaces that its rows have, or have had."""

@@ -97,7 +97,8 @@ def build_template(path: Path) -> None:
     """A closed store with everything in it: graphs, flat segment, columns, dead rows, tail, namespaces."""
     with mrlstore.open(path, dim=DIM, prefix_dim=PREFIX, auto_maintain=False) as store:
         ids = [f"r{i}" for i in range(2020)]
-        store.upsert(ids, nested_vectors(2020, DIM), [metadata(i) for i in range(2020)])
+        documents = [f"text {i}" if i % 3 else None for i in range(2020)]
+        store.upsert(ids, nested_vectors(2020, DIM), [metadata(i) for i in range(2020)], documents)
         store.upsert([f"t{i}" for i in range(40)], nested_vectors(40, DIM, seed=2), namespace="tenant")
         store.optimize()
         store.delete(ids[:15])

@@ -27,6 +27,7 @@ from tests.shared import Shared
 
 DIM = 8
 ROWS = 2100  # just enough for a graph
+LONG = {"turn": 0, "long": "x" * 5_000}  # metadata that only the catalogue has
 QUERY = nested_vectors(1, DIM, seed=90)[0]
 
 
@@ -55,7 +56,7 @@ def build_indexed(path: Path) -> None:
     with mrlstore.open(path, dim=DIM, prefix_dim=4, auto_maintain=False) as store:
         store.upsert(ids(ROWS), nested_vectors(ROWS, DIM), metadatas)
         store.optimize()
-        store.upsert(ids(50, "tail"), nested_vectors(50, DIM, seed=2), metadatas[:50])
+        store.upsert(ids(50, "tail"), nested_vectors(50, DIM, seed=2), [{"n": i, **LONG} for i in range(50)])
 
 
 @pytest.fixture
@@ -171,7 +172,8 @@ def test_rule_03_a_query_that_was_overtaken_runs_again(
             turn = len(done) + 1
             done.append(turn)
             turns[turn] = nested_vectors(50, DIM, seed=100 + turn)
-            other.upsert(ids(50, "tail"), turns[turn], [{"n": i, "turn": turn} for i in range(50)])
+            changed = [{**LONG, "n": i, "turn": turn} for i in range(50)]
+            other.upsert(ids(50, "tail"), turns[turn], changed)
         return found
 
     monkeypatch.setattr(Searcher, "search", overtaken)
