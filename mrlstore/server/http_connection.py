@@ -41,6 +41,10 @@ class HttpConnection(HttpToolsProtocol):
         self._got_headers()
         super().on_headers_complete()
 
+    def timeout_keep_alive_handler(self) -> None:
+        """Close an idle connection, at once too where its client does not read the last answer."""
+        self.transport.abort()
+
     def _wait(self) -> None:
         self._deadline = self.loop.call_later(float(os.environ.get(VARIABLE, "10")), self._give_up)
 

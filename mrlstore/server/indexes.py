@@ -19,7 +19,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
@@ -33,6 +33,7 @@ from mrlstore.server.refusals import HttpRefusal, busy, not_found
 _LOG: Final = logging.getLogger("mrlstore.server")
 _STORE: Final = ".mrl"
 _FACTS: Final = ".index.json"
+_MODEL: Final = ".lsa.npz"
 _ROOT_LOCK: Final = ".mrlstore-server.lock"
 _DELETED: Final = ".deleted"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # one component of a path, never `.` or `..`
@@ -95,7 +96,7 @@ class IndexRoot:
             raise InvalidInput(f"root: {root} is not a folder")
         if not read_only:
             root.mkdir(parents=True, exist_ok=True)
-            with self._changing():
+            with self.changing():
                 self._sweep()
 
     def names(self) -> list[str]:
@@ -126,9 +127,10 @@ class IndexRoot:
                 f"name: {name!r:.80} cannot name an index: letters, digits, dashes, dots; up to 100"
             )
         self._check_writable()
-        with self._changing():
+        with self.changing():
             if self.exists(name) or self._place(name).is_symlink():
                 raise HttpRefusal(409, "ALREADY_EXISTS", f"the index {name!r} exists already")
+            self._remove_files_beside(name)  # of a store that was removed by hand
             self._write_facts(name, facts)
             try:
                 mrlstore.open(self._place(name), dim=dim, mode="x", auto_maintain=False).close()
@@ -142,7 +144,7 @@ class IndexRoot:
     def configure(self, name: str, change: Callable[[IndexFacts], IndexFacts]) -> IndexFacts:
         """Change the facts of an index; durable when this returns. The metric stays."""
         self._check_writable()
-        with self._changing():
+        with self.changing():
             known = self.facts(name)
             changed = replace(change(known), metric=known.metric)
             self._write_facts(name, changed)
@@ -155,7 +157,7 @@ class IndexRoot:
             HttpRefusal: 404, it is not there; 403, it is protected.
         """
         self._check_writable()
-        with self._changing():
+        with self.changing():
             if self.facts(name).protected:
                 raise HttpRefusal(
                     403,
@@ -168,8 +170,7 @@ class IndexRoot:
             trash.mkdir(exist_ok=True)
             os.rename(self._place(name), trash / f"{name}-{secrets.token_hex(8)}{_STORE}")
             _sync_folder(self.path)
-            with suppress(FileNotFoundError):
-                self._facts_file(name).unlink()
+            self._remove_files_beside(name)
             if held is not None:
                 self._retire(held)
             self._sweep()
@@ -287,6 +288,11 @@ class IndexRoot:
     def _facts_file(self, name: str) -> Path:
         return self.path / f"{name}{_FACTS}"
 
+    def _remove_files_beside(self, name: str) -> None:
+        """The facts, and the local model where texts were embedded by one."""
+        for path in (self._facts_file(name), self.path / f"{name}{_MODEL}"):
+            path.unlink(missing_ok=True)
+
     def _read_facts(self, name: str) -> IndexFacts:
         try:
             return IndexFacts(**json.loads(self._facts_file(name).read_text(encoding="utf-8")))
@@ -314,8 +320,8 @@ class IndexRoot:
             raise HttpRefusal(403, "FORBIDDEN", "this server only reads")
 
     @contextmanager
-    def _changing(self) -> Iterator[None]:
-        """While one process creates, configures or deletes, others wait."""
+    def changing(self) -> Iterator[None]:
+        """While one process creates, changes or deletes an index or what lies beside it, others wait."""
         descriptor = os.open(self.path / _ROOT_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)

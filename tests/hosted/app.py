@@ -135,6 +135,26 @@ def refusals(client: Any, index: Any) -> None:
     check("wrong key", "Unauthorized" in raised(lambda: list(wrong.list_indexes())))
 
 
+def texts(client: Any) -> None:
+    name, field = f"{NAME}-texts", {"text": "chunk_text"}
+    client.create_index_for_model(
+        name, cloud="aws", region="us-east-1", embed={"model": "multilingual-e5-large", "field_map": field}
+    )
+    index = client.Index(name)
+    records = [
+        {"_id": "a", "chunk_text": "the moon causes the tides", "year": 2017},
+        {"_id": "b", "chunk_text": "honey is made by bees", "year": 2018},
+    ]
+    index.upsert_records(namespace="ns1", records=records)
+    found = index.search(
+        namespace="ns1", query={"inputs": {"text": "who makes honey"}, "top_k": 1}, fields=["year"]
+    )
+    hit = found.result.hits[0]
+    found_id = hit["_id"] if VERSION < 9 else hit.id
+    check("search by text", (found_id, dict(hit["fields"])) == ("b", {"year": 2018}))
+    client.delete_index(name)
+
+
 def main() -> None:
     client = Pinecone()
     control_plane(client)
@@ -143,6 +163,8 @@ def main() -> None:
     reads(index)
     changes(index)
     refusals(client, index)
+    if VERSION >= 6:
+        texts(client)
     client.delete_index(NAME)
     check("deleted", not client.has_index(NAME))
     print(json.dumps({"version": pinecone.__version__}))

@@ -127,6 +127,14 @@ def test_vectors_that_are_none_are_named(client: TestClient, values: Any, messag
     assert client.post("/i/papers/describe_index_stats", json={}).json()["totalVectorCount"] == 0
 
 
+def test_answers_have_a_size(client: TestClient) -> None:
+    client.post("/indexes", json={"name": "papers", "dimension": 4096})
+    body = {"topK": 1025, "vector": [1.0] * 4096, "includeValues": True}
+    answer = client.post("/i/papers/query", json=body)
+    assert answer.status_code == 400 and "at most 1,024 rows" in answer.json()["error"]["message"]
+    assert client.post("/i/papers/query", json={**body, "topK": 1024}).status_code == 200
+
+
 # What an application raises, and the status that a client sees.
 FAILURES: list[tuple[Exception, int]] = [
     (InvalidInput("k: too many"), 400),

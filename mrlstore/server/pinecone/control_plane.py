@@ -9,7 +9,14 @@ from mrlstore.server.bodies import dump, parse_object
 from mrlstore.server.http_call import HttpCall
 from mrlstore.server.indexes import IndexFacts
 from mrlstore.server.operations import Answer, Serving
-from mrlstore.server.pinecone.index_model import index_model, protection, tags, wanted_index
+from mrlstore.server.pinecone.index_model import (
+    index_model,
+    protection,
+    tags,
+    wanted_index,
+    wanted_index_for_model,
+)
+from mrlstore.server.text_models import kind_of_new
 
 DATA_PLANE: Final = "/i/"  # the data plane of an index is below this and its name
 
@@ -23,6 +30,14 @@ class ControlPlane:
     def create_index(self, call: HttpCall, body: bytes) -> Answer:
         """POST /indexes: an empty index, ready at once."""
         wanted = wanted_index(parse_object(body))
+        call.require_index(wanted.name)
+        self._root.create(wanted.name, wanted.dim, wanted.facts)
+        return Answer(dump(self._model(call, wanted.name, wanted.dim, wanted.facts)), 201)
+
+    def create_for_model(self, call: HttpCall, body: bytes) -> Answer:
+        """POST /indexes/create-for-model: an index of texts; the server's embedder stands for any model."""
+        kind = kind_of_new()
+        wanted = wanted_index_for_model(parse_object(body), kind)
         call.require_index(wanted.name)
         self._root.create(wanted.name, wanted.dim, wanted.facts)
         return Answer(dump(self._model(call, wanted.name, wanted.dim, wanted.facts)), 201)

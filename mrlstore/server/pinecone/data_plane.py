@@ -14,6 +14,7 @@ from mrlstore.server.indexes import ServedIndex
 from mrlstore.server.operations import Answer
 from mrlstore.server.pinecone.metric_scores import check_lengths, scores_of
 from mrlstore.server.pinecone.row_fields import (
+    check_numbers,
     checked_id,
     checked_ids,
     flag,
@@ -85,6 +86,8 @@ def is_quick(asked: Query) -> bool:
 def query(index: ServedIndex, call: HttpCall, asked: Query) -> Answer:
     """The nearest rows to a vector, or to that of a stored row."""
     store, vector, lsn = index.store, asked.vector, index.store.generation
+    if "vector" in asked.include:
+        check_numbers(asked.top_k, store.dim)
     if asked.id is not None:
         found = store.get([asked.id], namespace=asked.space, include=("vector",))
         vector = found[0].vector if found else None
@@ -110,6 +113,7 @@ def fetch(index: ServedIndex, call: HttpCall, body: bytes) -> Answer:
     asked = call.query()
     namespace, ids = one_of(asked, "namespace"), [value for name, value in asked if name == "ids"]
     space, lsn = _space(call, namespace), index.store.generation
+    check_numbers(len(ids), index.store.dim)
     rows = index.store.get(checked_ids(ids), namespace=space, include=("metadata", "vector"))
     answer = {
         "vectors": {row.id: stored_vector(row) for row in rows},
@@ -226,6 +230,8 @@ def _page(
         raise invalid(f"limit: expected 1 to {_MAX_PAGE:,}, got {shown(limit)}")
     if token is not None and not isinstance(token, str):
         raise invalid(f"paginationToken: expected a string, got {shown(token)}")
+    if "vector" in include:
+        check_numbers(size, index.store.dim)
     found = index.store.scan(
         where, namespace=space, prefix=prefix, include=include, limit=size + 1, after=token or None
     )

@@ -9,6 +9,7 @@ from typing import Any, Final, get_args
 from mrlstore.server.bodies import shown
 from mrlstore.server.indexes import IndexFacts, Metric
 from mrlstore.server.refusals import invalid
+from mrlstore.server.text_models import LOCAL_DIM, Kind, dim_of_new
 from mrlstore.types import LIMITS
 
 _CLOUDS: Final = ("aws", "gcp", "azure")
@@ -22,7 +23,7 @@ class WantedIndex:
     """What a request to create an index says."""
 
     name: str
-    dim: int
+    dim: int | None  # None: a local model decides
     facts: IndexFacts
 
 
@@ -43,6 +44,30 @@ def wanted_index(body: dict[str, Any]) -> WantedIndex:
         {_DETAILS: {"cloud": cloud, "region": region}},
     )
     return WantedIndex(checked_name(body.get("name")), dim, facts)
+
+
+def wanted_index_for_model(body: dict[str, Any], kind: Kind) -> WantedIndex:
+    """The index that `create_index_for_model` describes; `kind` is what embeds its texts here.
+
+    The model that is named is described again and not used.
+    """
+    embed = body.get("embed")
+    if not isinstance(embed, dict):
+        raise invalid(f"embed: expected an object, got {shown(embed)}")
+    model, field_map, dim = embed.get("model"), embed.get("field_map"), embed.get("dimension")
+    if not isinstance(model, str) or not model or len(model) > 200:
+        raise invalid(f"embed.model: expected the name of a model, got {shown(model)}")
+    field = field_map.get("text") if isinstance(field_map, dict) and list(field_map) == ["text"] else None
+    if not isinstance(field, str) or not field or field in ("id", "_id"):
+        raise invalid(f'embed.field_map: expected {{"text": FIELD}}, got {shown(field_map)}')
+    if dim is not None and type(dim) is not int:
+        raise invalid(f"embed.dimension: expected a number, got {shown(dim)}")
+    cloud, region = _place({"spec": {"serverless": body}} if "cloud" in body else {})
+    details: dict[str, Any] = {"cloud": cloud, "region": region, "embedder": kind}
+    details["embed"] = {"model": model, "field_map": {"text": field}}
+    metric = checked_metric(embed.get("metric"))
+    facts = IndexFacts(metric, protection(body), tags({}, body.get("tags")), {_DETAILS: details})
+    return WantedIndex(checked_name(body.get("name")), dim_of_new(kind, dim), facts)
 
 
 def checked_name(name: object) -> str:
@@ -87,6 +112,8 @@ def tags(known: dict[str, str], given: object) -> dict[str, str]:
 def index_model(name: str, dim: int | None, facts: IndexFacts, host: str) -> dict[str, Any]:
     """The description of an index; `host` is the URL of its data plane, with its scheme."""
     details = facts.details.get(_DETAILS, {})
+    if dim is None and details.get("embedder") == "local":
+        dim = LOCAL_DIM  # until a model has been fitted: older clients cannot read an index without one
     place = {"cloud": details.get("cloud", "aws"), "region": details.get("region", "us-east-1")}
     capacity = {"mode": "OnDemand", "status": {"state": "Ready"}}
     model = {

@@ -19,16 +19,12 @@ _COLLECTIONS: Final = "collections are not offered here; `mrlstore backup` copie
 _BACKUPS: Final = "backups by this API are not offered here; `mrlstore backup` makes one of a store"
 _IMPORT: Final = "imports are not offered here; `mrlstore import` reads Parquet files into a store"
 _INFERENCE: Final = "inference is not offered here: embed texts in the client"
-_RECORDS: Final = (
-    "records with text are not offered here: embed texts in the client, and use upsert and query"
-)
 _DOCUMENTS: Final = "the documents API is not offered here; use upsert, query and fetch"
 
 _EVERY: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 CONTROL_PLANE: Final = (
     ("/collections", ("POST",), _COLLECTIONS),
     ("/collections/{name:path}", _EVERY, _COLLECTIONS),
-    ("/indexes/create-for-model", ("POST",), _RECORDS),
     ("/indexes/{name}/backups", ("POST",), _BACKUPS),
     ("/backups/{name:path}", _EVERY, _BACKUPS),
     ("/restore-jobs/{name:path}", _EVERY, _BACKUPS),
@@ -40,8 +36,6 @@ CONTROL_PLANE: Final = (
 DATA_PLANE: Final = (
     ("/bulk/imports", _EVERY, _IMPORT),
     ("/bulk/imports/{id:path}", _EVERY, _IMPORT),
-    ("/records/namespaces/{namespace:path}/search", ("POST",), _RECORDS),
-    ("/records/namespaces/{namespace:path}/upsert", ("POST",), _RECORDS),
     ("/namespaces/{namespace:path}/documents/{call}", ("POST",), _DOCUMENTS),
 )
 # What there never is any of.

@@ -11,7 +11,9 @@ from mrlstore.server.operations import GeneralOperation, Operation, QuickOperati
 from mrlstore.server.pinecone import data_plane, refused
 from mrlstore.server.pinecone.control_plane import DATA_PLANE, ControlPlane
 from mrlstore.server.pinecone.namespaces import Namespaces
+from mrlstore.server.pinecone.text_records import Records
 from mrlstore.server.refusals import HttpRefusal
+from mrlstore.server.text_models import TextModels
 
 
 def api_family(serving: Serving) -> ApiFamily:
@@ -26,7 +28,8 @@ def error_body(refusal: HttpRefusal) -> bytes:
 
 
 def _data_plane(serving: Serving) -> list[BaseRoute]:
-    spaces = Namespaces(serving.root)
+    spaces, records = Namespaces(serving.root), Records(TextModels(serving.root))
+    of_records = "/records/namespaces/{namespace:path}"
     one_space = "/namespaces/{namespace:path}"
     table = (
         ("upsert", "POST", "/vectors/upsert", Role.WRITE, data_plane.upsert),
@@ -37,6 +40,8 @@ def _data_plane(serving: Serving) -> list[BaseRoute]:
         ("list", "GET", "/vectors/list", Role.READ, data_plane.list_ids),
         ("describe_index_stats", "POST", "/describe_index_stats", Role.READ, spaces.stats),
         ("describe_index_stats", "GET", "/describe_index_stats", Role.READ, spaces.stats),
+        ("upsert_records", "POST", f"{of_records}/upsert", Role.WRITE, records.upsert),
+        ("search_records", "POST", f"{of_records}/search", Role.READ, records.search),
         ("list_namespaces", "GET", "/namespaces", Role.READ, spaces.list),
         ("create_namespace", "POST", "/namespaces", Role.WRITE, spaces.create),
         ("describe_namespace", "GET", one_space, Role.READ, spaces.describe),
@@ -59,6 +64,7 @@ def _control_plane(serving: Serving) -> list[BaseRoute]:
     table = (
         ("list_indexes", "GET", "/indexes", Role.READ, plane.list_indexes),
         ("create_index", "POST", "/indexes", Role.ADMIN, plane.create_index),
+        ("create_index_for_model", "POST", "/indexes/create-for-model", Role.ADMIN, plane.create_for_model),
         ("describe_index", "GET", "/indexes/{name}", Role.READ, plane.describe_index),
         ("configure_index", "PATCH", "/indexes/{name}", Role.ADMIN, plane.configure_index),
         ("delete_index", "DELETE", "/indexes/{name}", Role.ADMIN, plane.delete_index),
