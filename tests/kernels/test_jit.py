@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -164,23 +165,31 @@ for file in pathlib.Path(sys.argv[1]).rglob("*.nbi"):
 """
 
 
-def planted(folder: Path) -> Path:
-    """A cache whose files make a file `run` beside it when they are read; the folder of the kernels in it."""
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory):
+    """A cache that a process has filled."""
+    folder = tmp_path_factory.mktemp("filled") / "cache"
     assert child({"MRLSTORE_CACHE_DIR": str(folder)}) == "fine"
+    return folder
+
+
+def planted(filled: Path, folder: Path) -> Path:
+    """A cache whose files make a file `run` beside it when they are read; the folder of the kernels in it."""
+    shutil.copytree(filled, folder)
     subprocess.run([sys.executable, "-c", PLANTED, str(folder), str(folder.parent / "run")], check=True)
     return next(folder.glob("kernels-*"))
 
 
-def test_a_cache_of_our_own_is_read(tmp_path):
-    planted(tmp_path / "cache")
+def test_a_cache_of_our_own_is_read(tmp_path, filled):
+    planted(filled, tmp_path / "cache")
     assert child({"MRLSTORE_CACHE_DIR": str(tmp_path / "cache")}) == "fine"
     assert (tmp_path / "run").exists(), "or the test below shows nothing"
 
 
 @pytest.mark.parametrize("who", ["group", "everybody", "link", "file link", "exchangeable"])
-def test_a_cache_that_others_may_write_is_not_read(tmp_path, who):
+def test_a_cache_that_others_may_write_is_not_read(tmp_path, filled, who):
     cache, elsewhere = tmp_path / "cache", tmp_path / "elsewhere"
-    folder = planted(cache)
+    folder = planted(filled, cache)
     if who == "group":
         folder.chmod(0o770)
     elif who == "everybody":
