@@ -69,9 +69,7 @@ class Level:
     recall: float
     trials: float  # independent trials that the recall is worth, see confidence.effective_trials
     error: float  # standard error of the recall
-    lowest: (
-        float  # recall that no epoch's questions, or those of topical filters, fall short of, chance apart
-    )
+    lowest: float  # the least mean recall of a kind of questions, see recall.trials
     visited: float  # mean rows whose code was scored
     reranked: float  # mean rows scored on their full vector
     cost_us: float  # modelled, not measured, so that every machine chooses alike: see recall.trials.cost_us

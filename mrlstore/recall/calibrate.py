@@ -183,6 +183,7 @@ def stored_questions(
                 np.concatenate([rows.own, others.own])[order],
                 np.concatenate([rows.own_nodes, others.own_nodes])[order],
                 np.concatenate([rows.epochs, others.epochs])[order],
+                np.concatenate([rows.beyond, others.beyond])[order],
             )
         )
     return found
@@ -207,7 +208,7 @@ def beyond(snapshot: Snapshot, rows: Probes, threads: int) -> Probes:
     made /= np.linalg.norm(made, axis=1, keepdims=True)
     single = ~_have_copies(snapshot, rows)
     own, own_nodes = np.where(single, rows.own, -1), np.where(single, rows.own_nodes, -1)
-    return Probes(rows.namespace, made, own, own_nodes, rows.epochs)
+    return Probes(rows.namespace, made, own, own_nodes, rows.epochs, ~rows.beyond)
 
 
 def _have_copies(snapshot: Snapshot, rows: Probes) -> NDArray[np.bool_]:
@@ -251,7 +252,7 @@ def stored(
     order = rng.permutation(len(matrix))  # the first few are then a random sample too
     own = np.concatenate(keys)[order]
     epochs = np.searchsorted(np.array(earlier, dtype=np.int64), own, side="right")
-    return Probes(namespace, matrix[order], own, np.concatenate(nodes)[order], epochs)
+    return Probes(namespace, matrix[order], own, np.concatenate(nodes)[order], epochs, epochs < 0)
 
 
 def _live_keys(snapshot: Snapshot, namespace: str) -> NDArray[np.int64]:

@@ -37,7 +37,7 @@ _SPARE: Final = 2  # a shortlist is so many times as long as 99% of the question
 _ENOUGH: Final = 0.9995  # at this recall no higher effort is tried
 _LONGEST: Final = 4_096  # rows of the longest shortlist that is tried, and the highest ef
 _NEVER: Final = 2**31  # the rank of a row that is not re-ranked: above every shortlist
-_IN_STRATUM: Final = 16  # questions of an epoch or kind of filter, without which nothing is said of it
+_IN_KIND: Final = 32  # questions of a kind, without which nothing is said of it
 _CHUNK: Final = 32  # queries between two checks whether the job is to stop
 
 
@@ -50,6 +50,7 @@ class Probes:
     own: NDArray[np.int64]  # [q] key of the stored row that the query was taken from, -1 for none
     own_nodes: NDArray[np.int64]  # [q] key of the node that stands for that row, -1 for none
     epochs: NDArray[np.int64]  # [q] how many calibrations are older than that row
+    beyond: NDArray[np.bool_]  # [q] whether it lies beyond that row, see calibrate.beyond
 
     @property
     def half(self) -> int:
@@ -64,13 +65,15 @@ class Probes:
             self.own[:count],
             self.own_nodes[:count],
             self.epochs[:count],
+            self.beyond[:count],
         )
 
 
 def questions(namespace: str, vectors: NDArray[np.float32]) -> Probes:
     """Queries that are no stored rows, float32 [q, dim], unit length."""
     nobody = np.full(len(vectors), -1, dtype=np.int64)
-    return Probes(namespace, vectors, nobody, nobody, np.zeros(len(vectors), dtype=np.int64))
+    zeros = np.zeros(len(vectors), dtype=np.int64)
+    return Probes(namespace, vectors, nobody, nobody, zeros, zeros.astype(np.bool_))
 
 
 class _Accepted(NamedTuple):
@@ -84,7 +87,7 @@ class _Accepted(NamedTuple):
 class _Trial:
     """One query at one effort, over all groups of its namespace; `ranks` and `scored` are by stop margin."""
 
-    stratum: tuple[int, int]  # the epoch of the row that the query was made of, and the topic of its filter
+    kinds: tuple[tuple[str, int], ...]  # the kinds of queries that it belongs to, in several respects
     relevant: int  # how many true neighbours there are to find: k, or fewer in a small namespace
     ranks: NDArray[np.int64]  # [margins, a] of each accepted neighbour among what is re-ranked, NEVER if not
     visited: int = 0  # rows whose code was scored
@@ -151,7 +154,7 @@ def _ladder(k: int, rows: int, steps: Sequence[tuple[float, int]]) -> list[tuple
 def _levels_of(snapshot: Snapshot, trials: list[_Trial], effort: Effort, k: int) -> list[Level]:
     """One level for each stop margin."""
     walked = effort.path == "walk"
-    levels, strata = [], [trial.stratum for trial in trials]
+    levels, kinds = [], [trial.kinds for trial in trials]
     visited = float(np.mean([trial.visited for trial in trials]))
     codes = visited if walked else visited / 2  # a scan reads codes in order, which costs half as much
     for number, margin in enumerate(_MARGINS):
@@ -170,7 +173,7 @@ def _levels_of(snapshot: Snapshot, trials: list[_Trial], effort: Effort, k: int)
                 recall=float(np.mean(recalls)),
                 trials=confidence.effective_trials(recalls, k),
                 error=confidence.standard_error(recalls),
-                lowest=_lowest(recalls, strata),
+                lowest=_lowest(recalls, kinds),
                 visited=visited,
                 reranked=reranked,
                 cost_us=cost_us(snapshot, codes, reranked),
@@ -179,21 +182,14 @@ def _levels_of(snapshot: Snapshot, trials: list[_Trial], effort: Effort, k: int)
     return levels
 
 
-def _lowest(recalls: NDArray[np.float64], strata: list[tuple[int, int]]) -> float:
-    """The least recall of an epoch's questions, or of those whose filter goes by a topic.
-
-    Each with its standard error added: chance does not explain less.
-    """
+def _lowest(recalls: NDArray[np.float64], kinds: list[tuple[tuple[str, int], ...]]) -> float:
+    """The least mean recall of a kind of questions."""
     groups: dict[tuple[str, int], list[float]] = {}
-    for recall, (epoch, topic) in zip(recalls.tolist(), strata, strict=True):
-        groups.setdefault(("epoch", epoch), []).append(recall)
-        groups.setdefault(("topical", topic != RANDOM), []).append(recall)
-    bounds = [
-        float(np.mean(group)) + confidence.standard_error(np.array(group))
-        for group in groups.values()
-        if _IN_STRATUM <= len(group) < len(recalls)
-    ]
-    return min([1.0, *bounds])
+    for recall, belongs_to in zip(recalls.tolist(), kinds, strict=True):
+        for kind in belongs_to:
+            groups.setdefault(kind, []).append(recall)
+    means = [float(np.mean(group)) for group in groups.values() if _IN_KIND <= len(group) < len(recalls)]
+    return min([1.0, *means])
 
 
 def cost_us(snapshot: Snapshot, visited: float, reranked: float) -> float:
@@ -263,7 +259,11 @@ def _try_one(
     query, own = prepare(probes.vectors[number], snapshot.prefix_dim or 1), int(probes.own_nodes[number])
     topic = int(under.topics[number])
     trial = _Trial(
-        (int(probes.epochs[number]), topic),
+        (
+            ("epoch", int(probes.epochs[number])),
+            ("beyond", int(probes.beyond[number])),
+            ("topical", int(topic != RANDOM)),
+        ),
         min(k, len(accepted.keys)),
         np.full((len(_MARGINS), len(accepted.keys)), _NEVER, dtype=np.int64),
     )
