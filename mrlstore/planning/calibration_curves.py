@@ -53,8 +53,8 @@ _FLOORS: Final = {
     "tenth": _Floor(77, 6, 0.2),
     "few": _Floor(77, 6, 0.2),
 }
-_VERY_HIGH: Final = 0.995  # at such targets a few hundred questions show hardly a miss, whatever the margin
-_HIGH_MARGIN, _VERY_HIGH_MARGIN = 3.0, 4.0  # floors of the stop margin
+# Floors of the stop margin, as (target, margin): a few hundred questions show hardly a miss.
+_MARGINS: Final = ((0.995, 4.0), (0.99, 3.0), (0.95, 2.0))
 
 
 @dataclass(frozen=True)
@@ -278,14 +278,14 @@ def _effort(name: str, curve: Curve, k: int, target: float) -> Effort:
     shortlist = min(max(least, int(level.shortlist * growth)), LIMITS.k)
     ef, beam_ratio, lost_ratio = min(max(shortlist, int(level.ef * growth)), LIMITS.k), level.beam_ratio, 0.0
     margin = level.stop_margin
-    if (curve.source == "stored rows" or curve.name != "all") and target >= DEFAULT_TARGET:
+    may_flatter = curve.source == "stored rows" or curve.name != "all"
+    if may_flatter:
+        margin = _wider(margin, next((least for bound, least in _MARGINS if target >= bound), margin))
+    if may_flatter and target >= DEFAULT_TARGET:
         floor = _FLOORS[curve.name]
         shortlist = max(shortlist, min(floor.shortlist * k, LIMITS.k))
         ef = max(ef, min(floor.ef * k, LIMITS.k))
-        beam_ratio, margin = (
-            max(beam_ratio, floor.beam_ratio),
-            _wider(margin, _HIGH_MARGIN if target < _VERY_HIGH else _VERY_HIGH_MARGIN),
-        )
+        beam_ratio = max(beam_ratio, floor.beam_ratio)
         lost_ratio = access_path.LOST_RATIO if curve.name != "all" else 0.0
     return Effort(
         name, ef, shortlist, "scan" if level.path == "scan" else "walk", target, expected,
