@@ -97,7 +97,7 @@ def test_the_tests_of_kernels_pass(number: int) -> None:
     """Those that have kernels of their own, in a process that takes them from a library."""
     level = here()[number]
     bits = "tests/kernels/test_scan.py"
-    files = ["tests/kernels/test_dot.py", "tests/kernels/test_topk.py"]
+    files = ["tests/kernels/test_dot.py", "tests/kernels/test_topk.py", "tests/kernels/test_texts.py"]
     files += [f"{bits}::test_numbers_that_are_not_below", f"{bits}::test_places_of_bytes_that_are_not_zero"]
     run(level, "pytest", "-q", "-x", *files)
 
