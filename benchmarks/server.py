@@ -155,17 +155,20 @@ def main() -> None:
             for _ in range(given.rounds):
                 for name, made in kinds.items():
                     sent = requests("/i/papers/query", server.port, made)
-                    print(
-                        measured(server, sent, given.clients, given.seconds).line(name, store_ms), flush=True
-                    )
-                rows = [json.dumps({"vectors": [
-                    {"id": f"new-{n}-{at}", "values": [float(x) for x in row], "metadata": {"n": n}}
-                    for at, row in enumerate(questions[:32])
-                ]}).encode() for n in range(8)]  # fmt: skip
-                sent = requests("/i/papers/vectors/upsert", server.port, rows)
-                print(
-                    measured(server, sent, 1, given.seconds / 2).line("upsert of 32 rows", None), flush=True
-                )
+                    load = measured(server, sent, given.clients, given.seconds)
+                    print(load.line(name, store_ms), flush=True)
+            sent = requests("/i/papers/vectors/upsert", server.port, upserts(questions))
+            load = measured(server, sent, 1, given.seconds)  # with the maintenance that writes bring
+            print(load.line("upsert of 32 rows", None), flush=True)
+
+
+def upserts(vectors: NDArray[np.float32]) -> list[bytes]:
+    """Bodies that each write 32 rows anew."""
+    rows = [
+        {"id": f"new-{at}", "values": [float(x) for x in row], "metadata": {"n": at}}
+        for at, row in enumerate(vectors[:32])
+    ]
+    return [json.dumps({"vectors": rows}).encode()]
 
 
 def fill(path: Path, rows: int, dim: int) -> NDArray[np.float32]:

@@ -28,7 +28,9 @@ def main(arguments: list[str] | None = None) -> int:
             parser.add_argument(option, type=kind, metavar=each.metadata["metavar"], help=help_text)
     given = vars(parser.parse_args(arguments))
     paths = {
-        name: Path(given[name]) for name in ("api_keys", "tls_cert", "tls_key") if given[name] is not None
+        name: Path(given[name])
+        for name in ("api_keys", "tls_cert", "tls_key", "import_root")
+        if given[name] is not None
     }
     try:
         serve(ServerConfig.from_environment(**{**given, **paths}))

@@ -45,6 +45,9 @@ class ServerConfig:
     read_only: bool = _option(False, "Refuse everything that writes.")
     tls_cert: Path | None = _option(None, "Certificate chain in PEM, for https.", "FILE")
     tls_key: Path | None = _option(None, "Private key in PEM, for https.", "FILE")
+    import_root: Path | None = _option(
+        None, "The folder below which clients may have Parquet files imported.", "FOLDER"
+    )
     max_body_mb: int = _option(64, "Largest body of a request, in MB.", "N")
     max_requests: int = _option(64, "Requests of one key at a time in each process; more get 429.", "N")
     max_rate: int = _option(

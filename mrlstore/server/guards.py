@@ -56,6 +56,7 @@ class Guard:
         self._exact = frozenset(path for path in open_paths if not path.endswith("/"))
         self._prefixes = tuple(path for path in open_paths if path.endswith("/"))
         self._names, self._max_body = config.host_names, config.max_body_mb * 1_000_000
+        self._root = str(config.root)  # which messages of the library may name, and clients need not know
         self._used: dict[str, _Use] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -79,7 +80,9 @@ class Guard:
                 except MrlStoreError as error:
                     if not isinstance(error, ValueError):
                         _LOG.warning("%s %s failed: %s", call.method, call.path, error)
-                    await _refuse(call, family, refusal_of(error))
+                    refusal = refusal_of(error)
+                    refusal.message = refusal.message.replace(self._root, "...")
+                    await _refuse(call, family, refusal)
         except TimeoutError:
             late = HttpRefusal(
                 504, "DEADLINE_EXCEEDED", f"not done within {self._config.timeout_s} s; a write may still be"

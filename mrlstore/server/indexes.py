@@ -35,6 +35,7 @@ _STORE: Final = ".mrl"
 _FACTS: Final = ".index.json"
 _MODEL: Final = ".lsa.npz"
 _ROOT_LOCK: Final = ".mrlstore-server.lock"
+_BESIDE: Final = ".beside"
 _DELETED: Final = ".deleted"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # one component of a path, never `.` or `..`
 
@@ -282,6 +283,10 @@ class IndexRoot:
         if close:
             index.store.close()
 
+    def beside(self, name: str, what: str) -> Path:
+        """A folder for what an API keeps of an index, which goes with it; not made yet."""
+        return self.path / _BESIDE / name / what
+
     def _place(self, name: str) -> Path:
         return self.path / f"{name}{_STORE}"
 
@@ -289,9 +294,10 @@ class IndexRoot:
         return self.path / f"{name}{_FACTS}"
 
     def _remove_files_beside(self, name: str) -> None:
-        """The facts, and the local model where texts were embedded by one."""
+        """The facts, the local model where texts were embedded by one, and what APIs keep."""
         for path in (self._facts_file(name), self.path / f"{name}{_MODEL}"):
             path.unlink(missing_ok=True)
+        shutil.rmtree(self.path / _BESIDE / name, ignore_errors=True)
 
     def _read_facts(self, name: str) -> IndexFacts:
         try:

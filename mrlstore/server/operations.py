@@ -48,6 +48,7 @@ class Serving:
         self.config, self.root = config, root
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="mrlstore-read")
         self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="mrlstore-write")
+        self._at_close: list[Callable[[], None]] = []
 
     async def in_thread(self, call: Callable[[], T], *, writes: bool = False) -> T:
         """What a blocking call gives, run in a thread, with the context of the caller."""
@@ -55,8 +56,14 @@ class Serving:
         pool = self._writers if writes else self._readers
         return await asyncio.get_running_loop().run_in_executor(pool, context.run, call)
 
+    def at_close(self, call: Callable[[], None]) -> None:
+        """Have something done when the server is stopped, before the stores are closed."""
+        self._at_close.append(call)
+
     def close(self) -> None:
         """Wait for what runs in threads, and close the stores."""
+        for call in self._at_close:
+            call()
         self._readers.shutdown(wait=True)
         self._writers.shutdown(wait=True)
         self.root.close()

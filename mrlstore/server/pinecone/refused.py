@@ -17,7 +17,6 @@ from mrlstore.server.refusals import invalid
 
 _COLLECTIONS: Final = "collections are not offered here; `mrlstore backup` copies a store"
 _BACKUPS: Final = "backups by this API are not offered here; `mrlstore backup` makes one of a store"
-_IMPORT: Final = "imports are not offered here; `mrlstore import` reads Parquet files into a store"
 _INFERENCE: Final = "inference is not offered here: embed texts in the client"
 _DOCUMENTS: Final = "the documents API is not offered here; use upsert, query and fetch"
 
@@ -33,11 +32,7 @@ CONTROL_PLANE: Final = (
     ("/models", ("GET",), _INFERENCE),
     ("/models/{name:path}", ("GET",), _INFERENCE),
 )
-DATA_PLANE: Final = (
-    ("/bulk/imports", _EVERY, _IMPORT),
-    ("/bulk/imports/{id:path}", _EVERY, _IMPORT),
-    ("/namespaces/{namespace:path}/documents/{call}", ("POST",), _DOCUMENTS),
-)
+DATA_PLANE: Final = (("/namespaces/{namespace:path}/documents/{call}", ("POST",), _DOCUMENTS),)
 # What there never is any of.
 EMPTY_LISTS: Final = (
     ("/collections", b'{"collections":[]}'),

@@ -10,6 +10,7 @@ from mrlstore.server.bodies import dump
 from mrlstore.server.operations import GeneralOperation, Operation, QuickOperation, Serving
 from mrlstore.server.pinecone import data_plane, refused
 from mrlstore.server.pinecone.control_plane import DATA_PLANE, ControlPlane
+from mrlstore.server.pinecone.imports import Imports
 from mrlstore.server.pinecone.namespaces import Namespaces
 from mrlstore.server.pinecone.text_records import Records
 from mrlstore.server.refusals import HttpRefusal
@@ -29,6 +30,7 @@ def error_body(refusal: HttpRefusal) -> bytes:
 
 def _data_plane(serving: Serving) -> list[BaseRoute]:
     spaces, records = Namespaces(serving.root), Records(TextModels(serving.root))
+    imports = Imports(serving)
     of_records = "/records/namespaces/{namespace:path}"
     one_space = "/namespaces/{namespace:path}"
     table = (
@@ -42,6 +44,10 @@ def _data_plane(serving: Serving) -> list[BaseRoute]:
         ("describe_index_stats", "GET", "/describe_index_stats", Role.READ, spaces.stats),
         ("upsert_records", "POST", f"{of_records}/upsert", Role.WRITE, records.upsert),
         ("search_records", "POST", f"{of_records}/search", Role.READ, records.search),
+        ("start_import", "POST", "/bulk/imports", Role.WRITE, imports.start),
+        ("list_imports", "GET", "/bulk/imports", Role.READ, imports.list_all),
+        ("describe_import", "GET", "/bulk/imports/{id}", Role.READ, imports.describe),
+        ("cancel_import", "DELETE", "/bulk/imports/{id}", Role.WRITE, imports.cancel),
         ("list_namespaces", "GET", "/namespaces", Role.READ, spaces.list),
         ("create_namespace", "POST", "/namespaces", Role.WRITE, spaces.create),
         ("describe_namespace", "GET", one_space, Role.READ, spaces.describe),
