@@ -80,9 +80,9 @@ class Guard:
                 except MrlStoreError as error:
                     if not isinstance(error, ValueError):
                         _LOG.warning("%s %s failed: %s", call.method, call.path, error)
-                    refusal = refusal_of(error)
-                    refusal.message = refusal.message.replace(self._root, "...")
-                    await _refuse(call, family, refusal)
+                    told = refusal_of(error)
+                    told.message = told.message.replace(self._root, "...")
+                    await _refuse(call, family, told)
         except TimeoutError:
             late = HttpRefusal(
                 504, "DEADLINE_EXCEEDED", f"not done within {self._config.timeout_s} s; a write may still be"
