@@ -88,7 +88,7 @@ package: .venv/package.stamp
 	@tools/smoke-test.sh dist/*.whl
 
 .venv/demo.stamp: WANTS = --editable ".[demo]"
-.venv/test.stamp: WANTS = --editable ".[demo,gemini,media,report,server]" --group test
+.venv/test.stamp: WANTS = --editable ".[demo,gemini,media,report,server,client]" --group test
 .venv/gemini2.stamp: WANTS = --editable ".[demo,gemini,media,report]" "google-genai>=2.20,<3" --group test
 .venv/langchain.stamp: WANTS = --editable ".[cli,langchain]" --group test-langchain
 .venv/haystack.stamp: WANTS = --editable ".[cli,haystack]" --group test
@@ -108,7 +108,7 @@ package: .venv/package.stamp
 .venv/hosted-node8.stamp: WANTS = @pinecone-database/pinecone@8.2.0
 .venv/hosted-node9.stamp: WANTS = @pinecone-database/pinecone@9.0.0
 .venv/fuzz.stamp: WANTS = --editable ".[arrow]" --group fuzz
-.venv/lint.stamp: WANTS = --editable ".[demo,gemini,media,report,server]" --group test --group lint
+.venv/lint.stamp: WANTS = --editable ".[demo,gemini,media,report,server,client]" --group test --group lint
 .venv/bench.stamp: WANTS = --editable ".[demo]" --group bench
 .venv/docs.stamp: WANTS = --editable ".[docs]"
 .venv/package.stamp: WANTS = --group package

@@ -1,6 +1,7 @@
 """mrlstore: an embedded, on-disk vector store for Matryoshka embeddings.
 
-`open` gives a `Store`; the rest are the plain data that its methods take and give, and its errors.
+`open` gives a `Store`, `connect` one that a server keeps; the rest are the plain data that its methods take
+and give, and its errors.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mrlstore.api.opening import open  # noqa: A004
 from mrlstore.api.store import Store
 from mrlstore.errors import (
+    AccessDenied,
     CorruptStore,
     DamagedPartWarning,
     EmbedError,
@@ -17,6 +19,7 @@ from mrlstore.errors import (
     LimitExceeded,
     MrlStoreError,
     OriginError,
+    ServerError,
     StorageError,
     StorageFull,
     StoreClosed,
@@ -54,11 +57,13 @@ from mrlstore.types import (
 from mrlstore.version import __version__
 
 if TYPE_CHECKING:
+    from mrlstore.client import RemoteStore, connect
     from mrlstore.recall.calibrate import Calibration
     from mrlstore.recall.tiers import Tier, TierReport
 
 __all__ = [
     "LIMITS",
+    "AccessDenied",
     "AuditStats",
     "BatchResult",
     "Calibration",
@@ -87,8 +92,10 @@ __all__ = [
     "Record",
     "RepairReport",
     "VerifyReport",
+    "RemoteStore",
     "Result",
     "SegmentPlan",
+    "ServerError",
     "Settings",
     "Stats",
     "StorageError",
@@ -102,6 +109,7 @@ __all__ = [
     "Tier",
     "TierReport",
     "__version__",
+    "connect",
     "open",
 ]
 
@@ -112,9 +120,11 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> Any:
-    """The results of measuring recall, imported at their first use."""
+    """The results of measuring recall and the client of a server, imported at their first use."""
     if name == "Calibration":
         return LateModule("mrlstore.recall.calibrate").Calibration
     if name in ("Tier", "TierReport"):
         return getattr(LateModule("mrlstore.recall.tiers"), name)
+    if name in ("RemoteStore", "connect"):
+        return getattr(LateModule("mrlstore.client"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

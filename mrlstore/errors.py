@@ -86,5 +86,23 @@ class OriginError(MrlStoreError):
     """A database that rows are moved in from failed. What came before is stored; a migration can go on."""
 
 
+class ServerError(MrlStoreError):
+    """A server could not be reached, or its answer is none that an embedded store has an error for.
+
+    `status` is that of HTTP, 0 where there was no answer: a write may then have happened or not.
+    """
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.message, self.status = message, status
+
+    def __reduce__(self) -> tuple[type[ServerError], tuple[str, int]]:
+        return type(self), (self.message, self.status)
+
+
+class AccessDenied(ServerError, PermissionError):
+    """The server does not know the key (401), or the key may not do this (403). Nothing has changed."""
+
+
 class DamagedPartWarning(UserWarning):
     """A damaged part is being worked around: answers are right but slower, until it is repaired."""

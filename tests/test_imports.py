@@ -22,6 +22,8 @@ ORDER = [
     "exchange",
     "telemetry",
     "__init__",
+    "client",
+    "wire",
     "api",
     "ingest",
     "maintenance",
@@ -70,6 +72,7 @@ HOMES = {
     "starlette": {"mrlstore.server"},
     "uvicorn": {"mrlstore.server"},
     "orjson": {"mrlstore.server"},
+    "httpx": {"mrlstore.client"},
     "prometheus_client": {"mrlstore.server"},
     "qdrant_client": {"mrlstore.exchange.migrate.qdrant"},
     "chromadb": {"mrlstore.exchange.migrate.chroma"},
@@ -92,6 +95,7 @@ FRAMEWORKS = {
     "mrlstore.integrations.langchain": ("langchain_core", "langchain"),
     "mrlstore.integrations.mteb": ("mteb", "mteb"),
     "mrlstore.server": ("starlette", "server"),
+    "mrlstore.client": ("httpx", "client"),
 }
 
 

@@ -69,7 +69,7 @@ class Guard:
         family = next(each for each in self._families if call.path.startswith(each.prefix))
         call.api = family.name
         try:
-            async with asyncio.timeout(self._config.timeout_s):
+            async with asyncio.timeout(self._config.timeout_s) as call.deadline:
                 try:
                     await self._guarded(call, receive, send)
                 except HttpRefusal as refusal:

@@ -16,6 +16,7 @@ from mrlstore.server.refusals import HttpRefusal, invalid
 KEY: Final = "mrlstore.call"  # where a scope holds its call
 JSON: Final = "application/json"
 _LINGER_S: Final = 5.0
+_PIECE_S: Final = 60.0
 _LINGER_BODIES: Final = 4  # of a refused body at most so many times the limit is read and thrown away
 
 Headers = Iterable[tuple[str, str]]
@@ -29,8 +30,8 @@ class HttpCall:
     """A request: its headers that matter, what its sender may do, its body; and the answer to it."""
 
     __slots__ = (
-        "_receive", "_send", "api", "body_read", "bytes_in", "bytes_out", "grant", "headers", "max_body",
-        "method", "operation", "path", "scope", "stages", "started", "status",
+        "_receive", "_send", "api", "body_read", "bytes_in", "bytes_out", "deadline", "grant", "headers",
+        "max_body", "method", "operation", "path", "scope", "stages", "started", "status",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, max_body: int) -> None:
@@ -42,6 +43,7 @@ class HttpCall:
         self.api, self.operation = "", ""  # for metrics and the log, set by whoever answers
         self.status, self.bytes_in, self.bytes_out = 0, 0, 0
         self.body_read = False
+        self.deadline: asyncio.Timeout | None = None  # when the guard gives the request up
         self.started = time.perf_counter()
         self.stages: list[tuple[str, float]] = []  # (stage, seconds)
 
@@ -134,6 +136,25 @@ class HttpCall:
         await self._send({"type": "http.response.body", "body": body, "more_body": True})
         await self._linger()
         await self._send({"type": "http.response.body", "body": b""})
+
+    async def begin_stream(self, content_type: str) -> None:
+        """Begin an answer that comes in pieces and may take as long as it likes, each piece excepted."""
+        if self.deadline is not None:
+            self.deadline.reschedule(None)
+        self.status = 200
+        sent = [(b"content-type", content_type.encode()), (b"cache-control", b"no-store")]
+        await self._send({"type": "http.response.start", "status": 200, "headers": sent})
+
+    async def send_piece(self, piece: bytes, *, last: bool = False) -> None:
+        """One piece of a streamed answer; TimeoutError where the client does not take it within a minute."""
+        self.bytes_out += len(piece)
+        async with asyncio.timeout(_PIECE_S):
+            await self._send({"type": "http.response.body", "body": piece, "more_body": not last})
+
+    async def gone(self) -> None:
+        """Return when the client has gone; to be awaited once the body has been read."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
 
     async def _linger(self) -> None:
         """Read on for a moment: clients send their whole body first, and a reset would lose the answer."""

@@ -19,7 +19,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
@@ -34,6 +34,8 @@ _LOG: Final = logging.getLogger("mrlstore.server")
 _STORE: Final = ".mrl"
 _FACTS: Final = ".index.json"
 _MODEL: Final = ".lsa.npz"
+_LOOK_S: Final = 1.0
+AUDIT: Final = "audit"  # in the details of facts: the arguments of `Store.audit`
 _ROOT_LOCK: Final = ".mrlstore-server.lock"
 _BESIDE: Final = ".beside"
 _DELETED: Final = ".deleted"
@@ -47,7 +49,7 @@ T = TypeVar("T")
 class IndexFacts:
     """What clients have said of an index, kept beside its store. Those of a store without are the defaults.
 
-    `details` holds what one API keeps for itself, by the name of the API.
+    `details` holds what one API keeps for itself, by the name of the API, and the settings of the audit.
     """
 
     metric: Metric = "cosine"
@@ -58,7 +60,7 @@ class IndexFacts:
 
 @dataclass(eq=False)
 class ServedIndex:
-    """A store that is open, and its facts as of then. `metric` never changes; other facts are read anew."""
+    """A store that is open, and its facts, at most a second old. `metric` never changes."""
 
     name: str
     store: Store
@@ -68,6 +70,9 @@ class ServedIndex:
     pins: int = 0
     retired: bool = False  # to be closed by whoever lets go of it last
     in_threads: int = 0  # the next so many queries run in threads: one was slow
+    audit: dict[str, Any] = field(default_factory=lambda: {"rate": 0})  # what its audit was last set to
+    facts_stamp: tuple[int, ...] = ()
+    looked: float = 0.0  # time.monotonic() when its facts were last looked at
 
     @property
     def is_current(self) -> bool:
@@ -117,10 +122,16 @@ class IndexRoot:
         return self._read_facts(name)
 
     def create(self, name: str, dim: int | None, facts: IndexFacts) -> None:
-        """Make an empty index; durable when this returns.
+        """Make an empty index; durable when this returns. Raises as `make` does, and for a wrong `dim`."""
+        self.make(
+            name, facts, lambda place: mrlstore.open(place, dim=dim, mode="x", auto_maintain=False).close()
+        )
+
+    def make(self, name: str, facts: IndexFacts, make_store: Callable[[Path], None]) -> None:
+        """Make an index whose store `make_store` puts at a path, whole; durable when this returns.
 
         Raises:
-            InvalidInput: the name cannot be one, or `dim` is wrong.
+            InvalidInput: the name cannot be one.
             HttpRefusal: 409, it is there already.
         """
         if not _NAME.fullmatch(name):
@@ -134,7 +145,7 @@ class IndexRoot:
             self._remove_files_beside(name)  # of a store that was removed by hand
             self._write_facts(name, facts)
             try:
-                mrlstore.open(self._place(name), dim=dim, mode="x", auto_maintain=False).close()
+                make_store(self._place(name))
             except BaseException as error:
                 self._facts_file(name).unlink(missing_ok=True)
                 if isinstance(error, StoreExists):  # made by hand meanwhile
@@ -222,10 +233,29 @@ class IndexRoot:
             if index.is_current:
                 self._open.move_to_end(name)
                 index.pins += 1
+                self._settle(index)
                 return index
             del self._open[name]
         self._retire(index)
         return None
+
+    def _settle(self, index: ServedIndex) -> None:
+        """Audit as the facts say, which any process may have changed; they are looked at once a second."""
+        now = time.monotonic()
+        if now < index.looked + _LOOK_S:
+            return
+        index.looked = now
+        stamp = _stamp(os.fspath(self._facts_file(index.name)))
+        if stamp == index.facts_stamp:
+            return
+        with suppress(HttpRefusal, MrlStoreError, TypeError):  # facts that are damaged are reported elsewhere
+            facts = self._read_facts(index.name)
+            index.facts_stamp = stamp
+            index.facts = replace(facts, metric=index.facts.metric)
+            audit = facts.details.get(AUDIT, {"rate": 0})
+            if audit != index.audit:
+                index.store.audit(**audit)
+                index.audit = audit
 
     def unpin(self, index: ServedIndex) -> None:
         """Let go of what `pin` gave."""
@@ -260,6 +290,7 @@ class IndexRoot:
             if not index.is_current:
                 store.close()
                 raise busy(f"the index {name!r} was replaced just now; try again")
+            self._settle(index)
             with self._lock:
                 self._open[name] = index
                 idle = [each for each in self._open.values() if not each.pins]

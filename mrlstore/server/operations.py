@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,10 +18,11 @@ from mrlstore.server.api_keys import Role
 from mrlstore.server.config import ServerConfig
 from mrlstore.server.http_call import JSON, Headers, HttpCall
 from mrlstore.server.indexes import IndexRoot, ServedIndex
-from mrlstore.server.refusals import HttpRefusal
+from mrlstore.server.refusals import HttpRefusal, busy
 
 _READERS: Final = 16  # threads of a process for calls that read; more wait
 _WRITERS: Final = 8  # and that write, so that long writes keep nobody from reading
+_JOBS: Final = 4  # and for work that takes minutes; more is refused
 
 _LONG_BODY: Final = 256 * 1024  # bytes; the JSON of a query by a vector of 8,192 numbers has 180,000
 _QUICK_S: Final = 0.005
@@ -48,6 +50,8 @@ class Serving:
         self.config, self.root = config, root
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="mrlstore-read")
         self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="mrlstore-write")
+        self._jobs = ThreadPoolExecutor(_JOBS, thread_name_prefix="mrlstore-job")
+        self._free_jobs = threading.BoundedSemaphore(_JOBS)
         self._at_close: list[Callable[[], None]] = []
 
     async def in_thread(self, call: Callable[[], T], *, writes: bool = False) -> T:
@@ -60,8 +64,17 @@ class Serving:
         """Have something done when the server is stopped, before the stores are closed."""
         self._at_close.append(call)
 
+    async def in_job_thread(self, call: Callable[[], T]) -> T:
+        """As `in_thread`, for work that takes long; refused while as many jobs run as there are threads."""
+        if not self._free_jobs.acquire(blocking=False):
+            raise busy(f"{_JOBS} jobs run in this process; try again when one has ended")
+        future = self._jobs.submit(contextvars.copy_context().run, call)
+        future.add_done_callback(lambda _: self._free_jobs.release())
+        return await asyncio.wrap_future(future)
+
     def close(self) -> None:
         """Wait for what runs in threads, and close the stores."""
+        self._jobs.shutdown(wait=True)
         for call in self._at_close:
             call()
         self._readers.shutdown(wait=True)

@@ -15,7 +15,8 @@ UNAVAILABLE: Final = "UNAVAILABLE"
 class HttpRefusal(Exception):
     """A status and a message for the client; each API writes it in the shape that its clients read.
 
-    `code` is one of the names that gRPC gives to kinds of errors.
+    `code` is one of the names that gRPC gives to kinds of errors; `error_type` is the name of the library's
+    error that led to it, or "".
     """
 
     def __init__(
@@ -23,6 +24,7 @@ class HttpRefusal(Exception):
     ) -> None:
         super().__init__(message)
         self.status, self.code, self.message, self.headers = status, code, message, dict(headers or {})
+        self.error_type = ""
 
 
 def invalid(message: str) -> HttpRefusal:
@@ -42,6 +44,13 @@ def busy(message: str) -> HttpRefusal:
 
 def refusal_of(error: errors.MrlStoreError) -> HttpRefusal:
     """What a client is told about an error of the library. Paths of this machine are left out."""
+    refusal = _refusal_of(error)
+    public = (kind.__name__ for kind in type(error).__mro__ if kind.__module__ == errors.__name__)
+    refusal.error_type = next(public)
+    return refusal
+
+
+def _refusal_of(error: errors.MrlStoreError) -> HttpRefusal:
     match error:
         case errors.LimitExceeded() | errors.InvalidInput():
             return invalid(str(error))

@@ -1,0 +1,277 @@
+"""`RemoteStore`: an index of a server, with the names, arguments, results and errors of `Store`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from mrlstore.checks import check_ids, check_namespace
+from mrlstore.client.remote_call import awaited, remote
+from mrlstore.client.remote_care import RemoteCare
+from mrlstore.client.remote_index import BASE64, count_of
+from mrlstore.client.remote_reading import RemoteReading
+from mrlstore.client.request_values import (
+    documents_json,
+    examples_json,
+    merged_json,
+    metadatas_json,
+    names_json,
+    vector_json,
+    vectors_json,
+    where_json,
+)
+from mrlstore.client.transport import Request
+from mrlstore.errors import InvalidInput, MrlStoreError
+from mrlstore.types import BatchResult, Conflict, Include, Result, Settings, Vector, Vectors, Where
+from mrlstore.wire import batch_from, from_plain, result_from
+
+
+class RemoteStore(RemoteReading, RemoteCare):
+    """A store that a server keeps; made by `mrlstore.connect`. Safe to use from many threads.
+
+    Its methods are those of `Store`, whose reference says what their arguments mean; vectors travel as
+    float32. The async ones send on the event loop that awaits them.
+    """
+
+    @property
+    def settings(self) -> Settings:
+        """What the store was created with."""
+        return self.transport.send(self._asking("settings", {}, lambda answer: from_plain(Settings, answer)))
+
+    @property
+    def dim(self) -> int | None:
+        """Dimensions of the vectors; None before the first write of a store that was made without."""
+        dim: int | None = self._described()["dim"]
+        return dim
+
+    @property
+    def generation(self) -> int:
+        """The generation of the newest commit."""
+        return int(self._described()["generation"])
+
+    @property
+    def prefix_dim(self) -> int | None:
+        """Leading dimensions that are indexed."""
+        dim: int | None = self._described()["prefix_dim"]
+        return dim
+
+    @remote
+    def upsert(
+        self,
+        ids: Iterable[str],
+        vectors: Vectors | None,
+        metadatas: Sequence[Mapping[str, Any] | None] | None = None,
+        documents: Sequence[str | None] | None = None,
+        *,
+        namespace: str = "",
+        on_conflict: Conflict = "replace",
+    ) -> Request[int]:
+        """Store rows, all of the batch or nothing, as `Store.upsert`.
+
+        A batch is one request: the server refuses bodies above its limit, by default 64 MB, with
+        LimitExceeded.
+        After a ServerError without a status the rows may be stored or not; sending them again does no harm.
+        """
+        names = check_ids(ids, ordered=True)
+        body = {
+            "ids": names,
+            "vectors": vectors_json(vectors),
+            "metadatas": metadatas_json(metadatas, names),
+            "documents": documents_json(documents, names),
+            "namespace": check_namespace(namespace),
+            "on_conflict": on_conflict,
+        }
+        return self._changing("upsert", body, count_of)
+
+    @remote
+    def update(
+        self,
+        ids: Iterable[str] | None = None,
+        metadatas: Sequence[Mapping[str, Any] | None] | Mapping[str, Any] | None = None,
+        documents: Sequence[str | None] | None = None,
+        *,
+        vectors: Vectors | None = None,
+        where: Where | None = None,
+        namespace: str = "",
+    ) -> Request[int]:
+        """Change parts of rows that exist, as `Store.update`."""
+        names = None if ids is None else check_ids(ids, ordered=True)
+        body = {
+            "ids": names,
+            "metadatas": merged_json(metadatas, names),
+            "documents": documents if names is None else documents_json(documents, names),
+            "vectors": vectors_json(vectors),
+            "where": where_json(where),
+            "namespace": check_namespace(namespace),
+        }
+        return self._changing("update", body, count_of)
+
+    @remote
+    def delete(
+        self,
+        ids: Iterable[str] | None = None,
+        *,
+        where: Where | None = None,
+        prefix: str | None = None,
+        namespace: str = "",
+    ) -> Request[int]:
+        """Remove rows that meet all of what is given, as `Store.delete`."""
+        body = {
+            "ids": None if ids is None else check_ids(ids),
+            "where": where_json(where),
+            "prefix": prefix,
+            "namespace": check_namespace(namespace),
+        }
+        return self._changing("delete", body, count_of)
+
+    @remote
+    def clear(self, namespace: str = "") -> Request[int]:
+        """Remove all rows of a namespace; gives how many there were."""
+        return self._changing("clear", {"namespace": check_namespace(namespace)}, count_of)
+
+    @remote
+    def query(
+        self,
+        vector: Vector | None = None,
+        k: int = 10,
+        *,
+        id: str | None = None,
+        text: str | None = None,
+        content: Any = None,
+        where: Where | None = None,
+        namespace: str | Iterable[str] | None = "",
+        include: Iterable[Include] = ("metadata",),
+        min_score: float | None = None,
+        target_recall: float | None = None,
+        shortlist: int | None = None,
+        ef: int | None = None,
+        exact: bool = False,
+        dim: int | None = None,
+        explain: bool = False,
+        keywords: str | None = None,
+        weights: tuple[float, float] | None = None,
+        positive: Iterable[str | Vector] | None = None,
+        negative: Iterable[str | Vector] | None = None,
+        offset: int | None = None,
+        group_by: str | None = None,
+        group_size: int | None = None,
+        diversity: float | None = None,
+        candidates: int | None = None,
+    ) -> Request[Result]:
+        """The k rows most similar to a vector, best first, as `Store.query`.
+
+        `text` and `content` are embedded here, by the embedder that `connect` was given.
+        """
+        sources = {"vector": vector, "id": id, "text": text, "content": content, "positive": positive}
+        given = [name for name, value in sources.items() if value is not None]
+        if len(given) > 1:
+            raise InvalidInput("query: give at most one of vector, id, text, content and positive")
+        if text is not None or content is not None:
+            vector = self._embedded(text if text is not None else content)
+        body = {
+            "vector": None if vector is None else vector_json(vector),
+            "k": k,
+            "id": id,
+            "where": where_json(where),
+            "namespace": names_json(namespace),
+            "include": names_json(include),
+            "min_score": min_score,
+            "target_recall": target_recall,
+            "shortlist": shortlist,
+            "ef": ef,
+            "exact": exact or None,
+            "dim": dim,
+            "explain": explain or None,
+            "keywords": keywords,
+            "weights": weights,
+            "positive": examples_json(positive, "positive"),
+            "negative": examples_json(negative, "negative"),
+            "offset": offset,
+            "group_by": group_by,
+            "group_size": group_size,
+            "diversity": diversity,
+            "candidates": candidates,
+        }
+        return self._asking("query", body, result_from)
+
+    @remote
+    def query_batch(
+        self,
+        vectors: Vectors,
+        k: int = 10,
+        *,
+        where: Where | None = None,
+        namespace: str | Iterable[str] | None = "",
+        include: Iterable[Include] = ("metadata",),
+        min_score: float | None = None,
+        target_recall: float | None = None,
+        shortlist: int | None = None,
+        ef: int | None = None,
+        exact: bool = False,
+        dim: int | None = None,
+        explain: bool = False,
+    ) -> Request[BatchResult]:
+        """The answers to many queries [n, dim], each as `query` gives it, all of one generation."""
+        body = {
+            "vectors": vectors_json(vectors),
+            "k": k,
+            "where": where_json(where),
+            "namespace": names_json(namespace),
+            "include": names_json(include),
+            "min_score": min_score,
+            "target_recall": target_recall,
+            "shortlist": shortlist,
+            "ef": ef,
+            "exact": exact or None,
+            "dim": dim,
+            "explain": explain or None,
+        }
+        return self._asking("query_batch", body, lambda answer: batch_from(answer["results"], k), BASE64)
+
+    aquery = awaited(query)
+    """`query`, awaited."""
+    aquery_batch = awaited(query_batch)
+    """`query_batch`, awaited."""
+    aupsert = awaited(upsert)
+    """`upsert`, awaited; cancelling the await does not undo a write that has begun."""
+    aupdate = awaited(update)
+    """`update`, awaited."""
+    adelete = awaited(delete)
+    """`delete`, awaited."""
+
+    def close(self) -> None:
+        """Close the connections of blocking calls; calling it again is harmless."""
+        self.transport.close()
+
+    async def aclose(self) -> None:
+        """Close all connections, those of the running event loop too."""
+        await self.transport.aclose()
+
+    def __enter__(self) -> RemoteStore:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> RemoteStore:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        """Where the index is, and its rows of all namespaces."""
+        try:
+            return f"<mrlstore.RemoteStore {self.url!r}: {self.count(namespace=None):,} rows>"
+        except MrlStoreError as error:
+            return f"<mrlstore.RemoteStore {self.url!r} ({type(error).__name__})>"
+
+    def _described(self) -> dict[str, Any]:
+        """What the server says of the index."""
+        described: dict[str, Any] = self.transport.send(Request("GET", self._place, None, dict))
+        return described
+
+    def _embedded(self, content: Any) -> Any:
+        if self._embedder is None:
+            raise InvalidInput("no embedder: connect with mrlstore.connect(url, embedder=...)")
+        return self._embedder.embed_query(content)
