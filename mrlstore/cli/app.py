@@ -39,7 +39,7 @@ Examples:
 A row in a JSONL file is one line like
   {{"id": "paper-17", "vector": [0.1, ...], "metadata": {{"year": 2021}}, "document": "On ..."}}
 
-Every command takes --json and then prints one JSON value. Progress is shown on a terminal only.
+Every command but serve takes --json and then prints one JSON value. Progress is shown on a terminal only.
 
 {failures.EXIT_CODES}"""
 

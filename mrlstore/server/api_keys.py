@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import fcntl
 import hashlib
 import hmac
 import json
@@ -10,7 +11,8 @@ import logging
 import os
 import secrets
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -163,16 +165,18 @@ def add_key(
     """
     entry_id = secrets.token_hex(4)
     key = f"mrl_{entry_id}_{secrets.token_urlsafe(_SECRET_BYTES)}"
+    made = Role.named(role)
     entry = StoredKey(
         entry_id,
         name,
-        Role.named(role).name.lower(),
+        made.name.lower(),
         _digest(key).hex(),
         datetime.now(UTC).isoformat(timespec="seconds"),
         None if indexes is None else tuple(indexes),
         None if namespaces is None else tuple(namespaces),
     )
-    _write(path, [*read_keys(path), entry])
+    with _changing(path):
+        _write(path, [*read_keys(path), entry])
     return key, entry
 
 
@@ -182,12 +186,24 @@ def revoke_key(path: Path, entry_id: str) -> StoredKey:
     Raises:
         InvalidInput: there is none of this id.
     """
-    keys = read_keys(path)
-    found = next((key for key in keys if key.id == entry_id), None)
-    if found is None:
-        raise InvalidInput(f"id: {path} has no key {entry_id!r}")
-    _write(path, [key for key in keys if key.id != entry_id])
+    with _changing(path):
+        keys = read_keys(path)
+        found = next((key for key in keys if key.id == entry_id), None)
+        if found is None:
+            raise InvalidInput(f"id: {path} has no key {entry_id!r}")
+        _write(path, [key for key in keys if key.id != entry_id])
     return found
+
+
+@contextmanager
+def _changing(path: Path) -> Iterator[None]:
+    """While one process changes the file, others that would wait: the lock is on its folder."""
+    folder = os.open(path.absolute().parent, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 def _digest(key: str) -> bytes:

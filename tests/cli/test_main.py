@@ -39,7 +39,7 @@ READERS = {
     "calibrate": [],
     "set-prefix-dim": ["4"],
 }
-WITH_OWN_TESTS = {"create", "import", "export-hnswlib", "migrate", "demo", "add", "re-embed"}
+WITH_OWN_TESTS = {"keys", "serve", "create", "import", "export-hnswlib", "migrate", "demo", "add", "re-embed"}
 
 
 def run_process(*arguments: str, program: str = "") -> subprocess.CompletedProcess[str]:
@@ -88,7 +88,8 @@ def test_help_of_a_command_teaches_by_example(name: str, run: Run) -> None:
     for example in examples:
         with command.make_context(name, shlex.split(example), resilient_parsing=True):
             pass
-        options = {option for parameter in command.params for option in parameter.opts}
+        inner = list(command.commands.values()) if isinstance(command, click.Group) else []
+        options = {option for each in (command, *inner) for given in each.params for option in given.opts}
         used = {word for word in shlex.split(example) if word.startswith("-") and len(word) > 1}
         assert used <= options, f"the example {example!r} uses unknown options"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import stat
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,12 @@ def test_the_file_has_hashes_alone_and_is_its_owners(file: Path) -> None:
     known = KeyFile(file).grant_of(key)
     assert known is not None and known.role is Role.READ
     assert KeyFile(file).grant_of(key[:-1]) is None
+
+
+def test_keys_that_are_made_at_the_same_time_are_all_kept(file: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda _: add_key(file, "read"), range(24)))
+    assert {entry.id for entry in read_keys(file)} == {entry.id for _, entry in made}
 
 
 def test_keys_by_commands(file: Path) -> None:

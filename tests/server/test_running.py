@@ -173,6 +173,18 @@ def test_a_port_that_is_taken_is_said(server: RunningServer, tmp_path: Path) -> 
     assert done.returncode != 0 and "address already in use" in done.stderr
 
 
+def test_the_command_serves_and_says_in_one_line_what_is_wrong(tmp_path: Path) -> None:
+    def serve(*options: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "mrlstore.cli", "serve", *options]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+    open_to_all = serve(str(tmp_path / "stores"), "--host", "0.0.0.0")
+    assert open_to_all.returncode == 2 and "needs keys" in open_to_all.stderr
+    assert open_to_all.stderr.count("\n") == 1 and not (tmp_path / "stores").exists()
+    without_root = serve()
+    assert without_root.returncode == 2 and "MRLSTORE_ROOT" in without_root.stderr
+
+
 def root_of(server: RunningServer) -> Path:
     arguments = server.process.args
     assert isinstance(arguments, list)
