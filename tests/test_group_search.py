@@ -455,7 +455,7 @@ def test_random_bytes_cost_recall_never_the_process(large, tmp_path, seed):
 def test_native_codes_of_a_tail():
     rows = nested(700, 256)
     rows[5, :64] = 0
-    packed, unprefixed = codes.native(rows, 64)
+    packed, unprefixed = codes.encoded(rows, 64)
     stored = rows.astype(np.float16)
     inverse = (1 / np.linalg.norm(stored.astype(np.float64), axis=1)).astype(np.float32)
     tail = Group(stored, inverse, np.arange(700), codes.codes_only(64, packed, unprefixed))

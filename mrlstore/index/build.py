@@ -47,10 +47,12 @@ def build_index(
     threads: int | None = None,
     job: Job = UNWATCHED,
     builder: GraphBuilder = "mrlstore",
+    like: coding.Coding | None = None,
 ) -> tuple[Arrays, dict[str, Any]]:
     """The arrays of an index part, and what its JSON header says of them.
 
-    vectors: float16 [n, dim] unit rows; groups: int64 [g + 1], the first row of each namespace, and n.
+    vectors: float16 [n, dim] unit rows; groups: int64 [g + 1], the first row of each namespace, and n. like:
+    what codes the store's other segments have, see choose_rotation.
     Raises Interrupted soon after the job is asked to stop, ImportError where the builder is not installed.
     """
     n, sizes = len(vectors), np.diff(groups)
@@ -58,7 +60,7 @@ def build_index(
     if large.any():
         require_builder(builder)  # before the rows are encoded
     state = _BuildProgress(n + 2 * int(sizes[large].sum()), job)
-    rotation = coding.choose_rotation(vectors, prefix_dim)
+    rotation = coding.choose_rotation(vectors, prefix_dim, like)
     codes, usable = _encode_all(vectors, prefix_dim, rotation, state)
     neighbours = np.full((n if large.any() else 0, 2 * m), EMPTY, np.uint32)
     entries: list[NDArray[np.uint32]] = []

@@ -7,8 +7,9 @@ are kept: cosines hardly change and rows shrink to a third (docs/decisions/0006-
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,7 @@ MIN_SAMPLE: Final = 1_000  # fewer rows get no rotation
 HELD_OUT: Final = 250  # rows of the sample that judge the rotation
 # Code rows that a query is taken to read: fewer than a walk visits, because prefetching hides a part.
 VISITS: Final = 300
+KEPT_COST: Final = 1.5  # a rotation that the store has is taken where queries cost so much more at most
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,13 @@ class Rotation:
     codes: NDArray[np.uint8]  # [c, padded prefix], biased
     scales: NDArray[np.float32]  # [c]
     axes: NDArray[np.float32]  # [c, prefix], what codes and scales stand for
+
+
+@dataclass(frozen=True)
+class Coding:
+    """What codes an index has: those of a rotation, or without one."""
+
+    rotation: Rotation | None
 
 
 def padded(count: int) -> int:
@@ -82,16 +91,42 @@ def encode(
     return codes
 
 
-def native(vectors: NDArray[np.floating], prefix_dim: int) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
-    """Codes without rotation, uint8 [n, stride], and the rows without a usable prefix, uint32 [u]."""
+def encoded(
+    vectors: NDArray[np.floating], prefix_dim: int, rotation: Rotation | None = None
+) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
+    """The codes of vectors, uint8 [n, stride], and the rows without a usable prefix, uint32 [u]."""
     prefixes, usable = unit_prefixes(vectors, prefix_dim)
-    return encode(prefixes, usable, None), np.flatnonzero(~usable).astype(np.uint32)
+    return encode(prefixes, usable, rotation), np.flatnonzero(~usable).astype(np.uint32)
 
 
-def codes_only(prefix_dim: int, codes: NDArray[np.uint8], unprefixed: NDArray[np.uint32]) -> GroupIndex:
-    """An index without a graph around native codes, for the tail: its codes are scanned."""
+def codes_only(
+    prefix_dim: int,
+    codes: NDArray[np.uint8],
+    unprefixed: NDArray[np.uint32],
+    rotation: Rotation | None = None,
+) -> GroupIndex:
+    """An index without a graph around codes, for the tail: its codes are scanned."""
     none = np.zeros(0, np.uint32)
-    return GroupIndex(prefix_dim, codes, None, None, None, none, codes[:0], unprefixed)
+    axes, scales = (None, None) if rotation is None else (rotation.codes, rotation.scales)
+    return GroupIndex(prefix_dim, codes, axes, scales, None, none, codes[:0], unprefixed)
+
+
+def coding_of(arrays: Mapping[str, NDArray[Any]], prefix_dim: int) -> Coding | None:
+    """That of an index part with these arrays, in memory of its own; None where they are damaged."""
+    numbers, scales = np.array(arrays["rotation"]), np.array(arrays["rotation_scales"])
+    if not len(numbers):
+        return Coding(None)
+    if numbers.shape != (len(scales), padded(prefix_dim)) or not np.isfinite(scales).all():
+        return None
+    axes = (numbers[:, :prefix_dim].astype(np.float32) - 128) * scales[:, None]
+    return Coding(Rotation(numbers, scales, axes))
+
+
+def same_rotation(a: Rotation | None, b: Rotation | None) -> bool:
+    """Whether a vector has the same code by both."""
+    if a is None or b is None:
+        return a is b
+    return np.array_equal(a.codes, b.codes) and np.array_equal(a.scales, b.scales)
 
 
 def fit_rotation(prefixes: NDArray[np.float32], code_dim: int) -> Rotation:
@@ -110,23 +145,30 @@ def quantised(axes: NDArray[np.float32]) -> Rotation:
     return Rotation(codes, scales, (numbers * scales[:, None]).astype(np.float32))
 
 
-def choose_rotation(vectors: NDArray[np.floating], prefix_dim: int) -> Rotation | None:
+def choose_rotation(
+    vectors: NDArray[np.floating], prefix_dim: int, like: Coding | None = None
+) -> Rotation | None:
     """The rotation whose codes make queries cheapest; None where codes without one do, or rows are few.
+
+    The rotation of `like`, that of the other segments of the store, or none where these have none, is taken
+    if queries cost at most KEPT_COST times as much with it: segments with one rotation are searched together.
+    It is taken unseen where rows are few.
 
     Longer codes cost more in the walk, shorter ones need a longer shortlist. Both are counted in bytes read:
     VISITS code rows, and as many full rows as a shortlist needs to hold 0.99 of the exact top 10 (at full
     dimension) of held-out rows of a sample.
     """
     lengths = [c for c in CODE_DIMS if stride_of(c) < stride_of(prefix_dim)]
+    unseen = None if like is None else like.rotation
     if len(vectors) < MIN_SAMPLE or not lengths:
-        return None
+        return unseen
     rng = numpy_random.default_rng(0)
     rows = np.sort(rng.choice(len(vectors), min(SAMPLE_ROWS, len(vectors)), replace=False))
     sample = np.asarray(vectors[rows])
     prefixes, usable = unit_prefixes(sample, prefix_dim)
     sample, prefixes = sample[usable], prefixes[usable]
     if len(sample) < MIN_SAMPLE:
-        return None
+        return unseen
     held = rng.permutation(len(sample))[: min(HELD_OUT, len(sample) // 4)]
     best = _nearest(sample, held, 10)
     learned = np.ones(len(sample), np.bool_)
@@ -134,13 +176,19 @@ def choose_rotation(vectors: NDArray[np.floating], prefix_dim: int) -> Rotation 
     whole = fit_rotation(prefixes[learned], lengths[-1])
     # The whole set is denser than the sample, so shortlists are longer there: measured, by the fourth root.
     row_bytes = 2 * vectors.shape[1] * (len(vectors) / len(sample)) ** 0.25
-    chosen, least_cost = None, VISITS * stride_of(prefix_dim) + row_bytes * _needed(prefixes, held, best)
+
+    def cost_of(rotation: Rotation | None) -> float:
+        numbers = prefixes if rotation is None else product(prefixes, rotation.axes.T)
+        return VISITS * stride_of(numbers.shape[1]) + float(row_bytes) * _needed(numbers, held, best)
+
+    chosen, least_cost = None, cost_of(None)
     for code_dim in lengths:
         rotation = Rotation(whole.codes[:code_dim], whole.scales[:code_dim], whole.axes[:code_dim])
-        rotated = product(prefixes, rotation.axes.T)
-        cost = VISITS * stride_of(code_dim) + row_bytes * _needed(rotated, held, best)
+        cost = cost_of(rotation)
         if cost < least_cost:
             chosen, least_cost = rotation, cost
+    if like is not None and cost_of(like.rotation) <= KEPT_COST * least_cost:
+        return like.rotation
     return chosen
 
 

@@ -6,6 +6,7 @@ and sizes.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -43,6 +44,16 @@ class GroupIndex:
     unprefixed: NDArray[np.uint32]  # [u] rows whose prefix is too short: no node, always re-ranked
     scale_at: int = SCALE_AT  # in parts of version 2 and older the scale lies behind the numbers
     copies: CopySets = NO_COPIES  # rows that are no nodes of the graph
+
+    @lazy
+    def encoding(self) -> tuple[object, ...]:
+        """Equal for groups in which a query has the same code."""
+        shape = self.prefix_dim, self.codes.shape[1], self.scale_at
+        if self.rotation is None or self.rotation_scales is None:
+            return shape
+        digest = hashlib.blake2b(self.rotation.tobytes(), digest_size=16)
+        digest.update(self.rotation_scales.tobytes())
+        return (*shape, digest.digest())
 
     @lazy
     def node_of(self) -> NDArray[np.int64]:

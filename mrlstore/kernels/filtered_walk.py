@@ -8,6 +8,7 @@ import numpy as np
 
 from .bits import nonzero_bytes
 from .encode import NO_PREFIX, of_four
+from .group_steps import LEAST_RANK
 from .group_table import CODES, ENTRY_COUNT, ROWS, STRIDE
 from .jit import device
 from .memory import load_byte, prefetch_far
@@ -15,10 +16,11 @@ from .scan import score_pending
 from .topk import insert, pack, packed_row, packed_score
 from .walk import (
     EXPANDED_AT_ONCE,
-    LEAST_RANK,
     SEEDS,
+    edge_of_all,
     edge_score,
     gather,
+    join,
     keep,
     next_node,
     prefetch_next,
@@ -90,27 +92,34 @@ def start_filtered(
 def walk_filtered(
     table: Any, code: Any, scale: Any, bias: Any, allowed: Any, ef: Any, shortlist: Any, k: Any,
     beam_ratio: Any, lost_entries: Any, beam: Any, found: Any, marks: Any, seen: Any, pending: Any,
-    scores: Any,
+    scores: Any, joint: Any, joint_size: Any, first: Any,
 ) -> Any:  # fmt: skip
     """Fill `found` with the best `shortlist` allowed rows that a walk finds.
 
-    Gives (found size, codes scored, whether it ran out of nodes, whether it may be lost). It is the walk of
-    `walk`, but rows that are not allowed are visited too, as bridges of one node: behind such a node only
-    allowed rows are. So rows that pass at random are reached over those between them, and the walk does not
-    go astray in regions where no row passes. It ends by the k-th best of the allowed rows. Where all of these
-    lie far from the query it may end among rows that are farther still. It counts as lost if more than
-    `lost_entries` of the entries, which are a sample of all rows, are nearer than the k-th best.
+    Gives (found size, codes scored, whether it ran out of nodes, whether it may be lost, joint size). It is
+    the walk of `walk`, but rows that are not allowed are visited too, as bridges of one node: behind such a
+    node only allowed rows are. So rows that pass at random are reached over those between them, and the walk
+    does not go astray in regions where no row passes. It ends by the k-th best of the allowed rows. Where all
+    of these lie far from the query it may end among rows that are farther still. It counts as lost if more
+    than `lost_entries` of the entries, which are a sample of all rows, are nearer than the k-th best.
 
-    found: int64 [>= shortlist + 16], packed entries, best first; pending: int64 [>= 2 x SAMPLE].
+    found: int64 [>= shortlist + 16], packed entries, best first; pending: int64 [>= 2 x SAMPLE]. joint,
+    joint_size and first: see walk.
     """
     size, kept, count, visited, nearest = start_filtered(
         table, code, scale, bias, allowed, ef, shortlist, beam, found, marks, seen, pending, scores
     )
-    cursor, last = 0, max(k, LEAST_RANK) - 1
+    cursor, last, several = 0, max(k, LEAST_RANK) - 1, joint.size > 0
+    if several:
+        for i in range(kept):
+            joint_size = join(joint, joint_size, packed_score(found[i]), first + packed_row(found[i]))
     while cursor < size:
         edge = np.float32(NO_PREFIX)
-        if beam_ratio > 0 and kept > last:
-            edge = edge_score(found[last], beam_ratio)
+        if beam_ratio > 0:
+            if several:
+                edge = edge_of_all(joint, joint_size, found, kept, last, beam_ratio)
+            elif kept > last:
+                edge = edge_score(found[last], beam_ratio)
             if packed_score(beam[cursor]) < edge:
                 break
         waiting = 0
@@ -128,8 +137,11 @@ def walk_filtered(
             if not scores[j] > NO_PREFIX:
                 continue
             entry = pack(scores[j], pending[j])
-            if load_byte(allowed + pending[j]) != 0 and insert(found, kept, shortlist, entry) < shortlist:
-                kept = min(kept + 1, shortlist)
+            if load_byte(allowed + pending[j]) != 0:
+                if several:
+                    joint_size = join(joint, joint_size, scores[j], first + pending[j])
+                if insert(found, kept, shortlist, entry) < shortlist:
+                    kept = min(kept + 1, shortlist)
             if scores[j] >= edge:
                 size, cursor = keep(table, beam, size, ef, entry, cursor)
         visited += waiting
@@ -140,7 +152,7 @@ def walk_filtered(
     lost = False
     if kept > last and nearest > packed_score(found[last]):
         lost = entries_before(table, code, scale, bias, packed_score(found[last])) > lost_entries
-    return kept, visited, cursor >= size, lost
+    return kept, visited, cursor >= size, lost, joint_size
 
 
 @device

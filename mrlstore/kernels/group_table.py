@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 EMPTY: Final = 0xFFFFFFFF  # an unused slot of a neighbour list
+LAST_ROW: Final = 0x7FFFFFFF  # the largest row number, or place, that an entry of a beam holds
 # Squared lengths of vectors outside of these bounds lose digits, or overflow, in float32.
 SMALLEST_SQUARE: Final = 1e-30
 LARGEST_SQUARE: Final = 1e37

@@ -200,9 +200,9 @@ def insert_rows(
     for i in range(start, stop):
         row = rows[i]
         bias, scale = load_query(codes, row, stride, own)
-        size, _, steps, _ = walk(
+        size, _, steps, _, _ = walk(
             table, own.ctypes.data, scale, bias, ef, ef, 1, np.float32(0),
-            beam, marks, seen, pending, scores, trace,
+            beam, marks, seen, pending, scores, trace, beam[:0], 0, 0,
         )  # fmt: skip
         count = 0
         for j in range(size):

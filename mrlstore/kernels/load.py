@@ -21,6 +21,7 @@ KERNELS: Final = {
     "links": ("insert_rows", "refine", "square_lengths"),
     "reach": ("link_to", "reach", "reverse"),
     "rerank": ("exact", "rerank"),
+    "several_groups": ("rerank_groups", "search_groups"),
     "two_stage": ("rerank_copies", "search_scan", "search_walk"),
     "unit_rows": ("normalise", "unit_halves"),
 }
@@ -41,7 +42,7 @@ def warm() -> None:
     found = kernels()
     if not found.compiled:
         found = found.wait()
-    for name in ("search_walk", "search_scan", "rerank", "exact", "normalise"):
+    for name in ("search_walk", "search_scan", "search_groups", "rerank", "exact", "normalise"):
         getattr(found, name).ready()
 
 

@@ -137,18 +137,27 @@ def write_ids(table: Any, rows: Any, size: Any, written: Any, end: Any) -> Any:
     for i in range(size):
         prefetch(text + load_long(starts + 8 * rows[i]), 1)
     for i in range(size):
-        start, stop = load_long(starts + 8 * rows[i]), load_long(starts + 8 * rows[i] + 8)
-        if not 0 <= start <= stop <= table[ID_BYTES] or stop - start >= written.size - end:
+        end = write_id(table, rows[i], written, end)
+        if end < 0:
             return -1
-        for at in range(text + start, text + stop):
-            byte = load_byte(at)
-            if byte == SEPARATOR:
-                return -1
-            written[end] = byte
-            end += 1
-        written[end] = SEPARATOR
-        end += 1
     return end
+
+
+@device
+def write_id(table: Any, row: Any, written: Any, end: Any) -> Any:
+    """Write the id of one row, see write_ids."""
+    starts, text = table[ID_STARTS], table[ID_TEXT]
+    start, stop = load_long(starts + 8 * row), load_long(starts + 8 * row + 8)
+    if not 0 <= start <= stop <= table[ID_BYTES] or stop - start >= written.size - end:
+        return -1
+    for at in range(text + start, text + stop):
+        byte = load_byte(at)
+        if byte == SEPARATOR:
+            return -1
+        written[end] = byte
+        end += 1
+    written[end] = SEPARATOR
+    return end + 1
 
 
 @kernel(

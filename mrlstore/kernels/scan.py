@@ -22,15 +22,18 @@ TILE = 64  # rows whose bytes in a mask are looked at together
 HEAD_BYTES = 128  # two cache lines, which the processor fetches as a pair
 TILE_STARTS = 8  # places of a group that tiles are taken from in turn
 FEWEST_LEARNED = 256  # rows that are scored whole before the first is judged by its head
+FEWEST_WITH_FLOOR = 128  # the same where other groups have shown how high a score has to be
 TINY = 1e-12  # least variance to divide by
 
 
 @device
 def scan_codes(
     table: Any, code: Any, scale: Any, bias: Any, allowed: Any, limit: Any, stop_margin: Any, scores: Any,
-    rows: Any, pending: Any, pending_scores: Any, head_scores: Any,
+    rows: Any, pending: Any, pending_scores: Any, head_scores: Any, floor: Any,
 ) -> Any:  # fmt: skip
     """Fill a heap with the best `limit` allowed rows by code score; gives (its size, rows looked at).
+
+    Rows with a score below `floor` are left out; NO_PREFIX lets all pass.
 
     scores: float32 [limit] and rows: int64 [limit], the heap; pending: int64 [>= TILE]; pending_scores:
     float32 of that length; head_scores: float32, 16 longer. Rows are collected first and scored then, so that
@@ -48,6 +51,7 @@ def scan_codes(
     tiles = (n + TILE - 1) // TILE
     step, first, tile = (tiles + TILE_STARTS - 1) // TILE_STARTS, 0, 0
     size, seen, waiting, learned = 0, 0, 0, 0
+    enough = FEWEST_LEARNED if floor == NO_PREFIX else FEWEST_WITH_FLOOR
     sums = (0.0, 0.0, 0.0, 0.0, 0.0)
     for i in range(tiles):
         start = tile * TILE
@@ -60,9 +64,9 @@ def scan_codes(
             continue
         seen += waiting
         score_pending(table, code, length, scale, head_bias, pending, waiting, head_scores)
-        judging = size == limit and (learned >= FEWEST_LEARNED or length == stride)
+        least = max(scores[0], floor) if size == limit else floor
+        judging = least > NO_PREFIX and (learned >= enough or length == stride)
         if judging:
-            least = scores[0]
             if length < stride:
                 least = lowest_head_score(sums, learned, energy, stop_margin, least)
             waiting = narrow(table, length, least, pending, waiting, head_scores)
@@ -72,7 +76,7 @@ def scan_codes(
             score = pending_scores[j]
             if not score > NO_PREFIX:
                 continue
-            if size < limit or score >= scores[0]:
+            if score >= floor and (size < limit or score >= scores[0]):
                 size = offer(scores, rows, size, limit, score, pending[j], table[KEYS])
             if j == 0 or not judging:
                 sums = learn(sums, head_scores[j], score)

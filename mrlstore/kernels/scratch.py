@@ -26,7 +26,14 @@ PENDING: Final = 12  # int64 [pending]: rows to be scored
 PENDING_SCORES: Final = 13  # float32 [pending]
 PENDING_SIZE: Final = 14
 HEAD_SCORES: Final = 15  # float32 [pending + 16]: scores of the heads of their codes
-FIELDS: Final = 16
+# Of searches of several groups at once:
+JOINT: Final = 16  # int64 [joint + 16]: packed entries, the best of all groups
+JOINT_SIZE: Final = 17
+HEAP: Final = 18  # int64 [kept + 1]: slots of the best k
+SLOT_KEYS: Final = 19  # int64 [kept + 1]: the row key in each slot
+SLOT_PLACES: Final = 20  # int64 [kept + 1]: the place
+KEPT: Final = 21  # kept + 1
+FIELDS: Final = 22
 
 
 class Scratch:
@@ -35,6 +42,7 @@ class Scratch:
     def __init__(self) -> None:
         self.table = np.zeros(FIELDS, np.int64)
         self.rows = self.beam = self.shortlist = self.numbers = self.pending_size = -1
+        self.joint = self.kept = -1
 
     def reserve(self, rows: int, beam: int, shortlist: int, numbers: int, pending: int) -> None:
         """Make each array at least this long; none shrinks.
@@ -70,6 +78,19 @@ class Scratch:
             self.pending_scores = self._note(np.empty(pending, np.float32), PENDING_SCORES)
             self.head_scores = self._note(np.empty(pending + 16, np.float32), HEAD_SCORES)
             self.pending_size = pending
+
+    def reserve_joint(self, joint: int, kept: int) -> None:
+        """Make room for searches of several groups: for so many rows to re-rank, and the best k."""
+        if joint > self.joint:
+            self.joint = -1
+            self.joint_entries = self._note(np.empty(joint + 16, np.int64), JOINT, JOINT_SIZE)
+            self.joint = joint
+        if kept > self.kept:
+            self.kept = -1
+            self.heap = self._note(np.empty(kept + 1, np.int64), HEAP, KEPT)
+            self.slot_keys = self._note(np.empty(kept + 1, np.int64), SLOT_KEYS)
+            self.slot_places = self._note(np.empty(kept + 1, np.int64), SLOT_PLACES)
+            self.kept = kept
 
     def _note(self, array: NDArray[Any], field: int, size: int | None = None) -> NDArray[Any]:
         """Write an array's address, and its length where `size` names a field, to the table."""

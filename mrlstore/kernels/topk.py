@@ -11,10 +11,10 @@ from typing import Any, Final
 import numpy as np
 
 from .bits import bits_float, count_greater, float_bits
+from .group_table import LAST_ROW
 from .jit import device
 from .memory import load_long, move
 
-LAST_ROW: Final = 0x7FFFFFFF  # the largest row number that an entry holds
 LOWEST: Final = -(2**63)  # the smallest int64
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from . import scratch
-from .encode import encode_query
+from .encode import NO_PREFIX, encode_query
 from .filtered_walk import walk_filtered
 from .group_table import KEYS, ROWS, SET_COUNT, UNPREFIXED, UNPREFIXED_COUNT
 from .jit import device, kernel
@@ -67,9 +67,13 @@ def finish(
 
 @device
 def list_by_scan(
-    table: Any, memory: Any, code: Any, scale: Any, bias: Any, allowed: Any, shortlist: Any, stop_margin: Any
-) -> Any:
-    """Leave the best `shortlist` allowed rows by code score in `memory`; gives (their number, rows seen)."""
+    table: Any, memory: Any, code: Any, scale: Any, bias: Any, allowed: Any, shortlist: Any, stop_margin: Any,
+    floor: Any,
+) -> Any:  # fmt: skip
+    """Leave the best `shortlist` allowed rows by code score in `memory`; gives (their number, rows seen).
+
+    Rows with a score below `floor` are left out.
+    """
     listed = longs(memory[scratch.LISTED], memory[scratch.SHORTLIST])
     scores = floats(memory[scratch.LIST_SCORES], memory[scratch.SHORTLIST])
     size = memory[scratch.PENDING_SIZE]
@@ -79,7 +83,7 @@ def list_by_scan(
     )
     count, seen = scan_codes(
         table, code, scale, bias, allowed, shortlist, stop_margin, scores, listed,
-        pending, pending_scores, floats(memory[scratch.HEAD_SCORES], size),
+        pending, pending_scores, floats(memory[scratch.HEAD_SCORES], size), floor,
     )  # fmt: skip
     best_first(scores, listed, count, table[KEYS])
     return count, seen
@@ -129,7 +133,9 @@ def search_scan(
     end = 0
     for q in range(len(queries)):
         address, scale, bias = encode_query(table, queries[q], padded, code, rotated_code)
-        count, counts[q, 2] = list_by_scan(table, memory, address, scale, bias, nodes, shortlist, stop_margin)
+        count, counts[q, 2] = list_by_scan(
+            table, memory, address, scale, bias, nodes, shortlist, stop_margin, NO_PREFIX
+        )
         finish(
             table, queries[q], address, scale, bias, memory, allowed, count, most, stop_margin, reach,
             rows[q], scores[q], counts[q],
@@ -179,9 +185,9 @@ def search_walk(
     for q in range(len(queries)):
         address, scale, bias = encode_query(table, queries[q], padded, code, rotated_code)
         if allowed == 0:
-            size, visited, _, ended = walk(
+            size, visited, _, ended, _ = walk(
                 table, address, scale, bias, ef, shortlist, k, beam_ratio,
-                beam, marks, seen, pending, pending_scores, beam[:0],
+                beam, marks, seen, pending, pending_scores, beam[:0], beam[:0], 0, 0,
             )  # fmt: skip
             lost, kept, count = (
                 ended and size < (shortlist if beam_ratio > 0 else ef),
@@ -191,16 +197,16 @@ def search_walk(
             for i in range(count):
                 listed[i] = beam[i]
         else:
-            kept, visited, ended, lost = walk_filtered(
+            kept, visited, ended, lost, _ = walk_filtered(
                 table, address, scale, bias, nodes, ef, shortlist, k, beam_ratio, lost_entries,
-                beam, listed, marks, seen, pending, pending_scores,
+                beam, listed, marks, seen, pending, pending_scores, beam[:0], 0, 0,
             )  # fmt: skip
             lost, count = lost or (ended and kept < shortlist), kept
         for i in range(count):
             listed[i], list_scores[i] = packed_row(listed[i]), packed_score(listed[i])
         if (lost or kept < k) and kept < walkable:
             count, looked_at = list_by_scan(
-                table, memory, address, scale, bias, nodes, shortlist, stop_margin
+                table, memory, address, scale, bias, nodes, shortlist, stop_margin, NO_PREFIX
             )
             visited += looked_at
         counts[q, 2] = visited

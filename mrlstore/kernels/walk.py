@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from .encode import NO_PREFIX, of_four, score_four
+from .group_steps import LEAST_RANK
 from .group_table import CODES, ENTRIES, ENTRY_CODES, ENTRY_COUNT, NEIGHBOURS, ROWS, STRIDE, WIDTH
 from .jit import device
 from .memory import load_byte, load_row, prefetch_far
@@ -14,10 +15,10 @@ from .scan import score_pending
 from .topk import clear, insert, pack, packed_row, packed_score
 
 SEEDS = 4  # entries that a walk starts from
+# Of several groups one may end by the k-th best of all, once it holds so many rows nearer than where it ends:
+# fewer, and a walk would end on its way down to the query's neighbours.
+NEAR_RANK = 3
 EXPANDED_AT_ONCE = 2  # nodes that are expanded before their neighbours are scored
-LEAST_RANK = (
-    10  # an adaptive walk measures by the k-th best, or by the tenth: by the first alone it ends too early
-)
 # Distances below 0.2 count as 0.2 in an adaptive walk: the error of int8 codes dominates there.
 LEAST_DISTANCE = np.float32(0.2)
 
@@ -103,6 +104,27 @@ def edge_score(entry: Any, beam_ratio: Any) -> Any:
 
 
 @device
+def edge_of_all(joint: Any, joint_size: Any, own: Any, own_size: Any, last: Any, beam_ratio: Any) -> Any:
+    """As edge_score, of the k-th best (position `last`) of all groups that were walked so far.
+
+    joint: int64, the best of all groups; own: int64, those of this one, where at least the NEAR_RANK-th best
+    has to be nearer. NO_PREFIX while there are too few.
+    """
+    if joint_size <= last or own_size < NEAR_RANK:
+        return np.float32(NO_PREFIX)
+    return min(edge_score(joint[last], beam_ratio), edge_score(own[NEAR_RANK - 1], beam_ratio))
+
+
+@device
+def join(joint: Any, size: Any, score: Any, place: Any) -> Any:
+    """Put a row into the best of all groups: int64 [limit + 16], packed entries, see topk; gives its size."""
+    limit = joint.size - 16
+    if insert(joint, size, limit, pack(score, place)) < limit:
+        size = min(size + 1, limit)
+    return size
+
+
+@device
 def keep(table: Any, beam: Any, size: Any, ef: Any, entry: Any, cursor: Any) -> Any:
     """Put an entry into the beam of a walk; gives (the beam's size, the position of the next node to expand).
 
@@ -140,31 +162,42 @@ def next_node(beam: Any, cursor: Any, size: Any) -> Any:
 @device
 def walk(
     table: Any, code: Any, scale: Any, bias: Any, ef: Any, shortlist: Any, k: Any, beam_ratio: Any,
-    beam: Any, marks: Any, seen: Any, pending: Any, scores: Any, trace: Any,
+    beam: Any, marks: Any, seen: Any, pending: Any, scores: Any, trace: Any, joint: Any, joint_size: Any,
+    first: Any,
 ) -> Any:  # fmt: skip
     """Fill the beam with the best rows that a walk from the entries finds.
 
-    Gives (beam size, codes scored, nodes expanded, whether it ran out of nodes). Best first over a sorted
-    beam: the best nodes that were not expanded yet are expanded, EXPANDED_AT_ONCE at a time, so that more of
-    their neighbours' codes are on their way from memory while others are scored. The walk ends when all are
-    expanded. With a beam_ratio above 0 it ends earlier, at a node whose distance, 1 - score, is more than 1 +
-    beam_ratio times that of the k-th best (adaptive beam search, Al-Jazzazi et al., 2025); the beam then
-    holds the best `shortlist` rows, and others nearer than that distance.
+    Gives (beam size, codes scored, nodes expanded, whether it ran out of nodes, joint size). Best first over
+    a sorted beam: the best nodes that were not expanded yet are expanded, EXPANDED_AT_ONCE at a time, so that
+    more of their neighbours' codes are on their way from memory while others are scored. The walk ends when
+    all are expanded. With a beam_ratio above 0 it ends earlier, at a node whose distance, 1 - score, is more
+    than 1 + beam_ratio times that of the k-th best (adaptive beam search, Al-Jazzazi et al., 2025); the beam
+    then holds the best `shortlist` rows, and others nearer than that distance.
 
     beam: int64 [>= ef + 16], the lowest bit of an entry says expanded; pending: int64 and scores: float32
     [>= EXPANDED_AT_ONCE x width]; trace: int64, receives the expanded entries, as many as it holds.
+    joint: empty, or the best rows of all groups, see join: this one's are put there too, row i as first + i,
+    and the walk ends by the k-th best of all, see edge_of_all. The beam is then only what is to be expanded,
+    a node at a time: such walks are short, and the second best node is often not worth its neighbours.
     """
     size, visited = start_walk(table, code, scale, bias, min(ef, SEEDS), beam, marks, seen)
     count, cursor, steps = size, 0, 0
-    last = max(k, LEAST_RANK) - 1
+    last, several, at_once = max(k, LEAST_RANK) - 1, joint.size > 0, EXPANDED_AT_ONCE
+    if several:
+        at_once = 1
+        for i in range(size):
+            joint_size = join(joint, joint_size, packed_score(beam[i]), first + packed_row(beam[i]))
     while cursor < size:
         edge = np.float32(NO_PREFIX)
-        if beam_ratio > 0 and size > last:
-            edge = edge_score(beam[last], beam_ratio)
+        if beam_ratio > 0:
+            if several:
+                edge = edge_of_all(joint, joint_size, beam, size, last, beam_ratio)
+            elif size > last:
+                edge = edge_score(beam[last], beam_ratio)
             if packed_score(beam[cursor]) < edge:
                 break
         waiting = 0
-        for _ in range(EXPANDED_AT_ONCE):
+        for _ in range(at_once):
             row = packed_row(beam[cursor])
             beam[cursor] |= 1
             if steps < trace.size:
@@ -177,8 +210,12 @@ def walk(
         prefetch_next(table, beam, cursor, size)
         score_pending(table, code, table[STRIDE], scale, bias, pending, waiting, scores)
         for j in range(waiting):
-            if not scores[j] > NO_PREFIX or (
-                scores[j] < edge and size >= shortlist and pack(scores[j], 0) < beam[shortlist - 1]
+            if not scores[j] > NO_PREFIX:
+                continue
+            if several:
+                joint_size = join(joint, joint_size, scores[j], first + pending[j])
+            if scores[j] < edge and (
+                several or (size >= shortlist and pack(scores[j], 0) < beam[shortlist - 1])
             ):
                 continue
             size, cursor = keep(table, beam, size, ef, pack(scores[j], pending[j]), cursor)
@@ -187,4 +224,4 @@ def walk(
             cursor += 1
     for i in range(count):
         marks[seen[i]] = 0
-    return size, visited, steps, cursor >= size
+    return size, visited, steps, cursor >= size, joint_size

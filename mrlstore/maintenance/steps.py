@@ -32,7 +32,7 @@ from mrlstore.storage.base_part import base_arrays, write_base
 from mrlstore.storage.parts import NewPart, Part, write_part
 from mrlstore.storage.segment import open_segment
 from mrlstore.storage.session import Session
-from mrlstore.storage.snapshot import LiveSegment, SnapshotMoved, retry_when_moved
+from mrlstore.storage.snapshot import LiveSegment, SnapshotMoved, coding_of_most, retry_when_moved
 from mrlstore.system.files import Lock
 from mrlstore.system.job import Job
 from mrlstore.system.late import LateModule
@@ -209,7 +209,7 @@ def complete(session: Session, part: LiveSegment, job: Job) -> None:
     try:
         changed, wanted = row, index_settings(session)
         if row.index is None or policy.has_outdated_index(part, wanted):
-            made.append(_write_index(session, base, wanted, job))
+            made.append(_write_index(session, base, wanted, {row.base.name}, job))
             changed = replace(changed, index=made[-1].ref)
         if row.columns is None:
             made.append(write_columns(session, base.arrays["keys"], job))
@@ -242,7 +242,7 @@ def merge(session: Session, inputs: list[LiveSegment], job: Job) -> None:
             made.append(write_merged(session, inputs, order, partial(job.step, "merge")))
             row = SegmentRow(0, generation, len(order.keys), made[0].ref)
             base = open_segment(session.files, session.parts, session.settings.store_uuid, row, None).base
-            made.append(_write_index(session, base, wanted, job))
+            made.append(_write_index(session, base, wanted, names, job))
             made.append(write_columns(session, order.keys, job))
             row = replace(row, index=made[1].ref, columns=made[2].ref)
     except BaseException:
@@ -294,8 +294,13 @@ def _merge_keywords(session: Session) -> None:
             unfinished = keywords.merge(write.connection, _KEYWORD_PAGES)
 
 
-def _write_index(session: Session, base: Part, wanted: policy.IndexSettings, job: Job) -> NewPart:
+def _write_index(
+    session: Session, base: Part, wanted: policy.IndexSettings, replaced: set[str], job: Job
+) -> NewPart:
+    """Write the index of a base part, with the rotation of the segments other than `replaced` if it fits."""
     options, prefix_dim = session.settings, wanted.prefix_dim
+    found = session.snapshots.latest().segments
+    others = [part for part in found if part.segment.row.base.name not in replaced]
     assert prefix_dim is not None  # it was set with the first vector
     arrays, info = build_index(
         base.arrays["vectors"],
@@ -306,6 +311,7 @@ def _write_index(session: Session, base: Part, wanted: policy.IndexSettings, job
         threads=session.threads,
         job=job,
         builder=wanted.graph,
+        like=coding_of_most(others, prefix_dim),
     )
     return write_part(
         session.files, session.parts, "index", base.rows, arrays, store_uuid=options.store_uuid, info=info

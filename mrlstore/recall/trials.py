@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 
 from mrlstore.index.group import Group
 from mrlstore.planning import access_path, confidence
-from mrlstore.planning.access_path import STOP_MARGIN, Effort
+from mrlstore.planning.access_path import STOP_MARGIN, AccessPath, Effort
 from mrlstore.planning.calibration_curves import Level
 from mrlstore.recall import ground_truth
 from mrlstore.recall.trial_filters import RANDOM, TrialFilter
-from mrlstore.recall.two_stages import Stages, stages
-from mrlstore.search.group_search import prepare_search, search_group
+from mrlstore.recall.two_stages import joint_stages, stages
+from mrlstore.search.group_search import GroupSearch, prepare_search, search_group
+from mrlstore.search.joint_search import JointSearch, joint_search
 from mrlstore.search.queries import Queries, prepare
 from mrlstore.storage.snapshot import Snapshot
 from mrlstore.system.job import Job
@@ -268,37 +269,57 @@ def _try_one(
         np.full((len(_MARGINS), len(accepted.keys)), _NEVER, dtype=np.int64),
     )
     # A scan finds the query's own row and needs one row more for it; a walk skips that row.
-    depth = k + (own >= 0 and effort.path != "walk")
+    depth, found = k + (own >= 0 and effort.path != "walk"), []
     for group, live in _groups(snapshot, probes.namespace):
         allowed = ground_truth.both(under.mask(group.keys, topic), live)
         count = len(group.keys) if allowed is None else int(np.count_nonzero(allowed))
         if count:
-            _search_group(trial, group, query, depth, own, accepted, effort, allowed, count)
+            own_row = np.flatnonzero(group.keys == own)  # none for a query of the caller's, where own is -1
+            path = access_path.choose(group, count, effort)
+            if len(own_row) and path == "scan":
+                depth = k + 1
+            found.append(_Searched(path, group, allowed, int(own_row[0]) if len(own_row) else None))
+    searches = [
+        prepare_search(one.path, one.group, depth, effort, one.allowed, skipped=one.skipped) for one in found
+    ]
+    joint = joint_search(searches, depth, effort.shortlist)
+    if joint is not None and joint.answers(query.at(joint.prefix_dim)):
+        _search_together(trial, joint, query, own, accepted)
+    else:
+        for search in searches:
+            _search_group(trial, search, query, own, accepted)
     return trial
 
 
-def _search_group(
-    trial: _Trial,
-    group: Group,
-    query: Queries,
-    k: int,
-    own: int,
-    accepted: _Accepted,
-    effort: Effort,
-    allowed: NDArray[np.bool_] | None,
-    count: int,
+class _Searched(NamedTuple):
+    """One group, and how it is searched."""
+
+    path: AccessPath
+    group: Group
+    allowed: NDArray[np.bool_] | None
+    skipped: int | None  # the row that the query was made of
+
+
+def _search_together(
+    trial: _Trial, joint: JointSearch, query: Queries, own: int, accepted: _Accepted
 ) -> None:
+    """Search several groups as one and add to the trial what they found of the accepted keys."""
+    found = joint_stages(joint, query, _MARGINS)
+    trial.visited += found.visited
+    trial.always += found.copies + found.whole
+    keys, always = joint.keys_at(found.shortlist), joint.without_code(found.shortlist)
+    _add_shortlist(trial, keys, always, found.scored, own, accepted.nodes)
+    trial.ranks[:, _positions(accepted.keys, found.whole_keys) >= 0] = 0
+
+
+def _search_group(trial: _Trial, search: GroupSearch, query: Queries, own: int, accepted: _Accepted) -> None:
     """Search one group and add to the trial what it found of the accepted keys."""
-    own_row = np.flatnonzero(group.keys == own)  # none for a query of the caller's, where own is -1
-    search = prepare_search(
-        access_path.choose(group, count, effort), group, k, effort, allowed,
-        skipped=int(own_row[0]) if len(own_row) else None,
-    )  # fmt: skip
-    found = stages(search, query, _MARGINS)
-    if found is not None:
+    found, group = stages(search, query, _MARGINS), search.group
+    if found is not None and group.index is not None:
         trial.visited += found.visited
         trial.always += found.copies
-        _add_shortlist(trial, group, found, own, accepted.nodes)
+        always = np.isin(found.shortlist, group.index.unprefixed)
+        _add_shortlist(trial, group.keys[found.shortlist], always, found.scored, own, accepted.nodes)
         return
     hits = search_group(search, query)
     written, reranked, visited, *_ = hits.counts[0].tolist()
@@ -309,22 +330,29 @@ def _search_group(
     trial.ranks[:, there] = 0
 
 
-def _add_shortlist(trial: _Trial, group: Group, found: Stages, own: int, accepted: NDArray[np.int64]) -> None:
-    """Add the ranks of the accepted nodes in one group's shortlist."""
-    assert group.index is not None
-    trial.scored.append(found.scored)
-    if not len(found.shortlist):
+def _add_shortlist(
+    trial: _Trial,
+    keys: NDArray[np.int64],
+    always: NDArray[np.bool_],
+    scored: Sequence[int],
+    own: int,
+    accepted: NDArray[np.int64],
+) -> None:
+    """Add the ranks of the accepted nodes in a shortlist of these keys; `scored` of them at each margin.
+
+    always: rows without a code, which are re-ranked in any case.
+    """
+    trial.scored.append(tuple(scored))
+    if not len(keys):
         return
-    keys = group.keys[found.shortlist]
-    always = np.isin(found.shortlist, group.index.unprefixed)  # rows without a code are re-ranked in any case
     positions = _positions(accepted, keys)
     there = positions >= 0
     own_position = np.flatnonzero(keys == own)
     ranks = np.where(always[positions], 0, positions)
     if len(own_position):
         ranks -= ~always[positions] & (positions > own_position[0])  # the row itself is no answer
-    for number, scored in enumerate(found.scored):
-        reached = there & (always[positions] | (positions < scored))
+    for number, count in enumerate(scored):
+        reached = there & (always[positions] | (positions < count))
         trial.ranks[number, reached] = ranks[reached]
     trial.always += int(np.count_nonzero(always))
 

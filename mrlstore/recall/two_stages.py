@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from mrlstore.index.group import SHORT_PREFIX
 from mrlstore.kernels.load import kernels
 from mrlstore.search.group_search import GroupSearch, Scan, Walk
+from mrlstore.search.joint_search import JointSearch
 from mrlstore.search.queries import Queries
-from mrlstore.search.workspace import borrow, empty_hits, give_back
+from mrlstore.search.workspace import borrow, empty_hits, empty_joint_hits, give_back
 
 
 class Stages(NamedTuple):
@@ -66,3 +67,42 @@ def stages(search: GroupSearch, queries: Queries, margins: Sequence[float]) -> S
     give_back(work)
     codes_of_copies, copies = int(best.counts[0, 2]), int(best.counts[0, 4])
     return Stages(shortlist, coded, tuple(scored), visited + codes_of_copies, copies)
+
+
+class JointStages(NamedTuple):
+    """The same for several groups that are searched together; the shortlist holds places.
+
+    whole: rows scored in full of groups without codes; whole_keys: the keys of those among the best.
+    """
+
+    shortlist: NDArray[np.int64]
+    scored: tuple[int, ...]
+    visited: int
+    copies: int
+    whole: int
+    whole_keys: NDArray[np.int64]
+
+
+def joint_stages(joint: JointSearch, queries: Queries, margins: Sequence[float]) -> JointStages:
+    """As `stages`, for several groups."""
+    groups, without = len(joint.parts), joint.scored_whole()
+    work, listed, best = borrow(), empty_joint_hits(1, 0, groups), empty_joint_hits(1, joint.k, groups)
+    joint.reserve(work.scratch)
+    queries = queries.at(joint.prefix_dim)
+    joint.launch(queries.vectors, listed, work.scratch)
+    count, coded = listed.sizes[0].tolist()
+    shortlist = work.scratch.listed[:count].copy()
+    best.counts[:] = listed.counts
+    scored = []
+    for margin in margins:
+        joint.rerank(queries.vectors[0], best, work.scratch, coded, count, whole=False, stop_margin=margin)
+        scored.append(int(best.counts[0, :, 1].sum()) - (count - coded) if margin > 0 else coded)
+    joint.rerank(queries.vectors[0], best, work.scratch, coded, count, whole=True, stop_margin=max(margins))
+    give_back(work)
+    counts, size = best.counts[0], int(best.sizes[0, 0])
+    found = np.isin(best.which[0, :size], without)
+    keys = joint.keys_of(best.rows[0, :size][found], best.which[0, :size][found])
+    return JointStages(
+        shortlist, tuple(scored), int(counts[:, 2].sum()), int(counts[:, 4].sum()),
+        int(counts[without, 1].sum()), keys,
+    )  # fmt: skip

@@ -111,20 +111,19 @@ def _score(seen: GroupTrace, query: NDArray[np.float32]) -> _Listed:
 
 
 def _hidden(lists: Sequence[_Listed], k: int) -> float | None:
-    """Estimate the best score that a row just beyond the edge of a shortlist could have.
+    """Estimate the best score that a row just beyond the edge of the shortlists could have.
 
     The trend of whole against prefix cosine over the shortlisted rows, at the edge, some deviations above.
     """
-    guesses = []
-    for some in lists:
-        if len(some.prefix) < max(_FEWEST, k) or len(some.prefix) >= some.seen.allowed:
-            continue
-        spread = float(np.var(some.prefix))
-        slope = 0.0 if spread < 1e-12 else float(np.cov(some.prefix, some.full, bias=True)[0, 1]) / spread
-        middle, centre = float(some.prefix.mean()), float(some.full.mean())
-        away = float(np.std(some.full - centre - slope * (some.prefix - middle)))
-        guesses.append(centre + slope * (float(some.prefix.min()) - middle) + SPREADS * away)
-    return min(max(guesses), 1.0) if guesses else None
+    prefix = np.concatenate([some.prefix for some in lists] or [np.empty(0, np.float32)])
+    full = np.concatenate([some.full for some in lists] or [np.empty(0, np.float32)])
+    if len(prefix) < max(_FEWEST, k) or len(prefix) >= sum(some.seen.allowed for some in lists):
+        return None
+    spread = float(np.var(prefix))
+    slope = 0.0 if spread < 1e-12 else float(np.cov(prefix, full, bias=True)[0, 1]) / spread
+    middle, centre = float(prefix.mean()), float(full.mean())
+    away = float(np.std(full - centre - slope * (prefix - middle)))
+    return min(centre + slope * (float(prefix.min()) - middle) + SPREADS * away, 1.0)
 
 
 def _warnings(

@@ -25,10 +25,10 @@ BeforeRerank = Callable[[NDArray[np.int64], int, int], None]
 
 _FILTERED_BEAM: Final = 2  # times ef: of the candidates that a filtered walk keeps only some pass the filter
 _MOST_COPIES: Final = 32_768  # of one node that are scored, and about as many of all
-_REACH: Final = 4.0  # standard deviations by which copies may be better than their node
+REACH: Final = 4.0  # standard deviations by which copies may be better than their node
 _NEVER: Final = 2**62  # a rank that no row has
 _MIN_LOST_RANK: Final = 3  # fewer entries say nothing about whether a walk is lost
-_FIRST_READ: Final = 32  # rows of a shortlist read at first: for k = 10 enough for half of the queries
+FIRST_READ: Final = 32  # rows of a shortlist read at first: for k = 10 enough for half of the queries
 
 
 class _Nodes:
@@ -47,13 +47,13 @@ class _Nodes:
                 self.count, missing = int(np.count_nonzero(self.allowed)), missing[self.allowed[missing]]
             self.count -= len(missing)
         self.address, self.most = _address(self.allowed, group), min(copies, _MOST_COPIES)
-        self.reach = (
-            0.0 if stop_margin == 0 and shortlist >= self.count else _REACH
-        )  # 0: every copy is scored
+        self.reach = 0.0 if stop_margin == 0 and shortlist >= self.count else REACH  # 0: every copy is scored
 
 
 class GroupSearch(Protocol):
     """An access path to one group, made ready for any number of queries; safe to use from many threads."""
+
+    group: Group
 
     def __call__(
         self, queries: Queries, scratch: Scratch, before_rerank: BeforeRerank | None = None
@@ -311,7 +311,7 @@ def _rerank(
     hits = empty_hits(1, search.k)
     start, stop = 0, count
     if search.stop_margin > 0 and coded == count:
-        stop = max(_FIRST_READ, 2 * search.k)
+        stop = max(FIRST_READ, 2 * search.k)
     while True:
         stop = min(stop, count)
         before_rerank(scratch.listed[:count], start, stop)

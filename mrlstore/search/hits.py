@@ -15,7 +15,7 @@ from mrlstore.catalogue.rows import Row
 from mrlstore.search import hydrate
 from mrlstore.search.hydrate import Carried
 from mrlstore.search.params import Projection
-from mrlstore.search.workspace import ID_SEPARATOR, GroupHits
+from mrlstore.search.workspace import ID_SEPARATOR, GroupHits, JointHits
 from mrlstore.storage.row_texts import TextKind
 from mrlstore.storage.segment import Segment
 from mrlstore.storage.session import View
@@ -35,7 +35,7 @@ class Hits:
 
     __slots__ = (
         "_counts", "_ids", "_live_groups", "_namespace", "_namespaces", "_results", "_rows", "_scores",
-        "_sizes", "_text", "_which", "plan",
+        "_sizes", "_text", "_which", "_written", "plan",
     )  # fmt: skip
 
     def __init__(
@@ -58,6 +58,7 @@ class Hits:
         self._counts, self._text, self._namespace = counts, text, namespace
         self._namespaces: list[list[str]] | None = None
         self._sizes: list[int] | None = None  # hits of each query; None: as many as the one group found
+        self._written: list[int] | None = None  # ids of each query in `text`, where it has several groups
         self._which: NDArray[np.int64] | None = None  # [m, k], which group each row is of; None: the only
         self._ids: list[list[str]] | None = None
         self._results: list[Result] | None = None
@@ -88,6 +89,25 @@ class Hits:
         merged = Hits(plan, live_groups, rows, scores, counts, None, namespace)
         merged._which, merged._sizes = which, sizes
         return merged
+
+    @staticmethod
+    def of_several(
+        plan: Plan,
+        live_groups: tuple[LiveGroup, ...],
+        found: JointHits,
+        rows: NDArray[np.int64],
+        which: NDArray[np.int64],
+        scores: NDArray[np.float32],
+        namespace: str | None,
+    ) -> Hits:
+        """What one search of several groups gave; rows, which and scores are the caller's to keep."""
+        sizes = found.sizes.tolist()
+        text = text_of(found.ids, [[0, 0, 0, sizes[-1][1]]] if sizes else [])
+        counts: list[list[Counts]] = found.counts.transpose(1, 0, 2).tolist()
+        hits = Hits(plan, live_groups, rows, scores, counts, text, namespace)
+        hits._which, hits._sizes = which, [size for size, _ in sizes]
+        hits._written = hits._sizes
+        return hits
 
     def __len__(self) -> int:
         """The number of queries."""
@@ -213,13 +233,15 @@ class Hits:
 
     def release(self) -> None:
         """Let the segments go; what only they can tell is read before."""
-        if self._text is None:
+        if self._text is None or self._written is not None:
             self.ids()
         if self._namespace is None:
             self._namespaces = [self.namespaces_of(number) for number in range(len(self))]
         self._live_groups = ()
 
     def _read_ids(self) -> list[list[str]]:
+        if self._text is not None and self._written is not None:
+            return self._ids_of_several(iter(self._text.split(ID_SEPARATOR)), self._written)
         if self._text is not None:
             ids, counts = self._text.split(ID_SEPARATOR), self._counts[0]
             if len(counts) == 1:
@@ -236,6 +258,18 @@ class Hits:
         (live_group,) = self._live_groups
         rows = (self._rows[number, : self.size(number)] for number in range(len(self)))
         return [live_group.holder.ids((live_group.start + some).tolist()) for some in rows]
+
+    def _ids_of_several(self, written: Iterator[str], sizes: list[int]) -> list[list[str]]:
+        """The ids that a kernel wrote, and those of the tail, which it did not."""
+        lists = [list(islice(written, size)) for size in sizes]
+        tails = {i: one.holder for i, one in enumerate(self._live_groups) if isinstance(one.holder, Tail)}
+        for number, some in enumerate(lists):
+            del some[self.size(number) :]
+            if tails:
+                for place, (which, row) in enumerate(self._pairs(number)):
+                    if which in tails:
+                        some[place] = tails[which].ids((row,))[0]
+        return lists
 
     def _pairs(self, number: int) -> Iterator[tuple[int, int]]:
         """The number of the group and the row in its group, for each hit of a query."""

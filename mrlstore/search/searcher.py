@@ -23,10 +23,12 @@ from mrlstore.kernels.scratch import Scratch
 from mrlstore.planning import access_path
 from mrlstore.planning.access_path import Effort
 from mrlstore.search.explain import GroupTrace, Trace
-from mrlstore.search.group_search import GroupSearch, Scan, Walk, prepare_search
+from mrlstore.search.group_search import Scan, Walk, prepare_search
 from mrlstore.search.hits import Hits, text_of
+from mrlstore.search.joint_search import JointSearch, joint_search
 from mrlstore.search.params import QueryParams
 from mrlstore.search.queries import Queries
+from mrlstore.search.together import Step, learn_from, search_together
 from mrlstore.search.workspace import GroupHits, Workspace, borrow, give_back
 from mrlstore.storage.page_cache import WARM_SEARCH_S
 from mrlstore.storage.segment import Fetch, Segment
@@ -40,14 +42,6 @@ _SEARCHERS: Final = 200  # kept for a snapshot: namespaces, targets and filters 
 _MASK_BYTES: Final = 64 * 1024 * 1024  # of the masks that their filters gave
 _FLOAT32 = np.dtype(np.float32)
 _numbers = itertools.count(1)
-
-
-class _Step(NamedTuple):
-    """One group that is searched."""
-
-    live_group: LiveGroup
-    segment: Segment | None  # whose shortlisted rows may have to be read from the disk
-    search: GroupSearch
 
 
 class _FastPath(NamedTuple):
@@ -69,10 +63,30 @@ class _FastPath(NamedTuple):
         work.fitted = self.number
 
 
+class _JointFastPath(NamedTuple):
+    """The same for several groups."""
+
+    search: JointSearch
+    segments: tuple[Segment, ...]  # of the groups that have codes, the tail left out
+    vector_shape: tuple[int]
+    number: int
+
+    def fit(self, work: Workspace) -> None:
+        """As _FastPath.fit."""
+        work.fitted = 0
+        work.fit(self.vector_shape[0], self.search.k, len(self.search.parts))
+        self.search.reserve(work.scratch)
+        work.normalise = kernels().normalise.bound(work.unit, self.search.prefix_dim, work.norm)
+        work.launch = self.search.bound(work.unit, work.joint_hits, work.scratch)
+        work.fitted = self.number
+
+
 class Searcher:
     """Filters evaluated, efforts and access paths chosen; immutable, and safe to use from many threads."""
 
-    __slots__ = ("_fast", "_k", "_live_groups", "_namespace", "_steps", "nbytes", "plan")
+    __slots__ = (
+        "_fast", "_joint", "_joint_fast", "_k", "_live_groups", "_namespace", "_steps", "nbytes", "plan",
+    )  # fmt: skip
 
     def __init__(self, snapshot: Snapshot, params: QueryParams, fetch: Fetch) -> None:
         """Evaluate the filter; `fetch` gives metadata that the segments' columns do not hold."""
@@ -89,16 +103,23 @@ class Searcher:
         self._steps = tuple(step for step, _ in chosen)
         self.nbytes = sum(_mask_bytes(one) for one in live_groups)
         self.plan = _plan(snapshot.generation, params, effort, tuple(part for _, part in chosen), matching)
+        self._joint = None
+        if params.by_codes:
+            shortlist = max((part.shortlist for _, part in chosen), default=0)
+            self._joint = joint_search([step.search for step in self._steps], params.k, shortlist)
         self._fast = _fast_path(self._steps, params)
+        self._joint_fast = None if self._joint is None else _joint_fast_path(self._joint, self._steps, params)
 
     def one(self, vector: Any) -> Hits | None:
         """The fast path: the best rows for one vector; None leaves an unusual query to `search`.
 
-        Unusual are: several groups or none, rows that may have to be read from the disk, an exact search, a
-        vector of another type, shape or length than usual, and one whose prefix is too short.
+        Unusual are: no group, rows that may have to be read from the disk, an exact search, a vector of
+        another type, shape or length than usual, and one whose prefix is too short.
         """
         fast = self._fast
-        if fast is None or fast.segment.read_ahead.needed or type(vector) is not np.ndarray:
+        if fast is None:
+            return None if self._joint_fast is None else self._one_of_several(self._joint_fast, vector)
+        if fast.segment.read_ahead.needed or type(vector) is not np.ndarray:
             return None
         if vector.dtype != _FLOAT32 or vector.shape != fast.vector_shape:
             return None
@@ -119,9 +140,39 @@ class Searcher:
         give_back(work)
         return hits
 
+    def _one_of_several(self, fast: _JointFastPath, vector: Any) -> Hits | None:
+        """The same where several groups are searched together."""
+        if type(vector) is not np.ndarray or vector.dtype != _FLOAT32 or vector.shape != fast.vector_shape:
+            return None
+        for segment in fast.segments:
+            if segment.read_ahead.needed:
+                return None
+        work, hits = borrow(), None
+        if work.fitted != fast.number:
+            fast.fit(work)
+        work.vector[:] = vector
+        work.normalise()
+        if work.norm[0] >= SHORT_PREFIX:
+            found, started = work.joint_hits, perf_counter()
+            work.launch()
+            learn_from(fast.segments, perf_counter() - started, found)
+            rows, which, scores = found.rows.copy(), found.which.copy(), found.scores.copy()
+            hits = Hits.of_several(self.plan, self._live_groups, found, rows, which, scores, self._namespace)
+        give_back(work)
+        return hits
+
     def search(self, queries: Queries, trace: Trace | None = None) -> Hits:
         """The best rows for each query, or for the one that is traced."""
-        work = borrow()
+        work, joint = borrow(), self._joint
+        if joint is not None:
+            queries = queries.at(joint.prefix_dim)
+            if joint.answers(queries):
+                several = search_together(joint, self._steps, queries, work.scratch, trace)
+                give_back(work)
+                return Hits.of_several(
+                    self.plan, self._live_groups, several, several.rows, several.which, several.scores,
+                    self._namespace,
+                )  # fmt: skip
         found = [
             _search(step, queries, work.scratch)
             if trace is None
@@ -166,7 +217,7 @@ def _effort(snapshot: Snapshot, params: QueryParams) -> Effort:
     return access_path.effort(params.k, params.ef, params.shortlist)
 
 
-def _prepared(live_group: LiveGroup, params: QueryParams, effort: Effort) -> tuple[_Step, SegmentPlan]:
+def _prepared(live_group: LiveGroup, params: QueryParams, effort: Effort) -> tuple[Step, SegmentPlan]:
     """The search of one group, and its part of the plan with nothing counted yet."""
     group, rows = live_group.group, len(live_group.group.keys)
     if params.where is not None:
@@ -175,7 +226,7 @@ def _prepared(live_group: LiveGroup, params: QueryParams, effort: Effort) -> tup
     path = access_path.choose(group, live_group.size, effort) if by_codes else "exact"
     segment = live_group.holder if isinstance(live_group.holder, Segment) and path != "exact" else None
     search = prepare_search(path, group, params.k, effort, live_group.allowed, dim=params.dim)
-    step = _Step(live_group, segment, search)
+    step = Step(live_group, segment, search)
     if path == "exact" or group.index is None:
         return step, SegmentPlan(live_group.name, rows, path, 0, 0, 0, 0)
     ef, code_bytes = 0 if path == "scan" else effort.ef, group.index.codes.shape[1]
@@ -198,7 +249,7 @@ def _plan(
     )  # fmt: skip
 
 
-def _fast_path(steps: tuple[_Step, ...], params: QueryParams) -> _FastPath | None:
+def _fast_path(steps: tuple[Step, ...], params: QueryParams) -> _FastPath | None:
     """The fast path, if the query and its only group allow it."""
     if params.min_score is not None or params.explain or len(steps) != 1:
         return None
@@ -211,7 +262,18 @@ def _fast_path(steps: tuple[_Step, ...], params: QueryParams) -> _FastPath | Non
     return _FastPath(search, segment, index.prefix_dim, (segment.dim,), next(_numbers))
 
 
-def _search(step: _Step, queries: Queries, scratch: Scratch) -> GroupHits:
+def _joint_fast_path(
+    joint: JointSearch, steps: tuple[Step, ...], params: QueryParams
+) -> _JointFastPath | None:
+    """The fast path of several groups, if the query allows it."""
+    if params.min_score is not None or params.explain:
+        return None
+    segments = tuple(step.segment for step in steps if step.segment is not None)
+    shape = (steps[0].live_group.group.vectors.shape[1],)
+    return _JointFastPath(joint, segments, shape, next(_numbers))
+
+
+def _search(step: Step, queries: Queries, scratch: Scratch) -> GroupHits:
     """Search one group; where its rows have to be read from the disk, start that for many at once."""
     live_group, segment, search = step
     if segment is None:
@@ -226,7 +288,7 @@ def _search(step: _Step, queries: Queries, scratch: Scratch) -> GroupHits:
     return hits
 
 
-def _traced(step: _Step, query: Queries, scratch: Scratch, trace: Trace) -> GroupHits:
+def _traced(step: Step, query: Queries, scratch: Scratch, trace: Trace) -> GroupHits:
     """The same search of one query, its two stages apart and timed."""
     live_group, segment = step.live_group, step.segment
     group = live_group.group

@@ -38,13 +38,38 @@ def empty_hits(queries: int, k: int) -> GroupHits:
     )
 
 
+class JointHits(NamedTuple):
+    """What a kernel writes of several groups: for each of m queries the best rows of all, best first."""
+
+    rows: NDArray[np.int64]  # [m, k], rows of the groups
+    which: NDArray[np.int64]  # [m, k], the number of each row's group
+    scores: NDArray[np.float32]  # [m, k]
+    sizes: NDArray[np.int64]  # [m, 2]: rows written, and where the query's ids end in `ids`
+    counts: NDArray[np.int64]  # [m, groups, 5]: see kernels.several_groups.search_groups
+    ids: NDArray[np.uint8]  # as in GroupHits; empty ones for rows of groups without ids
+
+
+def empty_joint_hits(queries: int, k: int, groups: int) -> JointHits:
+    """Arrays for the answers to so many queries; nothing in them is set."""
+    return JointHits(
+        np.empty((queries, k), np.int64),
+        np.empty((queries, k), np.int64),
+        np.empty((queries, k), np.float32),
+        np.empty((queries, 2), np.int64),
+        np.empty((queries, groups, 5), np.int64),
+        np.empty(min(_ID_BYTES * queries * k, _MAX_TEXT), np.uint8),
+    )
+
+
 class Workspace:
     """What one call works in: the kernels' scratch, and room for one query of the fast path.
 
     Memory that was used a moment ago is still in the caches of its core, which new pages are not.
     """
 
-    __slots__ = ("fitted", "hits", "launch", "norm", "normalise", "scratch", "unit", "vector")
+    __slots__ = (
+        "fitted", "hits", "joint_hits", "launch", "norm", "normalise", "scratch", "unit", "vector",
+    )  # fmt: skip
     # Set by the fast path for which the workspace is fitted: its two kernels, bound to the arrays below.
     normalise: Callable[[], object]
     launch: Callable[[], object]
@@ -54,10 +79,11 @@ class Workspace:
         self.fitted = 0  # the number of the fast path that `unit`, `hits` and `scratch` have room for
         self.fit(0, 0)
 
-    def fit(self, dim: int, k: int) -> None:
-        """Make room for one query of `dim` numbers and its best `k` rows."""
+    def fit(self, dim: int, k: int, groups: int = 1) -> None:
+        """Make room for one query of `dim` numbers and its best `k` rows, of one group or of several."""
         self.unit, self.norm = np.empty((1, dim), np.float32), np.empty(1)
-        self.vector, self.hits = self.unit[0], empty_hits(1, k)
+        self.vector, self.hits = self.unit[0], empty_hits(1, k if groups == 1 else 0)
+        self.joint_hits = empty_joint_hits(1, k if groups > 1 else 0, groups)
 
 
 _waiting: list[Workspace] = []

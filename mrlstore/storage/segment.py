@@ -21,6 +21,7 @@ from mrlstore.catalogue.part_ref import PartKind, PartRef
 from mrlstore.catalogue.segments import SegmentRow
 from mrlstore.columns import Columns, InvalidColumns, RowValues, Tally, open_columns
 from mrlstore.errors import CorruptStore, DamagedPartWarning
+from mrlstore.index.codes import Coding, coding_of
 from mrlstore.index.group import Group
 from mrlstore.index.layout import open_index
 from mrlstore.storage.base_part import check_base
@@ -117,6 +118,14 @@ class Segment:
     def groups(self) -> NDArray[np.int64]:
         """Where each namespace's rows begin, and the end: int64 [namespaces + 1]."""
         return self.base.arrays["groups"]
+
+    @lazy
+    def coding(self) -> Coding | None:
+        """What codes its index has; None without an index, or where it is damaged."""
+        prefix_dim = None if self.index is None else self.index.info.get("prefix_dim")
+        if self.index is None or not isinstance(prefix_dim, int):
+            return None
+        return coding_of(self.index.arrays, prefix_dim)
 
     def find(self, keys: NDArray[np.int64]) -> NDArray[np.int64]:
         """The row of each key, -1 where it is not here."""

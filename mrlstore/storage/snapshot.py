@@ -8,7 +8,7 @@ generation, or everything where the removals of that time have been purged (`flo
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,7 @@ from mrlstore.catalogue import Catalogue, calibrations, segments, settings, tail
 from mrlstore.catalogue.connection import Connection, begin_again
 from mrlstore.catalogue.segments import SegmentRow
 from mrlstore.errors import CorruptStore
+from mrlstore.index.codes import Coding
 from mrlstore.index.group import Group
 from mrlstore.planning.calibration_curves import CalibrationCurves, parse
 from mrlstore.storage.row_texts import LONGEST
@@ -238,7 +239,13 @@ class Snapshots:
             parts.append(part)
         view = known.tail if known is not None else None
         if dim is not None and prefix_dim is not None:
-            view = view.coded(prefix_dim) if view is not None else Tail.empty(dim, prefix_dim)
+            coding = coding_of_most(parts, prefix_dim)
+            rotation = None if coding is None else coding.rotation
+            view = (
+                view.coded(prefix_dim, rotation)
+                if view is not None
+                else Tail.empty(dim, prefix_dim, rotation)
+            )
             view = view.without(np.concatenate(moved)).extended(tail_rows.since(connection, since, LONGEST))
             calibration = _calibration(connection, known)
             return Snapshot(generation, dim, prefix_dim, tuple(parts), view, calibration)
@@ -260,6 +267,13 @@ class Snapshots:
         base = None if old is None else old.base
         uuid = self._catalogue.settings.store_uuid
         return open_segment(self._files, self._parts, uuid, row, base, self._masks)
+
+
+def coding_of_most(parts: Iterable[LiveSegment], prefix_dim: int | None) -> Coding | None:
+    """What codes the largest segment has whose index is of this prefix; None if none is."""
+    held = [part.segment for part in parts]
+    fit = [one for one in held if one.index is not None and one.index.info.get("prefix_dim") == prefix_dim]
+    return max(fit, key=lambda one: one.rows).coding if fit else None
 
 
 def _calibration(connection: Connection, known: Snapshot | None) -> CalibrationCurves:

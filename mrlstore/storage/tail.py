@@ -20,6 +20,7 @@ from mrlstore.catalogue.rows import metadata_of
 from mrlstore.catalogue.tail_rows import TailRow
 from mrlstore.errors import CorruptStore
 from mrlstore.index import codes
+from mrlstore.index.codes import Rotation
 from mrlstore.index.group import Group
 from mrlstore.storage.row_texts import IN_CATALOGUE, TextKind, kept
 from mrlstore.storage.vector_rows import in_original_length, inverse_lengths
@@ -63,36 +64,49 @@ class TailBuffer:
     documents: NDArray[np.object_]  # [capacity], short ones
     has_texts: NDArray[np.bool_]  # [capacity], whether hits may carry these two: see TailRow
     numbers: dict[str, int] = field(default_factory=dict)  # namespace -> its number
+    rotation: Rotation | None = None  # of the codes
     parsed: Parsed = field(default_factory=_new_parsed)
     extended_at: dict[int, object] = field(default_factory=dict)  # length -> who writes behind it
 
     @staticmethod
-    def empty(dim: int, prefix_dim: int, capacity: int, parsed: Parsed | None = None) -> TailBuffer:
+    def empty(
+        dim: int,
+        prefix_dim: int,
+        capacity: int,
+        rotation: Rotation | None = None,
+        parsed: Parsed | None = None,
+    ) -> TailBuffer:
         """A buffer without rows."""
-        capacity = max(capacity, _LEAST_CAPACITY)
+        capacity, code_dim = max(capacity, _LEAST_CAPACITY), prefix_dim
+        if rotation is not None:
+            code_dim = len(rotation.scales)
         return TailBuffer(
             prefix_dim,
             np.empty((capacity, dim), dtype=np.float16),
             np.empty(capacity, dtype=np.float32),
             np.empty(capacity, dtype=np.float32),
             np.empty(capacity, dtype=np.int64),
-            np.empty((capacity, codes.stride_of(prefix_dim)), dtype=np.uint8),
+            np.empty((capacity, codes.stride_of(code_dim)), dtype=np.uint8),
             np.empty(capacity, dtype=np.bool_),
             np.empty(capacity, dtype=np.int32),
             np.empty(capacity, dtype=object),
             np.empty(capacity, dtype=object),
             np.empty(capacity, dtype=object),
             np.empty(capacity, dtype=np.bool_),
+            rotation=rotation,
             parsed=_new_parsed() if parsed is None else parsed,
         )
 
-    def copied(self, rows: NDArray[np.int64], prefix_dim: int, capacity: int) -> TailBuffer:
-        """These rows in a buffer of their own, with codes of this prefix."""
-        fresh, n = TailBuffer.empty(self.vectors.shape[1], prefix_dim, capacity, self.parsed), len(rows)
+    def copied(
+        self, rows: NDArray[np.int64], prefix_dim: int, rotation: Rotation | None, capacity: int
+    ) -> TailBuffer:
+        """These rows in a buffer of their own, with codes of this prefix and rotation."""
+        dim, n = self.vectors.shape[1], len(rows)
+        fresh = TailBuffer.empty(dim, prefix_dim, capacity, rotation, self.parsed)
         for name in _COPIED:
             getattr(fresh, name)[:n] = getattr(self, name)[rows]
         fresh.numbers.update(self.numbers)
-        if prefix_dim == self.prefix_dim:
+        if prefix_dim == self.prefix_dim and rotation is self.rotation:
             fresh.codes[:n], fresh.has_prefix[:n] = self.codes[rows], self.has_prefix[rows]
         else:
             fresh.encode(0, n)
@@ -117,7 +131,9 @@ class TailBuffer:
 
     def encode(self, start: int, stop: int) -> None:
         """Make the codes of rows whose vectors are there."""
-        self.codes[start:stop], short = codes.native(self.vectors[start:stop], self.prefix_dim)
+        self.codes[start:stop], short = codes.encoded(
+            self.vectors[start:stop], self.prefix_dim, self.rotation
+        )
         self.has_prefix[start:stop] = True
         self.has_prefix[start + short.astype(np.int64)] = False
 
@@ -142,9 +158,9 @@ class Tail:
     live: NDArray[np.bool_]  # [length]
 
     @staticmethod
-    def empty(dim: int, prefix_dim: int) -> Tail:
+    def empty(dim: int, prefix_dim: int, rotation: Rotation | None = None) -> Tail:
         """A view without rows."""
-        return Tail(TailBuffer.empty(dim, prefix_dim, 0), 0, np.zeros(0, dtype=np.bool_))
+        return Tail(TailBuffer.empty(dim, prefix_dim, 0, rotation), 0, np.zeros(0, dtype=np.bool_))
 
     @property
     def keys(self) -> NDArray[np.int64]:
@@ -160,7 +176,7 @@ class Tail:
         """All rows as searches take them; the caller masks dead ones and other namespaces."""
         buffer, n = self.buffer, self.length
         short = np.flatnonzero(~buffer.has_prefix[:n]).astype(np.uint32)
-        index = codes.codes_only(buffer.prefix_dim, buffer.codes[:n], short)
+        index = codes.codes_only(buffer.prefix_dim, buffer.codes[:n], short, buffer.rotation)
         return Group(buffer.vectors[:n], buffer.inv_norms[:n], buffer.keys[:n], index)
 
     def ids(self, rows: Iterable[int]) -> list[str]:
@@ -215,16 +231,21 @@ class Tail:
         view = Tail(self.buffer, self.length, self.live & ~gone)
         return view if view.count() * 2 > view.length else view.packed()
 
-    def packed(self, capacity: int = 0, prefix_dim: int | None = None) -> Tail:
-        """A view of the live rows in a buffer of their own, if need be with codes of another prefix."""
-        rows = np.flatnonzero(self.live)
-        prefix_dim = self.buffer.prefix_dim if prefix_dim is None else prefix_dim
-        buffer = self.buffer.copied(rows, prefix_dim, max(capacity, 2 * len(rows)))
-        return Tail(buffer, len(rows), np.ones(len(rows), dtype=np.bool_))
+    def packed(self, capacity: int = 0) -> Tail:
+        """A view of the live rows in a buffer of their own."""
+        return self._copied(self.buffer.prefix_dim, self.buffer.rotation, capacity)
 
-    def coded(self, prefix_dim: int) -> Tail:
-        """This view, or one of the live rows with codes of another prefix."""
-        return self if self.buffer.prefix_dim == prefix_dim else self.packed(prefix_dim=prefix_dim)
+    def coded(self, prefix_dim: int, rotation: Rotation | None = None) -> Tail:
+        """This view, or one of the live rows with codes of another prefix or rotation."""
+        buffer = self.buffer
+        if buffer.prefix_dim == prefix_dim and codes.same_rotation(buffer.rotation, rotation):
+            return self
+        return self._copied(prefix_dim, rotation, 0)
+
+    def _copied(self, prefix_dim: int, rotation: Rotation | None, capacity: int) -> Tail:
+        rows = np.flatnonzero(self.live)
+        buffer = self.buffer.copied(rows, prefix_dim, rotation, max(capacity, 2 * len(rows)))
+        return Tail(buffer, len(rows), np.ones(len(rows), dtype=np.bool_))
 
     def mask(self, namespace: Namespaces, node: Node | None) -> NDArray[np.bool_]:
         """Which rows are live, of these namespaces, and match: bool [length]."""

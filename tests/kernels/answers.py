@@ -9,12 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrlstore.index.build import build_index
+from mrlstore.index.codes import coding_of
 from mrlstore.index.group import Group
 from mrlstore.index.layout import open_index
 from mrlstore.kernels.load import kernels
-from mrlstore.search.queries import prepare
+from mrlstore.kernels.scratch import Scratch
+from mrlstore.search.group_search import Scan, Walk
+from mrlstore.search.joint_search import joint_search
+from mrlstore.search.queries import Queries, prepare
 from tests.nested import nested
-from tests.one_query import search_exact, search_graph, search_scan
+from tests.one_query import One, search_exact, search_graph, search_scan
 
 ROWS, DIM, PREFIX, K = 2_500, 200, 128, 10
 
@@ -28,13 +32,27 @@ def answers() -> dict[str, NDArray[Any]]:
     inverse = (1 / np.linalg.norm(rows.astype(np.float64), axis=1)).astype(np.float32)
     arrays, info = build_index(rows, np.array([0, ROWS]), prefix_dim=PREFIX, threads=1)
     group = Group(rows, inverse, np.arange(ROWS), open_index(arrays, info, 0, 0, ROWS))
+    few = rows[:300]  # a second group, which is scanned
+    like, starts = coding_of(arrays, PREFIX), np.array([0, len(few)])
+    small, told = build_index(few, starts, prefix_dim=PREFIX, threads=1, like=like)
+    second = Group(few, inverse[:300], ROWS + np.arange(300), open_index(small, told, 0, 0, len(few)))
     some = np.random.default_rng(5).random(ROWS) < 0.3
     queries = [prepare(vector, PREFIX) for vector in nested(20, DIM, seed=2)]
 
     def ignore(*_: object) -> None:
         """Called before a re-rank, which is then a kernel of its own."""
 
+    def several(query: Queries, apart: Any = None) -> One:
+        walk = Walk(group, K, 200, 30, beam_ratio=0.2, stop_margin=3.5)
+        joint = joint_search([walk, Scan(second, K, 30, stop_margin=3.5)], K, 30)
+        assert joint is not None
+        hits = joint(query, Scratch(), apart)
+        counts = hits.counts[0].sum(axis=0).tolist()
+        return One(hits.rows[0] + 10_000 * hits.which[0], hits.scores[0], counts[2], counts[1])
+
     searches: dict[str, Any] = {
+        "several groups": several,
+        "several groups in two stages": lambda q: several(q, ignore),
         "exact": lambda q: search_exact(group, q, K),
         "exact on the prefix": lambda q: search_exact(group, q, K, None, PREFIX),
         "walk": lambda q: search_graph(group, q, K, 40, 30),

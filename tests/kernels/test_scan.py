@@ -65,7 +65,7 @@ def native(n):
     rows = nested(n, 96, seed=n)
     rows[::50, :64] = 0
     keys = np.random.default_rng(n).permutation(n)
-    return group_of(rows, codes.codes_only(64, *codes.native(rows, 64)), keys)
+    return group_of(rows, codes.codes_only(64, *codes.encoded(rows, 64)), keys)
 
 
 def shortlist(group, query, length, allowed=None):
@@ -129,7 +129,7 @@ def test_leads_leave_out_what_would_not_be_kept(how, share, kind):
         rng = np.random.default_rng(2)
         queries, others = (rng.standard_normal((n, 768), np.float32) for n in (40, 8_000))
     rows = misleading(others, queries, how)
-    group = group_of(rows, codes.codes_only(512, *codes.native(rows, 512)))
+    group = group_of(rows, codes.codes_only(512, *codes.encoded(rows, 512)))
     allowed = np.random.default_rng(3).random(len(rows)) < share
     shares = []
     for vector in queries:
@@ -175,7 +175,7 @@ def test_codes_of_older_versions_give_the_same_scores(rotated):
 @pytest.mark.parametrize("scale", [np.inf, np.nan, -np.inf, 1e30])
 def test_a_damaged_scale_costs_no_other_row_its_place(scale):
     rows = nested(3_000, 512)
-    packed, unprefixed = codes.native(rows, 256)
+    packed, unprefixed = codes.encoded(rows, 256)
     group = group_of(rows, codes.codes_only(256, packed, unprefixed))
     query = prepare(nested(1, 512, seed=2)[0], 256)
     before = search_scan(group, query, 10, 60, stop_margin=3.5).rows.tolist()
