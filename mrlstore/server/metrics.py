@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
@@ -72,7 +72,8 @@ def text(root: IndexRoot) -> bytes:
     registry = _REGISTRY
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
         registry = CollectorRegistry()
-        MultiProcessCollector(registry)
+        collect: Any = MultiProcessCollector  # prometheus_client has no type hint for it
+        collect(registry)
     stores = CollectorRegistry()
     stores.register(_Stores(root))
     return bytes(generate_latest(registry)) + bytes(generate_latest(stores))
