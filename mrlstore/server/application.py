@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mrlstore import telemetry
 from mrlstore.kernels.prepare import prepare
-from mrlstore.server import health, pinecone, v1
+from mrlstore.server import console, health, pinecone, v1
 from mrlstore.server.config import ServerConfig
 from mrlstore.server.guards import Guard
 from mrlstore.server.http_call import HttpCall
@@ -30,7 +30,11 @@ def create_app(config: ServerConfig) -> ASGIApp:
     )
     serving = Serving(config, root)
     families = [v1.api_family(serving), pinecone.api_family(serving)]  # each API is one line here
-    routes = [*(route for family in families for route in family.routes), *health.routes(serving)]
+    routes = [
+        *(route for family in families for route in family.routes),
+        *health.routes(serving),
+        *console.routes(serving),
+    ]
 
     @asynccontextmanager
     async def lifespan(_: object) -> AsyncIterator[None]:
@@ -48,7 +52,7 @@ def create_app(config: ServerConfig) -> ASGIApp:
         scope["app"] = router  # so that a route raises what the guard writes in the shape of the API
         await router(scope, receive, send)
 
-    return Guard(app, config, families, health.OPEN | v1.OPEN)
+    return Guard(app, config, families, health.OPEN | v1.OPEN | console.OPEN)
 
 
 async def _no_route(scope: Scope, receive: Receive, send: Send) -> None:
