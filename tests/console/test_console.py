@@ -168,6 +168,9 @@ def test_care_runs_with_progress_and_lists_backups(page: Any, keys: dict[str, st
         page.get_by_role("button", name=button).click()
         playwright.expect(page.locator("pre")).to_contain_text(f"{name}: done")
     playwright.expect(page.locator("li")).to_contain_text("rows")
+    page.get_by_role("button", name="Tier report").click()
+    playwright.expect(page.get_by_role("heading", name="Tiers, recall@10")).to_be_visible(timeout=60_000)
+    assert page.locator("meter").count() > 3
     shot(page, "care")
 
 

@@ -20,13 +20,17 @@ from hypothesis import strategies as st
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from mrlstore import Store
+import mrlstore
+from mrlstore import Progress, Store
+from mrlstore.embedders import LocalEmbedder
 from mrlstore.server import ServerConfig, create_app
 from mrlstore.server.api_keys import Role, add_key
+from mrlstore.server.http_call import KEY, Disconnected, HttpCall
 from mrlstore.server.indexes import IndexRoot
 from mrlstore.server.operations import Serving
 from mrlstore.server.refusals import HttpRefusal
 from mrlstore.server.v1 import api_family, openapi
+from mrlstore.server.v1.jobs import JobEndpoint
 from mrlstore.server.v1.store_calls import CALLS
 
 PAPERS = "/v1/indexes/papers"
@@ -322,6 +326,59 @@ def test_a_job_that_fails_before_it_reports_is_answered_by_its_status(config: Se
         assert client.post(f"{PAPERS}/calibrate", json={"k": 0}).status_code == 400
         assert client.post(f"{PAPERS}/calibrate", json={"count": 1}).status_code == 400
         assert client.post(f"{PAPERS}/backups/none/restore", json={"index": "x"}).status_code == 404
+
+
+async def test_work_whose_client_has_gone_is_stopped_at_its_next_report(config: ServerConfig) -> None:
+    serving, stopped = Serving(config, IndexRoot(config.root)), threading.Event()
+
+    def work(report: Callable[[Progress], None]) -> None:
+        try:
+            while True:
+                report(Progress("step", 1, 2))
+                time.sleep(0.01)
+        finally:
+            stopped.set()
+
+    begun, read = asyncio.Event(), asyncio.Event()
+
+    async def receive() -> Any:
+        if not read.is_set():
+            read.set()
+            return {"type": "http.request", "body": b"{}"}
+        await begun.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        begun.set()
+
+    scope: Any = {"type": "http", "method": "POST", "path": "/", "headers": [], "path_params": {}}
+    scope[KEY] = HttpCall(scope, receive, send, 1_000)
+    endpoint = JobEndpoint(serving, "job", Role.READ, lambda call, body: work)
+    with pytest.raises(Disconnected):
+        await endpoint(scope, receive, send)
+    assert await asyncio.to_thread(stopped.wait, 30)
+    serving.close()
+
+
+def test_a_text_is_embedded_by_what_has_filled_the_index(config: ServerConfig, client: TestClient) -> None:
+    texts = [
+        f"{color} {thing} number {n}"
+        for n in range(4)
+        for color in ("red", "blue")
+        for thing in ("cat", "car")
+    ]
+    model = LocalEmbedder.fit(texts, dim=4)
+    model.save(config.root / "texts.lsa.npz")
+    with mrlstore.open(config.root / "texts.mrl", embedder=model) as store:
+        store.add(texts)
+        expected = store.query(text="a blue car", k=3).ids
+    asked = {"text": "a blue car", "k": 3}
+    answer = client.post("/v1/indexes/texts/query", json=asked).json()
+    assert [hit["id"] for hit in answer["hits"]] == expected
+    for wrong in ({"text": ""}, {"text": 3}, {**asked, "id": expected[0]}):
+        assert client.post("/v1/indexes/texts/query", json=wrong).status_code == 400
+    client.post("/v1/indexes", json={"name": "papers", "dim": 4})
+    assert client.post(f"{PAPERS}/query", json=asked).status_code == 400
 
 
 async def test_jobs_beyond_the_threads_are_told_to_wait(config: ServerConfig) -> None:

@@ -15,6 +15,8 @@ from mrlstore.server.bodies import dump
 from mrlstore.server.http_call import HttpCall
 from mrlstore.server.indexes import ServedIndex
 from mrlstore.server.operations import Answer, GeneralOperation, Operation, QuickOperation, Serving
+from mrlstore.server.refusals import invalid
+from mrlstore.server.text_models import TextModels
 from mrlstore.server.v1 import openapi
 from mrlstore.server.v1.backups import Backups
 from mrlstore.server.v1.call_arguments import arguments_of, options_of
@@ -81,8 +83,13 @@ def _endpoint(serving: Serving, declared: Declared) -> JobEndpoint | QuickOperat
         return Answer(dump(declared.work(index.store, dict(given), options_of(call))))
 
     if declared.name == "query":
+        models = TextModels(serving.root)
+
+        def query(index: ServedIndex, call: HttpCall, given: Arguments) -> Answer:
+            return work(index, call, _with_text_embedded(models, index, given))
+
         return QuickOperation(
-            serving, declared.name, lambda call, body: arguments_of(call, declared, body), _is_quick, work
+            serving, declared.name, lambda call, body: arguments_of(call, declared, body), _is_quick, query
         )
     return Operation(
         serving,
@@ -90,6 +97,19 @@ def _endpoint(serving: Serving, declared: Declared) -> JobEndpoint | QuickOperat
         declared.role,
         lambda index, call, body: work(index, call, arguments_of(call, declared, body)),
     )
+
+
+def _with_text_embedded(models: TextModels, index: ServedIndex, given: Arguments) -> Arguments:
+    """The arguments with a vector in the place of a text; the store refuses several sources."""
+    text = given.get("text")
+    if text is None or any(given.get(name) is not None for name in ("vector", "id", "positive")):
+        return given
+    if not isinstance(text, str) or not text.strip():
+        raise invalid("text: expected words to search for")
+    embedder = models.embedder(index, None)
+    if embedder is None:
+        raise invalid("text: the model of the index has not been fitted yet; search by keywords")
+    return {**given, "text": None, "vector": embedder.embed_query(text)}
 
 
 def _job(serving: Serving, declared: Declared) -> Callable[[HttpCall, bytes], Work]:

@@ -119,9 +119,17 @@ function Search({ index, space, open }) {
         <td class="number">${ranks.get(hit.id)?.prefix_score.toFixed(4) ?? ""}</td><td><${Cut} value=${hit.metadata} /></td><td><${Cut} value=${hit.document} /></td></tr>`)}</tbody></table></div>`}`;
 }
 
-function Care({ index, me }) {
+function Tiers({ report }) {
+  return html`<h2>Tiers, recall@${report.k}</h2><p>${report.recommendation}</p>${report.warnings.map((words) => html`<p class="faint">${words}</p>`)}
+    <div class="scroll"><table><thead><tr><th>Tier</th><th>Recall</th><th class="number">95% interval</th><th class="number">p50 ms</th><th class="number">Queries/s</th><th class="number">Bytes/row in memory</th></tr></thead>
+    <tbody>${report.tiers.map((tier) => html`<tr key=${tier.name}><td>${tier.name}</td><td><meter min="0" max="1" value=${tier.recall}></meter> ${tier.recall.toFixed(4)}</td>
+      <td class="number">${tier.low.toFixed(3)} to ${tier.high.toFixed(3)}</td><td class="number">${tier.p50_ms.toFixed(3)}</td>
+      <td class="number">${count(Math.round(tier.qps_one))}</td><td class="number">${count(Math.round(tier.memory_bytes_per_row))}</td></tr>`)}</tbody></table></div>`;
+}
+
+function Care({ index, space, me }) {
   const [stats, setStats] = useState(null), [backups, setBackups] = useState([]), [running, setRunning] = useState(null);
-  const [outcome, setOutcome] = useState(""), [error, setError] = useState("");
+  const [outcome, setOutcome] = useState(""), [tiers, setTiers] = useState(null), [error, setError] = useState("");
   const load = async () => {
     try {
       setStats(await call("POST", at(index, "stats")));
@@ -133,7 +141,8 @@ function Care({ index, me }) {
     setError(""); setOutcome(""); setRunning({ name });
     try {
       const result = await follow(at(index, place), body, (progress) => setRunning({ name, ...progress }));
-      setOutcome(`${name}: done. ${result ? JSON.stringify(result, null, 2) : ""}`);
+      if (place === "tier_report") { setTiers(result); setOutcome(`${name}: done.`); }
+      else setOutcome(`${name}: done. ${result ? JSON.stringify(result, null, 2) : ""}`);
     } catch (failed) { setError(`${name}: ${failed.message}`); }
     setRunning(null);
     load();
@@ -144,10 +153,12 @@ function Care({ index, me }) {
       <button disabled=${level < 1 || running} onClick=${() => run("optimize", "optimize", {})}>Optimize</button>
       <button disabled=${level < 2 || running} onClick=${() => run("verify", "verify", {})}>Verify</button>
       <button disabled=${level < 2 || running} onClick=${() => run("backup", "backups", {})}>Back up</button>
-      <button disabled=${level < 1 || running} onClick=${() => run("calibrate", "calibrate", {})}>Calibrate</button></div>
+      <button disabled=${level < 1 || running} onClick=${() => run("calibrate", "calibrate", {})}>Calibrate</button>
+      <button disabled=${running} onClick=${() => run("tier report", "tier_report", { namespace: space, count: 100 })}>Tier report</button></div>
     ${running && html`<p role="status">${running.name}: ${running.phase ?? "working"} ${running.total ? `${count(running.done)} of ${count(running.total)}` : ""}</p>
       <progress max=${running.total || undefined} value=${running.total ? running.done : undefined}></progress>`}
     ${said(error)}${outcome && html`<pre role="status">${outcome}</pre>`}
+    ${tiers && html`<${Tiers} report=${tiers} />`}
     ${stats && html`<div class="scroll"><table><tbody>${figures.map(([name, value]) => html`<tr key=${name}><th>${name.replaceAll("_", " ")}</th>
       <td>${name.startsWith("bytes") ? bytes(value) : typeof value === "number" ? count(value) : String(value ?? "")}</td></tr>`)}
       ${stats.audit.map((one) => html`<tr key=${one.k}><th>audited recall@${one.k}</th><td>${one.recall.toFixed(4)} (${one.low.toFixed(4)} to ${one.high.toFixed(4)}), ${count(one.queries)} queries</td></tr>`)}</tbody></table></div>`}
