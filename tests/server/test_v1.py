@@ -328,6 +328,25 @@ def test_a_job_that_fails_before_it_reports_is_answered_by_its_status(config: Se
         assert client.post(f"{PAPERS}/backups/none/restore", json={"index": "x"}).status_code == 404
 
 
+def test_a_restored_index_has_the_metric_and_the_model_of_the_first(
+    config: ServerConfig, client: TestClient
+) -> None:
+    client.post(
+        "/indexes", json={"name": "papers", "dimension": 4, "metric": "dotproduct", "tags": {"a": "b"}}
+    )
+    (config.root / "papers.lsa.npz").write_bytes(b"a model")
+    client.post(f"{PAPERS}/backups", json={"name": "one.mrl"})
+    client.delete("/v1/indexes/papers")
+    assert client.get(f"{PAPERS}/backups").json()["backups"][0]["name"] == "one.mrl"
+    answer = client.post(f"{PAPERS}/backups/one.mrl/restore", json={"index": "again"})
+    assert events(answer.text)[-1] == ("result", {"index": "again"})
+    described = client.get("/indexes/again").json()
+    assert (described["metric"], described["tags"]) == ("dotproduct", {"a": "b"})
+    assert (config.root / "again.lsa.npz").read_bytes() == b"a model"
+    client.delete(f"{PAPERS}/backups/one.mrl")
+    assert list((config.root / ".backups" / "papers").iterdir()) == []
+
+
 async def test_work_whose_client_has_gone_is_stopped_at_its_next_report(config: ServerConfig) -> None:
     serving, stopped = Serving(config, IndexRoot(config.root)), threading.Event()
 

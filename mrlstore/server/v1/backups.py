@@ -1,16 +1,21 @@
-"""Backups of an index: stores of their own in `.backups/INDEX/NAME.mrl` below the folder of the stores."""
+"""Backups of an index: stores of their own in `.backups/INDEX/NAME.mrl` below the folder of the stores.
+
+What clients have said of the index, and its local model, lie beside: `NAME.index.json`, `NAME.lsa.npz`.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 import mrlstore
-from mrlstore.errors import InvalidInput, MrlStoreError
+from mrlstore.errors import CorruptStore, InvalidInput, MrlStoreError
 from mrlstore.server.bodies import dump, parse_object
 from mrlstore.server.http_call import HttpCall
 from mrlstore.server.indexes import IndexFacts, IndexRoot
@@ -21,6 +26,8 @@ from mrlstore.server.v1.jobs import Work
 
 _FOLDER: Final = ".backups"
 _STORE: Final = ".mrl"
+_FACTS: Final = ".index.json"
+_MODEL: Final = ".lsa.npz"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -48,6 +55,9 @@ class Backups:
             def copy(store: mrlstore.Store) -> None:
                 folder.mkdir(parents=True, exist_ok=True)
                 store.backup(folder / f"{name}{_STORE}")
+                facts = json.dumps(asdict(self._root.facts(index)))
+                (folder / f"{name}{_FACTS}").write_text(facts, encoding="utf-8")
+                _copy_model(self._root.path / index, folder / name)
 
             self._root.run(index, lambda served: copy(served.store))
             return self._described(folder, name)
@@ -65,9 +75,10 @@ class Backups:
         def copy(new: Path) -> None:
             with mrlstore.open(place, mode="r") as backup:
                 backup.backup(new)
+            _copy_model(_without_ending(place), _without_ending(new))
 
         def work(report: object) -> dict[str, Any]:
-            self._root.make(target, IndexFacts(), copy)
+            self._root.make(target, _facts_of(place), copy)
             return {"index": target}
 
         return work
@@ -80,6 +91,8 @@ class Backups:
         shutil.rmtree(doomed, ignore_errors=True)
         os.rename(place, doomed)  # from here on it is no backup
         shutil.rmtree(doomed, ignore_errors=True)
+        for ending in (_FACTS, _MODEL):
+            place.with_name(f"{place.name.removesuffix(_STORE)}{ending}").unlink(missing_ok=True)
         return Answer()
 
     def _folder(self, call: HttpCall) -> Path:
@@ -103,6 +116,28 @@ class Backups:
             return {"name": name, "error": type(error).__name__}
         made = datetime.fromtimestamp(os.stat(place).st_mtime, UTC).isoformat(timespec="seconds")
         return {"name": name, "made": made, "rows": stats.rows, "bytes_on_disk": stats.bytes_on_disk}
+
+
+def _without_ending(place: Path) -> Path:
+    return place.with_name(place.name.removesuffix(_STORE))
+
+
+def _facts_of(backup: Path) -> IndexFacts:
+    """What clients had said of the index; the defaults where that was not kept."""
+    try:
+        kept = backup.with_name(f"{_without_ending(backup).name}{_FACTS}").read_text(encoding="utf-8")
+        return IndexFacts(**json.loads(kept))
+    except FileNotFoundError:
+        return IndexFacts()
+    except (ValueError, TypeError) as error:
+        raise CorruptStore(backup, f"what was kept of its index cannot be read: {error}") from error
+
+
+def _copy_model(source: Path, target: Path) -> None:
+    """Copy the local model of an index, where it has one; paths without endings."""
+    model = source.with_name(f"{source.name}{_MODEL}")
+    if model.exists():
+        shutil.copyfile(model, target.with_name(f"{target.name}{_MODEL}"))
 
 
 def _checked(name: object) -> str:
