@@ -160,18 +160,20 @@ class RemoteStore(RemoteReading, RemoteCare):
     ) -> Request[Result]:
         """The k rows most similar to a vector, best first, as `Store.query`.
 
-        `text` and `content` are embedded here, by the embedder that `connect` was given.
+        `text` and `content` are embedded here, by the embedder that `connect` was given; without one the
+        server embeds a text by what has filled the index.
         """
         sources = {"vector": vector, "id": id, "text": text, "content": content, "positive": positive}
         given = [name for name, value in sources.items() if value is not None]
         if len(given) > 1:
             raise InvalidInput("query: give at most one of vector, id, text, content and positive")
-        if text is not None or content is not None:
-            vector = self._embedded(text if text is not None else content)
+        if content is not None or (text is not None and self._embedder is not None):
+            vector, text = self._embedded(text if text is not None else content), None
         body = {
             "vector": None if vector is None else vector_json(vector),
             "k": k,
             "id": id,
+            "text": text,
             "where": where_json(where),
             "namespace": names_json(namespace),
             "include": names_json(include),

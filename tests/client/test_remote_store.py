@@ -17,6 +17,7 @@ import pytest
 import mrlstore
 from mrlstore import BatchResult, Progress, RemoteStore, Result, Store
 from mrlstore.client.answered_errors import error_of
+from mrlstore.embedders import LocalEmbedder
 from tests.server.running import RunningServer, running
 
 DIM, ROWS = 16, 700
@@ -311,6 +312,27 @@ def test_modes(server: RunningServer) -> None:
         reader.upsert(["a"], [[1, 2, 3, 4]])
     with pytest.raises(mrlstore.StoreClosed):
         reader.count()
+
+
+def test_a_text_is_embedded_by_the_server_where_the_client_has_no_embedder(server: RunningServer) -> None:
+    root = Path(str(server.process.args[3]))  # type: ignore[index]
+    texts = [
+        f"{color} {thing} {n}" for n in range(4) for color in ("red", "blue") for thing in ("cat", "car")
+    ]
+    model = LocalEmbedder.fit(texts, dim=4)
+    model.save(root / "texts.lsa.npz")
+    with mrlstore.open(root / "texts.mrl", embedder=model) as store:
+        store.add(texts)
+        expected = store.query(text="a blue car", k=3).ids
+    with mrlstore.connect(server.url, index="texts", mode="r") as remote:
+        assert remote.query(text="a blue car", k=3).ids == expected
+        with pytest.raises(mrlstore.InvalidInput, match="no embedder"):
+            remote.query(content="a blue car")
+    with (
+        mrlstore.connect(server.url, index="no-texts", dim=4) as remote,
+        pytest.raises(mrlstore.InvalidInput, match="vectors only"),
+    ):
+        remote.query(text="a blue car")
 
 
 def test_a_server_that_is_not_there() -> None:
