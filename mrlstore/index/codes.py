@@ -113,10 +113,12 @@ def codes_only(
 
 def coding_of(arrays: Mapping[str, NDArray[Any]], prefix_dim: int) -> Coding | None:
     """That of an index part with these arrays, in memory of its own; None where they are damaged."""
+    if "rotation" not in arrays or "rotation_scales" not in arrays:
+        return None
     numbers, scales = np.array(arrays["rotation"]), np.array(arrays["rotation_scales"])
-    if not len(numbers):
+    if not numbers.size:
         return Coding(None)
-    if numbers.shape != (len(scales), padded(prefix_dim)) or not np.isfinite(scales).all():
+    if numbers.shape != (scales.size, padded(prefix_dim)) or not np.isfinite(scales).all():
         return None
     axes = (numbers[:, :prefix_dim].astype(np.float32) - 128) * scales[:, None]
     return Coding(Rotation(numbers, scales, axes))
