@@ -149,7 +149,7 @@ def write_elsewhere(path: Path, n: int) -> None:
 def overtakable(path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A reader that can neither make nor map -shm, so it takes catalogue.db for one that never changes."""
     with mrlstore.open(path, dim=4, auto_maintain=False) as store:
-        store.upsert(["a"], np.ones((1, 4)), [{"n": 0}])
+        store.upsert(["a"], np.ones((1, 4)), [{"n": 0}], ["too long for the mirror of the tail " * 200])
 
     def refused(files: Files, path: Path, name: str, flags: int) -> Any:
         if flags & apsw.SQLITE_OPEN_READONLY and not flags & apsw.SQLITE_OPEN_URI:
@@ -163,7 +163,12 @@ def overtakable(path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 CALLS: dict[str, tuple[str, Callable[[Any], object]]] = {
     "get": ("by_id", lambda store: [record.metadata["n"] for record in store.get(["a"])]),
-    "query": ("by_key", lambda store: [hit.metadata["n"] for hit in store.query(np.ones(4))]),
+    "query": (
+        "by_key",
+        lambda store: [
+            hit.metadata["n"] for hit in store.query(np.ones(4), include=("metadata", "document"))
+        ],
+    ),
     "scan": ("by_key", lambda store: [record.metadata["n"] for record in store.scan()]),
 }
 

@@ -86,7 +86,7 @@ def damages_of(template: Path, seed: int) -> list[list[Damage]]:
 @pytest.mark.parametrize("share", shares(8))
 def test_repair_keeps_everything_that_is_whole(template: Path, tmp_path: Path, share: int) -> None:
     before, lost = rows_of(template), 0
-    for number, group in enumerate(damages_of(template, share)[: figure(40, 24)]):
+    for number, group in enumerate(damages_of(template, share)[: figure(40, 12)]):
         copy = tmp_path / f"copy{number}"
         damage.copy_store(template, copy, [one.file for one in group])
         for one in group:

@@ -119,7 +119,7 @@ def fork_beside_a_writer(pipe: Pipe, path: str, forks: int) -> None:
             code = 1
             try:
                 files.before.clear()
-                signal.alarm(60)
+                signal.alarm(20)  # ends a child that waits for ever
                 store.upsert([f"child{number}"], np.ones((1, 8)))
                 assert f"child{number}" in store
                 code = 0
@@ -128,6 +128,8 @@ def fork_beside_a_writer(pipe: Pipe, path: str, forks: int) -> None:
         go_on.set()
         writer.join(60)
         codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        if codes[-1] != 0:
+            break
     names = [f"{who}{number}" for number in range(forks) for who in ("thread", "child")]
     missing = [name for name in names if name not in store]
     store.close()

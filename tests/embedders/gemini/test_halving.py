@@ -128,7 +128,7 @@ def test_the_limit_of_a_request_is_learned(google: Google, embedder: Any, limit:
         else None
     )
     one = embedder(concurrency=1)
-    texts = [f"text {i}" for i in range(250)]
+    texts = [f"text {i}" for i in range(120)]
     np.testing.assert_allclose(one.embed_documents(texts), [document(text) for text in texts], atol=1e-6)
     google.calls.clear()
     one.embed_documents([f"other {i}" for i in range(50)])
