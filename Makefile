@@ -14,7 +14,8 @@ endif
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
 TESTS ?=
-WORKERS ?= 2
+# One more than two cores: many tests wait for other processes.
+WORKERS ?= 3
 SECONDS ?= 60
 # Clients of hosted databases, unmodified, each in an environment of its own.
 HOSTED ?= python5 python6 python7 python8 python9 python10 node4 node6 node8 node9

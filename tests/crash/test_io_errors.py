@@ -203,7 +203,7 @@ def test_every_operation_may_fail(
     warnings.simplefilter("ignore", mrlstore.DamagedPartWarning)
     (tmp_path / "whole").mkdir()
     total = operations(tmp_path / "whole", template, short=short)
-    step = len(SHARES) if FULL else max(1, total // 12)
+    step = len(SHARES) if FULL else max(1, total // 8)
     first = list(KINDS).index(kind) * 2 + for_ever  # the runs of a small share begin at different places
     start = 1 + (share if FULL else first * step // 8)
     failures = 0

@@ -74,7 +74,9 @@ def test_a_full_disk_can_be_read(small_disk: Path) -> None:
     assert (count, sound) == (3001, True)
 
 
-@pytest.mark.parametrize("spare_mib", [2, 12, 40])
+@pytest.mark.parametrize(
+    "spare_mib", [pytest.param(2, marks=pytest.mark.torture), 12, pytest.param(40, marks=pytest.mark.torture)]
+)
 def test_optimize_without_memory(path: Path, spare_mib: int) -> None:
     with children(Child(bodies.little_memory, str(path), spare_mib)) as (child,):
         words, count, found, sound = child.receive()
@@ -228,7 +230,7 @@ time.sleep(float(sys.argv[2]))
 """
 
 
-@pytest.mark.parametrize("round", range(figure(10, 3)))
+@pytest.mark.parametrize("round", range(figure(10, 2)))
 def test_the_interpreter_ends_during_background_work(path: Path, round: int) -> None:
     """The thread is flushing or indexing when the main thread runs out; nothing closes the store."""
     command = [sys.executable, "-c", EXIT, str(path), str(0.3 * round)]

@@ -65,7 +65,7 @@ def check(
         assert fetched == sorted(set(fetched)), "no row is asked for twice"
 
 
-@settings(max_examples=figure(10_000, 300))
+@settings(max_examples=figure(10_000, 150))
 @given(objects)
 def test_every_path_leads_to_its_value(row: dict[str, Any]) -> None:
     paths = flattened(row)
@@ -74,7 +74,7 @@ def test_every_path_leads_to_its_value(row: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("share", SHARES)
-@settings(max_examples=figure(2_000, 300))
+@settings(max_examples=figure(2_000, 150))
 @given(questions())
 def test_the_reference_is_the_oracle(
     share: int,
@@ -88,7 +88,7 @@ def test_the_reference_is_the_oracle(
 
 
 @pytest.mark.parametrize("share", SHARES)
-@settings(max_examples=figure(2_000, 300))
+@settings(max_examples=figure(2_000, 150))
 @given(questions(), st.data())
 def test_the_columns_are_the_reference(
     share: int, asked: tuple[list[dict[str, Any] | None], list[dict[str, Any]]], data: st.DataObject
@@ -99,7 +99,7 @@ def test_the_columns_are_the_reference(
 
 
 @pytest.mark.parametrize("share", SHARES)
-@settings(max_examples=figure(2_000, 300))
+@settings(max_examples=figure(2_000, 150))
 @given(questions(), st.integers(0, 4), st.integers(0, 3))
 def test_with_few_columns_and_small_blocks(
     share: int, asked: tuple[list[dict[str, Any] | None], list[dict[str, Any]]], fields: int, more: int
