@@ -24,13 +24,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple
-from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mrlstore.errors import CorruptStore, EmbedError, InvalidInput
 from mrlstore.system.mapping import map_file
+from mrlstore.system.whole_file import whole_file
 
 FORMAT: Final = 2
 FINGERPRINT: Final = "mrlstore-lsa-"  # how the fingerprints of all local embedders begin
@@ -195,16 +195,9 @@ class LocalEmbedder:
         path = Path(path)
         about = {"format": FORMAT, "fingerprint": self.fingerprint, "texts": self.texts, "words": self.words}
         text = np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)
-        draft = path.with_name(f".{uuid4().hex}.lsa")
-        try:
-            with draft.open("xb") as file:
-                crcs, directions = self._row_crcs, self.directions
-                np.savez(file, about=text, idf=self.idf, row_crcs=crcs, directions=directions)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(path)
-        finally:
-            draft.unlink(missing_ok=True)
+        crcs, directions = self._row_crcs, self.directions
+        with whole_file(path) as file:
+            np.savez(file, about=text, idf=self.idf, row_crcs=crcs, directions=directions)
 
     @classmethod
     def load(cls, path: str | Path) -> LocalEmbedder:

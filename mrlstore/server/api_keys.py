@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mrlstore.errors import InvalidInput
-from mrlstore.system.names import beside
+from mrlstore.system.whole_file import whole_file
 
 _LOG: Final = logging.getLogger("mrlstore.server")
 _SECRET_BYTES: Final = 32  # 256 random bits: a plain hash is enough, nobody can try them all
@@ -227,14 +227,7 @@ def _stored(entry: dict[str, Any]) -> StoredKey:
 
 def _write(path: Path, keys: list[StoredKey]) -> None:
     """Put the file in place whole, readable by its owner alone."""
-    fresh = beside(path, f".{secrets.token_hex(4)}")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump({"version": _VERSION, "keys": [asdict(key) for key in keys]}, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(fresh, path)
-    except BaseException:
-        fresh.unlink(missing_ok=True)
-        raise
+    with whole_file(path, 0o600) as file:
+        file.write(
+            json.dumps({"version": _VERSION, "keys": [asdict(key) for key in keys]}, indent=1).encode()
+        )

@@ -29,6 +29,7 @@ from mrlstore.api.store import Store
 from mrlstore.catalogue.identity import LOCK
 from mrlstore.errors import InvalidInput, MrlStoreError, StoreExists, StoreNotFound
 from mrlstore.server.refusals import HttpRefusal, busy, not_found
+from mrlstore.system.whole_file import sync_path, whole_file
 
 _LOG: Final = logging.getLogger("mrlstore.server")
 _STORE: Final = ".mrl"
@@ -181,7 +182,7 @@ class IndexRoot:
             trash = self.path / _DELETED
             trash.mkdir(exist_ok=True)
             os.rename(self._place(name), trash / f"{name}-{secrets.token_hex(8)}{_STORE}")
-            _sync_folder(self.path)
+            sync_path(self.path)
             self._remove_files_beside(name)
             if held is not None:
                 self._retire(held)
@@ -341,16 +342,8 @@ class IndexRoot:
 
     def _write_facts(self, name: str, facts: IndexFacts) -> None:
         """Put the file in place whole and synced."""
-        fresh = self.path / f".{secrets.token_hex(8)}{_FACTS}"
-        try:
-            with open(fresh, "w", encoding="utf-8") as file:
-                json.dump(asdict(facts), file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(fresh, self._facts_file(name))
-        finally:
-            fresh.unlink(missing_ok=True)
-        _sync_folder(self.path)
+        with whole_file(self._facts_file(name)) as file:
+            file.write(json.dumps(asdict(facts)).encode())
 
     def _check_writable(self) -> None:
         if self.read_only:
@@ -392,11 +385,3 @@ def _is_store(place: Path) -> bool:
 
 def _absent(name: str) -> HttpRefusal:
     return not_found(f"there is no index {name!r:.120}")
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

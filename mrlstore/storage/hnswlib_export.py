@@ -27,6 +27,7 @@ from mrlstore.storage.snapshot import Snapshot
 from mrlstore.storage.tail import Tail
 from mrlstore.system.job import Job
 from mrlstore.system.log import log_event
+from mrlstore.system.whole_file import sync_path
 from mrlstore.types import HnswlibFiles
 
 _BREAKS: Final = ("\n", "\r")  # characters that end a line of a file of ids
@@ -70,11 +71,11 @@ def _write(index: Any, target: Path, ids: list[str], names: Path) -> None:
         index.save_index(str(hidden[0]))
         _check_complete(hidden[0], index.index_file_size())
         for path in hidden:
-            _sync(path)
+            sync_path(path)
         for path, final in zip(hidden, (target, names), strict=True):
             os.replace(path, final)
         for folder in {target.parent, names.parent}:
-            _sync(folder)
+            sync_path(folder)
     finally:
         for path in hidden:
             with suppress(FileNotFoundError):
@@ -138,11 +139,3 @@ def _check_complete(path: Path, size: int) -> None:
     written = path.stat().st_size
     if written != size:
         raise StorageError(errno.EIO, f"hnswlib wrote {written:,} of {size:,} bytes", str(path))
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -415,12 +415,17 @@ def _file_system_type(path: Path) -> int:
     return int(buffer[0]) if libc.statfs(os.fsencode(path), buffer) == 0 else 0
 
 
+def full_sync(descriptor: int) -> None:
+    """Return when what the descriptor stands for is on the medium; OSError as the system gives it."""
+    if sys.platform == "darwin":
+        fcntl.fcntl(descriptor, fcntl.FFULLFSYNC)
+    else:
+        os.fsync(descriptor)
+
+
 def _fsync(descriptor: int) -> None:
     try:
-        if sys.platform == "darwin":
-            fcntl.fcntl(descriptor, fcntl.FFULLFSYNC)
-        else:
-            os.fsync(descriptor)
+        full_sync(descriptor)
     except OSError as error:
         raise SyncFailed(
             f"fsync failed ({error.strerror}); reopen the store to see what is on disk"

@@ -26,6 +26,7 @@ from mrlstore.server.indexes import ServedIndex
 from mrlstore.server.operations import Answer, Serving
 from mrlstore.server.pinecone.row_fields import space_of
 from mrlstore.server.refusals import HttpRefusal, invalid, not_found
+from mrlstore.system.whole_file import whole_file
 
 _LOG: Final = logging.getLogger("mrlstore.server")
 _RUNNING: Final = ("Pending", "InProgress")
@@ -177,10 +178,8 @@ class Imports:
         return state
 
     def _write(self, name: str, state: ImportState) -> None:
-        target = self._file(name, state.id, ".json")
-        fresh = target.with_suffix(".new")
-        fresh.write_text(json.dumps(asdict(state)), encoding="utf-8")
-        os.replace(fresh, target)
+        with whole_file(self._file(name, state.id, ".json")) as file:
+            file.write(json.dumps(asdict(state)).encode())
 
     def _folder(self, name: str) -> Path:
         return self._root.beside(name, "imports")

@@ -23,6 +23,7 @@ from mrlstore.server.operations import Answer
 from mrlstore.server.refusals import HttpRefusal, not_found
 from mrlstore.server.v1.call_arguments import require_all_namespaces
 from mrlstore.server.v1.jobs import Work
+from mrlstore.system.whole_file import whole_file
 
 _FOLDER: Final = ".backups"
 _STORE: Final = ".mrl"
@@ -55,8 +56,8 @@ class Backups:
             def copy(store: mrlstore.Store) -> None:
                 folder.mkdir(parents=True, exist_ok=True)
                 store.backup(folder / f"{name}{_STORE}")
-                facts = json.dumps(asdict(self._root.facts(index)))
-                (folder / f"{name}{_FACTS}").write_text(facts, encoding="utf-8")
+                with whole_file(folder / f"{name}{_FACTS}") as file:
+                    file.write(json.dumps(asdict(self._root.facts(index))).encode())
                 _copy_model(self._root.path / index, folder / name)
 
             self._root.run(index, lambda served: copy(served.store))
