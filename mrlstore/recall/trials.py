@@ -34,7 +34,7 @@ _LADDER: Final = (
     (0.16, 512), (0.2, 768), (0.25, 1024),
 )  # fmt: skip
 _MARGINS: Final = (0.7, 1.4, 2.0, 2.5, 3.0, 4.0, 5.0, 7.0, 0.0)  # stop margins; 0: the whole shortlist
-_SPARE: Final = 2  # a shortlist is so many times as long as 99% of the questions needed at its margin
+_LENGTHS: Final = (75, 90, 97, 100)  # percent of the questions that a shortlist is long enough for
 _ENOUGH: Final = 0.9995  # at this recall no higher effort is tried
 _LONGEST: Final = 4_096  # rows of the longest shortlist that is tried, and the highest ef
 _NEVER: Final = 2**31  # the rank of a row that is not re-ranked: above every shortlist
@@ -153,34 +153,40 @@ def _ladder(k: int, rows: int, steps: Sequence[tuple[float, int]]) -> list[tuple
 
 
 def _levels_of(snapshot: Snapshot, trials: list[_Trial], effort: Effort, k: int) -> list[Level]:
-    """One level for each stop margin."""
+    """One level for each stop margin and length of the shortlist."""
     walked = effort.path == "walk"
     levels, kinds = [], [trial.kinds for trial in trials]
     visited = float(np.mean([trial.visited for trial in trials]))
     codes = visited if walked else visited / 2  # a scan reads codes in order, which costs half as much
     for number, margin in enumerate(_MARGINS):
         needed = [group[number] for trial in trials for group in trial.scored]
-        longest = _SPARE * int(np.percentile(needed, 99)) if needed and margin > 0 else effort.shortlist
-        shortlist = min(max(longest, k), effort.shortlist)
-        recalls = np.array([trial.recall(number, shortlist) for trial in trials])
-        reranked = float(np.mean([trial.reranked(number, shortlist) for trial in trials]))
-        levels.append(
-            Level(
-                path="walk" if walked else "scan",
-                ef=effort.ef if walked else 0,
-                shortlist=shortlist,
-                beam_ratio=effort.beam_ratio,
-                stop_margin=margin,
-                recall=float(np.mean(recalls)),
-                trials=confidence.effective_trials(recalls, k),
-                error=confidence.standard_error(recalls),
-                lowest=_lowest(recalls, kinds),
-                visited=visited,
-                reranked=reranked,
-                cost_us=cost_us(snapshot, codes, reranked),
+        for shortlist in _lengths(needed, k, effort.shortlist):
+            recalls = np.array([trial.recall(number, shortlist) for trial in trials])
+            reranked = float(np.mean([trial.reranked(number, shortlist) for trial in trials]))
+            levels.append(
+                Level(
+                    path="walk" if walked else "scan",
+                    ef=effort.ef if walked else 0,
+                    shortlist=shortlist,
+                    beam_ratio=effort.beam_ratio,
+                    stop_margin=margin,
+                    recall=float(np.mean(recalls)),
+                    trials=confidence.effective_trials(recalls, k),
+                    error=confidence.standard_error(recalls),
+                    lowest=_lowest(recalls, kinds),
+                    visited=visited,
+                    reranked=reranked,
+                    cost_us=cost_us(snapshot, codes, reranked, shortlist),
+                )
             )
-        )
     return levels
+
+
+def _lengths(needed: list[int], k: int, longest: int) -> list[int]:
+    """The lengths of shortlists to try, given how many nodes each question scored before it ended."""
+    if not needed:
+        return [longest]
+    return sorted({min(max(int(length), k), longest) for length in np.percentile(needed, _LENGTHS)})
 
 
 def _lowest(recalls: NDArray[np.float64], kinds: list[tuple[tuple[str, int], ...]]) -> float:
@@ -193,15 +199,17 @@ def _lowest(recalls: NDArray[np.float64], kinds: list[tuple[tuple[str, int], ...
     return min([1.0, *means])
 
 
-def cost_us(snapshot: Snapshot, visited: float, reranked: float) -> float:
+def cost_us(snapshot: Snapshot, visited: float, reranked: float, listed: float = 0) -> float:
     """Microseconds of a search on one core, by a model: a part for each row and one for the bytes read.
 
     The factors fit a core with about 10 GB/s from memory at random: 0.1 us more for a code of 768 bytes,
-    0.75 us more for a row of 3,072 dims in float16. Only their ratio matters.
+    0.75 us more for a row of 3,072 dims in float16, and 0.12 us for a place in the shortlist, which has to be
+    kept sorted. Only their ratio matters.
     """
     parts = (part.segment.index for part in snapshot.segments)
     stride = next((part.arrays["codes"].shape[1] for part in parts if part is not None), 768)
-    return visited * (0.05 + 0.1 * stride / 768) + reranked * (0.05 + 0.75 * (snapshot.dim or 0) / 3072)
+    of_row = 0.05 + 0.75 * (snapshot.dim or 0) / 3072
+    return visited * (0.05 + 0.1 * stride / 768) + reranked * of_row + listed * 0.12
 
 
 def _frontier(levels: list[Level]) -> tuple[Level, ...]:
