@@ -43,11 +43,11 @@ def add_unprefixed(table: Any, allowed: Any, listed: Any, count: Any) -> Any:
 def finish(
     table: Any, query: Any, address: Any, scale: Any, bias: Any, memory: Any, allowed: Any, coded: Any,
     most: Any, stop_margin: Any, reach: Any, rows: Any, scores: Any, counts: Any,
-) -> None:  # fmt: skip
+) -> Any:  # fmt: skip
     """Append the rows that no code finds to the shortlist of `coded` rows in `memory`, and re-rank it.
 
     query: float32 [dim], with its code; rows: int64 [k]; scores: float32 [k]; the others: see search_walk.
-    Writes counts[0], [1] and [4], and adds to counts[2].
+    Writes counts[0], [1] and [4], and adds to counts[2]. Gives whether the re-rank ended before the last row.
     """
     k = rows.size
     count = add_unprefixed(table, allowed, longs(memory[scratch.LISTED], memory[scratch.SHORTLIST]), coded)
@@ -63,6 +63,7 @@ def finish(
         )  # fmt: skip
         counts[1] = scored + counts[4]
         counts[2] += by_code
+    return k == 0 or counts[1] - counts[4] < count
 
 
 @device
@@ -114,11 +115,11 @@ def rerank_copies(
 
 
 @kernel(
-    "void(int64[::1], float32[:, ::1], int64[::1], int64, int64, int64, int64, float32, float32,"
+    "void(int64[::1], float32[:, ::1], int64[::1], int64, int64, int64, int64, int64, float32, float32,"
     " int64[:, ::1], float32[:, ::1], int64[:, ::1], uint8[::1])"
 )
 def search_scan(
-    table: Any, queries: Any, memory: Any, allowed: Any, nodes: Any, shortlist: Any, most: Any,
+    table: Any, queries: Any, memory: Any, allowed: Any, nodes: Any, first: Any, shortlist: Any, most: Any,
     stop_margin: Any, reach: Any, rows: Any, scores: Any, counts: Any, ids: Any,
 ) -> None:  # fmt: skip
     """For each query scan the codes, re-rank the best `shortlist`, and write the best k rows and scores.
@@ -133,24 +134,30 @@ def search_scan(
     end = 0
     for q in range(len(queries)):
         address, scale, bias = encode_query(table, queries[q], padded, code, rotated_code)
-        count, counts[q, 2] = list_by_scan(
-            table, memory, address, scale, bias, nodes, shortlist, stop_margin, NO_PREFIX
-        )
-        finish(
-            table, queries[q], address, scale, bias, memory, allowed, count, most, stop_margin, reach,
-            rows[q], scores[q], counts[q],
-        )  # fmt: skip
+        counts[q, 2], length = 0, first
+        while True:
+            count, seen = list_by_scan(
+                table, memory, address, scale, bias, nodes, length, stop_margin, NO_PREFIX
+            )
+            counts[q, 2] += seen
+            ended = finish(
+                table, queries[q], address, scale, bias, memory, allowed, count, most, stop_margin, reach,
+                rows[q], scores[q], counts[q],
+            )  # fmt: skip
+            if ended or length >= shortlist or count < length:
+                break
+            length = shortlist
         end = counts[q, 3] = write_ids(table, rows[q], counts[q, 0], ids, end)
 
 
 @kernel(
-    "void(int64[::1], float32[:, ::1], int64[::1], int64, int64, int64, int64, int64, int64, float32,"
+    "void(int64[::1], float32[:, ::1], int64[::1], int64, int64, int64, int64, int64, int64, int64, float32,"
     " float32, float32, int64, int64, int64[:, ::1], float32[:, ::1], int64[:, ::1], uint8[::1])"
 )
 def search_walk(
-    table: Any, queries: Any, memory: Any, allowed: Any, nodes: Any, ef: Any, shortlist: Any, most: Any,
-    k: Any, beam_ratio: Any, stop_margin: Any, reach: Any, walkable: Any, lost_entries: Any, rows: Any,
-    scores: Any, counts: Any, ids: Any,
+    table: Any, queries: Any, memory: Any, allowed: Any, nodes: Any, ef: Any, first: Any, shortlist: Any,
+    most: Any, k: Any, beam_ratio: Any, stop_margin: Any, reach: Any, walkable: Any, lost_entries: Any,
+    rows: Any, scores: Any, counts: Any, ids: Any,
 ) -> None:  # fmt: skip
     """For each query walk the graph, re-rank the best `shortlist`, and write the best k rows and scores.
 
@@ -159,8 +166,9 @@ def search_walk(
 
     queries: float32 [m, dim], unit length; allowed: 0, or address of uint8 [n], the rows that may be found;
     nodes: the same for the nodes of which the row or a copy is allowed; it is not 0 where there are copies.
-    ef: candidates that a walk keeps; shortlist: nodes to re-rank; most, reach: see rerank_nodes; k: the rank
-    that the adaptive walk measures by; lost_entries: see walk_filtered.
+    ef: candidates that a walk keeps; shortlist: nodes to re-rank at most; first: nodes to list at first, and
+    where the re-rank comes to their end, walk or scan are done again for the whole shortlist; most, reach:
+    see rerank_nodes; k: the rank that the adaptive walk measures by; lost_entries: see walk_filtered.
     rows: int64 [m, k] and scores: float32 [m, k], filled from the left; with shape [1, 0] the re-rank is left
     out and the shortlist stays in `memory`, its length in counts. counts: int64 [m, 5]: rows written, full
     rows scored, codes scored, where the query's ids end in ids: uint8, see write_ids, and copies scored.
@@ -184,34 +192,39 @@ def search_walk(
     end = 0
     for q in range(len(queries)):
         address, scale, bias = encode_query(table, queries[q], padded, code, rotated_code)
-        if allowed == 0:
-            size, visited, _, ended, _ = walk(
-                table, address, scale, bias, ef, shortlist, k, beam_ratio,
-                beam, marks, seen, pending, pending_scores, beam[:0], beam[:0], 0, 0,
-            )  # fmt: skip
-            lost, kept, count = (
-                ended and size < (shortlist if beam_ratio > 0 else ef),
-                size,
-                min(size, shortlist),
-            )
+        counts[q, 2], length = 0, first
+        while True:
+            if allowed == 0:
+                size, visited, _, ended, _ = walk(
+                    table, address, scale, bias, ef, length, k, beam_ratio,
+                    beam, marks, seen, pending, pending_scores, beam[:0], beam[:0], 0, 0,
+                )  # fmt: skip
+                lost, kept, count = (
+                    ended and size < (length if beam_ratio > 0 else ef),
+                    size,
+                    min(size, length),
+                )
+                for i in range(count):
+                    listed[i] = beam[i]
+            else:
+                kept, visited, ended, lost, _ = walk_filtered(
+                    table, address, scale, bias, nodes, ef, length, k, beam_ratio, lost_entries,
+                    beam, listed, marks, seen, pending, pending_scores, beam[:0], 0, 0,
+                )  # fmt: skip
+                lost, count = lost or (ended and kept < length), kept
             for i in range(count):
-                listed[i] = beam[i]
-        else:
-            kept, visited, ended, lost, _ = walk_filtered(
-                table, address, scale, bias, nodes, ef, shortlist, k, beam_ratio, lost_entries,
-                beam, listed, marks, seen, pending, pending_scores, beam[:0], 0, 0,
+                listed[i], list_scores[i] = packed_row(listed[i]), packed_score(listed[i])
+            if (lost or kept < k) and kept < walkable:
+                count, looked_at = list_by_scan(
+                    table, memory, address, scale, bias, nodes, length, stop_margin, NO_PREFIX
+                )
+                visited += looked_at
+            counts[q, 2] += visited
+            ended = finish(
+                table, queries[q], address, scale, bias, memory, allowed, count, most, stop_margin, reach,
+                rows[q], scores[q], counts[q],
             )  # fmt: skip
-            lost, count = lost or (ended and kept < shortlist), kept
-        for i in range(count):
-            listed[i], list_scores[i] = packed_row(listed[i]), packed_score(listed[i])
-        if (lost or kept < k) and kept < walkable:
-            count, looked_at = list_by_scan(
-                table, memory, address, scale, bias, nodes, shortlist, stop_margin, NO_PREFIX
-            )
-            visited += looked_at
-        counts[q, 2] = visited
-        finish(
-            table, queries[q], address, scale, bias, memory, allowed, count, most, stop_margin, reach,
-            rows[q], scores[q], counts[q],
-        )  # fmt: skip
+            if ended or length >= shortlist or count < length:
+                break
+            length = shortlist
         end = counts[q, 3] = write_ids(table, rows[q], counts[q, 0], ids, end)

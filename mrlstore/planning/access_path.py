@@ -57,6 +57,7 @@ class Effort:
     beam_ratio: float = 0.0  # adaptive-beam ratio, see BEAM_RATIO; 0: a walk ends by ef alone
     stop_margin: float = 0.0  # early-termination margin, see STOP_MARGIN; 0: the whole shortlist is re-ranked
     lost_ratio: float = 0.0  # lost-walk ratio, see LOST_RATIO; 0: no filtered walk is taken for lost
+    first: int = 0  # rows listed at first, see group_search.Walk; 0: the whole shortlist
     always_walk: bool = False  # walk even where a scan is expected to be cheaper: calibration measures walks
     filtered: Mapping[str, Effort] | None = None  # by selectivity class; None: the same with a filter
 

@@ -22,7 +22,7 @@ DEFAULT_TARGET: Final = 0.99  # the target recall of a query that names none
 CLASSES: Final = (*access_path.SELECTIVITY, access_path.FEW)
 SOURCES: Final = ("queries", "stored rows", "live questions")
 MOST_EARLIER: Final = 4  # marks of earlier calibrations that a curve keeps
-VERSION: Final = 7  # of the stored JSON
+VERSION: Final = 8  # of the stored JSON
 _EXACT_ABOVE = 0.9995  # only an exact scan meets a higher target
 _MAX_CHOICES = 1_000  # efforts remembered: targets may come from users
 _SCANNED = "no walk reached the target: the codes of all rows are scanned"
@@ -49,7 +49,7 @@ class _Floor(NamedTuple):
 # queries are often farther from the rows than rows are from each other.
 _FLOORS: Final = {
     "all": _Floor(32, 5, 0.1),
-    "half": _Floor(32, 5, 0.13),
+    "half": _Floor(32, 6, 0.13),
     "tenth": _Floor(77, 6, 0.2),
     "few": _Floor(77, 6, 0.2),
 }
@@ -64,12 +64,13 @@ class Level:
     path: MeasuredPath  # "scan": the codes of all rows; "exact": the full vectors of all rows
     ef: int
     shortlist: int
+    first: int  # see access_path.Effort
     beam_ratio: float  # see access_path.Effort
     stop_margin: float  # see access_path.Effort
     recall: float
     trials: float  # independent trials that the recall is worth, see confidence.effective_trials
     error: float  # standard error of the recall
-    lowest: float  # the least mean recall of a kind of questions, see recall.trials
+    lowest: float  # recall that no kind of questions falls short of, chance apart
     visited: float  # mean rows whose code was scored
     reranked: float  # mean rows scored on their full vector
     cost_us: float  # modelled, not measured, so that every machine chooses alike: see recall.trials.cost_us
@@ -175,6 +176,7 @@ def _read_level(value: object) -> Level:
         path=path,
         ef=_whole(value, "ef", 0, LIMITS.k),
         shortlist=_whole(value, "shortlist", 0, LIMITS.k),
+        first=_whole(value, "first", 0, LIMITS.k),
         beam_ratio=_number(value, "slack"),
         stop_margin=_number(value, "margin"),
         recall=_number(value, "recall", 1.0),
@@ -277,7 +279,7 @@ def _effort(name: str, curve: Curve, k: int, target: float) -> Effort:
     least = 2 * k if k > curve.k else k  # beyond the largest k that was measured, twice k for safety
     shortlist = min(max(least, int(level.shortlist * growth)), LIMITS.k)
     ef, beam_ratio, lost_ratio = min(max(shortlist, int(level.ef * growth)), LIMITS.k), level.beam_ratio, 0.0
-    margin = level.stop_margin
+    margin, first = level.stop_margin, int(level.first * growth)
     may_flatter = curve.source == "stored rows" or curve.name != "all"
     if may_flatter:
         margin = _wider(margin, next((least for bound, least in _MARGINS if target >= bound), margin))
@@ -285,11 +287,12 @@ def _effort(name: str, curve: Curve, k: int, target: float) -> Effort:
         floor = _FLOORS[curve.name]
         shortlist = max(shortlist, min(floor.shortlist * k, LIMITS.k))
         ef = max(ef, min(floor.ef * k, LIMITS.k))
+        first = max(first, floor.shortlist * k) if first else 0
         beam_ratio = max(beam_ratio, floor.beam_ratio)
         lost_ratio = access_path.LOST_RATIO if curve.name != "all" else 0.0
     return Effort(
         name, ef, shortlist, "scan" if level.path == "scan" else "walk", target, expected,
-        _remark(curve, level, k, target), beam_ratio, margin, lost_ratio,
+        _remark(curve, level, k, target), beam_ratio, margin, lost_ratio, first,
     )  # fmt: skip
 
 

@@ -35,6 +35,7 @@ _LADDER: Final = (
 )  # fmt: skip
 _MARGINS: Final = (0.7, 1.4, 2.0, 2.5, 3.0, 4.0, 5.0, 7.0, 0.0)  # stop margins; 0: the whole shortlist
 _LENGTHS: Final = (75, 90, 97, 100)  # percent of the questions that a shortlist is long enough for
+_FIRST: Final = 99  # percent of the questions under random filters that a first list is long enough for
 _ENOUGH: Final = 0.9995  # at this recall no higher effort is tried
 _LONGEST: Final = 4_096  # rows of the longest shortlist that is tried, and the highest ef
 _NEVER: Final = 2**31  # the rank of a row that is not re-ranked: above every shortlist
@@ -126,7 +127,7 @@ def levels(
         return _try(snapshot, groups, exact, k, filters, effort, threads, job)
 
     whole = Level(
-        "exact", 0, 0, 0.0, 0.0, 1.0, 1.0, 0.0, 1.0, 0.0, rows * share, cost_us(snapshot, 0, rows * share)
+        "exact", 0, 0, 0, 0.0, 0.0, 1.0, 1.0, 0.0, 1.0, 0.0, rows * share, cost_us(snapshot, 0, rows * share)
     )
     for beam_ratio, ef in _ladder(k, rows, _LADDER if share >= 1 else _LADDER[2::2]):
         effort = Effort(
@@ -160,26 +161,44 @@ def _levels_of(snapshot: Snapshot, trials: list[_Trial], effort: Effort, k: int)
     codes = visited if walked else visited / 2  # a scan reads codes in order, which costs half as much
     for number, margin in enumerate(_MARGINS):
         needed = [group[number] for trial in trials for group in trial.scored]
+        first = _first(trials, number, k) if margin > 0 else 0
         for shortlist in _lengths(needed, k, effort.shortlist):
             recalls = np.array([trial.recall(number, shortlist) for trial in trials])
             reranked = float(np.mean([trial.reranked(number, shortlist) for trial in trials]))
+            again, listed = 0.0, float(shortlist)
+            if 0 < first < shortlist:
+                again = float(np.mean([rows >= first for rows in needed]))
+                listed = first + again * shortlist
             levels.append(
                 Level(
                     path="walk" if walked else "scan",
                     ef=effort.ef if walked else 0,
                     shortlist=shortlist,
+                    first=first if first < shortlist else 0,
                     beam_ratio=effort.beam_ratio,
                     stop_margin=margin,
                     recall=float(np.mean(recalls)),
                     trials=confidence.effective_trials(recalls, k),
                     error=confidence.standard_error(recalls),
                     lowest=_lowest(recalls, kinds),
-                    visited=visited,
+                    visited=visited * (1 + again),
                     reranked=reranked,
-                    cost_us=cost_us(snapshot, codes, reranked, shortlist),
+                    cost_us=cost_us(snapshot, codes * (1 + again), reranked, listed),
                 )
             )
     return levels
+
+
+def _first(trials: list[_Trial], margin: int, k: int) -> int:
+    """What most questions under a random filter need, where some are asked under topical ones; 0 otherwise.
+
+    Topical filters may need lists that are many times as long, and long lists are slow.
+    """
+    random = [trial for trial in trials if ("topical", 0) in trial.kinds]
+    needed = [group[margin] for trial in random for group in trial.scored]
+    if len(random) == len(trials) or not needed:
+        return 0
+    return max(k, 1 + int(np.percentile(needed, _FIRST)))
 
 
 def _lengths(needed: list[int], k: int, longest: int) -> list[int]:
@@ -190,13 +209,17 @@ def _lengths(needed: list[int], k: int, longest: int) -> list[int]:
 
 
 def _lowest(recalls: NDArray[np.float64], kinds: list[tuple[tuple[str, int], ...]]) -> float:
-    """The least mean recall of a kind of questions."""
+    """The least recall of a kind of questions, its standard error added: chance does not explain less."""
     groups: dict[tuple[str, int], list[float]] = {}
     for recall, belongs_to in zip(recalls.tolist(), kinds, strict=True):
         for kind in belongs_to:
             groups.setdefault(kind, []).append(recall)
-    means = [float(np.mean(group)) for group in groups.values() if _IN_KIND <= len(group) < len(recalls)]
-    return min([1.0, *means])
+    bounds = [
+        float(np.mean(group)) + confidence.standard_error(np.array(group))
+        for group in groups.values()
+        if _IN_KIND <= len(group) < len(recalls)
+    ]
+    return min([1.0, *bounds])
 
 
 def cost_us(snapshot: Snapshot, visited: float, reranked: float, listed: float = 0) -> float:

@@ -68,7 +68,8 @@ class Walk:
     With a `beam_ratio` above 0 the walk ends where the next candidate is more than 1 + beam_ratio times as
     far as the k-th best (the tenth, for a smaller k), and `ef` is only the most candidates that it keeps.
     With a `stop_margin` above 0 the re-rank ends when the code scores of the rest lie so many standard
-    deviations below the score of the k-th best.
+    deviations below the score of the k-th best. With `first` above 0 so many rows are listed at first, and
+    the whole shortlist only where the re-rank has come to their end.
     With a `lost_ratio` above 0 a walk under a filter gives way to a scan of the allowed rows' codes where
     these lie far from the query: where the rank of the k-th best (or tenth) among all rows, estimated from
     the entries of the graph, is so many times what it would be if rows were allowed at random.
@@ -86,6 +87,7 @@ class Walk:
         beam_ratio: float = 0.0,
         stop_margin: float = 0.0,
         lost_ratio: float = 0.0,
+        first: int = 0,
         skipped: int | None = None,
     ) -> None:
         """Prepare it; `skipped` is a row whose node is not visited, so that neither it nor copies are found.
@@ -99,7 +101,8 @@ class Walk:
         wider = 1 if allowed is None else _FILTERED_BEAM
         self.ef, self.beam_ratio = min(wider * max(ef, self.shortlist), n), beam_ratio
         self.stop_margin, self.address = stop_margin, _address(allowed, group)
-        self.scan = Scan(group, k, shortlist, allowed, stop_margin=stop_margin)
+        self.scan = Scan(group, k, shortlist, allowed, stop_margin=stop_margin, first=first)
+        self.first = self.scan.first
         self.nodes, self.lost_rank = self.scan.nodes, _NEVER
         if group.index is not None and lost_ratio > 0:
             by_chance = max(k, 10) * len(group.index.entries) / max(self.nodes.count, 1)
@@ -136,8 +139,8 @@ class Walk:
         """What the kernel is given."""
         return (
             self.group.table, vectors, scratch.table, self.address, self.nodes.address, self.ef,
-            self.shortlist, self.nodes.most, self.k, self.beam_ratio, self.stop_margin, self.nodes.reach,
-            self.nodes.count, self.lost_rank,
+            _first(self, hits), self.shortlist, self.nodes.most, self.k, self.beam_ratio, self.stop_margin,
+            self.nodes.reach, self.nodes.count, self.lost_rank,
             hits.rows, hits.scores, hits.counts, hits.ids,
         )  # fmt: skip
 
@@ -157,9 +160,11 @@ class Scan:
         allowed: NDArray[np.bool_] | None = None,
         *,
         stop_margin: float = 0.0,
+        first: int = 0,
     ) -> None:
         n, self.group, self.stop_margin = len(group.keys), group, stop_margin
         self.k, self.shortlist = min(k, n), min(max(shortlist, k), n)
+        self.first = min(max(first, k), self.shortlist) if first and stop_margin > 0 else self.shortlist
         self.address = _address(allowed, group)
         self.nodes = _Nodes(group, allowed, self.shortlist, stop_margin)
         self.exact = Exact(group, k, allowed)
@@ -191,8 +196,8 @@ class Scan:
     def arguments(self, vectors: NDArray[np.float32], hits: GroupHits, scratch: Scratch) -> tuple[Any, ...]:
         """What the kernel is given."""
         return (
-            self.group.table, vectors, scratch.table, self.address, self.nodes.address, self.shortlist,
-            self.nodes.most, self.stop_margin, self.nodes.reach,
+            self.group.table, vectors, scratch.table, self.address, self.nodes.address,
+            _first(self, hits), self.shortlist, self.nodes.most, self.stop_margin, self.nodes.reach,
             hits.rows, hits.scores, hits.counts, hits.ids,
         )  # fmt: skip
 
@@ -237,10 +242,10 @@ def prepare_search(
     if path == "exact":
         return Exact(group, k, allowed, dim)
     if path == "scan":
-        return Scan(group, k, effort.shortlist, allowed, stop_margin=effort.stop_margin)
+        return Scan(group, k, effort.shortlist, allowed, stop_margin=effort.stop_margin, first=effort.first)
     return Walk(
         group, k, effort.ef, effort.shortlist, allowed, beam_ratio=effort.beam_ratio,
-        stop_margin=effort.stop_margin, lost_ratio=effort.lost_ratio, skipped=skipped,
+        stop_margin=effort.stop_margin, lost_ratio=effort.lost_ratio, first=effort.first, skipped=skipped,
     )  # fmt: skip
 
 
@@ -330,6 +335,11 @@ def _rerank(
             hits.rows[0], hits.scores[0], hits.counts[0],
         )  # fmt: skip
     return hits
+
+
+def _first(search: Walk | Scan, hits: GroupHits) -> int:
+    """How many nodes are listed at first: all of the shortlist where the stages are apart."""
+    return search.first if hits.rows.shape[1] else search.shortlist
 
 
 def _address(allowed: NDArray[np.bool_] | None, group: Group) -> int:

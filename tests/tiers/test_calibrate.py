@@ -139,7 +139,7 @@ def test_a_filter_does_not_make_the_shortlist_shorter() -> None:
     """The prefix tells rows apart no better among those that pass."""
 
     def curve(name: str, shortlist: int) -> Curve:
-        level = Level("walk", 384, shortlist, 0.13, 3.5, 0.999, 200, 0.001, 1.0, 900, 60, 90)
+        level = Level("walk", 384, shortlist, 0, 0.13, 3.5, 0.999, 200, 0.001, 1.0, 900, 60, 90)
         return Curve(10, name, (level,), 200, "stored rows", 100_000, 100_001, (), 768)
 
     found = CalibrationCurves((curve("all", 130), curve("half", 140), curve("tenth", 40))).effort(10, None)
