@@ -69,8 +69,8 @@ def vector_of(hit: Hit) -> np.ndarray:
 
 
 PARAMS = [
-    {}, {"k": 3}, {"ef": 40}, {"target_recall": 0.9}, {"where": {"n": {"$lt": 2_500}}},
-    {"where": {"n": {"$lt": 50}}},
+    {}, {"k": 3}, {"ef": 40}, {"target_recall": 0.9}, {"where": {"n": {"$lt": 50}}},
+    {"where": {"n": {"$lt": 2_500}}, "ef": 40},
 ]  # fmt: skip
 
 

@@ -144,9 +144,11 @@ def test_there_and_back(filled: Path) -> None:
             after = inside.session(store).snapshots.latest().calibration
             assert {curve.k for curve in after.curves} == {5, 10}
             assert after.stored != before.stored  # measured on the new graph
+            found = 0
             for query in queries:
                 exact = store.query(query, include=(), exact=True)
-                assert len({*store.query(query, include=()).ids} & {*exact.ids}) >= 8
+                found += len({*store.query(query, include=()).ids} & {*exact.ids})
+            assert found >= 0.95 * 10 * len(queries)
             # The other process knows of the change, and does not undo it.
             assert not steps.next_step(inside.session(other), UNWATCHED)
             store.set_graph(graph)  # nothing to do
