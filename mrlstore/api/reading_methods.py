@@ -7,13 +7,14 @@ from collections.abc import Iterable, Iterator
 from mrlstore import checks
 from mrlstore.api import arguments
 from mrlstore.api.aio import OwnThreads, off_loop
+from mrlstore.api.arguments import ProgressCallback
 from mrlstore.checks import check_ids, check_namespace
 from mrlstore.errors import InvalidInput
-from mrlstore.search import facets, records
+from mrlstore.search import facets, near_duplicates, records
 from mrlstore.search.field_order import FieldOrder
-from mrlstore.search.params import NOTHING, Selection
+from mrlstore.search.params import NOTHING, QueryParams, Selection
 from mrlstore.search.records import decode_cursor
-from mrlstore.types import Facet, Include, Record, Where
+from mrlstore.types import DuplicateGroup, Facet, Include, Record, Where
 from mrlstore.where import check_field, parse
 
 
@@ -165,6 +166,53 @@ class ReadingMethods(OwnThreads):
         fixed = None if seed is None else checks.check_count(seed, "seed", -(2**63), 2**63 - 1)
         node, projection = parse(where), arguments.check_projection(include)
         return records.sample(self._session, wanted, namespace, node, fixed, projection)
+
+    def duplicates(
+        self,
+        above: float = 0.98,
+        *,
+        where: Where | None = None,
+        namespace: str | Iterable[str] | None = "",
+        include: Iterable[Include] = ("metadata", "document"),
+        limit: int | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> Iterator[DuplicateGroup]:
+        """Groups of rows whose vectors are nearly equal: boilerplate, reprints, versions of one text.
+
+        Args:
+            above: the least cosine similarity of a duplicate with the row that represents its group, above 0
+                and at most 1. Equal vectors score 1, give or take 2e-6, which is allowed for.
+            where: only rows that match this filter, see docs/filters.md.
+            namespace: one namespace, a tuple of several, or None for all. Rows of different ones may then be
+                in one group.
+            include: what the rows carry, as in `get`.
+            limit: at most so many groups, 0 or more; None gives all.
+            progress: called with how many rows have been looked at.
+
+        Returns:
+            An iterator, which gives each group when it is found; the first ones come at once. A row is in one
+            group at most, and its score is the exact cosine on the whole vectors. Deleting the duplicates of
+            every group leaves rows of which no two are so similar, but for pairs that a search missed: each
+            row is searched for with a target recall of 0.99. Rows without a vector are in no group, nor are
+            rows that are written while the iterator runs.
+
+        Raises:
+            InvalidInput: an argument is wrong.
+        """
+        least = checks.check_number(above, "above")
+        if not 0 < least <= 1:
+            raise InvalidInput(
+                f"above: expected a cosine similarity above 0 and at most 1, got {above!r:.40}"
+            )
+        params = QueryParams(
+            near_duplicates.FIRST_DEPTH,
+            checks.check_namespaces(namespace),
+            arguments.check_projection(include),
+            where=parse(where),
+        )
+        most = checks.check_optional_count(limit, "limit", 0, 2**63 - 1)
+        job = arguments.check_job(progress)
+        return near_duplicates.duplicates(self._session, self._current, params, least, most, job)
 
     def __len__(self) -> int:
         """Rows of the default namespace, as `count()`; `stats().rows` are those of all."""

@@ -61,6 +61,7 @@ COMMANDS: Final = {
     "count": "read",
     "facets": "browse",
     "sample": "browse",
+    "duplicates": "duplicates",
     "stats": "show",
     "info": "show",
     "tiers": "tier_report",

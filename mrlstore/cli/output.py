@@ -13,7 +13,7 @@ import re
 import shutil
 import sys
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any, Final
 
@@ -96,10 +96,25 @@ def escape_what_cannot_be_encoded() -> None:
 
 def print_json(value: Any) -> None:
     """One JSON value and a line end, to stdout; arrays become lists."""
+    _write_json(value)
+    sys.stdout.write("\n")
+
+
+def print_json_list(name: str, values: Iterable[Any]) -> None:
+    """`{"name": [...]}` as `print_json` would write it, each value when it is there."""
+    sys.stdout.write("{")
+    _write_json(name)
+    sys.stdout.write(": [")
+    for number, value in enumerate(values):
+        sys.stdout.write(", " if number else "")
+        _write_json(value)
+    sys.stdout.write("]}\n")
+
+
+def _write_json(value: Any) -> None:
     ascii_only = not (sys.stdout.encoding or "utf-8").lower().startswith("utf")
     for part in json.JSONEncoder(ensure_ascii=ascii_only, default=_plain).iterencode(value):
         sys.stdout.write(_LATE_CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", part))
-    sys.stdout.write("\n")
 
 
 def plain_row(row: Any) -> dict[str, Any]:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any, Final
 
-from mrlstore.checks import check_ids, check_namespace
-from mrlstore.client.remote_call import awaited, remote
+from mrlstore.api.arguments import ProgressCallback
+from mrlstore.checks import check_ids, check_namespace, check_progress
+from mrlstore.client.remote_call import awaited, followed, remote
 from mrlstore.client.remote_index import RemoteIndex, count_of
 from mrlstore.client.request_values import names_json, where_json
 from mrlstore.client.transport import Request
-from mrlstore.types import Facet, Include, Record, Where
+from mrlstore.types import DuplicateGroup, Facet, Include, Record, Where
 from mrlstore.wire import from_plain
 
 _PAGE: Final = 1_000  # rows of a page of `scan`
 _PAGE_WITH_VECTORS: Final = 100
+_MOST_GROUPS: Final = 10_000  # of `duplicates`, in one answer
 
 
 class RemoteReading(RemoteIndex):
@@ -127,6 +130,31 @@ class RemoteReading(RemoteIndex):
         }
         return self._asking("sample", body, _records)
 
+    @followed
+    def duplicates(
+        self,
+        above: float = 0.98,
+        *,
+        where: Where | None = None,
+        namespace: str | Iterable[str] | None = "",
+        include: Iterable[Include] = ("metadata", "document"),
+        limit: int | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> Request[Iterator[DuplicateGroup]]:
+        """Groups of rows whose vectors are nearly equal, as `Store.duplicates`; takes a key that may write.
+
+        All groups come in one answer, at most 10,000 of them.
+        """
+        body = {
+            "above": above,
+            "where": where_json(where),
+            "namespace": names_json(namespace),
+            "include": names_json(include),
+            "limit": _MOST_GROUPS if limit is None else limit,
+        }
+        check_progress(progress)
+        return replace(self._asking("duplicates", body, _groups), progress=progress)
+
     aget = awaited(get)
     """`get`, awaited."""
     acount = awaited(count)
@@ -147,3 +175,7 @@ class RemoteReading(RemoteIndex):
 
 def _records(answer: Any) -> list[Record]:
     return from_plain(list[Record], answer["records"])
+
+
+def _groups(answer: Any) -> Iterator[DuplicateGroup]:
+    return iter(from_plain(list[DuplicateGroup], answer["groups"]))

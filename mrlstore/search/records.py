@@ -38,7 +38,7 @@ def get(session: Session, namespace: str, selection: Selection, projection: Proj
                 found = list(rows.by_id(connection, namespace, selection.ids))
                 if node is not None:
                     found = [row for row in found if node.matches(metadata_of(row.metadata))]
-            return _records(view, found[:limit], projection)
+            return records_of(view, found[:limit], projection)
 
     return session.consistently(run)
 
@@ -97,7 +97,7 @@ def sample(
         with view.connection() as connection:
             keys = np.sort(matching_keys(connection, view.snapshot, namespace, node)).tolist()
             chosen = Random(seed).sample(keys, min(n, len(keys)))
-            return _records(view, rows_of(connection, chosen, view.snapshot.generation), projection)
+            return records_of(view, rows_of(connection, chosen, view.snapshot.generation), projection)
 
     return session.consistently(run)
 
@@ -171,7 +171,7 @@ def _page(
             current = [found.get(key) or _successor(connection, space, id, node) for key, space, id in places]
             pairs = zip(current, cursors, strict=True)
             there = [(row, cursor) for row, cursor in pairs if row is not None]
-            return _records(view, [row for row, _ in there], projection, [cursor for _, cursor in there])
+            return records_of(view, [row for row, _ in there], projection, [cursor for _, cursor in there])
 
     return session.consistently(run)
 
@@ -182,7 +182,7 @@ def _successor(connection: Connection, namespace: str, id: str, node: Node | Non
     return row if row is not None and (node is None or node.matches(metadata_of(row.metadata))) else None
 
 
-def _records(
+def records_of(
     view: View, found: list[Row], projection: Projection, cursors: list[str] | None = None
 ) -> list[Record]:
     """Records of rows; without cursors with those of the order of (namespace, id)."""

@@ -20,7 +20,16 @@ from mrlstore.types.reports import (
     Stats,
     VerifyReport,
 )
-from mrlstore.types.results import BatchResult, Facet, Hit, HitGroup, LazyHits, Record, Result
+from mrlstore.types.results import (
+    BatchResult,
+    DuplicateGroup,
+    Facet,
+    Hit,
+    HitGroup,
+    LazyHits,
+    Record,
+    Result,
+)
 from mrlstore.types.values import (
     LIMITS,
     Conflict,
@@ -40,6 +49,7 @@ __all__ = [
     "AuditStats",
     "BatchResult",
     "Conflict",
+    "DuplicateGroup",
     "Expected",
     "Explanation",
     "Facet",

@@ -225,3 +225,14 @@ class Facet:
 
     value: None | bool | int | float | str
     count: int
+
+
+class DuplicateGroup(NamedTuple):
+    """Rows whose vectors are nearly equal, as `Store.duplicates` finds them.
+
+    `representative` stands for the group: of its rows the first by (namespace, id). `duplicates` are the
+    others, the most similar first; their `score` is the cosine similarity with the representative.
+    """
+
+    representative: Record
+    duplicates: list[Hit]

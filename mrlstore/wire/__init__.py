@@ -6,12 +6,20 @@ and faster, `{"base64": ..., "shape": [...]}`: float32, little-endian, row by ro
 
 from mrlstore.wire.arrays import array_from, array_json
 from mrlstore.wire.plain_values import from_plain, to_plain
-from mrlstore.wire.result_values import batch_from, hit_json, record_json, result_from, result_json
+from mrlstore.wire.result_values import (
+    batch_from,
+    duplicates_json,
+    hit_json,
+    record_json,
+    result_from,
+    result_json,
+)
 
 __all__ = [
     "array_from",
     "array_json",
     "batch_from",
+    "duplicates_json",
     "from_plain",
     "hit_json",
     "record_json",

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mrlstore.types import BatchResult, Hit, HitGroup, Plan, Record, Result
+from mrlstore.types import BatchResult, DuplicateGroup, Hit, HitGroup, Plan, Record, Result
 from mrlstore.wire.arrays import array_json
 from mrlstore.wire.plain_values import from_plain, to_plain
 
@@ -22,6 +22,14 @@ def record_json(record: Record, *, as_base64: bool) -> dict[str, Any]:
     """A record: its id, namespace and cursor, and what the projection asked for."""
     named = {"id": record.id, "namespace": record.namespace, "cursor": record.cursor}
     return {**named, **_carried(record, as_base64)}
+
+
+def duplicates_json(group: DuplicateGroup, *, as_base64: bool) -> dict[str, Any]:
+    """A group of near duplicates: the row that represents it, and the others."""
+    return {
+        "representative": record_json(group.representative, as_base64=as_base64),
+        "duplicates": [hit_json(hit, as_base64=as_base64) for hit in group.duplicates],
+    }
 
 
 def result_json(result: Result, *, plan: bool, as_base64: bool) -> dict[str, Any]:

@@ -31,6 +31,7 @@ READERS = {
     "verify": [],
     "repair": [],
     "scan": [],
+    "duplicates": [],
     "update": ["x", "-m", "{}"],
     "delete": ["x"],
     "export": ["elsewhere.jsonl"],

@@ -253,3 +253,20 @@ def test_scan_in_the_order_of_a_field(filled: Path, run: Run) -> None:
     assert [row["id"] for row in page["rows"]] == ["row-19", "row-18", "row-17"]
     assert [row["id"] for row in run(*line, "--after", page["cursor"]).json["rows"]][0] == "row-16"
     assert run("scan", filled, "--after", page["cursor"]).code == 2
+
+
+def test_duplicates_are_shown_in_groups(tmp_path: Path, run: Run) -> None:
+    rows = make_rows(4)
+    copies = [{**rows[0], "id": f"copy-{n}", "document": "a\x1b[2Jcopy"} for n in range(7)]
+    store = tmp_path / "s.mrl"
+    assert run("import", store, write_jsonl(tmp_path / "r", rows + copies)).code == 0
+    done = run("duplicates", store)
+    assert done.out.splitlines()[0].startswith("copy-0")
+    assert "1.0000  copy-1" in done.out and "and 2 more" in done.out and "\x1b[2J" not in done.out
+    assert done.err == "1 group with 7 duplicates\n"
+    (group,) = run("duplicates", store, "--json").json["groups"]
+    assert group["representative"]["id"] == "copy-0" and len(group["duplicates"]) == 7
+    assert run("duplicates", store, "--where", '{"n": 1}', "--json").json == {"groups": []}
+    done = run("duplicates", store, "--where", '{"n": 1}')
+    assert (done.code, done.out) == (0, "") and "no two rows" in done.err
+    assert run("duplicates", store, "--above", "2").code == 2

@@ -113,6 +113,7 @@ CALLS_MADE: list[tuple[str, str, Any]] = [
     ("POST", f"{PAPERS}/namespaces", {}),
     ("POST", f"{PAPERS}/facets", {"field": "x"}),
     ("POST", f"{PAPERS}/sample", {"n": 2, "seed": 1}),
+    ("POST", f"{PAPERS}/duplicates", {"above": 0.1, "include": ["metadata", "vector"]}),
     ("POST", f"{PAPERS}/settings", {}),
     ("POST", f"{PAPERS}/stats", {}),
     ("POST", f"{PAPERS}/warm", {}),

@@ -35,6 +35,7 @@ from mrlstore.server.v1.declared import (
 from mrlstore.types import (
     LIMITS,
     BatchResult,
+    DuplicateGroup,
     Facet,
     Record,
     RepairReport,
@@ -43,9 +44,10 @@ from mrlstore.types import (
     Stats,
     VerifyReport,
 )
-from mrlstore.wire import record_json, result_json, to_plain
+from mrlstore.wire import duplicates_json, record_json, result_json, to_plain
 
 _PAGE: Final = 100  # rows of a page of `scan` where no limit is given
+_GROUPS: Final = 1_000  # of `duplicates` where no limit is given
 _MAX_PAGE: Final = 10_000
 
 
@@ -97,6 +99,18 @@ def _scan(store: Store, given: Arguments, options: Options) -> Any:
     more = len(rows) > limit
     return {
         "records": _records(rows[:limit], options), "next": rows[limit - 1].cursor if more else None
+    }  # fmt: skip
+
+
+def _duplicates(store: Store, given: Arguments, options: Options) -> Any:
+    """Groups up to a limit, and whether there are more."""
+    limit = given.pop("limit", _GROUPS)
+    if type(limit) is not int or not 0 <= limit <= _MAX_PAGE:
+        raise invalid(f"limit: expected 0 to {_MAX_PAGE:,}, got {shown(limit)}")
+    groups = list(store.duplicates(limit=limit + 1, progress=options.progress, **given))
+    return {
+        "groups": [duplicates_json(group, as_base64=options.as_base64) for group in groups[:limit]],
+        "more": len(groups) > limit,
     }  # fmt: skip
 
 
@@ -224,6 +238,14 @@ CALLS: Final = (
         {"n": COUNT, "where": WHERE, "namespace": ONE_OR_ALL, "seed": {"type": "integer"},
          "include": INCLUDE},
         _RECORDS, lambda store, given, options: {"records": _records(store.sample(**given), options)}, ("n",),
+    ),
+    Declared(
+        "duplicates", WRITE, "Groups of rows whose vectors are nearly equal, and whether there are more.",
+        {"above": {"type": "number", "exclusiveMinimum": 0, "maximum": 1, "default": 0.98}, "where": WHERE,
+         "namespace": SPACES, "include": INCLUDE,
+         "limit": {"type": "integer", "minimum": 0, "maximum": _MAX_PAGE, "default": _GROUPS}},
+        _object(groups={"type": "array", "items": DuplicateGroup}, more={"type": "boolean"}), _duplicates,
+        job=True,
     ),
     Declared(
         "settings", READ, "What the store was created with.", {},
