@@ -104,5 +104,20 @@ class AccessDenied(ServerError, PermissionError):
     """The server does not know the key (401), or the key may not do this (403). Nothing has changed."""
 
 
+class ObjectStorageError(MrlStoreError):
+    """Object storage could not be reached, refused, or answered what cannot be right.
+
+    What was acknowledged before is safe. A write that failed may have happened or not; repeating it is safe.
+    """
+
+
+class ObjectNotFound(ObjectStorageError, FileNotFoundError):
+    """An object that ought to be there is missing from object storage."""
+
+
+class ObjectStorageDenied(ObjectStorageError, PermissionError):
+    """Object storage does not accept the credentials, or they do not allow this. Nothing has changed."""
+
+
 class DamagedPartWarning(UserWarning):
     """A damaged part is being worked around: answers are right but slower, until it is repaired."""

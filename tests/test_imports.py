@@ -37,6 +37,7 @@ ORDER = [
     "catalogue",
     "where",
     "embedders",
+    "object_storage",
     "kernels",
     "system",
     "checks",
@@ -85,6 +86,7 @@ HOMES = {
     "polars": {"mrlstore.exchange"},
     "pathspec": {"mrlstore.ingest.file_selection"},
     "yaml": {"mrlstore.ingest.front_matter"},
+    "obstore": {"mrlstore.object_storage.bucket"},
     "pickle": set(),
 }
 
@@ -96,6 +98,7 @@ FRAMEWORKS = {
     "mrlstore.integrations.mteb": ("mteb", "mteb"),
     "mrlstore.server": ("starlette", "server"),
     "mrlstore.client": ("httpx", "client"),
+    "mrlstore.object_storage.bucket": ("obstore", "object-storage"),
 }
 
 
