@@ -1,0 +1,292 @@
+"""What the processes of the model may do next; each rule that is in `off` is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tests.cluster.model.protocol import (
+    Bounds,
+    Entry,
+    Folder,
+    Follower,
+    Manifest,
+    PartName,
+    Removal,
+    Rule,
+    World,
+    Writer,
+    arrivals,
+    entry_at,
+    newest,
+    restored,
+    with_entry,
+)
+
+Off = frozenset[Rule]
+
+
+def steps(world: World, bounds: Bounds, off: Off) -> Iterator[World]:
+    """All worlds that are one step away."""
+    yield from arrivals(world)
+    for number, writer in enumerate(world.writers):
+        for after, changed in _writer_steps(world, writer, bounds, off):
+            writers = tuple(
+                sorted((*world.writers[:number], changed, *world.writers[number + 1 :]), key=hash)
+            )
+            yield after._replace(writers=writers)
+    for number, follower in enumerate(world.followers):
+        for moved in _follower_steps(world, follower, off):
+            yield world._replace(followers=(*world.followers[:number], moved, *world.followers[number + 1 :]))
+
+
+def _writer_steps(world: World, writer: Writer, bounds: Bounds, off: Off) -> Iterator[tuple[World, Writer]]:
+    if writer.state == "down":
+        if world.epochs < bounds.epochs:
+            yield (
+                world._replace(epochs=world.epochs + 1),
+                Writer("start", world.epochs + 1, writer.folder),
+            )
+        return
+    if world.crashes < bounds.crashes:
+        crashed = world._replace(crashes=world.crashes + 1)
+        yield crashed, Writer(folder=writer.folder)
+        if bounds.lost_disks and writer.folder.mark:
+            yield crashed, Writer()
+    yield from _STEPS[writer.state](world, writer, bounds, off)
+
+
+def _stopped(writer: Writer) -> Writer:
+    """It stops for good: whoever is started in its place has its folder."""
+    return Writer(folder=writer.folder)
+
+
+def _start(world: World, writer: Writer, bounds: Bounds, off: Off) -> Iterator[tuple[World, Writer]]:
+    """Look for the newest snapshot; restore it if the folder is behind."""
+    manifest = newest(world, off)
+    folder = writer.folder
+    if manifest is not None and manifest.mark > folder.mark and "newest snapshot at the start" not in off:
+        if "complete manifests only" in off and not manifest.parts <= world.parts:
+            return  # it hangs: what the recovery finds is judged in `recovered`
+        folder = restored(manifest)
+    if "nothing read below the snapshot" in off and (below := _lowest(world)) is not None:
+        folder = folder._replace(mark=min(folder.mark, below - 1))
+    yield world, writer._replace(state="read", folder=folder)
+
+
+def _lowest(world: World) -> int | None:
+    return min((entry.place for entry in world.log), default=None)
+
+
+def _read(world: World, writer: Writer, bounds: Bounds, off: Off) -> Iterator[tuple[World, Writer]]:
+    """Read the next entry; behind the last one the log is to be claimed."""
+    entry = entry_at(world, writer.folder.mark + 1)
+    if entry is None:
+        higher = [one for one in world.log if one.place > writer.folder.mark]
+        if higher and "contiguous entries" not in off:
+            yield world, writer._replace(state="start")
+        elif higher:
+            yield world, writer._replace(state="replay", entry=min(higher))
+        else:
+            yield world, writer._replace(state="claim")
+    else:
+        yield world, writer._replace(state="replay", entry=entry)
+
+
+def _replay(world: World, writer: Writer, bounds: Bounds, off: Off) -> Iterator[tuple[World, Writer]]:
+    """Apply what was read, unless a later epoch has begun: the entry may then lie below a snapshot."""
+    assert writer.entry is not None
+    if world.epochs > writer.epoch and "look before replaying" not in off:
+        yield world, _stopped(writer)
+        return
+    folder = with_entry(writer.folder, writer.entry, off)
+    yield world, writer._replace(state="read", folder=folder, entry=None)
+
+
+def _claim(world: World, writer: Writer, bounds: Bounds, off: Off) -> Iterator[tuple[World, Writer]]:
+    place = writer.folder.mark + 1
+    if "nothing created below the snapshot" in off:
+        place = max((entry.place for entry in world.log), default=0) + 1
+    if entry_at(world, place) is not None:
+        yield world, writer._replace(state="read")
+        return
+    entry = Entry(place, writer.epoch, None)
+    yield world._replace(log=world.log | {entry}), writer._replace(state="claimed", entry=entry)
+
+
+def _claimed(world: World, writer: Writer, bounds: Bounds, off: Off) -> Iterator[tuple[World, Writer]]:
+    assert writer.entry is not None
+    if world.epochs > writer.epoch and "look after claiming" not in off:
+        yield world, _stopped(writer)
+        return
+    folder = with_entry(writer.folder, writer.entry, off)
+    yield world, writer._replace(state="serving", folder=folder, entry=None)
+
+
+def _serving(world: World, writer: Writer, bounds: Bounds, off: Off) -> Iterator[tuple[World, Writer]]:
+    """Take an operation that no client has been told to be done, ship a snapshot, or collect."""
+    for operation in bounds.operations:
+        if operation in world.acknowledged:
+            continue
+        if operation in writer.folder.content and "operations count once" not in off:
+            yield world._replace(acknowledged=world.acknowledged | {operation}), writer
+        else:
+            yield from _append(world, writer._replace(operation=operation), bounds, off)
+    shipped = writer.folder.base == _part_name(writer, off)  # no name is put twice
+    if world.snapshots < bounds.snapshots and not shipped:
+        yield world._replace(snapshots=world.snapshots + 1), _snapshot_begun(writer, off)
+    if world.collections < bounds.collections:
+        for after, changed in _found(world, writer, off):
+            yield after._replace(collections=after.collections + 1), changed
+
+
+def _append(world: World, writer: Writer, bounds: Bounds, off: Off) -> Iterator[tuple[World, Writer]]:
+    """Create the next log place, or learn who has it."""
+    assert writer.operation is not None
+    place = writer.folder.mark + 1
+    entry, there = Entry(place, writer.epoch, writer.operation), entry_at(world, place)
+    if there is None:
+        yield world._replace(log=world.log | {entry}), writer._replace(state="appended")
+        if world.late_puts < bounds.late_puts:
+            late = world._replace(late_puts=world.late_puts + 1)
+            unsure = writer._replace(state="unsure")
+            yield late._replace(late=world.late | {entry}), unsure
+            yield late._replace(log=world.log | {entry}), unsure
+    elif there == entry and "own operation recognised" not in off:
+        yield world, writer._replace(state="appended")
+    elif there.epoch > writer.epoch:
+        yield world, _stopped(writer)
+    else:  # void; or its own, taken for another's
+        passed = with_entry(writer.folder, there, off) if there.epoch == writer.epoch else writer.folder
+        yield world, writer._replace(state="unsure", folder=passed._replace(mark=place))
+
+
+def _appended(world: World, writer: Writer, bounds: Bounds, off: Off) -> Iterator[tuple[World, Writer]]:
+    """Look whether a later epoch has begun; if not, apply and acknowledge."""
+    operation = writer.operation
+    assert operation is not None
+    later = world.epochs > writer.epoch
+    folder = with_entry(writer.folder, Entry(writer.folder.mark + 1, writer.epoch, operation), off)
+    if later and "look before acknowledging" not in off:
+        yield world, Writer(folder=folder if "look before applying" in off else writer.folder)
+        return
+    told = world._replace(acknowledged=world.acknowledged | {operation})
+    yield told, writer._replace(state="serving", folder=folder, operation=None)
+
+
+def _snapshot_begun(writer: Writer, off: Off) -> Writer:
+    folder = writer.folder
+    name = _part_name(writer, off)
+    parts = frozenset({name} if folder.base is None else {name, folder.base})
+    manifest = Manifest(writer.epoch, folder.mark, folder.content, folder.claimed, parts)
+    first = "manifest" if "manifest last" in off else "part"
+    return writer._replace(state=f"{first} first", snapshot=manifest, folder=folder._replace(base=name))
+
+
+def _part_name(writer: Writer, off: Off) -> PartName:
+    """A name that nobody has used; or one by content alone, and contents repeat."""
+    if "names are not used again" in off:
+        return PartName(0, len(writer.folder.content) % 3)
+    return PartName(writer.epoch, writer.folder.mark)
+
+
+def _put_part(world: World, writer: Writer, bounds: Bounds, off: Off) -> Iterator[tuple[World, Writer]]:
+    manifest = writer.snapshot
+    assert manifest is not None
+    name = _part_name(writer, off)
+    state = "manifest second" if writer.state == "part first" else "serving"
+    snapshot = manifest if writer.state == "part first" else None
+    yield world._replace(parts=world.parts | {name}), writer._replace(state=state, snapshot=snapshot)
+
+
+def _put_manifest(world: World, writer: Writer, bounds: Bounds, off: Off) -> Iterator[tuple[World, Writer]]:
+    manifest = writer.snapshot
+    assert manifest is not None
+    state = "part second" if writer.state == "manifest first" else "serving"
+    changed = writer._replace(state=state, snapshot=manifest if state == "part second" else None)
+    yield world._replace(manifests=world.manifests | {manifest}), changed
+    if world.late_puts < bounds.late_puts:
+        late = world._replace(late_puts=world.late_puts + 1, late=world.late | {manifest})
+        yield late, changed
+
+
+def _found(world: World, writer: Writer, off: Off) -> Iterator[tuple[World, Writer]]:
+    """List what the newest snapshot does not need. One is kept here, two in truth, for slow readers' sake."""
+    kept = newest(world, off)
+    if kept is None or (kept.epoch != writer.epoch and "a snapshot of one's own epoch" not in off):
+        return
+    if "list before looking" in off and writer.state == "serving":  # it looks first, and lists afterwards
+        if world.epochs == writer.epoch:
+            yield world, writer._replace(state="listing")
+        return
+    unnamed: frozenset[PartName | Manifest] = (world.parts - kept.parts) | (world.manifests - {kept})
+    found = writer._replace(removal=(unnamed, kept.mark))
+    if "look before removing" in off or writer.state == "listing":
+        yield _removing(world, found)
+    else:
+        yield world, found._replace(state="collecting")
+
+
+def _listing(world: World, writer: Writer, bounds: Bounds, off: Off) -> Iterator[tuple[World, Writer]]:
+    yield from _found(world, writer, off)
+
+
+def _collecting(world: World, writer: Writer, bounds: Bounds, off: Off) -> Iterator[tuple[World, Writer]]:
+    if world.epochs > writer.epoch:
+        yield world, _stopped(writer)
+    else:
+        yield _removing(world, writer)
+
+
+def _removing(world: World, writer: Writer) -> tuple[World, Writer]:
+    """The deletions are sent; they may arrive late, after anything else."""
+    assert writer.removal is not None
+    unnamed, mark = writer.removal
+    sent = {Removal(frozenset(unnamed)), Removal(frozenset(range(1, mark + 1)))}
+    return world._replace(late=world.late | sent), writer._replace(state="serving", removal=None)
+
+
+_STEPS = {
+    "start": _start,
+    "read": _read,
+    "replay": _replay,
+    "claim": _claim,
+    "claimed": _claimed,
+    "serving": _serving,
+    "unsure": _append,
+    "appended": _appended,
+    "part first": _put_part,
+    "part second": _put_part,
+    "manifest first": _put_manifest,
+    "manifest second": _put_manifest,
+    "listing": _listing,
+    "collecting": _collecting,
+}
+
+
+def _follower_steps(world: World, follower: Follower, off: Off) -> Iterator[Follower]:
+    folder = follower.folder
+    manifest = newest(world, off)
+    ahead = manifest is not None and manifest.mark > folder.mark
+    if follower.state == "start":
+        if manifest is not None and ahead and "newest snapshot at the start" not in off:
+            folder = restored(manifest)
+        yield Follower("read", folder)
+    elif follower.entry is not None:
+        collected = manifest is not None and manifest.mark >= follower.entry.place
+        later = world.epochs > follower.entry.epoch
+        if later and collected and "look before following" not in off:
+            yield Follower("start", folder)
+        else:
+            yield Follower("read", with_entry(folder, follower.entry, off))
+    else:
+        if ahead:
+            yield Follower("start", folder)  # it adopts the newer snapshot, or its process is started anew
+        higher = [one for one in world.log if one.place > folder.mark]
+        if higher and (min(higher).place == folder.mark + 1 or "contiguous entries" in off):
+            yield Follower("read", folder, min(higher))
+
+
+def folders(world: World) -> Iterator[Folder]:
+    """All copies that answer questions, or are kept on a disk."""
+    yield from (writer.folder for writer in world.writers)
+    yield from (follower.folder for follower in world.followers)
