@@ -64,7 +64,7 @@ HOMES = {
     "sklearn": {"mrlstore.embedders.local"},
     "scipy": {"mrlstore.embedders.local"},
     "google": {"mrlstore.embedders.gemini"},
-    "matplotlib": {"mrlstore.recall.tiers.page"},
+    "matplotlib": {"mrlstore.recall.tiers.plots"},
     "haystack": {"mrlstore.integrations.haystack"},
     "llama_index": {"mrlstore.integrations.llama_index"},
     "langchain_core": {"mrlstore.integrations.langchain"},

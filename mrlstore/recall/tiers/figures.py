@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Literal
 
-# The share of the full accuracy that a recommended tier must reach. A tier's graph is searched with the least
-# ef that finds this share of what a scan of the same dims finds.
+# The recall that a recommended tier must reach. A tier's graph is searched with the least ef that finds this
+# share of what a scan of the same dims finds.
 GOAL: Final = 0.99
 PROJECTED: Final = (1_000_000, 10_000_000, 100_000_000)  # rows that sizes are projected to
+VECTOR_FILES: Final = (".npy", ".parquet", ".pq", ".arrow", ".feather", ".ipc")  # may be measured as well
 
 Kind = Literal["scan", "graph", "two-stage", "store"]
 
@@ -36,6 +39,23 @@ class Tier:
     qps_all: float | None
     disk_bytes_per_row: float
     memory_bytes_per_row: float  # what queries touch at random: codes and links, or the scanned vectors
+
+    @property
+    def reaches_goal(self) -> bool:
+        """Whether it finds enough to be recommended."""
+        return self.recall >= GOAL
+
+
+@dataclass(frozen=True)
+class SummaryRow:
+    """One of the rows that a decision needs, its cost as a multiple of that of the store as it is."""
+
+    what: str  # "recommended", for example; several words with commas between where they are one tier
+    tier: str  # its name
+    recall: float
+    time: float  # of a query, p50
+    memory: float  # bytes of a row
+    reaches_goal: bool
 
 
 @dataclass(frozen=True)
@@ -66,10 +86,25 @@ class TierFigures:
     bytes_on_disk: int
     tiers: tuple[Tier, ...]
     curves: Mapping[int, tuple[tuple[int, float], ...]]  # prefix -> (shortlist, recall), by exact ranks
-    recommendation: str
+    recommendation: str  # in words
+    recommended_prefix_dim: int  # the store's own, where no change is recommended
+    summary: tuple[SummaryRow, ...]  # at most five rows, the first of them the store as it is
     warnings: tuple[str, ...] = ()
     strata: tuple[Stratum, ...] = ()
     seconds: float = 0.0
+
+    def command(self, place: str) -> str:
+        """The command line that does what is recommended; "" where nothing is to be done.
+
+        place: the path of the store, or of the file of vectors that was measured.
+        """
+        path, dim = Path(place), self.recommended_prefix_dim
+        if path.suffix.lower() in VECTOR_FILES:
+            store = shlex.quote(f"{path.stem}.mrl")
+            return f"mrlstore migrate {store} {shlex.quote(place)} --prefix-dim {dim}"
+        if dim == self.prefix_dim:
+            return ""
+        return f"mrlstore set-prefix-dim {shlex.quote(place)} {dim}"
 
     def projected(self, tier: Tier) -> dict[int, tuple[float, float]]:
         """(bytes on disk, bytes in memory) at 1, 10 and 100 million rows."""

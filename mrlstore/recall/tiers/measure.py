@@ -17,7 +17,7 @@ from mrlstore.recall import calibrate
 from mrlstore.recall.tiers.answered import AnsweredProbes, answer_exactly, rows_in, shares_found
 from mrlstore.recall.tiers.bench import Bench, Qrels
 from mrlstore.recall.tiers.figures import Stratum, Tier
-from mrlstore.recall.tiers.recommend import recommend
+from mrlstore.recall.tiers.recommend import decide
 from mrlstore.recall.tiers.report import TierReport
 from mrlstore.recall.trials import Probes, questions
 from mrlstore.storage import statistics
@@ -70,12 +70,14 @@ def tier_report(
     job.step("tiers", len(lengths), len(lengths))
     stats = statistics.stats(session)
     tiers += bench.as_it_stands(answer, answered, stats.bytes_on_disk, stats.bytes_by_kind["index"])
+    decision = decide(tiers, prefix, full, k)
     warnings = _warnings(session, snapshot, answered, k, source, namespace)
     report = TierReport(
         path=str(session.path), k=k, dim=full, prefix_dim=prefix, rows=snapshot.rows(), sample=bench.rows,
         queries=sum(len(one.probes.vectors) for one in answered), source=source, threads=session.threads,
         bytes_on_disk=stats.bytes_on_disk, tiers=tuple(tiers), curves=curves,
-        recommendation=recommend(tiers, full), warnings=tuple(warnings),
+        recommendation=decision.sentence, recommended_prefix_dim=decision.prefix_dim,
+        summary=decision.summary, warnings=tuple(warnings),
         strata=tuple(_strata(session, answered, k, lengths, by, full, prefix)) if by is not None else (),
         seconds=time.perf_counter() - started,
     )  # fmt: skip

@@ -28,7 +28,7 @@ class TierReport(TierFigures):
 
     def save(self, path: Any) -> None:
         """Write a .json, .csv, .html or .png file; the last two need `pip install mrlstore[report]`."""
-        from mrlstore.recall.tiers import page  # imported here, since most reports are never drawn
+        from mrlstore.recall.tiers import page, plots  # imported here, since most reports are never drawn
 
         target = Path(path)
         ending = target.suffix.lower()
@@ -38,7 +38,7 @@ class TierReport(TierFigures):
         elif ending == ".csv":
             target.write_text(page.as_csv(self), encoding="utf-8", newline="")
         elif ending == ".png":
-            target.write_bytes(page.as_png(self))
+            target.write_bytes(plots.as_png(self))
         elif ending in (".html", ".htm"):
             target.write_text(page.as_html(self), encoding="utf-8")
         else:

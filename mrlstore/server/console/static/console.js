@@ -120,7 +120,11 @@ function Search({ index, space, open }) {
 }
 
 function Tiers({ report }) {
-  return html`<h2>Tiers, recall@${report.k}</h2><p>${report.recommendation}</p>${report.warnings.map((words) => html`<p class="faint">${words}</p>`)}
+  return html`<h2>Tiers, recall@${report.k}</h2>
+    <div class="scroll"><table><thead><tr><th></th><th>Tier</th><th class="number">Recall</th><th class="number">Time</th><th class="number">Memory</th></tr></thead>
+    <tbody>${report.summary.map((row) => html`<tr key=${row.tier}><td>${row.what}</td><td>${row.tier}</td><td class="number">${row.recall.toFixed(3)}</td>
+      <td class="number">${row.time.toFixed(2)}</td><td class="number">${row.memory.toFixed(2)}</td></tr>`)}</tbody></table></div>
+    <p class="faint">Time of a query and memory of a row, as multiples of the store as it is.</p><p>${report.recommendation}</p>${report.warnings.map((words) => html`<p class="faint">${words}</p>`)}
     <div class="scroll"><table><thead><tr><th>Tier</th><th>Recall</th><th class="number">95% interval</th><th class="number">p50 ms</th><th class="number">Queries/s</th><th class="number">Bytes/row in memory</th></tr></thead>
     <tbody>${report.tiers.map((tier) => html`<tr key=${tier.name}><td>${tier.name}</td><td><meter min="0" max="1" value=${tier.recall}></meter> ${tier.recall.toFixed(4)}</td>
       <td class="number">${tier.low.toFixed(3)} to ${tier.high.toFixed(3)}</td><td class="number">${tier.p50_ms.toFixed(3)}</td>
