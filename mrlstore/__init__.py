@@ -57,6 +57,7 @@ from mrlstore.types import (
     Settings,
     Stats,
     VerifyReport,
+    Written,
 )
 from mrlstore.version import __version__
 
@@ -116,6 +117,7 @@ __all__ = [
     "StorePoisoned",
     "Tier",
     "TierReport",
+    "Written",
     "__version__",
     "connect",
     "open",

@@ -39,6 +39,7 @@ from mrlstore.types import (
     Vector,
     Vectors,
     Where,
+    Written,
 )
 from mrlstore.where import parse
 from mrlstore.writing import writer
@@ -107,7 +108,7 @@ class Store(CareMethods, RecallMethods, ReadingMethods):
         *,
         namespace: str = "",
         on_conflict: Conflict = "replace",
-    ) -> int:
+    ) -> Written:
         """Store rows, replacing those whose id exists; all of the batch or nothing.
 
         Args:
@@ -121,8 +122,8 @@ class Store(CareMethods, RecallMethods, ReadingMethods):
             on_conflict: for ids that exist: "replace" them, "skip" these rows, or "error".
 
         Returns:
-            How many rows were written. They survive a crash when this returns, and every process's next
-            call sees them.
+            How many rows were written, an int with the `generation` of the write. They survive a crash when
+            this returns, and every process's next call sees them.
 
         Raises:
             InvalidInput: something in the batch is wrong; nothing was written.
@@ -146,7 +147,7 @@ class Store(CareMethods, RecallMethods, ReadingMethods):
         vectors: Vectors | None = None,
         where: Where | None = None,
         namespace: str = "",
-    ) -> int:
+    ) -> Written:
         """Change parts of rows that exist, and keep the rest of them; all of the call or nothing.
 
         Args:
@@ -161,7 +162,8 @@ class Store(CareMethods, RecallMethods, ReadingMethods):
             namespace: where the ids live.
 
         Returns:
-            How many rows were changed. They survive a crash when this returns.
+            How many rows were changed, an int with the `generation` of the write. They survive a crash when
+            this returns.
 
         Raises:
             InvalidInput: neither ids nor a filter is given, nothing to change, or a value is wrong, as in
@@ -195,7 +197,7 @@ class Store(CareMethods, RecallMethods, ReadingMethods):
         where: Where | None = None,
         prefix: str | None = None,
         namespace: str = "",
-    ) -> int:
+    ) -> Written:
         """Remove rows that meet all of what is given: ids, a filter, a prefix of their ids.
 
         Missing ids are no error. Durable when this returns; gives how many rows were removed. Raises
@@ -206,7 +208,7 @@ class Store(CareMethods, RecallMethods, ReadingMethods):
         self._wake()
         return count
 
-    def clear(self, namespace: str = "") -> int:
+    def clear(self, namespace: str = "") -> Written:
         """Remove all rows of a namespace; durable when this returns. Gives how many there were."""
         session = self._writable()
         count = writer.clear(session, check_namespace(namespace))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import apsw
 
-from mrlstore.catalogue import keywords, questions, schema, settings
+from mrlstore.catalogue import keywords, marks, questions, schema, settings
 from mrlstore.catalogue.connection import (
     BUSY_TIMEOUT_MS,
     Connection,
@@ -89,6 +89,7 @@ class Catalogue:
                     with connection:
                         connection.execute(schema.TABLES)
                         questions.make_table(connection)
+                        marks.make(connection)
                         keywords.create(connection, new.tokenizer or keywords.DEFAULT_TOKENIZER)
                         settings.save(connection, new)
                     connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
@@ -250,6 +251,7 @@ class Catalogue:
                 settings.put(connection, "tokenizer", keywords.DEFAULT_TOKENIZER)
             if version < schema.FORMAT_VERSION:
                 questions.make_table(connection)
+                marks.make(connection)
                 settings.put(connection, "format_version", schema.FORMAT_VERSION)
                 connection.execute(f"PRAGMA user_version = {schema.FORMAT_VERSION}")
             self.settings = settings.load(connection, self.path)

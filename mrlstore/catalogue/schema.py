@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-FORMAT_VERSION = 5
+FORMAT_VERSION = 6
 PAGE_BYTES = 8192
 APPLICATION_ID = 0x4D524C31  # "MRL1"
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mrlstore.catalogue import calibrations, keywords, questions, rows, segments, settings, tail_rows
+from mrlstore.catalogue import calibrations, keywords, marks, questions, rows, segments, settings, tail_rows
 from mrlstore.catalogue.connection import Connection, begin_again, translated
 from mrlstore.catalogue.part_ref import PartKind, PartRef
 from mrlstore.catalogue.segments import SegmentRow
@@ -151,6 +151,9 @@ def _check_catalogue(session: Session, connection: Connection, found: _Findings)
             for name in ("floor_gen", "generation", "next_key"):
                 settings.get_int(connection, name)
             settings.load(connection, path)
+            marks.load(connection)
+            for words in marks.problems(connection):
+                found.add(path, words, _CATALOGUE)
             for words in (
                 *calibrations.problems(connection),
                 *_forged_curves(connection),

@@ -17,7 +17,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mrlstore.catalogue import Catalogue, calibrations, segments, settings, tail_rows
+from mrlstore.catalogue import Catalogue, calibrations, marks, segments, settings, tail_rows
 from mrlstore.catalogue.connection import Connection, begin_again
 from mrlstore.catalogue.segments import SegmentRow
 from mrlstore.errors import CorruptStore
@@ -106,6 +106,7 @@ class Snapshot:
     segments: tuple[LiveSegment, ...]
     tail: Tail | None  # None until the store knows its dimension
     calibration: CalibrationCurves = CalibrationCurves()
+    mark: marks.Mark = marks.NO_MARK  # how far the store has followed a log of writes
     kept: dict[str, object] = field(default_factory=dict, repr=False)  # by searches, while it lives
 
     def groups(self, namespace: Namespaces) -> tuple[LiveGroup, ...]:
@@ -221,6 +222,7 @@ class Snapshots:
 
     def _read(self, connection: Connection, generation: int, known: Snapshot | None) -> Snapshot:
         dim, prefix_dim = settings.dims(connection)
+        mark = marks.load(connection)
         since = known.generation if known is not None else 0
         removed = np.array(tail_rows.removed_since(connection, since), dtype=np.int64)
         before = {part.segment.row.base.name: part for part in known.segments} if known is not None else {}
@@ -248,8 +250,8 @@ class Snapshots:
             )
             view = view.without(np.concatenate(moved)).extended(tail_rows.since(connection, since, LONGEST))
             calibration = _calibration(connection, known)
-            return Snapshot(generation, dim, prefix_dim, tuple(parts), view, calibration)
-        return Snapshot(generation, None, None, tuple(parts), None)
+            return Snapshot(generation, dim, prefix_dim, tuple(parts), view, calibration, mark)
+        return Snapshot(generation, None, None, tuple(parts), None, mark=mark)
 
     def _opened(self, connection: Connection, row: SegmentRow) -> LiveSegment:
         """A segment that is new to this process, without the rows that were removed since it was read."""

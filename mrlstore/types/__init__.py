@@ -29,6 +29,7 @@ from mrlstore.types.results import (
     LazyHits,
     Record,
     Result,
+    Written,
 )
 from mrlstore.types.values import (
     LIMITS,
@@ -82,4 +83,5 @@ __all__ = [
     "Vector",
     "Vectors",
     "Where",
+    "Written",
 ]

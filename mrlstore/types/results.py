@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import repeat
-from typing import NamedTuple, Protocol, cast, overload
+from typing import NamedTuple, Protocol, Self, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,25 @@ from numpy.typing import NDArray
 from mrlstore.types import html
 from mrlstore.types.plans import Plan
 from mrlstore.types.values import Metadata
+
+
+class Written(int):
+    """How many rows a write has stored, changed or removed: an int that also tells the generation.
+
+    `generation` is the one that the write has committed. A reader that sees it, or a later one, sees the
+    write: compare it with `Store.generation` of any process, or with `Result.plan.generation`.
+    """
+
+    generation: int
+
+    def __new__(cls, rows: int, generation: int) -> Self:
+        """Make one of a number of rows."""
+        written = super().__new__(cls, rows)
+        written.generation = generation
+        return written
+
+    def __getnewargs__(self) -> tuple[int, int]:  # type: ignore[override]
+        return int(self), self.generation
 
 
 class Hit(NamedTuple):

@@ -22,30 +22,50 @@ from mrlstore.storage.parts import NewPart
 from mrlstore.storage.session import Session
 from mrlstore.storage.vector_rows import check_dim
 from mrlstore.system.scope import scope
-from mrlstore.types import Conflict
+from mrlstore.types import Conflict, Written
 from mrlstore.writing.batch import Batch, RowChange, StoredVector, metadata_text
 
 BIG_BATCH = 4_096  # from this many vectors on they are written as a base part instead of to the tail
 DEFAULT_PREFIX_DIM = 768
 
 
-def upsert(session: Session, batch: Batch, on_conflict: Conflict) -> int:
-    """Store a checked batch and return how many rows were written; durable when this returns."""
+class PreparedBatch(NamedTuple):
+    """A batch with the row keys that are its own, and the base part of its vectors where they are many."""
+
+    batch: Batch
+    keys: NDArray[np.int64]  # one for each id
+    part: NewPart | None
+
+
+def prepare(session: Session, batch: Batch) -> PreparedBatch:
+    """Do what a batch needs before its transaction; `transaction` takes care of the part."""
+    first = session.take_keys(len(batch.ids))
+    keys = np.arange(first, first + len(batch.ids), dtype=np.int64)
+    many = len(batch.vectors) >= BIG_BATCH
+    return PreparedBatch(
+        batch, keys, _base_part(session, batch, keys[~batch.without_vector]) if many else None
+    )
+
+
+def upsert(session: Session, batch: Batch, on_conflict: Conflict) -> Written:
+    """Store a checked batch; durable when this returns."""
     if not batch.ids:
-        return 0
+        return Written(0, session.snapshots.latest().generation)
     with session.storing("writing rows"):
-        first = session.take_keys(len(batch.ids))
-        keys = np.arange(first, first + len(batch.ids), dtype=np.int64)
-        parts = (
-            [_base_part(session, batch, keys[~batch.without_vector])]
-            if len(batch.vectors) >= BIG_BATCH
-            else []
-        )
-        with transaction(session, parts) as write:
-            written = _store(write, batch, keys, on_conflict, parts)
-        if session.settings.dim is None:
-            session.reload_settings()  # not before the commit: the batch may have been refused
-        return written
+        prepared = prepare(session, batch)
+        with transaction(session, [] if prepared.part is None else [prepared.part]) as write:
+            count = store_batch(write, prepared, on_conflict)
+        learn_dim(session)
+        return Written(count, write.generation)
+
+
+def learn_dim(session: Session) -> None:
+    """Read the settings again after a commit that may have settled the store's dimension.
+
+    Not before it: the batch may have been refused.
+    """
+    if session.settings.dim is None:
+        session.reload_settings()
 
 
 def recorded_embedder(session: Session) -> str | None:
@@ -72,17 +92,17 @@ def settle_embedder(session: Session, embedder: Embedder) -> None:
     check_embedder(session, embedder)
 
 
-def delete(session: Session, namespace: str, selection: Selection) -> int:
+def delete(session: Session, namespace: str, selection: Selection) -> Written:
     """Remove the selected rows; durable when this returns. Missing ids are no error."""
     with session.storing("deleting rows"), session.catalogue.write() as write:
-        names = _chosen(session, write.connection, namespace, selection)
-        return _remove(write, namespace, names)
+        names = chosen_ids(session, write.connection, namespace, selection)
+        return Written(remove_rows(write, namespace, names), write.generation)
 
 
-def clear(session: Session, namespace: str) -> int:
+def clear(session: Session, namespace: str) -> Written:
     """Remove all rows of a namespace; durable when this returns."""
     with session.storing("clearing a namespace"), session.catalogue.write() as write:
-        return _remove_vectors(write, rows.remove_namespace(write.connection, namespace))
+        return Written(remove_namespace(write, namespace), write.generation)
 
 
 def update(
@@ -90,31 +110,43 @@ def update(
     namespace: str,
     selection: Selection,
     changes: Mapping[str, RowChange] | RowChange,
-) -> int:
-    """Merge metadata, replace documents and vectors; each row is stored anew.
+) -> Written:
+    """Merge metadata, replace documents and vectors of the selected rows; durable when this returns.
 
-    Where no vector is given a row keeps the bytes of its vector. If ids are selected, `changes` has one for
-    each id; otherwise it is one for all rows. Returns how many rows there were; durable when this returns.
+    If ids are selected, `changes` has one for each id; otherwise it is one for all rows.
     """
     parts: list[NewPart] = []
     with session.storing("updating rows"):
         with transaction(session, parts) as write:
-            names = _chosen(session, write.connection, namespace, selection)
-            old = list(rows.by_id(write.connection, namespace, names))
-            change_of = [changes if isinstance(changes, RowChange) else changes[row.id] for row in old]
-            first = settings.reserve_keys(write.connection, len(old))
-            changed = [
-                _changed(row, first + number, change)
-                for number, (row, change) in enumerate(zip(old, change_of, strict=True))
-            ]
-            parts += _store_vectors(
-                session, write, namespace, _vectors(session, write, old, changed, change_of)
-            )
-            _remove(write, namespace, [row.id for row in old])
-            rows.insert(write.connection, changed)
-        if session.settings.dim is None:
-            session.reload_settings()
-        return len(changed)
+            names = chosen_ids(session, write.connection, namespace, selection)
+            count = change_rows(session, write, namespace, names, changes, parts)
+        learn_dim(session)
+        return Written(count, write.generation)
+
+
+def change_rows(
+    session: Session,
+    write: Write,
+    namespace: str,
+    names: Sequence[str],
+    changes: Mapping[str, RowChange] | RowChange,
+    parts: list[NewPart],
+) -> int:
+    """Store those of these rows that exist anew, with their changes; returns how many there were.
+
+    Where no vector is given a row keeps the bytes of its vector. A part that is written is added to `parts`.
+    """
+    old = list(rows.by_id(write.connection, namespace, names))
+    change_of = [changes if isinstance(changes, RowChange) else changes[row.id] for row in old]
+    first = settings.reserve_keys(write.connection, len(old))
+    changed = [
+        changed_row(row, first + number, change)
+        for number, (row, change) in enumerate(zip(old, change_of, strict=True))
+    ]
+    parts += _store_vectors(session, write, namespace, _vectors(session, write, old, changed, change_of))
+    remove_rows(write, namespace, [row.id for row in old])
+    rows.insert(write.connection, changed)
+    return len(changed)
 
 
 @scope
@@ -136,14 +168,9 @@ def transaction(session: Session, parts: list[NewPart]) -> Iterator[Write]:
             part.release()
 
 
-def _store(
-    write: Write,
-    batch: Batch,
-    keys: NDArray[np.int64],
-    on_conflict: Conflict,
-    parts: list[NewPart],
-) -> int:
-    connection = write.connection
+def store_batch(write: Write, prepared: PreparedBatch, on_conflict: Conflict) -> int:
+    """Store the rows of a batch; returns how many were written. IdExists as `Store.upsert` raises it."""
+    connection, batch, keys, part = write.connection, *prepared
     if batch.dim is not None:
         set_or_check_dim(connection, batch.dim)
     skipped: set[str] = set()
@@ -154,7 +181,7 @@ def _store(
         skipped = set(there)
     chosen = [row for row, name in enumerate(batch.ids) if name not in skipped]
     if not skipped:
-        _remove(write, batch.namespace, batch.ids)
+        remove_rows(write, batch.namespace, batch.ids)
     without_vector, numbered = batch.without_vector.tolist(), keys.tolist()
     rows.insert(
         connection,
@@ -170,7 +197,9 @@ def _store(
             for i in chosen
         ],
     )
-    for part in parts:
+    if part is None:
+        tail_rows.insert(connection, write.generation, _tail_rows(batch, keys, chosen))
+    else:
         segments.add(
             connection, write.generation, SegmentRow(0, write.generation - 1, len(batch.vectors), part.ref)
         )
@@ -178,8 +207,6 @@ def _store(
             numbered[i] for i, name in enumerate(batch.ids) if name in skipped and not without_vector[i]
         ]
         tail_rows.remove(connection, write.generation, unwanted)
-    if not parts:
-        tail_rows.insert(connection, write.generation, _tail_rows(batch, keys, chosen))
     return len(chosen)
 
 
@@ -216,7 +243,7 @@ def _base_part(session: Session, batch: Batch, keys: NDArray[np.int64]) -> NewPa
     return write_base(session.files, session.parts, session.settings.store_uuid, namespaces, names, arrays)
 
 
-def _chosen(session: Session, connection: Connection, namespace: str, selection: Selection) -> list[str]:
+def chosen_ids(session: Session, connection: Connection, namespace: str, selection: Selection) -> list[str]:
     """The ids that a call selects; the filter is evaluated within this transaction."""
     names = None if selection.ids is None else list(dict.fromkeys(selection.ids))
     prefix, node = selection.prefix, selection.node
@@ -234,8 +261,14 @@ def _chosen(session: Session, connection: Connection, namespace: str, selection:
     return [name for name in found if name in wanted]
 
 
-def _remove(write: Write, namespace: str, ids: Sequence[str]) -> int:
+def remove_rows(write: Write, namespace: str, ids: Sequence[str]) -> int:
+    """Remove those of these rows that exist; returns how many there were."""
     return _remove_vectors(write, rows.remove(write.connection, namespace, ids))
+
+
+def remove_namespace(write: Write, namespace: str) -> int:
+    """Remove all rows of a namespace; returns how many there were."""
+    return _remove_vectors(write, rows.remove_namespace(write.connection, namespace))
 
 
 def _remove_vectors(write: Write, removed: list[Removed]) -> int:
@@ -245,8 +278,8 @@ def _remove_vectors(write: Write, removed: list[Removed]) -> int:
     return len(removed)
 
 
-def _changed(row: Row, key: int, change: RowChange) -> Row:
-    """The row as it will be."""
+def changed_row(row: Row, key: int, change: RowChange) -> Row:
+    """The row as it will be; LimitExceeded where its metadata would become too large."""
     metadata = row.metadata if change.metadata is None else _merged(row, change.metadata)
     document = row.document if change.document is None else change.document
     without_vector = row.without_vector if change.vector is None else 0

@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 
 import mrlstore
+from mrlstore.catalogue.marks import ClientOperation, Mark
 from mrlstore.columns import InvalidColumns, build_columns, open_columns
 from mrlstore.storage import base_part
 from mrlstore.storage.vector_rows import row_checksums
+from mrlstore.writing import resolved_writes
+from tests import inside
 from tests.oracle import nested_vectors
 from tests.shared import Shared
 
@@ -23,6 +26,7 @@ CHANGES = {
     "tail": "UPDATE tail SET norm = norm * 2",
     "removed": "UPDATE removed SET gen = gen - 1",
     "segments": "UPDATE segments SET built_gen = built_gen + 1",
+    "operations": "UPDATE operations SET result = '8'",
     "calibration": "UPDATE calibration SET value = replace(value, '9', '8')",
 }
 
@@ -43,6 +47,7 @@ def build_varied(path: Path) -> None:
         store.optimize()
         store.delete(["r1"])
         store.upsert(["a", "b"], nested_vectors(2, 16, seed=2), namespace="tenant")
+        resolved_writes.apply(inside.session(store), [], Mark(1, 1), [ClientOperation("client", 1, "7")])
 
 
 @pytest.fixture

@@ -172,13 +172,13 @@ def carried_over() -> None:
 def filters_inside() -> None:
     writer = module("mrlstore.writing.writer")
 
-    real = writer._chosen
+    real = writer.chosen_ids
 
     def delete(session: Any, namespace: str, selection: Any) -> int:
         with session.catalogue.read() as connection:
             names = real(session, connection, namespace, selection)
         with session.catalogue.write() as write:
-            return writer._remove(write, namespace, names)
+            return writer.remove_rows(write, namespace, names)
 
     writer.delete = delete
 

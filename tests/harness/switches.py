@@ -39,6 +39,7 @@ CHECKSUMS: dict[str, Switch] = {
     "crc of tail vectors": Switch(off.crc_of("tail_rows", "_crc"), f"{CHANGED}[tail]"),
     "crc of removals": Switch(off.crc_of("tail_rows", "_removal_crc"), f"{CHANGED}[removed]"),
     "crc of segments": Switch(off.crc_of("segments", "_crc"), f"{CHANGED}[segments]"),
+    "crc of operations": Switch(off.crc_of("marks", "_crc"), f"{CHANGED}[operations]"),
     "crc of calibrations": Switch(off.crc_of("calibrations", "_crc"), f"{CHANGED}[calibration]"),
     "crc of part.json": Switch(
         off.part_json_crc, "tests/corrupt/test_damage.py::test_a_flipped_number_in_part_json"
