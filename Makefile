@@ -18,7 +18,7 @@ TESTS ?=
 WORKERS ?= 3
 SECONDS ?= 60
 # Clients of hosted databases, unmodified, each in an environment of its own.
-HOSTED ?= python5 python6 python7 python8 python9 python10 node4 node6 node8 node9
+HOSTED ?= python5 python6 python7 python8 python9 python10 node4 node6 node8 node9 qdrant chroma
 INTEGRATIONS := langchain haystack llama-index mteb migrate pinecone vectordbbench
 
 help:
@@ -26,7 +26,7 @@ help:
 	@echo "make test      the tests, within ten minutes      make test TESTS=tests/cli"
 	@echo "make test-gemini2  the tests of the Gemini adapter under the older google-genai 2.x"
 	@echo "make test-integrations  the suites that LangChain and others ship, each in an environment of its own"
-	@echo "make test-hosted  an app on each Python and Node version of Pinecone's SDK against the server"
+	@echo "make test-hosted  apps on the unmodified clients of Pinecone, Qdrant and Chroma against the server"
 	@echo "make test-console  the console in headless Chromium, where one is installed"
 	@echo "make torture   the full figures: crashes, damage, faults, fuzzing; for hours"
 	@echo "make fuzz      coverage-guided fuzzing of all that parses bytes    make fuzz SECONDS=600"
@@ -114,6 +114,8 @@ package: .venv/package.stamp
 .venv/hosted-node6.stamp: WANTS = @pinecone-database/pinecone@6.1.4
 .venv/hosted-node8.stamp: WANTS = @pinecone-database/pinecone@8.2.0
 .venv/hosted-node9.stamp: WANTS = @pinecone-database/pinecone@9.0.0
+.venv/hosted-qdrant.stamp: WANTS = "qdrant-client==1.20.0"
+.venv/hosted-chroma.stamp: WANTS = "chromadb==1.5.9"
 .venv/fuzz.stamp: WANTS = --editable ".[arrow]" --group fuzz
 .venv/lint.stamp: WANTS = --editable ".[demo,gemini,media,report,server,client]" --group test --group lint
 .venv/bench.stamp: WANTS = --editable ".[demo]" --group bench

@@ -73,6 +73,9 @@ def accepts(operator: str, operand: Any, present: bool, value: Any) -> bool:
         wanted = [token(one) for one in operand] if operator != "$contains" else [token(operand)]
         among = [one in tokens(value) for one in wanted]
         return isinstance(value, list) and (all(among) if operator == "$all" else any(among))
+    if operator == "$other":
+        excluded = [token(one) for one in operand]
+        return any(one[0] != "nothing" and one not in excluded for one in tokens(value))
     kind, limit = token(operand)
     same = [content for other, content in tokens(value) if other == kind and not isinstance(value, list)]
     if operator in ("$gt", "$gte"):
@@ -237,7 +240,7 @@ def draw_condition(draw: st.DrawFn, found: list[Any]) -> Any:
     makers: list[Callable[[], Any]] = [
         value,
         lambda: {draw(st.sampled_from(["$eq", "$ne", "$contains", "$not_contains"])): value()},
-        lambda: {draw(st.sampled_from(["$in", "$nin", "$any"])): several(0, 9)},
+        lambda: {draw(st.sampled_from(["$in", "$nin", "$any", "$other"])): several(0, 9)},
         lambda: {draw(st.sampled_from(["$gt", "$gte", "$lt", "$lte"])): limit()},
         lambda: {"$contains": piece()},
         lambda: {"$all": several(1, 3)},

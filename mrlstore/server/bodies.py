@@ -14,6 +14,7 @@ from mrlstore.server.refusals import invalid
 from mrlstore.types import LIMITS
 
 _MAX_SHOWN: Final = 60
+_MOST_NUMBERS: Final = 4 * 1024 * 1024  # of one answer
 _FLOAT32_SQUARE: Final = float(np.finfo(np.float32).max) ** 2  # below it, every number fits into a float32
 
 
@@ -76,6 +77,23 @@ def float_row(numbers: object, place: str, dim: int | None = None) -> NDArray[np
     if suspicious.any() and any(type(numbers[at]) is bool for at in np.flatnonzero(suspicious).tolist()):
         raise invalid(f"{place}: expected numbers, got true or false among them")
     return doubles.astype(np.float32)
+
+
+def flag(body: dict[str, Any], name: str) -> bool:
+    """A field that is true or false; absent or null is false."""
+    given = body.get(name)
+    if given is None or given is False or given is True:
+        return bool(given)
+    raise invalid(f"{name}: expected true or false, got {shown(given)}")
+
+
+def check_numbers(rows: int, dim: int | None) -> None:
+    """Refuse answers with more numbers than fit into some 50 MB of JSON."""
+    if rows * (dim or 0) > _MOST_NUMBERS:
+        raise invalid(
+            f"values: {rows:,} rows of {dim:,} numbers are too many for one answer; ask for at most "
+            f"{_MOST_NUMBERS // (dim or 1):,} rows with their values"
+        )
 
 
 def shown(value: object) -> str:

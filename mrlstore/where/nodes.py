@@ -118,7 +118,7 @@ class AnyMember(In):
 
 @dataclass(frozen=True)
 class OtherThan(In):
-    """The value, or any member of a list, is a scalar that is none of `values`. No operator spells it."""
+    """$other: the value, or any member of a list, is a scalar that is none of `values`."""
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from mrlstore.where.nodes import (
     Not,
     Or,
     Ordering,
+    OtherThan,
     Range,
     Scalar,
     tag,
@@ -28,7 +29,7 @@ from mrlstore.where.nodes import (
 
 MAX_DEPTH: Final = 32
 MAX_CLAUSES: Final = 1_000
-MAX_VALUES: Final = 100_000  # members of one $in, $nin or $any
+MAX_VALUES: Final = 100_000  # members of one $in, $nin, $any or $other
 MAX_PATH: Final = 1_024  # characters of a field's path
 
 _REMEMBERED: Final = 1_000  # parsed filters: services use the same ones again and again
@@ -179,6 +180,10 @@ def _any(field: str, operand: Any, at: str) -> Node:
     return AnyMember(field, _values(operand, at))
 
 
+def _other(field: str, operand: Any, at: str) -> Node:
+    return OtherThan(field, _values(operand, at))
+
+
 def _every(field: str, operand: Any, at: str) -> Node:
     values = _values(operand, at)
     if not values:
@@ -226,6 +231,7 @@ _OPERATORS: Final[dict[str, Callable[[str, Any, str], Node]]] = {
     "$not_contains": _negation(_contains),
     "$any": _any,
     "$all": _every,
+    "$other": _other,
 }
 _ALLOWED: Final = ", ".join((*_OPERATORS, "$not"))
 

@@ -1,7 +1,7 @@
 """Unmodified clients of hosted databases against a server of two workers: `make test-hosted`.
 
-MRLSTORE_HOSTED names the environments, which the Makefile makes: python5 to python10, node4 to node9. Without
-it nothing runs here.
+MRLSTORE_HOSTED names the environments, which the Makefile makes: python5 to python10 and node4 to node9 have
+Pinecone's SDK, qdrant and chroma the clients of these. Without it nothing runs here.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from tests.server.running import RunningServer, running
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
+URLS = {"qdrant": "{}/qdrant", "chroma": "{}"}
 SDKS = os.environ.get("MRLSTORE_HOSTED", "").split()
 
 
@@ -33,14 +34,19 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunningSe
 def test_an_app_of_all_calls(server: tuple[RunningServer, str], sdk: str) -> None:
     started, key = server
     place = ROOT / ".venv" / f"hosted-{sdk}"
+    python = str(place / "bin" / "python")
     if sdk.startswith("node"):
         command = ["node", str(HERE / "app.mjs"), str(place), sdk]
+    elif sdk in URLS:
+        command = [python, str(HERE / f"{sdk}_app.py"), URLS[sdk].format(started.url), sdk]
     else:
-        command = [str(place / "bin" / "python"), str(HERE / "app.py"), sdk]
+        command = [python, str(HERE / "app.py"), sdk]
     environment = {
         "PATH": os.environ["PATH"],
         "PINECONE_CONTROLLER_HOST": started.url,
         "PINECONE_API_KEY": key,
+        "QDRANT_API_KEY": key,
+        "CHROMA_API_KEY": key,
     }
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr[-4000:]}\n{started.log()[-2000:]}"

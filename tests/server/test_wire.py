@@ -5,20 +5,16 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
 from mrlstore.server import ServerConfig, create_app
+from tests.server.recorded import covers, recorded
 
-RECORDED = [
-    json.loads(line)
-    for line in (Path(__file__).parent / "wire" / "pinecone.jsonl").read_text(encoding="utf-8").splitlines()
-]
 CALLS: dict[str, list[dict[str, Any]]] = defaultdict(list)
-for each in RECORDED:
+for each in recorded("pinecone"):
     CALLS[each["call"]].append(each)
 
 CONTROL_PLANE = ("/indexes", "/collections", "/backups", "/restore-jobs", "/embed", "/rerank", "/models")
@@ -74,7 +70,7 @@ def test_every_client_gets_what_it_needs(
 ) -> None:
     for name in ("GEMINI_API_KEY", "GOOGLE_API_KEY"):
         monkeypatch.delenv(name, raising=False)
-    for recorded in CALLS[call]:
+    for recording in CALLS[call]:
         if call in WITH_TEXTS:
             fill_with_texts(client)
         elif call in REFUSED or call.partition("_")[0] in READING:
@@ -85,19 +81,19 @@ def test_every_client_gets_what_it_needs(
             client.post("/indexes", json={"name": "papers", "dimension": 4})
         elif client is not kept and not call.startswith("create_index") and not has_rows(client):
             fill(client)
-        for request in recorded["requests"]:
+        for request in recording["requests"]:
             refused = call in REFUSED and request["method"] + request["target"] != "GET/indexes/papers"
             if request["target"] == "/indexes/papers2":
                 continue  # of an index that the refused request would have made
             answer = send(client, request)
             if refused:
-                assert answer.status_code == 400, (recorded["clients"], answer.text)
+                assert answer.status_code == 400, (recording["clients"], answer.text)
                 assert REFUSED[call] in answer.json()["error"]["message"]
                 continue
             expected = 404 if call in ABSENT else request["status"]
-            assert answer.status_code == expected, (recorded["clients"], answer.text)
-        if call not in REFUSED.keys() | ABSENT and "least" in recorded and answer.content:
-            covers(answer.json(), recorded["least"], call)
+            assert answer.status_code == expected, (recording["clients"], answer.text)
+        if call not in REFUSED.keys() | ABSENT and "least" in recording and answer.content:
+            covers(answer.json(), recording["least"], call)
 
 
 def has_rows(client: TestClient) -> bool:
@@ -134,22 +130,3 @@ def send(client: TestClient, request: dict[str, Any]) -> Any:
     content = body if body is None or isinstance(body, str) else json.dumps(body)
     headers = {"content-type": request["type"]} if "type" in request else {}
     return client.request(request["method"], path, content=content, headers=headers)
-
-
-def covers(answer: Any, least: Any, place: str) -> None:
-    """The answer has every field that a client needs, of the same kind; entries under ids have any name."""
-    if isinstance(least, dict):
-        assert isinstance(answer, dict), place
-        by_name = place.rpartition(".")[2] in ("vectors", "namespaces")
-        for name, value in least.items():
-            found = next(iter(answer.values()), value) if by_name else answer.get(name)
-            assert found is not None, f"{place}.{name} is missing in {answer}"
-            covers(found, value, f"{place}.{name}")
-    elif isinstance(least, list):
-        assert isinstance(answer, list), place
-        for one in answer[:1] if least else []:
-            covers(one, least[0], place)
-    elif isinstance(least, str):
-        assert isinstance(answer, str), f"{place}: {answer!r}"
-    elif least is not None:
-        assert isinstance(answer, int | float), f"{place}: {answer!r}"

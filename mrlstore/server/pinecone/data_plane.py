@@ -8,16 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrlstore.integrations.pinecone.filters import where_of
-from mrlstore.server.bodies import dump, float_row, parse_object, shown
+from mrlstore.server.bodies import check_numbers, dump, flag, float_row, parse_object, shown
 from mrlstore.server.http_call import HttpCall, one_of
 from mrlstore.server.indexes import ServedIndex
+from mrlstore.server.metric_scores import check_lengths, scores_of
 from mrlstore.server.operations import Answer
-from mrlstore.server.pinecone.metric_scores import check_lengths, scores_of
 from mrlstore.server.pinecone.row_fields import (
-    check_numbers,
     checked_id,
     checked_ids,
-    flag,
     metadata_of,
     refuse_sparse,
     rows_of,

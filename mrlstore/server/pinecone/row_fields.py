@@ -9,12 +9,11 @@ from numpy.typing import NDArray
 
 from mrlstore.server.bodies import float_row, shown
 from mrlstore.server.indexes import ServedIndex
-from mrlstore.server.pinecone.metric_scores import check_lengths
+from mrlstore.server.metric_scores import check_lengths
 from mrlstore.server.refusals import invalid
 from mrlstore.types import Record
 
 MAX_ROWS: Final = 10_000  # of one upsert
-_MOST_NUMBERS: Final = 4 * 1024 * 1024  # of one answer
 DEFAULT_NAMESPACE: Final = "__default__"  # the other name of the namespace ""
 
 
@@ -85,23 +84,6 @@ def space_of(namespace: object) -> str:
     if not isinstance(namespace, str):
         raise invalid(f"namespace: expected a string, got {shown(namespace)}")
     return namespace
-
-
-def flag(body: dict[str, Any], name: str) -> bool:
-    """A field that is true or false; absent or null is false."""
-    given = body.get(name)
-    if given is None or given is False or given is True:
-        return bool(given)
-    raise invalid(f"{name}: expected true or false, got {shown(given)}")
-
-
-def check_numbers(rows: int, dim: int | None) -> None:
-    """Refuse answers with more numbers than fit into some 50 MB of JSON."""
-    if rows * (dim or 0) > _MOST_NUMBERS:
-        raise invalid(
-            f"values: {rows:,} rows of {dim:,} numbers are too many for one answer; ask for at most "
-            f"{_MOST_NUMBERS // (dim or 1):,} rows with their values"
-        )
 
 
 def stored_vector(row: Record) -> dict[str, Any]:

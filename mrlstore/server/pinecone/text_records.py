@@ -13,8 +13,8 @@ from mrlstore.integrations.pinecone.filters import where_of
 from mrlstore.server.bodies import dump, float_row, parse_object, shown
 from mrlstore.server.http_call import HttpCall
 from mrlstore.server.indexes import IndexFacts, ServedIndex
+from mrlstore.server.metric_scores import scores_of
 from mrlstore.server.operations import Answer
-from mrlstore.server.pinecone.metric_scores import scores_of
 from mrlstore.server.pinecone.row_fields import MAX_ROWS, checked_id, metadata_of, space_of
 from mrlstore.server.refusals import invalid
 from mrlstore.server.text_models import Kind, TextModels

@@ -1,0 +1,152 @@
+"""The routes of Qdrant's API."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from starlette.routing import BaseRoute, Route
+
+from mrlstore.server.api_family import ApiFamily
+from mrlstore.server.api_keys import Role
+from mrlstore.server.bodies import dump
+from mrlstore.server.http_call import HttpCall
+from mrlstore.server.operations import Answer, GeneralOperation, Operation, QuickOperation, Serving
+from mrlstore.server.qdrant import nearest_points, point_reads, point_writes
+from mrlstore.server.qdrant.answers import answered_with, error_body
+from mrlstore.server.qdrant.collections import Collections
+from mrlstore.server.qdrant.point_query import query_of, search_of
+from mrlstore.server.refusals import invalid
+from mrlstore.version import __version__
+
+PREFIX: Final = "/qdrant"
+OPEN: Final = frozenset(f"{PREFIX}/{name}" for name in ("healthz", "livez", "readyz"))  # need no key
+_QDRANT: Final = "1.16.0"  # the version of the API, which clients compare with their own
+
+_ONE: Final = PREFIX + "/collections/{index}"
+_NAME: Final = PREFIX + "/collections/{name}"
+_POINTS: Final = _ONE + "/points"
+
+_ALIASES: Final = "aliases are not offered here"
+_SNAPSHOTS: Final = "snapshots by this API are not offered here; `mrlstore backup` makes one of a store"
+_VECTORS: Final = "a point has one vector here, which is removed with the point"
+_EVERY: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
+_REFUSED: Final = (
+    ("/collections/aliases", ("POST",), _ALIASES),
+    ("/collections/{index}/snapshots", ("POST", "PUT"), _SNAPSHOTS),
+    ("/collections/{index}/snapshots/{rest:path}", _EVERY, _SNAPSHOTS),
+    ("/snapshots/{rest:path}", _EVERY, _SNAPSHOTS),
+    ("/snapshots", ("POST",), _SNAPSHOTS),
+    ("/collections/{index}/points/vectors/delete", ("POST",), _VECTORS),
+    ("/collections/{index}/points/discover", ("POST",), "discovery is not offered here"),
+    ("/collections/{index}/points/recommend", ("POST",), "use /points/query with recommend"),
+    ("/collections/{index}/points/search/matrix/{rest}", ("POST",), "matrices are not offered here"),
+    ("/collections/{index}/cluster", _EVERY, "clusters are not offered here"),
+    ("/cluster", _EVERY, "clusters are not offered here"),
+)
+
+
+def api_family(serving: Serving) -> ApiFamily:
+    """Qdrant's API over the indexes of a server."""
+    return ApiFamily("qdrant", PREFIX, _routes(serving), error_body)
+
+
+def _routes(serving: Serving) -> list[BaseRoute]:
+    collections = Collections(serving)
+    general = (
+        ("root", "GET", PREFIX, Role.READ, _root),
+        ("root", "GET", f"{PREFIX}/", Role.READ, _root),
+        ("health", "GET", f"{PREFIX}/healthz", Role.READ, _health),
+        ("health", "GET", f"{PREFIX}/livez", Role.READ, _health),
+        ("health", "GET", f"{PREFIX}/readyz", Role.READ, _health),
+        ("list_collections", "GET", f"{PREFIX}/collections", Role.READ, collections.list_all),
+        ("collection_exists", "GET", f"{_NAME}/exists", Role.READ, collections.exists),
+        ("create_collection", "PUT", _NAME, Role.ADMIN, collections.create),
+        ("delete_collection", "DELETE", _NAME, Role.ADMIN, collections.delete),
+        ("list_aliases", "GET", f"{PREFIX}/aliases", Role.READ, _no_aliases),
+        ("list_aliases", "GET", f"{_NAME}/aliases", Role.READ, _no_aliases),
+        ("list_snapshots", "GET", f"{_NAME}/snapshots", Role.READ, _nothing),
+    )
+    write = point_writes.operation
+    of_one = (
+        ("describe_collection", "GET", _ONE, Role.READ, collections.describe),
+        ("update_collection", "PATCH", _ONE, Role.ADMIN, collections.update),
+        ("create_payload_index", "PUT", f"{_ONE}/index", Role.WRITE, collections.create_payload_index),
+        (
+            "delete_payload_index", "DELETE", _ONE + "/index/{field:path}", Role.WRITE,
+            collections.delete_payload_index,
+        ),
+        ("facet", "POST", f"{_ONE}/facet", Role.READ, point_reads.facet),
+        ("upsert", "PUT", _POINTS, Role.WRITE, write(point_writes.upsert)),
+        ("retrieve", "POST", _POINTS, Role.READ, point_reads.retrieve),
+        ("scroll", "POST", f"{_POINTS}/scroll", Role.READ, point_reads.scroll),
+        ("count", "POST", f"{_POINTS}/count", Role.READ, point_reads.count),
+        ("delete", "POST", f"{_POINTS}/delete", Role.WRITE, write(point_writes.delete)),
+        ("set_payload", "POST", f"{_POINTS}/payload", Role.WRITE, write(point_writes.set_payload)),
+        ("overwrite_payload", "PUT", f"{_POINTS}/payload", Role.WRITE, write(point_writes.overwrite_payload)),
+        (
+            "delete_payload", "POST", f"{_POINTS}/payload/delete", Role.WRITE,
+            write(point_writes.delete_payload),
+        ),
+        ("clear_payload", "POST", f"{_POINTS}/payload/clear", Role.WRITE, write(point_writes.clear_payload)),
+        ("update_vectors", "PUT", f"{_POINTS}/vectors", Role.WRITE, write(point_writes.update_vectors)),
+        ("batch", "POST", f"{_POINTS}/batch", Role.WRITE, point_writes.batch),
+        (
+            "query_batch", "POST", f"{_POINTS}/query/batch", Role.READ,
+            nearest_points.batch(query_of, lambda points: {"points": points}),
+        ),
+        (
+            "search_batch", "POST", f"{_POINTS}/search/batch", Role.READ,
+            nearest_points.batch(search_of, lambda points: points),
+        ),
+        ("query_groups", "POST", f"{_POINTS}/query/groups", Role.READ, nearest_points.groups),
+        ("retrieve_one", "GET", _POINTS + "/{id}", Role.READ, point_reads.retrieve_one),
+    )  # fmt: skip
+    quick = (
+        ("query", f"{_POINTS}/query", nearest_points.parse_query, nearest_points.query),
+        ("search", f"{_POINTS}/search", nearest_points.parse_search, nearest_points.search),
+    )
+    return [
+        *(
+            Route(path, QuickOperation(serving, name, parse, nearest_points.is_quick, work), methods=["POST"])
+            for name, path, parse, work in quick
+        ),
+        *_refusing(serving),
+        *(
+            Route(path, GeneralOperation(serving, name, role, work), methods=[method])
+            for name, method, path, role, work in general
+        ),
+        *(
+            Route(path, Operation(serving, name, role, work), methods=[method])
+            for name, method, path, role, work in of_one
+        ),
+    ]
+
+
+def _refusing(serving: Serving) -> list[BaseRoute]:
+    """Routes that answer 400 with what is not offered, so that a person reads it."""
+
+    def endpoint(message: str) -> GeneralOperation:
+        def refuse(call: HttpCall, body: bytes) -> Answer:
+            raise invalid(message)
+
+        return GeneralOperation(serving, "not offered", Role.READ, refuse)
+
+    return [
+        Route(PREFIX + path, endpoint(message), methods=list(methods)) for path, methods, message in _REFUSED
+    ]
+
+
+def _root(call: HttpCall, body: bytes) -> Answer:
+    return Answer(dump({"title": "mrlstore", "version": _QDRANT, "mrlstore": __version__}))
+
+
+def _health(call: HttpCall, body: bytes) -> Answer:
+    return Answer(b"healthz check passed", content_type="text/plain")
+
+
+def _no_aliases(call: HttpCall, body: bytes) -> Answer:
+    return answered_with(call, {"aliases": []})
+
+
+def _nothing(call: HttpCall, body: bytes) -> Answer:
+    return answered_with(call, [])
