@@ -11,6 +11,7 @@ import click
 
 from mrlstore.cli import failures, output
 from mrlstore.cli.options import json_option, store_argument
+from mrlstore.cli.remarks import in_commands
 from mrlstore.cli.safe_text import safe_line
 from mrlstore.exchange.migrate import Checked, Choice, Migrated, migrate
 
@@ -54,9 +55,10 @@ def migrate_(
 ) -> int:
     """Copy the rows of another vector database into a store.
 
-    SOURCE is qdrant:FOLDER or qdrant:URL, chroma:FOLDER, lancedb:FOLDER, pinecone:INDEX (or its host),
-    faiss:FILE, hnswlib:FILE, or a JSONL, Parquet, Arrow or .npy file. Keys are read from QDRANT_API_KEY and
-    PINECONE_API_KEY. The database's own package must be installed, but not hnswlib.
+    SOURCE is the folder of a Chroma, LanceDB or local Qdrant database, qdrant:URL, pinecone:INDEX (or its
+    host), faiss:FILE, hnswlib:FILE, or a JSONL, CSV, Parquet, Arrow or .npy file. chroma:FOLDER,
+    lancedb:FOLDER and qdrant:FOLDER say which database it is where that cannot be seen. Keys are read
+    from QDRANT_API_KEY and PINECONE_API_KEY. The database's own package must be installed, but not hnswlib.
 
     One collection goes to the unnamed namespace, several to namespaces of their names. If interrupted, the
     same command continues. At the end rows are counted, some compared bit for bit, and answers of both
@@ -66,7 +68,7 @@ def migrate_(
     \b
     Examples:
       mrlstore migrate papers.mrl qdrant:qdrant_data --collection papers --document text
-      mrlstore migrate papers.mrl chroma:chroma_data
+      mrlstore migrate papers.mrl chroma_data/
       mrlstore migrate papers.mrl lancedb:lance_data -c papers --id doi --document abstract --omit pdf
       mrlstore migrate papers.mrl faiss:papers.index --ids ids.txt
       mrlstore migrate papers.mrl hnswlib:index.bin --ids ids.txt
@@ -93,7 +95,8 @@ def _print_result(done: Migrated, store: Path, seconds: float) -> None:
     for warning in done.warnings:
         out.print(f"warning: {warning}", soft_wrap=True)
     for refusal in done.refusals[:SHOWN]:
-        out.print(safe_line(f"refused: {refusal.place}: {refusal.why}"), soft_wrap=True)
+        why = in_commands(refusal.why, store)
+        out.print(safe_line(f"refused: {refusal.place}: {why}"), soft_wrap=True)
     text = f"Stored {output.count_text(done.rows, 'row')} in {store} in {seconds:.1f} s"
     if done.refused:
         text += f"; {done.refused:,} were refused (--omit FIELD leaves a field out)"

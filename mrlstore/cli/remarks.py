@@ -14,13 +14,26 @@ from mrlstore.cli.safe_text import safe_line
 from mrlstore.system.log import LOGGER
 
 _CALLS: Final = re.compile(r"\b(verify|repair|optimize|calibrate)\(\)")
+# What a program writes, and what says the same at the command line.
+_ARGUMENTS: Final = (
+    (re.compile(r'extra="metadata"'), "--extra metadata"),
+    (re.compile(r"omit=\['([^']*)'\]"), r"--omit \1"),
+    (re.compile(r"""names=\{"(\w+)": ["']([^"']*)["']\}"""), r"--name \1=\2"),
+    (re.compile(r"id_as_text=True"), "--id-as-text"),
+    (re.compile(r"overwrite=True"), "--force"),
+    (re.compile(r'format="\.\.\."'), "--format ..."),
+    (re.compile(r'vectors="\.\.\."'), "--vectors FILE.npy"),
+    (re.compile(r"open it with prefix_dim="), "`mrlstore create --prefix-dim` makes one"),
+)
 # Events whose words a command prints itself, or as a Python warning.
 _PRINTED: Final = {"damaged", "verified", "repaired", "recall differs"}
 
 
 def in_commands(text: str, store: object) -> str:
-    """A text in which calls of methods, such as repair(), are the commands that do the same."""
+    """A text in which calls of methods, such as repair(), and arguments are what a command line says."""
     place = shlex.quote(str(store))
+    for pattern, option in _ARGUMENTS:
+        text = pattern.sub(option, text)
     return _CALLS.sub(lambda call: f"mrlstore {call[1]} {place}", text)
 
 

@@ -15,16 +15,20 @@ import click
 import mrlstore
 from mrlstore.cli import failures, output
 from mrlstore.cli.options import json_option, namespace_option, store_argument, where_option
+from mrlstore.cli.remarks import in_commands
 from mrlstore.cli.safe_text import safe_line
 from mrlstore.exchange import Imported, export_rows, import_rows
-from mrlstore.exchange.arrow import open_batches
+from mrlstore.exchange.input_row import Extra, FieldNames
 from mrlstore.exchange.npy import open_vectors
-from mrlstore.exchange.row_source import FORMATS, format_of
+from mrlstore.exchange.row_source import FORMATS, WRITTEN, format_of, open_rows
 
 SHOWN = 10  # refused rows that are printed one by one
 
 format_option = click.option(
     "--format", type=click.Choice(FORMATS), help="The format, if the name of the file does not say."
+)
+written_format_option = click.option(
+    "--format", type=click.Choice(WRITTEN), help="The format, if the name of the file does not say."
 )
 
 
@@ -36,7 +40,7 @@ format_option = click.option(
     "--vectors",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     metavar="FILE.npy",
-    help="With JSONL: take the vectors from this array [rows, dim]; line i has row i.",
+    help="With JSONL and CSV: take the vectors from this array [rows, dim]; line i has row i.",
 )
 @namespace_option
 @click.option(
@@ -61,6 +65,7 @@ format_option = click.option(
     help="What to do with fields that are no part of a row: make metadata of them, or refuse them.",
 )
 @click.option("--omit", multiple=True, metavar="FIELD", help="A field to leave out; can be repeated.")
+@click.option("--id-as-text", is_flag=True, help="Make texts of ids that are whole numbers.")
 @click.option("--strict", is_flag=True, help="Stop at the first bad row. Batches before it are in.")
 @click.option(
     "--batch", default=4096, show_default=True, type=click.IntRange(1, 100_000), help="Rows to a commit."
@@ -73,44 +78,52 @@ def import_(
     vectors: Path | None,
     namespace: str,
     names: tuple[str, ...],
+    extra: Extra,
+    omit: tuple[str, ...],
+    id_as_text: bool,
     strict: bool,
     as_json: bool,
     **options: Any,
 ) -> int:
-    """Read rows from a JSONL, Parquet or Arrow file into a store.
+    """Read rows from a JSONL, CSV, Parquet or Arrow file into a store.
 
-    ROWS is the file, "-" JSONL on standard input; the store is made if absent. A row has "id" and,
-    optionally, "vector", "metadata", "document" and "namespace". Bad rows are reported with their place and
-    left out; the others are in, and the exit code is 6.
+    ROWS is the file, also as .jsonl.gz or .csv.gz, or "-" for standard input, which is JSONL unless --format
+    says otherwise; the store is made if absent. A row has "id" and, optionally, "vector", "metadata",
+    "document" and "namespace". Bad rows are reported with their place and left out; the others are in, and
+    the exit code is 6.
 
     \b
     Examples:
       mrlstore import papers.mrl rows.jsonl
       mrlstore import papers.mrl rows.jsonl --vectors rows.npy
       mrlstore import papers.mrl rows.parquet --name id=doi --name vector=embedding --extra metadata
+      mrlstore import papers.mrl rows.csv.gz --id-as-text --extra metadata
       zcat rows.jsonl.gz | mrlstore import papers.mrl - --on-conflict skip
     """
     started = time.perf_counter()
     called = dict(_pair(name) for name in names)
     path = None if str(rows) == "-" else rows
     kind = format_of(path, format)
-    if vectors is not None:
-        open_vectors(vectors)  # a wrong file is refused before a store is made
+    if path is not None:  # a wrong file is refused before a store is made
+        with ExitStack() as tried:
+            fields = FieldNames(called, extra, frozenset(omit), id_as_text)
+            open_rows(path, kind, vectors, fields, tried)
+    elif vectors is not None:
+        open_vectors(vectors)  # the same
     with ExitStack() as opened:
-        file: BinaryIO = sys.stdin.buffer if path is None else opened.enter_context(path.open("rb"))
-        if path is not None and kind != "jsonl":
-            open_batches(file, path.name, kind)  # the same
-            file.seek(0)
         target = opened.enter_context(mrlstore.open(store, mode="a"))
         progress = opened.enter_context(output.progress_bars(as_json=as_json))
         done = import_rows(
             target,
-            file,
+            sys.stdin.buffer if path is None else path,
             format=kind,
             vectors=vectors,
             namespace=namespace,
             strict=strict,
             names=called,
+            extra=extra,
+            omit=omit,
+            id_as_text=id_as_text,
             progress=progress,
             **options,
         )
@@ -129,7 +142,12 @@ def _pair(text: str) -> tuple[str, str]:
 def _print_result(done: Imported, store: Path, there: int, seconds: float, as_json: bool) -> None:
     if as_json:
         refusals = [{"place": refusal.place, "why": refusal.why} for refusal in done.refusals]
-        counts = {"written": done.written, "skipped": done.skipped, "refused": refusals}
+        counts = {
+            "written": done.written,
+            "skipped": done.skipped,
+            "without_vector": done.without_vector,
+            "refused": refusals,
+        }
         output.print_json({**counts, "refused_rows": done.refused, "rows": there, "seconds": seconds})
         return
     skipped = f", {done.skipped:,} skipped" if done.skipped else ""
@@ -139,16 +157,32 @@ def _print_result(done: Imported, store: Path, there: int, seconds: float, as_js
         soft_wrap=True,
     )
     errors = output.errors()
+    if done.without_vector:
+        errors.print(_without_vector(done), soft_wrap=True)
     for refusal in done.refusals[:SHOWN]:
-        errors.print(safe_line(f"refused {refusal.place}: {refusal.why}"), soft_wrap=True)
+        why = in_commands(refusal.why, store)
+        errors.print(safe_line(f"refused {refusal.place}: {why}"), soft_wrap=True)
     if done.refused > SHOWN:
         errors.print(f"refused {done.refused - SHOWN:,} more; --json lists them")
+
+
+def _without_vector(done: Imported) -> str:
+    """That rows have no vector, which may be a slip: nothing else would show it before the first query."""
+    read = done.written + done.skipped
+    if done.without_vector < read:
+        if done.without_vector == 1:
+            return "1 row has no vector: queries by vector do not find it"
+        return f"{done.without_vector:,} rows have no vector: queries by vector do not find them"
+    return (
+        "no row has a vector: ids, filters and keywords find them, queries by vector do not. If the file has "
+        "vectors under another name: --name vector=COLUMN"
+    )
 
 
 @click.command()
 @store_argument
 @click.argument("target", type=click.Path(path_type=Path, allow_dash=True))
-@format_option
+@written_format_option
 @click.option(
     "--vectors",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -167,8 +201,8 @@ def _print_result(done: Imported, store: Path, there: int, seconds: float, as_js
 def export(store: Path, target: Path, float16: bool, force: bool, as_json: bool, **options: Any) -> None:
     """Write rows to a JSONL, Parquet or Arrow file.
 
-    TARGET is the file, "-" JSONL on standard output; its name says the format. Importing it gives the same
-    rows, and vectors stored as the same bits. The file appears when it is whole.
+    TARGET is the file, "-" JSONL on standard output; its name says the format, also as .jsonl.gz. Importing
+    it gives the same rows, and vectors stored as the same bits. The file appears when it is whole.
 
     \b
     Examples:

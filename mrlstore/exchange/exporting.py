@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import os
 import secrets
 from collections.abc import Callable, Iterator
@@ -22,7 +23,7 @@ from mrlstore.exchange.exact import restorable, stored_rows
 from mrlstore.exchange.export_block import ExportBlock
 from mrlstore.exchange.jsonl import JsonlWriter
 from mrlstore.exchange.npy import ArrayWriter
-from mrlstore.exchange.row_source import format_of, vectors_path
+from mrlstore.exchange.row_source import WRITTEN, format_of, is_gzip, vectors_path
 from mrlstore.search.records import decode_cursor
 from mrlstore.types import Progress, Record, Where
 from mrlstore.where import parse
@@ -130,8 +131,8 @@ def export_rows(
 
     Args:
         store: where they are.
-        target: a path (.jsonl, .parquet, .arrow ...), or a binary file. The file at a path appears whole, or
-            not at all.
+        target: a path (.jsonl, .jsonl.gz, .parquet, .arrow ...), or a binary file. The file at a path appears
+            whole, or not at all.
         format: "jsonl", "parquet" or "arrow", if the name of the file does not say.
         vectors: with JSONL, a .npy file to write [rows, dim]: row i is that of line i.
         dtype: "float32": the vectors in their original lengths, to float16 precision; "float16": unit rows as
@@ -155,31 +156,34 @@ def export_rows(
         raise InvalidInput(f"target: a path, or a file opened for bytes; got {type(target).__name__}")
     check_progress(progress)
     beside = vectors_path(vectors)
-    kind = format_of(path, format)
+    kind = format_of(path, format, WRITTEN)
     rows = _select(store, where, namespace, limit, after, dtype)
     if beside is not None and kind != "jsonl":
         raise InvalidInput("vectors: a .npy file goes with JSONL only")
     if dtype == "float16" and kind == "jsonl" and beside is None:
-        raise InvalidInput("dtype: JSONL holds float16 only with `vectors`, a .npy file")
+        raise InvalidInput('float16: JSONL holds it only with a .npy file beside, vectors="..."')
     if beside is not None and store.dim is None:
         raise InvalidInput("vectors: this store has none")
     for file_path in (path, beside):
         _check_target(file_path, store, overwrite)
     total = _total(store, rows) if progress else 0
     with _NewFiles() as files:
-        main = files.create(path) if path is not None else target
+        main: Any = files.create(path) if path is not None else target
+        packed = gzip.GzipFile("", "wb", fileobj=main) if path is not None and is_gzip(path) else None
         array = None if beside is None else ArrayWriter(files.create(beside), rows.dtype, store.dim or 0)
         writer: _BlockWriter
         if kind == "jsonl":
-            writer = JsonlWriter(main, array)  # type: ignore[arg-type]
+            writer = JsonlWriter(main if packed is None else packed, array)  # type: ignore[arg-type]
         else:
             columns = arrow.schema(store.dim, rows.dtype, namespace is None)
-            writer = arrow.ArrowWriter(main, kind, columns)  # type: ignore[arg-type]
+            writer = arrow.ArrowWriter(main, kind, columns)
         for block in rows.blocks():
             writer.write(block)
             if progress:
                 progress(Progress("exporting", rows.rows, max(total, rows.rows)))
         writer.finish()
+        if packed is not None:
+            packed.close()
         if array is not None:
             array.finish()
         files.commit()
@@ -257,7 +261,7 @@ def _check_target(path: Path | None, store: Store, overwrite: bool) -> None:
     if not path.absolute().parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, "no such folder", str(path.parent))
     if path.exists() and not overwrite:
-        raise StoreExists(f"{path} exists; overwrite (--force) replaces it")
+        raise StoreExists(f"{path} exists; overwrite=True replaces it")
 
 
 class _NewFile(NamedTuple):

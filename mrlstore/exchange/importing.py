@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrlstore.api.store import Store
-from mrlstore.checks import check_count, check_ids, check_progress
+from mrlstore.checks import check_count, check_flag, check_ids, check_progress
 from mrlstore.errors import InvalidInput
 from mrlstore.exchange.exact import restorable
 from mrlstore.exchange.input_row import Extra, FieldNames, InputRow, Refusal, check_omit, refusal
@@ -31,6 +31,7 @@ class Imported:
     written: int = 0  # rows that were stored, those included that a later row with the same id replaced
     skipped: int = 0  # rows whose id was there already, with on_conflict="skip"
     refused: int = 0
+    without_vector: int = 0  # of those that were read and not refused
     refusals: list[Refusal] = field(default_factory=list)  # the first 10,000 of them
 
     @property
@@ -57,6 +58,7 @@ def import_rows(
     names: Mapping[str, str] | None = None,
     extra: Extra = "refuse",
     omit: Collection[str] = (),
+    id_as_text: bool = False,
     batch: int = 4096,
     progress: Callable[[Progress], None] | None = None,
 ) -> Imported:
@@ -67,10 +69,11 @@ def import_rows(
 
     Args:
         store: where they go.
-        source: a path (.jsonl, .parquet, .arrow ...), a binary file, a pyarrow Table, RecordBatch or
-            RecordBatchReader, a pandas frame, a polars DataFrame or LazyFrame (which is collected).
-        format: "jsonl", "parquet" or "arrow", if the name of the file does not say.
-        vectors: with JSONL, a .npy file [rows, dim]: line i has row i.
+        source: a path (.jsonl, .csv, both with .gz behind it as well, .parquet, .arrow ...), a binary file, a
+            pyarrow Table, RecordBatch or RecordBatchReader, a pandas frame, a polars DataFrame or LazyFrame
+            (which is collected).
+        format: "jsonl", "csv", "parquet" or "arrow", if the name of the file does not say.
+        vectors: with JSONL and CSV, a .npy file [rows, dim]: line i has row i.
         namespace: where rows go that name none themselves.
         on_conflict: "replace" rows whose id is there, "skip" them, or refuse them ("error"). An import that
             was interrupted goes on when it is run again with "skip": what is there is only read.
@@ -78,6 +81,7 @@ def import_rows(
         names: what the file calls the parts of a row: {"id": "doc_id", "vector": "embedding"}.
         extra: "metadata" makes metadata of fields that are no part of a row, "refuse" refuses them.
         omit: fields of the file that are left out.
+        id_as_text: make texts of ids that are whole numbers; otherwise their rows are refused.
         batch: rows to a commit, 1 to 100,000; fewer if they are large.
         progress: called with how much is done.
 
@@ -92,7 +96,7 @@ def import_rows(
     check_count(batch, "batch", 1, 100_000)
     check_progress(progress)
     done = Imported()
-    fields = FieldNames(names or {}, extra, check_omit(omit))
+    fields = FieldNames(names or {}, extra, check_omit(omit), check_flag(id_as_text, "id_as_text"))
     with ExitStack() as opened:
         found = open_rows(source, format, vectors, fields, opened)
         for rows in _batches(found.rows, batch, done, strict):
@@ -183,6 +187,7 @@ def _put_distinct(
         _put_distinct(store, rows[middle:], namespace, on_conflict, done, strict)
         return
     done.written += written
+    done.without_vector += sum(row.vector is None for row in rows)
     done.skipped += len(rows) - written
 
 

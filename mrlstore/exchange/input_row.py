@@ -21,6 +21,7 @@ Extra = Literal["refuse", "metadata"]
 # What reading one row may raise because of what the row holds. ArithmeticError: an integer beyond every
 # float.
 ROW_ERRORS: Final = (ValueError, TypeError, ArithmeticError, RecursionError)
+_EXACT: Final = 2.0**53  # up to here a float is the number that was written
 
 _METADATA_TEXT: Final = 8 * LIMITS.metadata_bytes  # characters; JSON may be written with spaces and escapes
 
@@ -65,6 +66,7 @@ class FieldNames:
     names: Mapping[str, str] = field(default_factory=dict)  # a key of KEYS -> the file's own name
     extra: Extra = "refuse"
     omit: frozenset[str] = frozenset()  # fields of the file that are left out
+    id_as_text: bool = False  # whether ids that are whole numbers become texts
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.names) - set(KEYS))
@@ -82,11 +84,32 @@ class FieldNames:
         known = {self.name(key) for key in KEYS} | self.omit
         extras = [name for name in found if name not in known]
         if extras and self.extra == "refuse":
+            others = "" if len(extras) == 1 else f" and {len(extras) - 1} more"
             raise InvalidInput(
-                f"unknown key {extras[0]!r}; a row has {', '.join(sorted(KEYS))} "
-                '(extra="metadata" keeps others as metadata, omit=[...] leaves them out)'
+                f"{extras[0]!r}{others} is no part of a row, which has {', '.join(sorted(KEYS))}: "
+                f'extra="metadata" makes metadata of it, omit={extras[:1]!r} leaves it out, '
+                f'names={{"vector": {extras[0]!r}}} says which part it is'
             )
         return extras
+
+    def without_id(self, name: str, columns: Iterable[str]) -> str:
+        """What is wrong with a file that has no column of ids, and what to do."""
+        key, held = self.name("id"), ", ".join(columns)[:500]
+        return f'{name}: no column {key!r}; it has {held}. names={{"id": "COLUMN"}} says which has the ids'
+
+    def id_of(self, value: Any) -> Any:
+        """An id as the store takes it; raises ValueError for a number that is not to become a text."""
+        if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.number):
+            return value
+        number = float(value) if isinstance(value, float | np.floating) else 0.0
+        if not (abs(number) < _EXACT and number.is_integer()):
+            raise ValueError(f"the id {value} is no whole number, and no text")
+        name = str(int(value))
+        if not self.id_as_text:
+            raise ValueError(
+                f'the id {name} is a number, and ids are texts: id_as_text=True makes "{name}" of it'
+            )
+        return name
 
 
 def check_omit(omit: object) -> frozenset[str]:
@@ -129,7 +152,7 @@ def make_row(
         raise ValueError("a norm without a vector")
     return InputRow(
         place,
-        parts["id"],
+        fields.id_of(parts["id"]),
         vector,
         metadata,
         parts.get("document"),

@@ -21,7 +21,7 @@ def open_vectors(path: Path) -> NDArray[Any]:
     """Map a .npy file of vectors: any float or integer type, [n, dim]. Raises InvalidInput."""
     vectors = open_array(path)
     if vectors.ndim != 2 or vectors.dtype.kind not in "fiu":
-        raise InvalidInput(f"{path} must hold one array of numbers of shape [rows, dim]")
+        raise InvalidInput(f"{path}: expected one vector of numbers in each row, that is [rows, dimensions]")
     if vectors.shape[1] > LIMITS.max_dim:
         raise InvalidInput(f"{path}: vectors of {vectors.shape[1]:,} dimensions; at most {LIMITS.max_dim}")
     return vectors
@@ -35,9 +35,9 @@ def open_array(path: Path) -> NDArray[Any]:
     except OSError:
         raise
     except Exception as error:  # numpy's parser of headers raises whatever it happens to meet
-        raise InvalidInput(f"{path} is no .npy file of numbers: {error}") from error
+        raise InvalidInput(f"{path}: no .npy file of numbers, or it is damaged") from error
     if array.dtype.kind not in "fiuUS" or array.dtype.itemsize > _LONGEST_TEXT:
-        raise InvalidInput(f"{path} holds {array.dtype}, not numbers or ids")
+        raise InvalidInput(f"{path}: holds neither numbers nor ids")
     if array.nbytes > path.stat().st_size:
         raise InvalidInput(f"{path}: an array of {array.nbytes:,} bytes in a file of fewer")
     return array

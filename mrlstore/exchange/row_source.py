@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import gzip
 import os
-from contextlib import ExitStack
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal, NamedTuple, get_args
 
 from mrlstore.errors import InvalidInput
 from mrlstore.exchange import arrow, table_rows
+from mrlstore.exchange.csv_rows import read_csv
 from mrlstore.exchange.input_row import FieldNames
 from mrlstore.exchange.jsonl import read_jsonl
 from mrlstore.exchange.npy import open_vectors
 from mrlstore.exchange.table_rows import Rows
 
-Format = Literal["jsonl", "parquet", "arrow"]
+Format = Literal["jsonl", "csv", "parquet", "arrow"]
 FORMATS: Final[tuple[str, ...]] = get_args(Format)
+WRITTEN: Final = ("jsonl", "parquet", "arrow")  # those that an export has
+GZIP: Final = ".gz"
 _SUFFIXES: Final[dict[str, Format]] = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
+    ".csv": "csv",
+    ".tsv": "csv",
     ".parquet": "parquet",
     ".pq": "parquet",
     ".arrow": "arrow",
@@ -51,26 +59,40 @@ class RowSource:
         return HowFar(rows, rows if self.total is None else self.total)
 
 
-def format_of(path: Path | None, format: str | None) -> Format:
+def format_of(path: Path | None, format: str | None, known: Sequence[str] = FORMATS) -> Format:
     """The format that was named, else that of the file's suffix, else JSONL if it has none.
+
+    `known` are the formats that can be used; a suffix .gz behind that of JSONL or CSV counts for nothing.
 
     Raises:
         InvalidInput: there is no such format, or the suffix belongs to none.
     """
+    found: Format | None = "jsonl"
     if format is not None:
-        for known in get_args(Format):
-            if format == known:
-                return known  # type: ignore[no-any-return]
-        raise InvalidInput(f"format: expected one of {', '.join(FORMATS)}, got {format!r}")
-    if path is None or not path.suffix:
-        return "jsonl"
-    found = _SUFFIXES.get(path.suffix.lower())
-    if found is None:
+        found = next((one for one in get_args(Format) if one == format), None)
+    elif path is not None and path.suffix:
+        found = _SUFFIXES.get(_without_gzip(path).suffix.lower())
+    if found is None and format is None:
+        endings = ", ".join(ending for ending, kind in _SUFFIXES.items() if kind in known)
+        hint = " (for vectors alone there is `mrlstore migrate`)" if path and path.suffix == ".npy" else ""
         raise InvalidInput(
-            f"{path}: its name tells no format ({', '.join(sorted(_SUFFIXES))}); "
-            f"give one of {', '.join(FORMATS)}"
+            f"{path}: the ending of its name belongs to no known format ({endings}){hint}; if it is one of "
+            f'{", ".join(known)} all the same, say format="..."'
         )
+    if found is None or found not in known:
+        raise InvalidInput(f"format: expected one of {', '.join(known)}, got {format or found!r}")
+    if path is not None and is_gzip(path) and found in ("parquet", "arrow"):
+        raise InvalidInput(f"{path}: unpack it first; {found} files are compressed by themselves")
     return found
+
+
+def is_gzip(path: Path) -> bool:
+    """Whether a file is compressed by gzip, as far as its name says."""
+    return path.suffix.lower() == GZIP
+
+
+def _without_gzip(path: Path) -> Path:
+    return path.with_suffix("") if is_gzip(path) else path
 
 
 def open_rows(
@@ -85,7 +107,13 @@ def open_rows(
         path = Path(source)
         kind = format_of(path, format)
         file: BinaryIO = opened.enter_context(path.open("rb"))
-        return _of_file(file, path.name, kind, vectors, fields)
+        if not is_gzip(path):
+            return _of_file(file, path.name, kind, vectors, fields)
+        unpacked: Any = opened.enter_context(gzip.GzipFile(fileobj=file))
+        with _gzip_errors(path.name):
+            found = _of_file(unpacked, path.name, kind, vectors, fields)
+        rows = _unpacked(found.rows, path.name)
+        return RowSource(rows, found.total, file, os.fstat(file.fileno()).st_size)
     if hasattr(source, "read"):
         name = Path(str(getattr(source, "name", "-"))).name
         return _of_file(source, name, format_of(None, format), vectors, fields)
@@ -104,16 +132,30 @@ def vectors_path(vectors: object) -> Path | None:
 def _of_file(
     file: BinaryIO, name: str, format: Format, vectors: str | os.PathLike[str] | None, fields: FieldNames
 ) -> RowSource:
-    if format == "jsonl":
+    if format in ("jsonl", "csv"):
         beside = vectors_path(vectors)
         array = None if beside is None else open_vectors(beside)
         size = os.fstat(file.fileno()).st_size if file.seekable() and _has_descriptor(file) else None
         total = None if array is None else len(array)
-        return RowSource(read_jsonl(file, name, array, fields), total, file, size)
+        read = read_jsonl if format == "jsonl" else read_csv
+        return RowSource(read(file, name, array, fields), total, file, size)
     if vectors is not None:
-        raise InvalidInput("vectors: a .npy file goes with JSONL only")
+        raise InvalidInput("vectors: a .npy file goes with JSONL and CSV only")
     found = arrow.open_batches(file, name, format)
     return RowSource(table_rows.read_batches(found.batches, found.schema, name, fields), found.rows)
+
+
+@contextmanager
+def _gzip_errors(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise InvalidInput(f"{name}: no whole gzip file ({error})") from error
+
+
+def _unpacked(rows: Rows, name: str) -> Rows:
+    with _gzip_errors(name):
+        yield from rows
 
 
 def _has_descriptor(file: BinaryIO) -> bool:

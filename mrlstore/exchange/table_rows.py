@@ -119,7 +119,7 @@ def _check_columns(names: Sequence[str], name: str, fields: FieldNames) -> None:
     if len(set(names)) != len(names):
         raise InvalidInput(f"{name}: two columns of the same name")
     if fields.name("id") not in names:
-        raise InvalidInput(f"{name}: no column {fields.name('id')!r}; it has {', '.join(names)[:500]}")
+        raise InvalidInput(fields.without_id(name, names))
     try:
         fields.extras(names)
     except InvalidInput as error:

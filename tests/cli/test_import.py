@@ -141,3 +141,38 @@ def test_pickled_arrays_are_refused(tmp_path: Path, run: Run) -> None:
     rows = write_jsonl(tmp_path / "r.jsonl", [{"id": "a"}])
     done = run("import", tmp_path / "s.mrl", rows, "--vectors", tmp_path / "v.npy")
     assert done.code == 2
+
+
+def test_the_way_out_is_said_in_options(tmp_path: Path, run: Run) -> None:
+    store, file = tmp_path / "s.mrl", tmp_path / "r.jsonl"
+    file.write_text('{"id": 17, "vector": [1, 2]}\n{"id": "a", "emb": [1, 2], "year": 3}\n')
+    done = run("import", store, file)
+    assert done.code == 6
+    assert '--id-as-text makes "17" of it' in done.err
+    assert (
+        "--extra metadata makes metadata of it, --omit emb leaves it out, --name vector=emb says" in done.err
+    )
+    assert "=True" not in done.err and 'extra="' not in done.err
+    done = run(
+        "import", store, file, "--id-as-text", "--name", "vector=emb", "--omit", "vector", "--omit", "year"
+    )
+    assert done.code == 0
+    file.write_text("name,vector\na,1 2\n")
+    done = run("import", tmp_path / "other.mrl", file, "--format", "csv")
+    assert done.code == 2 and "it has name, vector. --name id=COLUMN says which has the ids" in done.err
+    assert not (tmp_path / "other.mrl").exists()
+    (tmp_path / "rows.xyz").touch()
+    done = run("import", tmp_path / "other.mrl", tmp_path / "rows.xyz")
+    assert done.code == 2 and "say --format ..." in done.err
+    done = run("export", store, file)
+    assert done.code == 4 and "--force replaces it" in done.err
+
+
+def test_rows_without_vectors_are_told(tmp_path: Path, run: Run) -> None:
+    rows = write_jsonl(tmp_path / "r.jsonl", [{"id": "a", "document": "words"}, {"id": "b"}])
+    done = run("import", tmp_path / "s.mrl", rows)
+    assert done.code == 0 and "no row has a vector" in done.err and "--name vector=COLUMN" in done.err
+    rows = write_jsonl(tmp_path / "r.jsonl", [{"id": "a", "vector": [1, 2]}, {"id": "b"}])
+    done = run("import", tmp_path / "s.mrl", rows)
+    assert done.err == "1 row has no vector: queries by vector do not find it\n"
+    assert run("import", tmp_path / "s.mrl", rows, "--json").json["without_vector"] == 1

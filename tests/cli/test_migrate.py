@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ import pytest
 import mrlstore
 from mrlstore.cli import main
 from mrlstore.exchange.migrate import Choice, migrate
+
+from .conftest import Run
 
 VECTORS = np.random.default_rng(8).normal(size=(2_500, 8)).astype(np.float32)
 
@@ -122,3 +125,31 @@ def test_a_database_whose_package_is_absent_says_what_to_install(
     monkeypatch.setitem(__import__("sys").modules, "qdrant_client", None)
     assert main(["migrate", str(path), "qdrant:somewhere"]) == 1
     assert "pip install qdrant-client" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("kind", "files", "said"),
+    [
+        ("chroma", ["chroma.sqlite3"], "pip install chromadb"),
+        ("qdrant", ["meta.json", "collection/papers/storage.sqlite"], "pip install qdrant-client"),
+        ("lancedb", ["papers.lance/data/a.lance"], "pip install lancedb"),
+        ("server", ["raft_state.json", "collections/papers/x"], "the storage of a Qdrant server"),
+        ("texts", ["notes.txt"], "say chroma:FOLDER"),
+    ],
+)
+def test_a_folder_says_which_database_it_is(
+    kind: str, files: list[str], said: str, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for package in ("chromadb", "qdrant_client", "lancedb"):
+        monkeypatch.setitem(sys.modules, package, None)
+    for name in files:
+        (tmp_path / kind / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / kind / name).touch()
+    done = run("migrate", tmp_path / "s.mrl", tmp_path / kind)
+    assert done.code in (1, 2) and said in done.err
+    assert not (tmp_path / "s.mrl").exists()
+
+
+def test_a_store_is_no_source(filled: Path, tmp_path: Path, run: Run) -> None:
+    done = run("migrate", tmp_path / "s.mrl", filled)
+    assert done.code == 2 and "is a store already" in done.err

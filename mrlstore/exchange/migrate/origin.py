@@ -91,7 +91,7 @@ _KINDS: Final = {
 
 
 def open_origin(source: str, choice: Choice | None = None) -> Origin:
-    """Open "KIND:PLACE", or a file by its path alone.
+    """Open "KIND:PLACE", or a file or a database's folder by its path alone.
 
     Args:
         source: "qdrant:FOLDER" or "qdrant:URL", "chroma:FOLDER", "lancedb:FOLDER", "faiss:FILE",
@@ -108,11 +108,32 @@ def open_origin(source: str, choice: Choice | None = None) -> Origin:
     if not colon or kind not in _KINDS:
         if colon and not Path(source).exists():
             raise InvalidInput(f"{source!r}: expected a file, or KIND:PLACE with one of {', '.join(_KINDS)}")
-        kind, place = "file", source
+        kind, place = _kind_of_folder(Path(source)) if Path(source).is_dir() else "file", source
     module, name = _KINDS[kind]
     with origin_errors(source):
         opened: Origin = getattr(importlib.import_module(module), name)(place, choice or Choice())
     return opened
+
+
+def _kind_of_folder(folder: Path) -> str:
+    """Which database a folder belongs to, by the files that each of them has.
+
+    Raises InvalidInput where none of them is there.
+    """
+    if (folder / "chroma.sqlite3").is_file():
+        return "chroma"
+    if (folder / "meta.json").is_file() and (folder / "collection").is_dir():
+        return "qdrant"
+    if any(table.suffix == ".lance" and table.is_dir() for table in folder.iterdir()):
+        return "lancedb"
+    if (folder / "catalogue.db").is_file():
+        raise InvalidInput(f"{folder} is a store already; export and import copy rows between stores")
+    if (folder / "raft_state.json").is_file():
+        raise InvalidInput(f"{folder}: the storage of a Qdrant server; start the server, and say qdrant:URL")
+    raise InvalidInput(
+        f"{folder}: neither a Chroma, nor a LanceDB, nor a local Qdrant database; if it is one all the same, "
+        "say chroma:FOLDER, lancedb:FOLDER or qdrant:FOLDER; `mrlstore add` reads folders of texts"
+    )
 
 
 def chosen(there: Sequence[str], choice: Choice, what: str) -> list[str]:

@@ -36,7 +36,7 @@ class FileOrigin:
             format_of(self._path, None)
         names = {"id": choice.id, "vector": choice.vector, "document": choice.document}
         chosen = {part: name for part, name in names.items() if name}
-        self._fields = FieldNames(chosen, "metadata", frozenset(choice.omit))
+        self._fields = FieldNames(chosen, "metadata", frozenset(choice.omit), id_as_text=True)
 
     def collections(self) -> list[Collection]:
         """The file."""

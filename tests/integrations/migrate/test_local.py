@@ -383,3 +383,16 @@ def test_the_command(tmp_path: Path, path: Path, capsys: pytest.CaptureFixture[s
 
 def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run_page("migrate", tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize("fill", [qdrant, chroma, lance])
+def test_a_folder_says_which_database_it_is(
+    fill: Callable[[Path], tuple[str, Choice]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"{__name__}.ROWS", 20)
+    monkeypatch.setattr(f"{__name__}.VECTORS", VECTORS[:20])
+    for name in ("METADATA", "TEXTS", "UUIDS"):
+        monkeypatch.setattr(f"{__name__}.{name}", globals()[name][:20])
+    source, choice = fill(tmp_path)
+    done = migrate(tmp_path / "store.mrl", source.partition(":")[2], choice=choice)
+    assert done.ok and done.rows == 20
