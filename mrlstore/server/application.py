@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mrlstore import telemetry
 from mrlstore.kernels.prepare import prepare
-from mrlstore.server import console, health, pinecone, qdrant, v1
+from mrlstore.server import chroma, console, health, pinecone, qdrant, v1
 from mrlstore.server.config import ServerConfig
 from mrlstore.server.guards import Guard
 from mrlstore.server.http_call import HttpCall
@@ -29,7 +29,7 @@ def create_app(config: ServerConfig) -> ASGIApp:
         config.root, open_stores=config.open_stores, read_only=config.read_only, threads=config.threads
     )
     serving = Serving(config, root)
-    families = [api.api_family(serving) for api in (v1, qdrant, pinecone)]
+    families = [api.api_family(serving) for api in (v1, qdrant, chroma, pinecone)]
     routes = [
         *(route for family in families for route in family.routes),
         *health.routes(serving),
@@ -52,7 +52,7 @@ def create_app(config: ServerConfig) -> ASGIApp:
         scope["app"] = router  # so that a route raises what the guard writes in the shape of the API
         await router(scope, receive, send)
 
-    return Guard(app, config, families, health.OPEN | v1.OPEN | qdrant.OPEN | console.OPEN)
+    return Guard(app, config, families, health.OPEN | v1.OPEN | qdrant.OPEN | chroma.OPEN | console.OPEN)
 
 
 async def _no_route(scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,19 +1,13 @@
-"""What the hosted service offers and this server does not: each is answered by a 400 that says so.
-
-501 would be retried by clients until nobody sees the message, and 404 means a missing index to them.
-"""
+"""What Pinecone offers and this server does not, and the lists that are always empty."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
 from starlette.routing import BaseRoute, Route
 
 from mrlstore.server.api_keys import Role
-from mrlstore.server.http_call import HttpCall
 from mrlstore.server.operations import Answer, GeneralOperation, Serving
-from mrlstore.server.refusals import invalid
 
 _COLLECTIONS: Final = "collections are not offered here; `mrlstore backup` copies a store"
 _BACKUPS: Final = "backups by this API are not offered here; `mrlstore backup` makes one of a store"
@@ -42,23 +36,9 @@ EMPTY_LISTS: Final = (
 )
 
 
-def refusing(serving: Serving, table: Sequence[tuple[str, Sequence[str], str]]) -> list[BaseRoute]:
-    """Routes that refuse."""
-    return [
-        Route(path, _refusal(serving, message), methods=list(methods)) for path, methods, message in table
-    ]
-
-
 def empty_lists(serving: Serving) -> list[BaseRoute]:
     """Routes that list nothing."""
     return [Route(path, _constant(serving, body), methods=["GET"]) for path, body in EMPTY_LISTS]
-
-
-def _refusal(serving: Serving, message: str) -> GeneralOperation:
-    def refuse(call: HttpCall, body: bytes) -> Answer:
-        raise invalid(message)
-
-    return GeneralOperation(serving, "not offered", Role.READ, refuse)
 
 
 def _constant(serving: Serving, answer: bytes) -> GeneralOperation:

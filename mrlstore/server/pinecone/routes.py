@@ -7,6 +7,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from mrlstore.server.api_family import ApiFamily
 from mrlstore.server.api_keys import Role
 from mrlstore.server.bodies import dump
+from mrlstore.server.not_offered import refusing
 from mrlstore.server.operations import GeneralOperation, Operation, QuickOperation, Serving
 from mrlstore.server.pinecone import data_plane, refused
 from mrlstore.server.pinecone.control_plane import DATA_PLANE, ControlPlane
@@ -61,7 +62,7 @@ def _data_plane(serving: Serving) -> list[BaseRoute]:
     return [
         Route("/query", query, methods=["POST"]),
         *offered,
-        *refused.refusing(serving, refused.DATA_PLANE),
+        *refusing(serving, refused.DATA_PLANE),
     ]
 
 
@@ -79,4 +80,4 @@ def _control_plane(serving: Serving) -> list[BaseRoute]:
         Route(path, GeneralOperation(serving, name, role, work), methods=[method])
         for name, method, path, role, work in table
     ]
-    return [*refused.empty_lists(serving), *refused.refusing(serving, refused.CONTROL_PLANE), *offered]
+    return [*refused.empty_lists(serving), *refusing(serving, refused.CONTROL_PLANE), *offered]

@@ -10,12 +10,12 @@ from mrlstore.server.api_family import ApiFamily
 from mrlstore.server.api_keys import Role
 from mrlstore.server.bodies import dump
 from mrlstore.server.http_call import HttpCall
+from mrlstore.server.not_offered import refusing
 from mrlstore.server.operations import Answer, GeneralOperation, Operation, QuickOperation, Serving
 from mrlstore.server.qdrant import nearest_points, point_reads, point_writes
 from mrlstore.server.qdrant.answers import answered_with, error_body
 from mrlstore.server.qdrant.collections import Collections
 from mrlstore.server.qdrant.point_query import query_of, search_of
-from mrlstore.server.refusals import invalid
 from mrlstore.version import __version__
 
 PREFIX: Final = "/qdrant"
@@ -31,17 +31,17 @@ _SNAPSHOTS: Final = "snapshots by this API are not offered here; `mrlstore backu
 _VECTORS: Final = "a point has one vector here, which is removed with the point"
 _EVERY: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _REFUSED: Final = (
-    ("/collections/aliases", ("POST",), _ALIASES),
-    ("/collections/{index}/snapshots", ("POST", "PUT"), _SNAPSHOTS),
-    ("/collections/{index}/snapshots/{rest:path}", _EVERY, _SNAPSHOTS),
-    ("/snapshots/{rest:path}", _EVERY, _SNAPSHOTS),
-    ("/snapshots", ("POST",), _SNAPSHOTS),
-    ("/collections/{index}/points/vectors/delete", ("POST",), _VECTORS),
-    ("/collections/{index}/points/discover", ("POST",), "discovery is not offered here"),
-    ("/collections/{index}/points/recommend", ("POST",), "use /points/query with recommend"),
-    ("/collections/{index}/points/search/matrix/{rest}", ("POST",), "matrices are not offered here"),
-    ("/collections/{index}/cluster", _EVERY, "clusters are not offered here"),
-    ("/cluster", _EVERY, "clusters are not offered here"),
+    (f"{PREFIX}/collections/aliases", ("POST",), _ALIASES),
+    (f"{_ONE}/snapshots", ("POST", "PUT"), _SNAPSHOTS),
+    (_ONE + "/snapshots/{rest:path}", _EVERY, _SNAPSHOTS),
+    (PREFIX + "/snapshots/{rest:path}", _EVERY, _SNAPSHOTS),
+    (f"{PREFIX}/snapshots", ("POST",), _SNAPSHOTS),
+    (f"{_POINTS}/vectors/delete", ("POST",), _VECTORS),
+    (f"{_POINTS}/discover", ("POST",), "discovery is not offered here"),
+    (f"{_POINTS}/recommend", ("POST",), "use /points/query with recommend"),
+    (_POINTS + "/search/matrix/{rest}", ("POST",), "matrices are not offered here"),
+    (f"{_ONE}/cluster", _EVERY, "clusters are not offered here"),
+    (f"{PREFIX}/cluster", _EVERY, "clusters are not offered here"),
 )
 
 
@@ -110,7 +110,7 @@ def _routes(serving: Serving) -> list[BaseRoute]:
             Route(path, QuickOperation(serving, name, parse, nearest_points.is_quick, work), methods=["POST"])
             for name, path, parse, work in quick
         ),
-        *_refusing(serving),
+        *refusing(serving, _REFUSED),
         *(
             Route(path, GeneralOperation(serving, name, role, work), methods=[method])
             for name, method, path, role, work in general
@@ -119,20 +119,6 @@ def _routes(serving: Serving) -> list[BaseRoute]:
             Route(path, Operation(serving, name, role, work), methods=[method])
             for name, method, path, role, work in of_one
         ),
-    ]
-
-
-def _refusing(serving: Serving) -> list[BaseRoute]:
-    """Routes that answer 400 with what is not offered, so that a person reads it."""
-
-    def endpoint(message: str) -> GeneralOperation:
-        def refuse(call: HttpCall, body: bytes) -> Answer:
-            raise invalid(message)
-
-        return GeneralOperation(serving, "not offered", Role.READ, refuse)
-
-    return [
-        Route(PREFIX + path, endpoint(message), methods=list(methods)) for path, methods, message in _REFUSED
     ]
 
 
