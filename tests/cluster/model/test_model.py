@@ -15,6 +15,7 @@ THREE_WRITERS: Final = Bounds(writers=3, epochs=3, operations=("x",), snapshots=
 SLOW_FOLLOWER: Final = Bounds(followers=1, operations=("x",), snapshots=1, collections=1, late_puts=1)
 FOLLOWER_BEHIND_THE_LOG: Final = Bounds(writers=1, followers=1, epochs=1, snapshots=1, collections=1)
 LATE_MANIFEST: Final = Bounds(operations=("x",), snapshots=2, collections=1, late_puts=1)
+TWO_SNAPSHOTS: Final = LATE_MANIFEST._replace(late_puts=0, collections=2)
 FOLDER_RETURNS: Final = Bounds(
     epochs=3, operations=("x",), snapshots=1, collections=1, late_puts=1, crashes=1
 )
@@ -29,6 +30,7 @@ GREEN: Final = {
     "a slow follower and a put that arrives after the collection": SLOW_FOLLOWER,
     "a follower behind a log that was collected": FOLLOWER_BEHIND_THE_LOG,
     "a manifest that arrives late": LATE_MANIFEST,
+    "two snapshots, two collections": TWO_SNAPSHOTS,
     "a folder returns after weeks, the log being empty": FOLDER_RETURNS,
     "content that was there before": CONTENT_RETURNS,
     "entries that are void": VOID_ENTRIES,
@@ -50,7 +52,7 @@ NEEDED: Final = [
     Needed("look after claiming", THREE_WRITERS),
     Needed("look before following", SLOW_FOLLOWER),
     Needed("look before removing", SLEEPER),
-    Needed("list before looking", SLEEPER),
+    Needed("list before looking", TWO_SNAPSHOTS),
     Needed("void entries", VOID_ENTRIES, frozenset({"look after claiming"})),
     Needed("newest snapshot at the start", SLEEPER),
     Needed("nothing read below the snapshot", VOID_ENTRIES),
