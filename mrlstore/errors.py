@@ -119,5 +119,47 @@ class ObjectStorageDenied(ObjectStorageError, PermissionError):
     """Object storage does not accept the credentials, or they do not allow this. Nothing has changed."""
 
 
+class WriterReplaced(StoreLocked):
+    """A later writer has begun on a shard of a cluster; this one writes nothing any more.
+
+    What was not acknowledged may be in or not: repeat it through the process that writes now.
+    """
+
+
+class ShardUnavailable(MrlStoreError):
+    """A shard of a cluster could not be asked, or its writer has stopped. A write may be in or not."""
+
+
+class StaleRead(MrlStoreError, TimeoutError):
+    """A copy of a shard did not come as far as the token of `after=` in the time allowed."""
+
+
+class OperationForgotten(MrlStoreError):
+    """A write was repeated so late that its result is no longer kept; it was not done a second time."""
+
+
+class PartialWrite(MrlStoreError):
+    """A write over several shards of a cluster is in some of them and not, or perhaps not, in others.
+
+    `written` has the ids that are in, `unknown` those of shards that failed; both are empty for writes that
+    were not given ids. `errors` tells by the number of the shard why. Repeating the same call is safe.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        written: list[str],
+        unknown: list[str],
+        errors: dict[int, MrlStoreError],
+    ) -> None:
+        super().__init__(message)
+        self.message, self.written, self.unknown, self.errors = message, written, unknown, errors
+
+    def __reduce__(
+        self,
+    ) -> tuple[type[PartialWrite], tuple[str, list[str], list[str], dict[int, MrlStoreError]]]:
+        return type(self), (self.message, self.written, self.unknown, self.errors)
+
+
 class DamagedPartWarning(UserWarning):
     """A damaged part is being worked around: answers are right but slower, until it is repaired."""

@@ -28,6 +28,7 @@ ORDER = [
     "ingest",
     "maintenance",
     "recall",
+    "shared_log",
     "writing",
     "search",
     "storage",

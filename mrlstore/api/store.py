@@ -18,13 +18,13 @@ from mrlstore.api.care_methods import CareMethods
 from mrlstore.api.picking_arguments import check_examples, check_picking
 from mrlstore.api.reading_methods import ReadingMethods
 from mrlstore.api.recall_methods import RecallMethods
+from mrlstore.api.selection_arguments import check_changes, check_selection
 from mrlstore.checks import check_ids, check_namespace
 from mrlstore.embedders.protocol import Embedder
 from mrlstore.errors import InvalidInput, MrlStoreError
 from mrlstore.search import grouping, hybrid, picked, query
 from mrlstore.search.examples import Examples, direction
 from mrlstore.search.grouping import Grouping
-from mrlstore.search.params import Selection
 from mrlstore.storage.create import Mode
 from mrlstore.storage.session import Session
 from mrlstore.system.files import Files
@@ -43,7 +43,7 @@ from mrlstore.types import (
 )
 from mrlstore.where import parse
 from mrlstore.writing import writer
-from mrlstore.writing.batch import RowChange, make_batch, make_changes
+from mrlstore.writing.batch import make_batch
 
 if TYPE_CHECKING:
     from mrlstore import ingest
@@ -172,20 +172,8 @@ class Store(CareMethods, RecallMethods, ReadingMethods):
             StorePoisoned: what was changed is unknown; reopen the store.
         """
         session = self._writable()
-        selection = _selection(ids, where, None, namespace, "update", ordered=True)
-        if metadatas is None and documents is None and vectors is None:
-            raise InvalidInput("update: give metadatas, documents or vectors")
-        changes: Mapping[str, RowChange] | RowChange
-        if selection.ids is not None:
-            changes = make_changes(selection.ids, metadatas, documents, vectors, session.settings.dim)
-        elif documents is not None or vectors is not None:
-            raise InvalidInput(
-                "update: documents and vectors go by ids; with where alone only metadatas can be given"
-            )
-        elif not isinstance(metadatas, Mapping):
-            raise InvalidInput("update: with where, metadatas is one dict for all rows that match")
-        else:
-            changes = RowChange(metadatas)
+        selection = check_selection(ids, where, None, namespace, "update", ordered=True)
+        changes = check_changes(selection, metadatas, documents, vectors, session.settings.dim)
         count = writer.update(session, namespace, selection, changes)
         self._wake()
         return count
@@ -204,7 +192,7 @@ class Store(CareMethods, RecallMethods, ReadingMethods):
         InvalidInput when nothing is given, or only an empty filter or prefix: `clear` empties a namespace.
         """
         session = self._writable()
-        count = writer.delete(session, namespace, _selection(ids, where, prefix, namespace, "delete"))
+        count = writer.delete(session, namespace, check_selection(ids, where, prefix, namespace, "delete"))
         self._wake()
         return count
 
@@ -476,22 +464,3 @@ class Store(CareMethods, RecallMethods, ReadingMethods):
         if self._embedder is None:
             raise InvalidInput("no embedder: open the store with mrlstore.open(path, embedder=...)")
         return self._embedder
-
-
-def _selection(
-    ids: Iterable[str] | None,
-    filter: Where | None,
-    prefix: str | None,
-    namespace: str,
-    verb: str,
-    *,
-    ordered: bool = False,
-) -> Selection:
-    """What selects the rows that are written; InvalidInput where that would be all of a namespace."""
-    check_namespace(namespace)
-    node, start = parse(filter), arguments.check_prefix(prefix) or None
-    if ids is None and node is None and start is None:
-        raise InvalidInput(
-            f"{verb}: give ids, or a where{' or prefix' * (verb == 'delete')} that is not empty"
-        )
-    return Selection(None if ids is None else check_ids(ids, ordered=ordered), node, start)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,21 +34,39 @@ def direction(session: Session, namespace: str, examples: Examples) -> NDArray[n
     Each example counts by its direction. With negative ones it is the mean of the positive ones plus the
     difference of both means, as Qdrant's strategy average_vector has it.
     """
-    towards = _mean(session, namespace, examples.positive, "positive")
+    return direction_of(
+        examples, lambda id: stored_vector(session, namespace, id), namespace, session.snapshots.latest().dim
+    )
+
+
+def direction_of(
+    examples: Examples,
+    stored: Callable[[str], NDArray[np.float32] | None],
+    namespace: str,
+    dim: int | None,
+) -> NDArray[np.float32]:
+    """The same with `stored`, which gives the vector of an id in the namespace, and the store's dimension."""
+    towards = _mean(examples.positive, "positive", stored, namespace, dim)
     if examples.negative:
-        towards = 2 * towards - _mean(session, namespace, examples.negative, "negative")
+        towards = 2 * towards - _mean(examples.negative, "negative", stored, namespace, dim)
     if not np.linalg.norm(towards) > _NO_DIRECTION:
         raise InvalidInput("positive: the examples cancel each other out, so there is no direction to search")
     return towards.astype(np.float32)
 
 
-def _mean(session: Session, namespace: str, examples: list[Any], name: str) -> NDArray[np.float64]:
+def _mean(
+    examples: list[Any],
+    name: str,
+    stored: Callable[[str], NDArray[np.float32] | None],
+    namespace: str,
+    dim: int | None,
+) -> NDArray[np.float64]:
     """The mean of the examples' unit vectors, float64 [dim]."""
-    dim, total = session.snapshots.latest().dim, np.zeros(1)
+    total = np.zeros(1)
     for place, example in enumerate(examples):
         vector = example
         if isinstance(example, str):
-            vector = stored_vector(session, namespace, example)
+            vector = stored(example)
             if vector is None:
                 raise InvalidInput(
                     f"{name}[{place}]: {example!r} is not in namespace {namespace!r}, or has no vector"

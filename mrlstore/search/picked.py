@@ -105,9 +105,13 @@ def diverse(
 def _units(hits: Hits, places: list[int], dim: int | None) -> NDArray[np.float32]:
     """The stored vectors of hits, float32 [n, dim], of unit length."""
     found = list(hits.places_of(0))
-    rows = [holder.original(row)[:dim] for holder, row in (found[place] for place in places)]
-    if not rows:
+    return unit_rows([holder.original(row) for holder, row in (found[place] for place in places)], dim)
+
+
+def unit_rows(vectors: list[NDArray[np.float32]], dim: int | None) -> NDArray[np.float32]:
+    """The first `dim` numbers of stored vectors, float32 [n, dim], brought to unit length."""
+    if not vectors:
         return np.empty((0, 0), np.float32)
-    wide = np.stack(rows).astype(np.float64)
+    wide = np.stack([vector[:dim] for vector in vectors]).astype(np.float64)
     lengths = np.sqrt(np.vecdot(wide, wide))[:, None]
     return np.asarray(wide / np.maximum(lengths, np.finfo(np.float64).tiny), dtype=np.float32)

@@ -18,7 +18,14 @@ APART = {"mrlstore.LIMITS", "mrlstore.__version__"}  # values, not things with a
 
 @pytest.mark.parametrize(
     "package",
-    ["mrlstore", "mrlstore.exchange", "mrlstore.exchange.migrate", "mrlstore.embedders", "mrlstore.ingest"],
+    [
+        "mrlstore",
+        "mrlstore.cluster",
+        "mrlstore.exchange",
+        "mrlstore.exchange.migrate",
+        "mrlstore.embedders",
+        "mrlstore.ingest",
+    ],
 )
 def test_what_is_offered_is_in_the_reference(package: str) -> None:
     module = importlib.import_module(package)

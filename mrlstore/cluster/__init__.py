@@ -1,0 +1,22 @@
+"""Many shards as one store: object storage keeps them and orders their writes, an engine runs them.
+
+`create` makes a home, `connect` gives a `ShardedStore` with the methods of `Store`.
+"""
+
+from mrlstore.cluster.cluster_results import ClusterBatch, ClusterResult, ClusterWritten, Coverage
+from mrlstore.cluster.home import Home
+from mrlstore.cluster.opening_clusters import connect, create
+from mrlstore.cluster.sharded_store import ClusterStats, ShardedStore, ShardStats
+
+__all__ = [
+    "ClusterBatch",
+    "ClusterResult",
+    "ClusterStats",
+    "ClusterWritten",
+    "Coverage",
+    "Home",
+    "ShardStats",
+    "ShardedStore",
+    "connect",
+    "create",
+]

@@ -1,0 +1,173 @@
+"""`create` and `connect`: a cluster's home is made once, and opened with an engine that runs its shards."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from mrlstore import checks
+from mrlstore.api import arguments
+from mrlstore.catalogue.keywords import DEFAULT_TOKENIZER, TOKENIZERS
+from mrlstore.catalogue.settings import EF_CONSTRUCTION_RANGE, M_RANGE
+from mrlstore.cluster.home import Durability, create_home, new_home, read_home
+from mrlstore.cluster.local_engine import LocalEngine
+from mrlstore.cluster.sharded_store import ShardedStore
+from mrlstore.embedders.protocol import Embedder
+from mrlstore.errors import InvalidInput
+from mrlstore.object_storage import ObjectStorage, open_storage
+from mrlstore.system import cpus
+from mrlstore.types import LIMITS, GraphBuilder, Tokenizer
+from mrlstore.writing.writer import DEFAULT_PREFIX_DIM
+
+_MOST_GROUP_MS: Final = 10_000.0
+
+
+def create(
+    home: str | os.PathLike[str],
+    *,
+    dim: int,
+    prefix_dim: int | None = None,
+    shards: int = 1,
+    durability: Durability = "shared",
+    m: int = 16,
+    ef_construction: int = 200,
+    tokenizer: Tokenizer | None = None,
+    graph: GraphBuilder | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> None:
+    """Make the home of a cluster: `cluster.json`, which nothing changes any more.
+
+    Args:
+        home: "s3://bucket/prefix", "gs://...", "az://...", or a folder that all its processes see.
+        dim: dimensions of the vectors.
+        prefix_dim: leading dimensions that are indexed; by default 768 or dim.
+        shards: how many, a power of two up to 4,096. It cannot be changed: take few large ones.
+        durability: "shared": what is acknowledged is in the log in object storage.
+        m: links of each row in the graphs.
+        ef_construction: effort of building the graphs.
+        tokenizer: how documents are cut into words.
+        graph: what builds the graphs.
+        options: for buckets, as `mrlstore.restore` takes them; never stored.
+
+    Raises:
+        InvalidInput: an argument is wrong.
+        StoreExists: there is a cluster already.
+        ObjectStorageError: object storage cannot be reached, or does not create exclusively.
+    """
+    checks.check_count(dim, "dim", LIMITS.min_dim, LIMITS.max_dim)
+    checks.check_optional_count(prefix_dim, "prefix_dim", 1, dim)
+    checks.check_count(m, "m", *M_RANGE)
+    checks.check_count(ef_construction, "ef_construction", *EF_CONSTRUCTION_RANGE)
+    words, builder = tokenizer or DEFAULT_TOKENIZER, graph or "mrlstore"
+    checks.check_choice(words, "tokenizer", tuple(TOKENIZERS))
+    checks.check_choice(builder, "graph", ("mrlstore", "hnswlib"))
+    made = new_home(
+        dim,
+        prefix_dim or min(DEFAULT_PREFIX_DIM, dim),
+        m,
+        ef_construction,
+        words,
+        builder,
+        shards,
+        durability,
+    )
+    storage = open_storage(home, options)
+    try:
+        create_home(storage, made)
+    finally:
+        storage.close()
+
+
+def connect(
+    home: str | os.PathLike[str],
+    *,
+    engine: Literal["local"] = "local",
+    mode: Literal["r", "a"] = "a",
+    folder: str | os.PathLike[str] | None = None,
+    embedder: Embedder | None = None,
+    group_ms: float = 0.0,
+    auto_maintain: bool = True,
+    threads: int | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> ShardedStore:
+    """Open a cluster.
+
+    Args:
+        home: as in `create`.
+        engine: "local": all shards in this process.
+        mode: "a": this process writes all shards, and whoever wrote them before writes no more; "r": copies
+            that follow the log, in any number of processes.
+        folder: where the copies of the shards lie; what is there is used again. By default a temporary one,
+            which is removed at the end: all rows are then read from object storage at each start.
+        embedder: turns texts into vectors, for `add` and `query(text=...)`.
+        group_ms: how long the first of several writes at the same time waits for others, so that one object
+            has all: fewer requests to object storage.
+        auto_maintain: index and merge in the background.
+        threads: of each shard, for builds and batches; by default the processors that the process may use.
+        options: for buckets, as in `create`.
+
+    Returns:
+        The cluster, with the methods of `Store`.
+
+    Raises:
+        InvalidInput: an argument is wrong.
+        StoreNotFound: there is no cluster.
+        StoreLocked: another process uses the folder. WriterReplaced: another process began at this moment.
+        ObjectStorageError, ShardUnavailable, CorruptStore: the shards cannot be read.
+    """
+    checks.check_choice(engine, "engine", ("local",))
+    checks.check_choice(mode, "mode", ("r", "a"))
+    arguments.check_embedder(embedder)
+    if not 0 <= checks.check_number(group_ms, "group_ms") <= _MOST_GROUP_MS:
+        raise InvalidInput(f"group_ms: expected 0 to {_MOST_GROUP_MS:g} milliseconds, got {group_ms}")
+    checks.check_flag(auto_maintain, "auto_maintain")
+    workers = checks.check_optional_count(threads, "threads", 1, 1024) or cpus.available()
+    storage = open_storage(home, options)
+    return open_cluster(
+        storage,
+        mode=mode,
+        folder=None if folder is None else arguments.check_path(folder),
+        embedder=embedder,
+        group_ms=group_ms,
+        auto_maintain=auto_maintain,
+        threads=workers,
+    )
+
+
+def open_cluster(
+    storage: ObjectStorage,
+    *,
+    mode: Literal["r", "a"] = "a",
+    folder: Path | None = None,
+    embedder: Embedder | None = None,
+    group_ms: float = 0.0,
+    auto_maintain: bool = True,
+    threads: int = 1,
+) -> ShardedStore:
+    """`connect` with other object storage, with which tests make requests fail."""
+    made = None if folder is not None else Path(tempfile.mkdtemp(prefix="mrlstore-cluster-"))
+
+    def at_close() -> None:
+        storage.close()
+        if made is not None:
+            shutil.rmtree(made, ignore_errors=True)
+
+    try:
+        found = read_home(storage)
+        running = LocalEngine(
+            found,
+            storage,
+            (folder or made or Path()) / found.uuid,
+            writes=mode == "a",
+            group_ms=group_ms,
+            auto_maintain=auto_maintain,
+            threads=threads,
+        )
+    except BaseException:
+        at_close()
+        raise
+    return ShardedStore(found, storage, running, writes=mode == "a", embedder=embedder, at_close=at_close)

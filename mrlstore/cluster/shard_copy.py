@@ -1,0 +1,227 @@
+"""A copy of a shard on the disk of this machine: a store that may be dropped and restored at any time."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from mrlstore.catalogue.marks import Mark
+from mrlstore.cluster.home import Home
+from mrlstore.cluster.shard_store import ShardStore, open_shard_store
+from mrlstore.cluster.snapshots import ShardSnapshots, SnapshotRef
+from mrlstore.errors import CorruptStore, ShardUnavailable, StoreLocked, WriterReplaced
+from mrlstore.object_storage import ObjectStorage
+from mrlstore.shared_log import Epochs, LogEntry, LogObjects
+from mrlstore.system.files import Files, Lock, make_parents
+from mrlstore.system.log import log_event
+
+_COPY: Final = re.compile(r"[0-9]{16}-[0-9a-f]{8}")
+_TRIES: Final = 5  # of starting from the newest snapshot, each time that it was overtaken meanwhile
+
+
+class _Held:
+    """A store that readers use; it is closed when it was replaced and the last of them is done."""
+
+    def __init__(self, store: ShardStore) -> None:
+        self.store, self.readers, self.replaced = store, 0, False
+
+
+class ShardCopy:
+    """The folder of one shard, with the objects in object storage that it is a view of.
+
+    Only one process uses a folder at a time; readers of other threads may read while it moves on.
+    """
+
+    def __init__(
+        self,
+        home: Home,
+        shard: int,
+        storage: ObjectStorage,
+        folder: Path,
+        *,
+        auto_maintain: bool,
+        threads: int = 1,
+        files: Files | None = None,
+    ) -> None:
+        self.home, self.shard, self.storage = home, shard, storage
+        self.prefix = home.prefix(shard)
+        self.log = LogObjects(storage, self.prefix)
+        self.epochs = Epochs(storage, f"{self.prefix}/epochs")
+        self.snapshots = ShardSnapshots(storage, self.prefix)
+        self._folder, self._files = folder / f"shard-{shard:04}", files or Files()
+        self._auto_maintain, self._threads = auto_maintain, threads
+        self._held: _Held | None = None
+        self._guard = threading.Lock()
+        self._lock: Lock | None = None
+
+    @property
+    def store(self) -> ShardStore:
+        """The store as it is open now; ShardUnavailable before `start`."""
+        held = self._held
+        if held is None:
+            raise ShardUnavailable(f"shard {self.shard} of {self.storage.url} is not open in this process")
+        return held.store
+
+    @property
+    def mark(self) -> Mark:
+        """How far the copy has come."""
+        return self.store.mark
+
+    @contextmanager
+    def reading(self) -> Iterator[ShardStore]:
+        """The store, which stays open until the block is left, even if a newer one takes its place."""
+        with self._guard:
+            held = self._held
+            if held is None:
+                raise ShardUnavailable(f"shard {self.shard} of {self.storage.url} is not open")
+            held.readers += 1
+        try:
+            yield held.store
+        finally:
+            with self._guard:
+                held.readers -= 1
+                last = held.replaced and not held.readers
+            if last:
+                _discard(held.store)
+
+    def start(self) -> None:
+        """Open the folder; if the newest snapshot lies further on, the folder is dropped and restored."""
+        self._take_lock()
+        newest = self.snapshots.newest()
+        if self._held is None:
+            self._open()
+        if newest is not None and newest.place > self.mark.place:
+            self._restore(newest)
+
+    def unread(self) -> list[LogEntry] | None:
+        """The entries behind the mark; None where the log no longer has the next one: start again."""
+        place = self.mark.place
+        found = self.log.places(place)
+        entries = []
+        for number, (there, _) in enumerate(found, place + 1):
+            if there != number:
+                break
+            entry = self.log.read(number)
+            if entry is None:
+                return None
+            entries.append(entry)
+        return None if found and not entries else entries
+
+    def apply(self, entry: LogEntry) -> None:
+        """Apply the entry behind the mark; one of an epoch before that of the mark is void, and skipped."""
+        mark = self.mark
+        if entry.epoch < mark.epoch:
+            self.store.apply((), Mark(mark.epoch, entry.place))
+        else:
+            self.store.apply(entry.writes, entry.mark, entry.operations)
+
+    def catch_up(self, epoch: int) -> None:
+        """Apply all entries of the log, as the writer of an epoch; WriterReplaced if that is not the last."""
+        for _ in range(_TRIES):
+            self.start()
+            while (entries := self.unread()) is not None:
+                if self.epochs.later(epoch):  # what was read may be what a sleeper has left below a snapshot
+                    raise self.replaced_by(epoch + 1)
+                for entry in entries:
+                    self.apply(entry)
+                if not entries:
+                    return
+        raise ShardUnavailable(f"shard {self.shard} of {self.storage.url}: its log has a gap")
+
+    def follow(self) -> int:
+        """Apply what the log has behind the mark, as a reader; gives how many entries those were."""
+        for _ in range(_TRIES):
+            entries = self.unread()
+            if entries == []:
+                return 0
+            if entries is None or self._may_be_left_over(entries):
+                self.start()
+                continue
+            for entry in entries:
+                self.apply(entry)
+            return len(entries)
+        raise ShardUnavailable(f"shard {self.shard} of {self.storage.url}: its log has a gap")
+
+    def _may_be_left_over(self, entries: list[LogEntry]) -> bool:
+        """Whether entries may lie below a snapshot, where a sleeper can create what nobody is to read.
+
+        That takes an epoch that is later than the entry's, and a snapshot.
+        """
+        epochs = [entry.epoch for entry in entries]
+        if min(epochs) == max(epochs) and not self.epochs.later(max(epochs)):
+            return False
+        newest = self.snapshots.newest()
+        return newest is not None and newest.place >= entries[0].place
+
+    def replaced_by(self, epoch: int) -> WriterReplaced:
+        """The error of a writer that finds a later epoch."""
+        return WriterReplaced(
+            f"shard {self.shard} of {self.storage.url}: {self.epochs.beginner(epoch)} writes it now"
+        )
+
+    def close(self) -> None:
+        """Close the store and let go of the folder."""
+        held, self._held = self._held, None
+        if held is not None:
+            held.store.close()
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            lock.release()
+
+    def _take_lock(self) -> None:
+        if self._lock is not None:
+            return
+        make_parents(self._files, self._folder / "any")
+        self._lock = self._files.lock(self._folder)
+        if self._lock is None:
+            raise StoreLocked(f"{self._folder}: another process uses this copy of the shard")
+
+    def _open(self) -> None:
+        """Open the copy that was restored last; what cannot be used is dropped, and the log has it all."""
+        copies = sorted(one for one in self._folder.iterdir() if _COPY.fullmatch(one.name))
+        for old in self._folder.iterdir():
+            if old not in copies[-1:]:
+                shutil.rmtree(old, ignore_errors=True)
+        path = copies[-1] if copies else self._new_path(0)
+        try:
+            store = self._opened(path)
+        except CorruptStore as error:
+            log_event("copy of a shard dropped", path, str(error))
+            shutil.rmtree(path, ignore_errors=True)
+            store = self._opened(self._new_path(0))
+        self._held = _Held(store)
+
+    def _opened(self, path: Path) -> ShardStore:
+        return open_shard_store(
+            self.home, path, self._files, auto_maintain=self._auto_maintain, threads=self._threads
+        )
+
+    def _new_path(self, place: int) -> Path:
+        """Where a copy goes that begins at a place of the log; names sort by it."""
+        return self._folder / f"{place:016}-{uuid.uuid4().hex[:8]}"
+
+    def _restore(self, snapshot: SnapshotRef) -> None:
+        """Take a snapshot in the place of the present copy, which readers may go on to use for a while."""
+        fresh = self._new_path(snapshot.place)
+        self.snapshots.restore(snapshot, fresh)
+        new = _Held(self._opened(fresh))
+        with self._guard:
+            held, self._held = self._held, new
+            if held is None:
+                return
+            held.replaced = True
+            unused = not held.readers
+        if unused:
+            _discard(held.store)
+
+
+def _discard(store: ShardStore) -> None:
+    """Close and remove a copy that has been replaced."""
+    store.close()
+    shutil.rmtree(store.path, ignore_errors=True)

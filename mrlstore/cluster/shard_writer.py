@@ -1,0 +1,245 @@
+"""The writer of a shard: check, resolve, append to the log, look at the epochs, apply, acknowledge."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Sequence
+from concurrent.futures import Future
+from typing import Final, NamedTuple
+
+from mrlstore.catalogue.marks import ClientOperation, Mark
+from mrlstore.cluster.shard_copy import ShardCopy
+from mrlstore.cluster.write_requests import OperationId, ShardWritten, Upsert, WriteRequest
+from mrlstore.errors import (
+    CorruptStore,
+    MrlStoreError,
+    ObjectStorageDenied,
+    ObjectStorageError,
+    OperationForgotten,
+    ShardUnavailable,
+)
+from mrlstore.shared_log import LogEntry
+from mrlstore.system.log import log_event
+from mrlstore.writing.resolved_writes import ResolvedWrite
+
+_TRIES: Final = 3  # of a request to object storage, beside those of its client
+_PAUSE_S: Final = 0.05
+_GROUP_ROWS: Final = 4_096  # rows that are put together into one log entry
+
+
+class _Waiting(NamedTuple):
+    """A write of a caller that is not begun yet."""
+
+    operation: OperationId
+    request: WriteRequest
+    answer: Future[ShardWritten]
+
+
+class _Resolved(NamedTuple):
+    """A write that is ready for the log."""
+
+    waiting: _Waiting
+    write: ResolvedWrite
+    rows: int
+
+
+class ShardWriter:
+    """Writes one shard, from the beginning of its epoch until anything unexpected happens.
+
+    Safe to use from many threads: of the callers that come at the same time one does the work of all.
+    """
+
+    def __init__(self, copy: ShardCopy, group_ms: float = 0.0) -> None:
+        """`group_ms`: how long the first of several callers waits for others, so that one entry has all."""
+        self.copy, self.epoch = copy, 0
+        self._name, self._group_s = uuid.uuid4().hex, group_ms / 1000
+        self._turn, self._waiting = threading.Lock(), list[_Waiting]()
+        self._stopped: str | None = "has not been started"
+
+    @property
+    def stopped(self) -> str | None:
+        """Why it writes no more; None while it does."""
+        return self._stopped
+
+    def start(self) -> None:
+        """Begin an epoch, catch up with the log, and claim it.
+
+        Raises:
+            WriterReplaced: a later epoch has begun meanwhile.
+            ObjectStorageError, CorruptStore: the log cannot be read.
+        """
+        with self._turn:
+            self.epoch = self.copy.epochs.begin(self._name)
+            while True:
+                self.copy.catch_up(self.epoch)
+                claim = LogEntry(self.copy.mark.place + 1, self.epoch, self._name)
+                if self.copy.log.create(claim):
+                    break
+            if self.copy.epochs.later(self.epoch):
+                raise self.copy.replaced_by(self.epoch + 1)
+            self.copy.apply(claim)
+            self._stopped = None
+
+    def write(self, operation: OperationId, request: WriteRequest) -> ShardWritten:
+        """Do a write; it is in the log, and applied, when this returns.
+
+        An operation that was done before is not done again: its result is given.
+
+        Raises:
+            InvalidInput and others: as the method of `Store` does; nothing has changed.
+            OperationForgotten: the result of a repeated operation is no longer kept.
+            WriterReplaced: another process writes this shard now; this write may be in or not.
+            ShardUnavailable: the writer has stopped; this write may be in or not.
+        """
+        waiting = _Waiting(operation, request, Future())
+        self._waiting.append(waiting)
+        with self._turn:
+            if not waiting.answer.done():
+                if self._group_s:
+                    time.sleep(self._group_s)
+                self._work()
+        return waiting.answer.result()
+
+    def stop(self, reason: str) -> None:
+        """Write no more."""
+        if self._stopped is None:
+            self._stopped = reason
+            log_event(
+                "writer stopped", self.copy.storage.url, reason, shard=self.copy.shard, epoch=self.epoch
+            )
+
+    def _work(self) -> None:
+        """Do all writes that wait, in their order."""
+        group: list[_Resolved] = []
+        try:
+            while self._waiting:
+                waiting = self._waiting.pop(0)
+                plain = isinstance(waiting.request, Upsert) and waiting.request.on_conflict == "replace"
+                if group and (not plain or sum(one.rows for one in group) >= _GROUP_ROWS):
+                    self._commit(group)
+                    group = []
+                resolved = self._resolve(waiting)
+                if resolved is not None:
+                    group.append(resolved)
+                if group and not plain:
+                    self._commit(group)
+                    group = []
+            if group:
+                self._commit(group)
+        except BaseException:
+            self.stop("was interrupted while it wrote")
+            for waiting in (*(one.waiting for one in group), *self._waiting):
+                if not waiting.answer.done():
+                    waiting.answer.set_exception(self._unavailable())
+            self._waiting.clear()
+            raise
+
+    def _resolve(self, waiting: _Waiting) -> _Resolved | None:
+        """A write for the log; None where it has its answer already."""
+        try:
+            if self._stopped is not None:
+                raise self._unavailable()
+            done = self._known(waiting.operation)
+            if done is not None:
+                waiting.answer.set_result(done)
+                return None
+            write = self.copy.store.resolved(waiting.request)
+            return _Resolved(waiting, write, self.copy.store.rows_of(write))
+        except MrlStoreError as error:
+            waiting.answer.set_exception(error)
+            return None
+
+    def _known(self, operation: OperationId) -> ShardWritten | None:
+        """The result of an operation that was done before; OperationForgotten where that is unknown."""
+        store = self.copy.store
+        last = store.last_operation(operation.client)
+        if last is not None and last.number == operation.number:
+            return ShardWritten(int(last.result), *store.mark)
+        forgotten = last is not None and last.number > operation.number
+        if last is None and operation.repeated:
+            forgotten = operation.since < store.forgotten()
+        if forgotten:
+            raise OperationForgotten(
+                f"write {operation.number} of client {operation.client} was repeated too late: whether it is "
+                "in is no longer known, and it was not done again"
+            )
+        return None
+
+    def _commit(self, group: Sequence[_Resolved]) -> None:
+        """Append a group to the log, look at the epochs, apply, acknowledge; or stop for good."""
+        try:
+            mark = self._append(group)
+        except MrlStoreError as error:
+            self.stop(str(error))
+            for one in group:
+                one.waiting.answer.set_exception(error)
+            return
+        for one in group:
+            one.waiting.answer.set_result(ShardWritten(one.rows, *mark))
+
+    def _append(self, group: Sequence[_Resolved]) -> Mark:
+        operations = tuple(
+            ClientOperation(one.waiting.operation.client, one.waiting.operation.number, str(one.rows))
+            for one in group
+        )
+        writes = tuple(one.write for one in group)
+        while True:
+            place = self.copy.mark.place + 1
+            entry = LogEntry(place, self.epoch, self._name, writes, operations)
+            if self._created(entry):
+                break
+            self._step_over(place)
+        self._look()
+        try:
+            self.copy.store.apply(entry.writes, entry.mark, entry.operations)
+        except MrlStoreError as error:
+            raise ShardUnavailable(
+                f"shard {self.copy.shard}: a write is in the log, but this copy could not take it ({error}); "
+                "the next writer will"
+            ) from error
+        return entry.mark
+
+    def _created(self, entry: LogEntry) -> bool:
+        """Whether the entry has its place; repeated where that is unknown."""
+        for left in range(_TRIES - 1, -1, -1):
+            try:
+                return self.copy.log.create(entry)
+            except ObjectStorageDenied:
+                raise
+            except ObjectStorageError as error:
+                if not left:
+                    raise ShardUnavailable(
+                        f"shard {self.copy.shard}: whether object storage took a write is unknown: {error}"
+                    ) from error
+                time.sleep(_PAUSE_S)
+        raise AssertionError
+
+    def _step_over(self, place: int) -> None:
+        """Learn who has a place: an entry of an earlier epoch is void, one of a later ends this writer."""
+        there = self.copy.log.read(place)
+        if there is None or there.epoch == self.epoch:
+            raise CorruptStore(
+                f"{self.copy.storage.url}/{self.copy.prefix}/log", f"place {place} is taken by nobody"
+            )
+        if there.epoch > self.epoch:
+            raise self.copy.replaced_by(there.epoch)
+        self.copy.apply(there)
+
+    def _look(self) -> None:
+        """WriterReplaced if a later epoch has begun: then what was appended may be read by nobody."""
+        for left in range(_TRIES - 1, -1, -1):
+            try:
+                if self.copy.epochs.later(self.epoch):
+                    raise self.copy.replaced_by(self.epoch + 1)
+                return
+            except ObjectStorageError:
+                if not left:
+                    raise
+                time.sleep(_PAUSE_S)
+
+    def _unavailable(self) -> ShardUnavailable:
+        return ShardUnavailable(
+            f"shard {self.copy.shard} of {self.copy.storage.url}: its writer {self._stopped}"
+        )

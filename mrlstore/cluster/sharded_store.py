@@ -1,0 +1,212 @@
+"""`ShardedStore`: the shards of a cluster as one store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from mrlstore.api.aio import off_loop
+from mrlstore.api.arguments import ProgressCallback
+from mrlstore.checks import check_namespace
+from mrlstore.cluster.engine import Engine
+from mrlstore.cluster.home import Durability, Home
+from mrlstore.cluster.sharded_query import ShardedQuery
+from mrlstore.embedders.fingerprint import check_same, fingerprint_of
+from mrlstore.embedders.protocol import Embedder
+from mrlstore.errors import MrlStoreError
+from mrlstore.object_storage import ObjectStorage
+from mrlstore.system.late import LateModule
+from mrlstore.types import Problem, Stats, VerifyReport
+
+if TYPE_CHECKING:
+    from mrlstore import ingest
+    from mrlstore.ingest import Split
+else:
+    ingest = LateModule("mrlstore.ingest")
+
+_EMBEDDER: Final = "embedder.json"
+
+
+@dataclass(frozen=True)
+class ShardStats:
+    """One shard as the copy that was asked has it."""
+
+    shard: int
+    epoch: int  # of the writer
+    place: int  # of the log, up to which the copy has come
+    store: Stats
+
+
+@dataclass(frozen=True)
+class ClusterStats:
+    """The state of a cluster, one moment of each shard."""
+
+    home: str
+    durability: Durability
+    rows: int
+    rows_without_vector: int
+    dim: int
+    prefix_dim: int
+    bytes_on_disk: int  # of the copies that were asked
+    shards: tuple[ShardStats, ...]
+
+
+class ShardedStore(ShardedQuery):
+    """The shards of a cluster with the methods of `Store`; made by `mrlstore.cluster.connect`.
+
+    Safe to use from many threads. A call may touch several shards: each takes its part of a write whole, and
+    answers from one moment of its own.
+    """
+
+    def __init__(
+        self,
+        home: Home,
+        storage: ObjectStorage,
+        engine: Engine,
+        *,
+        writes: bool,
+        embedder: Embedder | None,
+        at_close: Callable[[], None],
+    ) -> None:
+        super().__init__(home, engine, writes=writes, embedder=embedder)
+        self._storage, self._at_close = storage, at_close
+
+    @property
+    def home(self) -> Home:
+        """What the cluster was created with."""
+        return self._home
+
+    @property
+    def url(self) -> str:
+        """Where the home lies, without credentials."""
+        return self._storage.url
+
+    @property
+    def prefix_dim(self) -> int:
+        """Leading dimensions that are indexed."""
+        return self._home.prefix_dim
+
+    @property
+    def path(self) -> Path:
+        """The home as a path, which no file of an export may lie in; for buckets one that does not exist."""
+        return Path(self._storage.url)
+
+    def add(
+        self,
+        documents: Iterable[Any],
+        ids: Iterable[str] | None = None,
+        metadatas: Iterable[Mapping[str, Any] | None] | None = None,
+        *,
+        namespace: str = "",
+        split: Split | None = None,
+        on_error: Literal["raise", "skip", "keep"] = "raise",
+        progress: ProgressCallback | None = None,
+    ) -> list[str]:
+        """Embed documents and store them, window by window, as `Store.add`."""
+        self._check_writes()
+        embedder = self._embedding()
+        self._settle_embedder(embedder)
+        done = ingest.ingest(
+            self,
+            embedder,
+            documents,
+            ids,
+            metadatas,
+            namespace=check_namespace(namespace),
+            split=split,
+            on_error=on_error,
+            progress=progress,
+        )
+        return done.ids
+
+    def stats(self) -> ClusterStats:
+        """The state of the shards: rows, bytes, how far their copies have come."""
+        asked = self._ask(self._shards(None), "stats", {})
+        shards = tuple(
+            ShardStats(shard, mark.epoch, mark.place, stats) for shard, (mark, stats) in asked.values.items()
+        )
+        return ClusterStats(
+            self.url,
+            self._home.durability,
+            sum(one.store.rows for one in shards),
+            sum(one.store.rows_without_vector for one in shards),
+            self.dim,
+            self.prefix_dim,
+            sum(one.store.bytes_on_disk for one in shards),
+            shards,
+        )
+
+    def optimize(self) -> None:
+        """Flush, merge and index every shard, as `Store.optimize`."""
+        self._ask(self._shards(None), "optimize", {})
+
+    def warm(self) -> None:
+        """Bring codes and graphs of every shard into memory."""
+        self._ask(self._shards(None), "warm", {})
+
+    def verify(self) -> VerifyReport:
+        """Check every copy that answers, as `Store.verify`."""
+        found: dict[int, VerifyReport] = self._ask(self._shards(None), "verify", {}).values
+        graphs: dict[str, int] = {}
+        for report in found.values():
+            for name, rows in report.rows_by_graph.items():
+                graphs[name] = graphs.get(name, 0) + rows
+        return VerifyReport(
+            all(report.ok for report in found.values()),
+            tuple(
+                Problem(f"shard {shard}: {problem.path}", problem.what, problem.remedy)
+                for shard, report in found.items()
+                for problem in report.problems
+            ),
+            sum(report.rows for report in found.values()),
+            sum(report.parts for report in found.values()),
+            sum(report.bytes_checked for report in found.values()),
+            graphs,
+        )
+
+    def close(self) -> None:
+        """End the writers and copies of this process; calling it again is harmless."""
+        self._engine.close()
+        self._at_close()
+
+    aquery = off_loop(ShardedQuery.query)
+    """`query`, off the event loop."""
+    aquery_batch = off_loop(ShardedQuery.query_batch)
+    """`query_batch`, off the event loop."""
+    aupsert = off_loop(ShardedQuery.upsert)
+    """`upsert`, off the event loop; cancelling the await does not undo a write that has begun."""
+    aupdate = off_loop(ShardedQuery.update)
+    """`update`, off the event loop."""
+    adelete = off_loop(ShardedQuery.delete)
+    """`delete`, off the event loop."""
+    aget = off_loop(ShardedQuery.get)
+    """`get`, off the event loop."""
+    acount = off_loop(ShardedQuery.count)
+    """`count`, off the event loop."""
+    afacets = off_loop(ShardedQuery.facets)
+    """`facets`, off the event loop."""
+    asample = off_loop(ShardedQuery.sample)
+    """`sample`, off the event loop."""
+    aadd = off_loop(add)
+    """`add`, off the event loop."""
+
+    def __enter__(self) -> ShardedStore:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        """Where the home is, and its rows of all namespaces."""
+        name = f"mrlstore.cluster.ShardedStore {self.url!r}"
+        try:
+            return f"<{name}: {self.count(namespace=None):,} rows in {self._home.shards} shards>"
+        except MrlStoreError as error:
+            return f"<{name} ({type(error).__name__})>"
+
+    def _settle_embedder(self, embedder: Embedder) -> None:
+        """Record the embedder of the first document; InvalidInput if the cluster has vectors of another."""
+        self._storage.create(_EMBEDDER, fingerprint_of(embedder).encode())
+        check_same(self._storage.get(_EMBEDDER).decode(), embedder)

@@ -1,0 +1,342 @@
+"""A cluster answers what one store of all its rows would answer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import mrlstore
+from mrlstore import cluster
+from mrlstore.cluster.slots import SLOTS, shard_of, shards_of, slot_of
+from tests.cluster.clusters import DIM, connected, made
+from tests.oracle import nested_vectors
+
+SHARDS = (1, 2, 4, 8)
+IDS = [f"r{number}" for number in range(160)] + ["Z", "é", "日", "\U0001f600", "a b"]
+
+
+class Built(NamedTuple):
+    """One store, and clusters of 1, 2, 4 and 8 shards, with the same rows."""
+
+    one: mrlstore.Store
+    many: dict[int, cluster.ShardedStore]
+
+
+def vectors() -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Rows of which every tenth has 15 equals."""
+    found = nested_vectors(len(IDS), DIM, seed=3)
+    found[::10] = found[0]
+    return found
+
+
+def fill(store: Any) -> None:
+    rows, count = vectors(), len(IDS)
+    metadatas: list[Any] = [
+        {"n": number % 7, "tags": ["a", "b"][: number % 3], "nested": {"x": number % 2}}
+        for number in range(count)
+    ]
+    metadatas[3] = None
+    given: list[Any] = list(rows)
+    given[5] = None
+    store.upsert(IDS, given, metadatas, [f"document {number}" for number in range(count)])
+    for name in ("tenant", "Ω"):
+        store.upsert(IDS[:20], rows[20:40], [{"n": number} for number in range(20)], namespace=name)
+    store.update(IDS[40:60], [{"n": 100 + number, "tags": None} for number in range(20)])
+    store.update(where={"n": 2}, metadatas={"touched": True})
+    store.update([IDS[60]], vectors=nested_vectors(1, DIM, seed=9))
+    store.delete(IDS[70:75])
+    store.delete(prefix="r15")
+    store.delete(where={"n": 4, "nested.x": 1})
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
+    folder = tmp_path_factory.mktemp("clusters")
+    one = mrlstore.open(folder / "one.mrl", dim=DIM, auto_maintain=False)
+    many = {count: connected(made(count), folder / str(count)) for count in SHARDS}
+    stores: list[Any] = [one, *many.values()]
+    for store in stores:
+        fill(store)
+    one.optimize()
+    many[4].optimize()
+    yield Built(one, many)
+    for store in stores:
+        store.close()
+
+
+filters = st.sampled_from(
+    [
+        None,
+        {"n": 3},
+        {"n": {"$gte": 5}},
+        {"tags": "a"},
+        {"touched": True},
+        {"nested.x": 0, "n": {"$ne": 1}},
+        {"n": -1},
+    ]
+)
+spaces: Any = st.sampled_from(["", "tenant", "Ω", "empty", ("", "tenant"), None])
+places = st.integers(0, len(IDS) - 1)
+
+
+def expected(one: mrlstore.Store, vector: Any, k: int, **more: Any) -> list[mrlstore.Hit]:
+    """The best k rows of a store, equal scores by id."""
+    hits = one.query(vector, 400, exact=True, **more).hits
+    return sorted(hits, key=lambda hit: (-hit.score, hit.id, hit.namespace))[:k]
+
+
+@settings(max_examples=40, deadline=None)
+@given(place=places, k=st.integers(1, 60), where=filters, namespace=spaces, offset=st.integers(0, 20))
+def test_exact_answers_are_those_of_one_store(
+    built: Built, place: int, k: int, where: Any, namespace: Any, offset: int
+) -> None:
+    vector = vectors()[place]
+    wanted = expected(built.one, vector, k + offset, where=where, namespace=namespace)
+    for shards, store in built.many.items():
+        found = store.query(vector, k + offset, exact=True, where=where, namespace=namespace)
+        assert found.hits == wanted, shards
+        assert found.coverage.is_whole and len(found.plans) == found.coverage.shards
+        page = store.query(vector, k, exact=True, where=where, namespace=namespace, offset=offset)
+        assert page.hits == wanted[offset:]
+        batch = store.query_batch([vector, -vector], k + offset, exact=True, where=where, namespace=namespace)
+        assert batch[0].hits == wanted
+        assert batch.ids[1] == [
+            hit.id for hit in expected(built.one, -vector, k + offset, where=where, namespace=namespace)
+        ]
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    where=filters,
+    namespace=st.sampled_from(["", "tenant", "empty", None]),
+    limit=st.integers(0, 50) | st.none(),
+)
+def test_rows_are_read_as_from_one_store(built: Built, where: Any, namespace: Any, limit: Any) -> None:
+    one = built.one
+    scans: list[dict[str, Any]] = [
+        {},
+        {"order_by": "n"},
+        {"order_by": "n", "descending": True},
+        {"prefix": "r1"},
+    ]
+    for store in built.many.values():
+        assert store.count(where, namespace=namespace) == one.count(where, namespace=namespace)
+        for more in scans:
+            wanted = list(one.scan(where, namespace=namespace, limit=limit, **more))
+            assert list(store.scan(where, namespace=namespace, limit=limit, **more)) == wanted
+            if len(wanted) > 2:
+                rest = store.scan(
+                    where, namespace=namespace, after=wanted[1].cursor, limit=len(wanted) - 2, **more
+                )
+                assert list(rest) == wanted[2:]
+        for field in ("n", "tags", "missing"):
+            assert store.facets(field, where=where, namespace=namespace, limit=5) == one.facets(
+                field, where=where, namespace=namespace, limit=5
+            )
+        if namespace is not None and (where is not None or limit is not None):
+            assert store.get(where=where, namespace=namespace, limit=limit) == one.get(
+                where=where, namespace=namespace, limit=limit
+            )
+
+
+def test_the_rest_is_as_in_one_store(built: Built) -> None:
+    one = built.one
+    for store in built.many.values():
+        assert store.namespaces() == one.namespaces() and len(store) == len(one) and "r0" in store
+        names = ["r9", "gone", "r3", "é", "r9"]
+        assert [row.id for row in store.get(names)] == [row.id for row in one.get(names)]
+        for mine, theirs in zip(
+            store.get(names, include=("vector",)), one.get(names, include=("vector",)), strict=True
+        ):
+            assert mine.vector is not None and theirs.vector is not None
+            assert mine.vector.tobytes() == theirs.vector.tobytes()
+        drawn = store.sample(10, seed=1)
+        assert len({row.id for row in drawn}) == 10 and drawn == store.sample(10, seed=1)
+        assert len(store.sample(10**6, where={"n": 3})) == one.count({"n": 3})
+        for more in (
+            {"id": "r9"},
+            {"positive": ["r9", "r20"], "negative": ["r30"]},
+            {"positive": [vectors()[2], "é"]},
+        ):
+            found, wanted = store.query(k=7, exact=True, **more), one.query(k=7, exact=True, **more)
+            np.testing.assert_allclose(found.scores, wanted.scores, atol=1e-6)
+        found = store.query(vectors()[1], 5, exact=True, include=("document", "vector"))
+        assert found[0].document == "document 1" and found[0].metadata is None and found[0].vector is not None
+        assert store.verify().ok and store.stats().rows == one.stats().rows
+        assert repr(store).endswith("shards>") and f"{one.count(namespace=None)} rows" in repr(store)
+
+
+def test_groups_and_diverse_hits_are_those_of_one_store(built: Built) -> None:
+    vector = vectors()[33]
+    for store in built.many.values():
+        mine = store.query(vector, 4, exact=True, group_by="n", group_size=3, where={"n": {"$lt": 7}})
+        theirs = built.one.query(vector, 4, exact=True, group_by="n", group_size=3, where={"n": {"$lt": 7}})
+        assert [group.value for group in mine.groups] == [group.value for group in theirs.groups]
+        for own, other in zip(mine.groups, theirs.groups, strict=True):
+            assert [hit.score for hit in own.hits] == [hit.score for hit in other.hits]
+        diverse = store.query(vector, 6, exact=True, diversity=0.6, candidates=30, offset=1)
+        one = built.one.query(vector, 6, exact=True, diversity=0.6, candidates=30, offset=1)
+        assert diverse.scores.tolist() == one.scores.tolist()  # ids differ where rows are equal
+        assert diverse[0].vector is None
+
+
+def test_usual_answers_have_the_recall(built: Built) -> None:
+    for store in built.many.values():
+        for place in range(0, len(IDS), 25):
+            usual, exact = store.query(vectors()[place], 5), store.query(vectors()[place], 5, exact=True)
+            np.testing.assert_array_equal(usual.scores, exact.scores)
+
+
+def test_what_only_one_store_can_do_is_refused_or_lies_in_one_shard(built: Built) -> None:
+    with pytest.raises(mrlstore.InvalidInput, match="keywords"):
+        built.many[8].query(keywords="document")
+    with pytest.raises(mrlstore.InvalidInput, match="keywords and explain"):
+        built.many[2].query(vectors()[0], explain=True)
+    assert built.many[1].query(keywords="document", k=3).ids == built.one.query(keywords="document", k=3).ids
+    assert (
+        built.many[8].query(vectors()[25], 2, namespace="tenant", explain=True).plan.explanation is not None
+    )
+
+
+def test_writes_are_those_of_one_store(tmp_path: Path) -> None:
+    one = mrlstore.open(tmp_path / "one.mrl", dim=DIM, auto_maintain=False)
+    with one, connected(made(4), tmp_path / "many") as many:
+        for store in (one, many):
+            some: Any = store
+            assert some.upsert(IDS[:30], vectors()[:30]) == 30
+            assert some.upsert(IDS[:40], vectors()[:40], on_conflict="skip") == 10
+            with pytest.raises(mrlstore.IdExists):
+                some.upsert(["new", *IDS[38:45]], vectors()[:8], on_conflict="error")
+            assert some.count() == 40
+            assert some.update(["r1", "r1", "gone"], [{"a": 1}, {"b": 2}, {"c": 3}]) == 1
+            assert some.get(["r1"])[0].metadata == {"a": 1, "b": 2}
+            assert some.delete(["r1", "r1", "gone"]) == 1
+            assert some.upsert([], None) == 0 and some.delete([]) == 0
+            assert some.clear("nothing") == 0 and some.clear() == 39 and some.count() == 0
+            for wrong in (
+                lambda some=some: some.upsert(["a"], [[1.0]]),
+                lambda some=some: some.upsert(["a", ""], None),
+                lambda some=some: some.delete(),
+                lambda some=some: some.update(["a"]),
+                lambda some=some: some.get(),
+                lambda some=some: some.query(vectors()[0], 0),
+                lambda some=some: some.query(),
+                lambda some=some: some.query(id="gone"),
+                lambda some=some: some.scan(after="x"),
+                lambda some=some: some.scan(descending=True),
+            ):
+                with pytest.raises(mrlstore.InvalidInput):
+                    wrong()
+
+
+def test_async_twins_and_embedders(tmp_path: Path) -> None:
+    class Counting:
+        fingerprint = "counting"
+
+        def embed_documents(self, texts: Any) -> Any:
+            return [[float(len(text)) + 1.0, *[1.0] * (DIM - 1)] for text in texts]
+
+        def embed_query(self, text: Any) -> Any:
+            return self.embed_documents([text])[0]
+
+    storage = made(2)
+
+    async def work(store: cluster.ShardedStore) -> None:
+        assert await store.aupsert(["a"], vectors()[:1]) == 1
+        assert (await store.aquery(vectors()[0], 1)).ids == ["a"]
+        assert await store.acount() == 1 and len(await store.aget(["a"])) == 1
+        assert await store.adelete(["a"]) == 1
+
+    with connected(storage, tmp_path / "a", embedder=Counting()) as store:
+        asyncio.run(work(store))
+        ids = store.add(["one", "three", "seventeen"])
+        assert store.query(text="three", k=1).ids == [ids[1]]
+    other: Any = Counting()
+    other.fingerprint = "another"
+    store = connected(storage, tmp_path / "b", embedder=other)
+    with store, pytest.raises(mrlstore.InvalidInput, match="another"):
+        store.add(["more"])
+
+
+def test_slots_are_a_rule_that_never_changes() -> None:
+    assert [slot_of("", id) for id in ("", "a", "é")] == [slot_of("", id) for id in ("", "a", "é")]
+    assert slot_of("", "a") == GOLDEN_SLOT and slot_of("tenant", "a") == slot_of("tenant", "b")
+    assert 0 <= min(slot_of("", str(number)) for number in range(5000)) < SLOTS
+    for shards in SHARDS:
+        found = [shard_of("", str(number), shards) for number in range(4000)]
+        counts = np.bincount(found, minlength=shards)
+        assert len(counts) == shards and counts.min() > 0.8 * 4000 / shards
+        assert list(shards_of("tenant", shards)) == [shard_of("tenant", "any", shards)]
+
+
+GOLDEN_SLOT = 3104
+
+
+def test_bad_homes_are_refused(tmp_path: Path) -> None:
+    for wrong in (
+        {"shards": 3},
+        {"shards": 0},
+        {"shards": 8192},
+        {"dim": 0},
+        {"durability": "none"},
+        {"tokenizer": "x"},
+    ):
+        with pytest.raises(mrlstore.InvalidInput):
+            arguments: dict[str, Any] = {"dim": DIM, **wrong}
+            cluster.create(tmp_path / "home", **arguments)
+    with pytest.raises(mrlstore.StoreNotFound):
+        cluster.connect(tmp_path / "home")
+    cluster.create(tmp_path / "home", dim=DIM, shards=2)
+    with pytest.raises(mrlstore.StoreExists):
+        cluster.create(tmp_path / "home", dim=DIM)
+    with cluster.connect(tmp_path / "home", folder=tmp_path / "copies") as store:
+        store.upsert(["a"], vectors()[:1])
+        with pytest.raises(mrlstore.StoreLocked, match="another process uses"):
+            cluster.connect(tmp_path / "home", folder=tmp_path / "copies")
+    with cluster.connect(tmp_path / "home", mode="r") as reader:
+        assert reader.query(vectors()[0], 1).ids == ["a"]
+        with pytest.raises(mrlstore.InvalidInput, match='mode="r"'):
+            reader.upsert(["b"], None)
+    with pytest.raises(mrlstore.StoreClosed):
+        reader.count()
+    document = tmp_path / "home" / "cluster.json"
+    whole = document.read_text(encoding="utf-8")
+    for text, error in (
+        (whole.replace('"format": 1', '"format": 2'), mrlstore.FormatTooNew),
+        (whole[:40], mrlstore.CorruptStore),
+        (whole.replace('"shards": 2', '"shards": 3'), mrlstore.CorruptStore),
+        (whole.replace('"dim": 8', '"dim": "8"'), mrlstore.CorruptStore),
+    ):
+        document.write_text(text, encoding="utf-8")
+        with pytest.raises(error):
+            cluster.connect(tmp_path / "home")
+
+
+def test_followers_see_what_a_token_says(tmp_path: Path) -> None:
+    storage = made(2)
+    with connected(storage, tmp_path / "a") as store, connected(storage, tmp_path / "b", mode="r") as reader:
+        for number in range(5):
+            written = store.upsert([f"x{number}", f"y{number}"], vectors()[:2])
+            assert reader.count(after=written.token) == 2 * (number + 1)
+        with pytest.raises(mrlstore.InvalidInput, match="not a token"):
+            reader.count(after="x")
+        ahead = cluster_token({0: 10**6})
+        before = time.monotonic()
+        with pytest.raises(mrlstore.StaleRead):
+            store.query(vectors()[0], after=ahead)
+        found = store.query(vectors()[0], after=ahead, on_missing="partial")
+        assert found.coverage.missing == (0,) and not found.coverage.is_whole and before > 0
+
+
+def cluster_token(places: dict[int, int]) -> str:
+    from mrlstore.cluster.tokens import token_of
+
+    return token_of(places)
