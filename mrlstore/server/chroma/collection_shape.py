@@ -40,7 +40,7 @@ def wanted_collection(body: Json) -> IndexFacts:
     metadata, configuration = _metadata(body.get("metadata")), _configuration(body.get("configuration"))
     chosen = configuration.get("hnsw") or configuration.get("spann") or {}
     space = chosen.get("space") or (metadata or {}).get(_LEGACY_SPACE) or "l2"
-    if space not in METRICS:
+    if not isinstance(space, str) or space not in METRICS:
         raise invalid(f"space: expected one of {', '.join(METRICS)}, got {shown(space)}")
     known = {"metadata": metadata, "configuration": configuration}
     return IndexFacts(METRICS[space], details={DETAILS: _checked(known)})

@@ -21,7 +21,7 @@ from mrlstore.server.refusals import invalid
 from mrlstore.types import Conflict
 
 MAX_ROWS: Final = 10_000  # of one upsert
-_MODES: Final[dict[object, Conflict]] = {None: "replace", "upsert": "replace", "insert_only": "skip"}
+_MODES: Final[dict[str, Conflict]] = {"upsert": "replace", "insert_only": "skip"}
 
 Body = dict[str, Any]
 Write = Callable[[ServedIndex, Body], None]
@@ -30,8 +30,8 @@ Write = Callable[[ServedIndex, Body], None]
 def upsert(index: ServedIndex, given: Body) -> None:
     """Store points, whole: a payload or vector that is there already is replaced."""
     _refuse_shards(given)
-    mode = given.get("update_mode")
-    if mode not in _MODES or given.get("update_filter") is not None:
+    mode = given.get("update_mode") or "upsert"
+    if not isinstance(mode, str) or mode not in _MODES or given.get("update_filter") is not None:
         raise invalid("update_mode and update_filter: only upsert and insert_only are offered here")
     points = given["points"] if "points" in given else _points_of_batch(given.get("batch"))
     if not isinstance(points, list):
