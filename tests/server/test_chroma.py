@@ -220,3 +220,23 @@ def test_keys_and_roles_hold(tmp_path: Path) -> None:
             assert status(spaced, "POST", f"{ONE}/{path}", body) == 403
         assert client.get(f"{PLACE}/collections", headers={"authorization": f"Bearer {other}"}).json() == []
         assert [status(keys[role], "DELETE", NAME) for role in keys] == [403, 403, 200]
+
+
+def test_pages_fit_together_also_where_rows_are_written_in_between(client: TestClient) -> None:
+    client.post(f"{PLACE}/collections", json={"name": "papers", "configuration": COSINE})
+    ids = [f"{n:02}" for n in range(50)]
+    metadatas = [{"n": n % 2} for n in range(50)]
+    result(client, "/add", {"ids": ids, "embeddings": [[1, 2, 3, 4]] * 50, "metadatas": metadatas})
+
+    def page(offset: int, limit: int | None, **chosen: Any) -> list[str]:
+        body = {"offset": offset, "limit": limit, "include": [], **chosen}
+        found: list[str] = result(client, "/get", body)["ids"]
+        return found
+
+    for chosen, expected in (({}, ids), ({"where": {"n": 1}}, ids[1::2])):
+        assert sum((page(start, 7, **chosen) for start in range(0, 56, 7)), []) == expected
+        assert page(3, None, **chosen) == expected[3:] and page(99, 5, **chosen) == []
+    assert page(0, 7) == ids[:7]
+    result(client, "/delete", {"ids": ids[:3]})
+    assert page(7, 7) == ids[10:17]
+    assert page(2, 2, ids=ids[3:8]) == ids[5:7]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -20,6 +21,7 @@ from mrlstore.server.indexes import Metric, ServedIndex
 from mrlstore.server.metric_scores import scores_of
 from mrlstore.server.operations import Answer
 from mrlstore.server.refusals import invalid
+from mrlstore.system.bounded_cache import BoundedCache
 from mrlstore.types import LIMITS, Hit, Include, Record
 
 _PARTS: Final = ("documents", "embeddings", "metadatas", "distances", "uris")
@@ -28,6 +30,9 @@ _MAX_QUESTIONS: Final = 1_000
 _DEEPER: Final = 8  # times as many candidates, where too few of their documents pass
 
 Vector = NDArray[np.float32]
+_Scanned = tuple[tuple[int, ...], int, bytes]  # which store, at which generation, by which filter
+
+_ends: Final[BoundedCache[tuple[_Scanned, int], str]] = BoundedCache(1_000)  # the cursors of pages
 
 
 @dataclass(frozen=True)
@@ -80,9 +85,28 @@ def get(index: ServedIndex, call: HttpCall, body: bytes) -> Answer:
     if "embeddings" in include:
         most = index.store.count() if chosen.ids is None else len(chosen.ids)
         check_numbers(most if limit is None else min(most, limit), index.store.dim)
-    rows = chosen.rows(index.store, _parts_of(include))
-    page = list(islice(rows, offset, None if limit is None else offset + limit))
+    page = _page(index, chosen, _parts_of(include), limit, offset)
     return Answer(dump({"ids": [row.id for row in page], **_columns(page, include), "include": include}))
+
+
+def _page(
+    index: ServedIndex, chosen: Chosen, include: tuple[Include, ...], limit: int | None, offset: int
+) -> list[Record]:
+    """The records from a place on; where the last page ended there, nothing is read before it."""
+    store = index.store
+    if chosen.ids is not None or chosen.documents is not None:
+        return list(islice(chosen.rows(store, include), offset, None if limit is None else offset + limit))
+    scanned = (index.stamp, store.generation, dump(chosen.where))
+    after = _ends.get((scanned, offset)) if offset else None
+    if offset and after is None:
+        passed = deque(store.scan(chosen.where, include=(), limit=offset), maxlen=1)
+        if not passed:
+            return []
+        after = passed[0].cursor
+    rows = list(store.scan(chosen.where, include=include, after=after, limit=limit))
+    if limit is not None and len(rows) == limit and rows:
+        _ends.put((scanned, offset + limit), rows[-1].cursor)
+    return rows
 
 
 def count(index: ServedIndex, call: HttpCall, body: bytes) -> Answer:
