@@ -25,6 +25,7 @@ ORDER = [
     "client",
     "wire",
     "api",
+    "shipping",
     "ingest",
     "maintenance",
     "recall",

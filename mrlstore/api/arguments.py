@@ -89,6 +89,13 @@ def check_job(progress: ProgressCallback | None, timeout_s: float | None = None)
     return Job.waiting(_DEFAULT_WAIT_S if wait_s is None else wait_s, progress)
 
 
+def check_shipping(every_s: object, keep: object) -> None:
+    """The seconds between two snapshots, and how many stay."""
+    if not 0 <= check_number(every_s, "every_s") <= 86_400:
+        raise InvalidInput(f"every_s: expected seconds from 0 to 86,400, got {every_s}")
+    check_count(keep, "keep", 2, 10_000)
+
+
 def check_prefix(prefix: object) -> str | None:
     """The beginning of ids, or None."""
     if prefix is None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from mrlstore.api import arguments
 from mrlstore.api.arguments import ProgressCallback
@@ -15,11 +16,14 @@ from mrlstore.system.late import LateModule
 from mrlstore.types import HnswlibFiles, RepairReport, Stats, VerifyReport
 
 if TYPE_CHECKING:
+    from mrlstore import object_storage, shipping
     from mrlstore.maintenance import repair, verify
+    from mrlstore.shipping import Shipping
     from mrlstore.storage import backup, hnswlib_export
 else:
     repair, verify = LateModule("mrlstore.maintenance.repair"), LateModule("mrlstore.maintenance.verify")
     backup = LateModule("mrlstore.storage.backup")
+    object_storage, shipping = LateModule("mrlstore.object_storage"), LateModule("mrlstore.shipping")
     hnswlib_export = LateModule("mrlstore.storage.hnswlib_export")
 
 
@@ -69,6 +73,46 @@ class CareMethods(Handle):
         session, target = self._session, arguments.check_path(dest)
         with session.storing(f"writing a backup to {target}"):
             backup.backup(session, target)
+
+    def ship(
+        self,
+        url: str | os.PathLike[str],
+        *,
+        every_s: float = 10.0,
+        keep: int = 2,
+        options: Mapping[str, Any] | None = None,
+    ) -> Shipping:
+        """Keep a copy of the store in object storage up to date, in a background thread.
+
+        Moments of the store, as `backup` makes them, are sent: each part once, of the catalogue the pages
+        that have changed. Any number of processes may write meanwhile; one of them, or another, ships. What
+        was committed less than `every_s` seconds and the time of a snapshot ago is not there yet: `stats()`
+        tells how far behind it is. `mrlstore.shipping.restore` makes a store of it again. See
+        docs/object-storage.md.
+
+        Args:
+            url: "s3://bucket/prefix", "gs://bucket/prefix", "az://container/prefix" or a folder: a place for
+                this store alone. Buckets need mrlstore[object-storage].
+            every_s: seconds between two snapshots while something is written; they are longer where a
+                snapshot takes long.
+            keep: how many of the newest snapshots stay, 2 or more; what they do not need is removed.
+            options: for buckets, what obstore takes, such as `region`, `endpoint`, `access_key_id`,
+                `server_side_encryption`, `client_options`. What is not given comes from the environment.
+                Nothing of it is stored.
+
+        Returns:
+            A `Shipping`, whose `now` ships and returns when it is done. It ends with the store, with its own
+            `stop` or a `with` block. A forked child does not ship; its parent goes on.
+
+        Raises:
+            InvalidInput: an argument is wrong, another store is shipped there, or a newer copy of this one.
+            ObjectStorageError: the place cannot be used, or its `create` does not exclude others.
+        """
+        arguments.check_shipping(every_s, keep)
+        session = self._session
+        keeper = shipping.Shipping(session, object_storage.open_storage(url, options), every_s, keep)
+        session.shipping = (*session.shipping, keeper)
+        return keeper
 
     def export_hnswlib(
         self,

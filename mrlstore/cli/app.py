@@ -72,6 +72,8 @@ COMMANDS: Final = {
     "verify": "care",
     "repair": "care",
     "backup": "care",
+    "ship": "ship_command",
+    "restore": "ship_command",
     "warm": "warm",
     "serve": "serve",
     "keys": "keys_command",

@@ -1,18 +1,14 @@
-"""ShardSnapshots of a shard in object storage."""
+"""The snapshots of a shard in object storage."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
 
 from mrlstore.object_storage import ObjectStorage
+from mrlstore.shipping.manifest import SnapshotRef, newest_complete
+from mrlstore.shipping.snapshot_reader import restore_snapshot
 
-
-class SnapshotRef(NamedTuple):
-    """A complete snapshot: the epoch of the writer that has shipped it, and its place in the log."""
-
-    epoch: int
-    place: int
+__all__ = ["ShardSnapshots", "SnapshotRef"]
 
 
 class ShardSnapshots:
@@ -24,8 +20,9 @@ class ShardSnapshots:
 
     def newest(self) -> SnapshotRef | None:
         """The newest complete snapshot; None if there is none."""
-        return None
+        manifest = newest_complete(self._storage, self._prefix)
+        return None if manifest is None else manifest.ref
 
     def restore(self, snapshot: SnapshotRef, target: Path) -> None:
         """Make a store at `target` of a snapshot."""
-        raise NotImplementedError
+        restore_snapshot(self._storage, target, snapshot, prefix=self._prefix)

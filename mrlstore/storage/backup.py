@@ -8,9 +8,9 @@ import uuid
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
-from mrlstore.catalogue import segments, settings
+from mrlstore.catalogue import marks, rows, segments, settings
 from mrlstore.catalogue.connection import AGAIN_S, Overtaken, begin_again
 from mrlstore.catalogue.identity import LOCK
 from mrlstore.catalogue.part_ref import PartKind, PartRef
@@ -24,7 +24,15 @@ from mrlstore.system.names import beside
 _BLOCK: Final = 8 * 1024 * 1024  # bytes copied at a time, where files cannot be linked
 
 
-def backup(session: Session, target: Path) -> None:
+class CopiedMoment(NamedTuple):
+    """What a copy holds: a generation, the mark of that time, and so many rows."""
+
+    generation: int
+    mark: marks.Mark
+    rows: int
+
+
+def backup(session: Session, target: Path) -> CopiedMoment:
     """Make `target` a store of its own that holds this one's generation of now; it must not exist."""
     if os.path.lexists(target):
         raise StoreExists(f"{target} exists; a backup goes to a new path")
@@ -38,13 +46,13 @@ def backup(session: Session, target: Path) -> None:
         generation = begin_again(lambda: _generation(session))
         draft = beside(target, f".tmp-{uuid.uuid4().hex}")
         try:
-            _write(session, draft)
+            moment = _write(session, draft)
             if os.path.lexists(target):
                 raise StoreExists(f"{target} appeared while the backup was made")
             session.files.rename(draft, target)
             session.files.sync_dir(target.parent)
             log_event("backed up", session.path, target=str(target), seconds=time.perf_counter() - started)
-            return
+            return moment
         except FileNotFoundError as error:  # a part was merged away and removed meanwhile: start again
             if Path(error.filename or "").is_relative_to(draft):
                 raise  # the backup's own folder is gone
@@ -56,7 +64,8 @@ def backup(session: Session, target: Path) -> None:
                 raise
         finally:
             if os.path.lexists(draft):
-                _remove(session.files, draft)
+                with suppress(OSError):
+                    remove_copy(session.files, draft)
 
 
 def _generation(session: Session) -> int:
@@ -64,12 +73,13 @@ def _generation(session: Session) -> int:
         return settings.generation(connection)
 
 
-def _write(session: Session, draft: Path) -> None:
+def _write(session: Session, draft: Path) -> CopiedMoment:
     files = session.files
     files.make_dir(draft)
     files.make_dir(draft / PARTS)
     with session.catalogue.read() as connection:
-        settings.generation(connection)  # the transaction sees this generation from here on
+        generation = settings.generation(connection)  # the transaction sees this one from here on
+        moment = CopiedMoment(generation, marks.load(connection), rows.count(connection, None).rows)
         for row in segments.load(connection):
             for kind, part in row.parts_by_kind.items():
                 _link_part(session, kind, part, draft / PARTS / part.name)
@@ -77,6 +87,7 @@ def _write(session: Session, draft: Path) -> None:
     write_file(files, draft / LOCK, [])
     for folder in (draft / PARTS, draft):
         files.sync_dir(folder)
+    return moment
 
 
 def _link_part(session: Session, kind: PartKind, part: PartRef, target: Path) -> None:
@@ -112,9 +123,10 @@ def _blocks(files: Files, path: Path) -> Iterator[memoryview]:
             yield whole[start : start + _BLOCK]
 
 
-def _remove(files: Files, draft: Path) -> None:
-    with suppress(OSError):
-        for name in files.list_dir(draft / PARTS):
-            remove_tree(files, draft / PARTS / name)
-        remove_tree(files, draft / PARTS)
-        remove_tree(files, draft)
+def remove_copy(files: Files, path: Path) -> None:
+    """Remove a copy of a store that nobody has opened; the parts of the store itself stay."""
+    with suppress(FileNotFoundError):
+        for name in files.list_dir(path / PARTS):
+            remove_tree(files, path / PARTS / name)
+        files.remove_dir(path / PARTS)
+    remove_tree(files, path)

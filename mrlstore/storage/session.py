@@ -16,7 +16,7 @@ from mrlstore.catalogue.connection import Connection, Overtaken
 from mrlstore.errors import MrlStoreError, StorePoisoned
 from mrlstore.storage.snapshot import Snapshot, SnapshotMoved, Snapshots, retry_when_moved
 from mrlstore.system.files import Files, storage_error
-from mrlstore.types import AuditStats, Settings
+from mrlstore.types import AuditStats, Settings, ShippingStats
 
 CATALOGUE, PARTS = "catalogue.db", "parts"
 _KEY_RANGE: Final = 4_096  # row keys reserved at a time: one small transaction for so many single-row writes
@@ -45,6 +45,16 @@ class AnswerAudit(Protocol):
 
     def figures(self) -> tuple[AuditStats, ...]:
         """What it has found, for each k."""
+
+    def stop(self) -> None:
+        """End its thread, and wait for it."""
+
+
+class CopyKeeper(Protocol):
+    """What keeps a copy of the store in object storage; see `shipping.shipper`."""
+
+    def figures(self) -> ShippingStats:
+        """How far the copy has come."""
 
     def stop(self) -> None:
         """End its thread, and wait for it."""
@@ -88,6 +98,7 @@ class Session:
     snapshots: Snapshots
     threads: int
     audit: AnswerAudit | None = None
+    shipping: tuple[CopyKeeper, ...] = ()
     _free_keys: list[range] = field(default_factory=list)  # reserved for this process and not used yet
 
     @property
@@ -142,7 +153,9 @@ class Session:
         return free.start
 
     def close(self) -> None:
-        """Stop the audit, and let go of all files and of what was kept in memory."""
+        """Stop the audit and the shipping, and let go of all files and of what was kept in memory."""
+        for keeper in self.shipping:
+            keeper.stop()
         if self.audit is not None:
             self.audit.stop()
         self.snapshots.close()

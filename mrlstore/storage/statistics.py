@@ -58,6 +58,7 @@ def _stats(session: Session, connection: Connection, snapshot: Snapshot) -> Stat
         bytes_wal=wal,
         bytes_by_kind=sizes,
         audit=() if session.audit is None else session.audit.figures(),
+        shipping=tuple(one.figures() for one in session.shipping),
         graph=settings.graph(connection),
         rows_by_graph=_rows_by_graph(snapshot),
     )

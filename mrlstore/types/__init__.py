@@ -17,6 +17,7 @@ from mrlstore.types.reports import (
     Progress,
     RepairReport,
     Settings,
+    ShippingStats,
     Stats,
     VerifyReport,
 )
@@ -77,6 +78,7 @@ __all__ = [
     "Result",
     "SegmentPlan",
     "Settings",
+    "ShippingStats",
     "Stats",
     "SupportsArray",
     "Tokenizer",

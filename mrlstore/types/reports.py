@@ -61,14 +61,31 @@ class Stats:
     graph: GraphBuilder  # what builds the graphs of this store
     rows_by_graph: Mapping[str, int]  # live rows of the segments that have graphs, by what built these
     audit: tuple[AuditStats, ...] = ()  # one for each k, where `audit` is on in this process
+    shipping: tuple[ShippingStats, ...] = ()  # one for each `ship` that goes on in this process
 
     def _repr_html_(self) -> str:
         """The figures as a table, in notebooks."""
-        figures = {name: value for name, value in vars(self).items() if name not in ("path", "audit")}
+        figures = {
+            name: value for name, value in vars(self).items() if name not in ("path", "audit", "shipping")
+        }
         kinds = figures.pop("bytes_by_kind")
         figures |= {f"bytes of {kind}": size for kind, size in kinds.items()}
         figures |= {f"recall@{one.k} by the audit": one.recall for one in self.audit}
+        figures |= {f"seconds behind at {one.url}": one.behind_s for one in self.shipping}
         return html.table(self.path, (), [(name.replace("_", " "), value) for name, value in figures.items()])
+
+
+@dataclass(frozen=True)
+class ShippingStats:
+    """How far a store's copy in object storage has come, in the process that ships it."""
+
+    url: str
+    epoch: int  # rises by one with each process that begins to ship to this place
+    generation: int  # the newest that can be restored; 0 before the first
+    behind_s: float  # for how long there have been commits that are not there yet; 0: none is missing
+    snapshots: int  # shipped by this process
+    bytes_sent: int
+    error: str | None  # of the last try, if it failed; it goes on, unless another process has begun to ship
 
 
 @dataclass(frozen=True)

@@ -235,7 +235,7 @@ def test_the_async_methods_send_on_the_loop(pair: tuple[Store, RemoteStore]) -> 
 
 def test_the_methods_are_those_of_a_store() -> None:
     """Each has the arguments and defaults of `Store`; what a server cannot do is listed."""
-    absent = {"add", "aadd", "export_hnswlib", "path", "embedder_fingerprint"}
+    absent = {"add", "aadd", "export_hnswlib", "ship", "path", "embedder_fingerprint"}
     more = {"url", "transport", "aclose", "backups", "restore", "drop_backup"}
     public = {name for name in dir(RemoteStore) if not name.startswith("_")} | {"transport"}
     assert public == {name for name in dir(Store) if not name.startswith("_")} - absent | more

@@ -25,6 +25,7 @@ APART = {"mrlstore.LIMITS", "mrlstore.__version__"}  # values, not things with a
         "mrlstore.exchange.migrate",
         "mrlstore.embedders",
         "mrlstore.ingest",
+        "mrlstore.shipping",
     ],
 )
 def test_what_is_offered_is_in_the_reference(package: str) -> None:

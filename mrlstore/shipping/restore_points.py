@@ -1,0 +1,119 @@
+"""`restore` and `restore_points`: what can be brought back from object storage, and bringing it back."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mrlstore.errors import CorruptStore, InvalidInput, ObjectNotFound, StoreNotFound
+from mrlstore.object_storage import open_storage
+from mrlstore.shipping.manifest import (
+    SnapshotManifest,
+    SnapshotRef,
+    is_complete,
+    read_manifest,
+    snapshot_refs,
+    stored_sizes,
+)
+from mrlstore.shipping.snapshot_reader import restore_snapshot
+from mrlstore.types import Progress
+
+
+@dataclass(frozen=True)
+class RestorePoint:
+    """A moment of a store that can be restored: all that is needed for it is in object storage."""
+
+    name: str  # what `restore` takes: the epoch of the process that has shipped it, and its generation
+    generation: int
+    rows: int
+    taken: str  # when, as ISO 8601 in UTC, by the clock of the machine that has shipped it
+    size: int  # bytes that restoring it reads
+
+
+def restore_points(
+    url: str | os.PathLike[str], *, options: Mapping[str, Any] | None = None
+) -> list[RestorePoint]:
+    """List the moments of a store that can be restored, the newest first.
+
+    Args:
+        url: where it was shipped to: "s3://bucket/prefix", "gs://", "az://" or a folder.
+        options: as in `Store.ship`.
+
+    Raises:
+        StoreNotFound: there is none.
+        ObjectStorageError: object storage could not be asked.
+    """
+    storage = open_storage(url, options)
+    sizes = stored_sizes(storage, "")
+    found = []
+    for ref in snapshot_refs(storage, ""):
+        try:
+            manifest = read_manifest(storage, "", ref)
+        except (ObjectNotFound, CorruptStore):  # removed since the listing, or damaged
+            continue
+        if is_complete(manifest, sizes):
+            found.append(_point_of(manifest))
+    if not found:
+        raise StoreNotFound(f"{storage.url}: there is no complete snapshot of a store here")
+    return found
+
+
+def restore(
+    url: str | os.PathLike[str],
+    path: str | os.PathLike[str],
+    point: str | None = None,
+    *,
+    options: Mapping[str, Any] | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> RestorePoint:
+    """Make `path` a store again from object storage.
+
+    Every byte is checked against the checksums that were taken when it was shipped. The store appears whole
+    and synced when this returns; a call that fails leaves nothing.
+
+    Args:
+        url: where it was shipped to.
+        path: the folder of the store to be; nothing may be there.
+        point: `RestorePoint.name` of a moment, as `restore_points` lists them; None: the newest.
+        options: as in `Store.ship`.
+        progress: told how many bytes are there.
+
+    Returns:
+        The moment that the store holds.
+
+    Raises:
+        StoreExists: something is at `path`.
+        StoreNotFound: there is no snapshot, or not this one.
+        CorruptStore: an object is damaged.
+        ObjectStorageError: object storage failed.
+    """
+    storage, ref = open_storage(url, options), None if point is None else _ref_of(point)
+
+    def report(done: int, total: int) -> None:
+        if progress is not None:
+            progress(Progress("restoring", done, total))
+
+    return _point_of(restore_snapshot(storage, Path(os.path.abspath(path)), ref, report=report))
+
+
+def _point_of(manifest: SnapshotManifest) -> RestorePoint:
+    return RestorePoint(
+        f"{manifest.epoch}-{manifest.place}",
+        manifest.generation,
+        manifest.rows,
+        manifest.taken,
+        sum(manifest.objects().values()),
+    )
+
+
+def _ref_of(point: object) -> SnapshotRef:
+    found = re.fullmatch(r"(\d{1,10})-(\d{1,20})", point) if isinstance(point, str) else None
+    if found is None:
+        raise InvalidInput(
+            f"point: expected a name like 3-1520, as restore_points() lists them, got {point!r:.80}"
+        )
+    return SnapshotRef(int(found[1]), int(found[2]))
