@@ -21,6 +21,7 @@ TESTS = set(
 )
 MODULES = {path.stem for path in SOURCES}
 FILES = {path.name for path in [*SOURCES, *(ROOT / "docs").rglob("*.py")]}
+PRODUCTS = ("Pinecone", "Qdrant", "Chroma")  # names that links may have without being those of a page
 FOLDERS = ("mrlstore", "tests", "benchmarks", "docs", "tools")
 
 
@@ -46,6 +47,30 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\(([^)#\s]+)(?:#[\w-]+)?\)", page.read_text(encoding="utf-8"))
     local = [link for link in links if not re.match(r"[a-z]+:", link)]
     assert not [link for link in local if not (page.parent / link).exists()]
+
+
+def title_of(page: Path) -> str | None:
+    found = re.search(r"^# (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return None if found is None else found[1]
+
+
+def test_a_page_has_one_name() -> None:
+    """In its heading, in the navigation, and in links to it that are written as a name, with a capital."""
+    listed = re.findall(r"^ +- ([^:]+): (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.M)
+    assert len(listed) > 30
+    assert not [
+        (name, page)
+        for name, page in listed
+        if title_of(ROOT / "docs" / page) not in (name, "mrlstore", None)
+    ]
+    wrong = []
+    for page in PAGES:
+        for words, link in re.findall(r"\[([^\]]+)\]\(([^)#:\s]+\.md)\)", page.read_text(encoding="utf-8")):
+            name, target = " ".join(words.split()), page.parent / link
+            title = title_of(target) if "decisions" not in target.parts else None
+            if name[0].isupper() and title is not None and name not in (title, target.stem, *PRODUCTS):
+                wrong.append((name_of(page), name, title))
+    assert not wrong
 
 
 def test_pages_that_comments_name_exist() -> None:

@@ -1,4 +1,4 @@
-"""Moving in: from Qdrant, Chroma, LanceDB, Pinecone, index files of FAISS and hnswlib, and plain files.
+"""Moving from another database: Qdrant, Chroma, LanceDB, Pinecone, files of FAISS and hnswlib, plain files.
 
 `migrate` copies everything, continues after an interruption, and at the end compares what was stored with
 what was read. Each database is an `Origin`; its package is imported when it is needed. See
