@@ -16,6 +16,8 @@ from mrlstore.search import searcher
 # Limits that tests make small, so that few rows reach them: what pytest's monkeypatch takes.
 EXPORT_PAGE = "mrlstore.exchange.exporting._PAGE"
 EXPORT_BLOCK_BYTES = "mrlstore.exchange.exporting._BLOCK_BYTES"
+CLUSTER_PAUSE_S = "mrlstore.cluster.sharded_writing._PAUSE_S"
+CLUSTER_LOOK_S = "mrlstore.cluster.local_engine._LOOK_S"
 COLUMN_BATCH_CHARACTERS = "mrlstore.columns.build._BATCH_CHARACTERS"
 COLUMN_SORTED_AT_ONCE = "mrlstore.columns.build._SORTED_AT_ONCE"
 COLUMN_CHUNK_BYTES = "mrlstore.columns.dictionary._CHUNK_BYTES"

@@ -54,5 +54,9 @@ class Engine(ABC):
         """
 
     @abstractmethod
+    def snapshot(self) -> None:
+        """Ship a snapshot of each shard, and remove from object storage what these make needless."""
+
+    @abstractmethod
     def close(self) -> None:
         """End what it runs."""

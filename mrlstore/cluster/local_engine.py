@@ -13,14 +13,16 @@ from mrlstore.cluster import shard_reads
 from mrlstore.cluster.engine import Engine, ShardAnswer, ShardQuestion, ShardWrite
 from mrlstore.cluster.home import Home
 from mrlstore.cluster.shard_copy import ShardCopy
+from mrlstore.cluster.shard_rounds import ShardRounds
 from mrlstore.cluster.shard_writer import ShardWriter
 from mrlstore.cluster.write_requests import ShardWritten
-from mrlstore.errors import MrlStoreError, StaleRead, StoreClosed, WriterReplaced
+from mrlstore.errors import InvalidInput, MrlStoreError, StaleRead, StoreClosed, WriterReplaced
 from mrlstore.object_storage import ObjectStorage
 
 _THREADS: Final = 32
 _WAIT_S: Final = 10.0  # for a copy to reach the place that a reader needs
 _PAUSE_S: Final = 0.02
+_LOOK_S: Final = 5.0  # between two looks of a writer whether it was replaced, one HEAD for each shard
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -33,31 +35,28 @@ class _Shard:
         self.copy, self.group_ms = copy, group_ms
         self.writer: ShardWriter | None = None
         self.guard = threading.Lock()
-        self.replaced: WriterReplaced | None = None
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether another process is known to write it now: then this copy follows."""
+        return self.writer is not None and isinstance(self.writer.stopped, WriterReplaced)
+
+    def follow(self) -> None:
+        """Apply what the log has behind the mark."""
+        with self.guard:
+            self.copy.follow()
 
     def serving(self) -> ShardWriter:
         """The writer; a successor where it has stopped. Not after another process has taken over."""
         with self.guard:
-            if self.replaced is not None:
-                raise self.replaced
-            if self.writer is None or self.writer.stopped is not None:
+            stopped = None if self.writer is None else self.writer.stopped
+            if isinstance(stopped, WriterReplaced):
+                raise WriterReplaced(*stopped.args)
+            if self.writer is None or stopped is not None:
                 self.copy.close()
-                writer = ShardWriter(self.copy, self.group_ms)
-                try:
-                    writer.start()
-                except WriterReplaced as error:
-                    self.replaced = error
-                    raise
-                self.writer = writer
+                self.writer = ShardWriter(self.copy, self.group_ms)
+                self.writer.start()
             return self.writer
-
-    def write(self, one: ShardWrite) -> ShardWritten:
-        """Do a write."""
-        try:
-            return self.serving().write(one.operation, one.request)
-        except WriterReplaced as error:
-            self.replaced = error
-            raise
 
 
 class LocalEngine(Engine):
@@ -71,13 +70,18 @@ class LocalEngine(Engine):
         *,
         writes: bool,
         group_ms: float,
+        snapshot_s: float,
+        snapshot_bytes: int,
+        poll_s: float,
         auto_maintain: bool,
         threads: int,
     ) -> None:
         """Open the copy of each shard below `folder`; with `writes` begin to write each."""
         self._closed = False
+        self._rounds: ShardRounds | None = None
+        self._snapshot_s, self._snapshot_bytes = snapshot_s, snapshot_bytes
         self._pool = ThreadPoolExecutor(min(_THREADS, home.shards), thread_name_prefix="mrlstore-shard")
-        self._writes = writes
+        self._writes, self._poll_s = writes, poll_s
         self._shards = [
             _Shard(
                 ShardCopy(
@@ -89,25 +93,57 @@ class LocalEngine(Engine):
         ]
         try:
             self._each(self._shards, self._begin)
+            if writes:
+                self._rounds = ShardRounds("snapshots", storage.url, self._look_after, _LOOK_S)
+            elif poll_s:
+                self._rounds = ShardRounds("following", storage.url, self._follow, poll_s)
         except BaseException:
             self.close()
             raise
 
     def write(self, writes: Sequence[ShardWrite]) -> list[ShardWritten | MrlStoreError]:  # noqa: D102
-        return self._outcomes(writes, lambda one: self._shards[one.shard].write(one))
+        return self._outcomes(writes, self._write)
 
     def ask(  # noqa: D102
         self, shards: Sequence[int], question: ShardQuestion, floors: Mapping[int, int]
     ) -> list[ShardAnswer | MrlStoreError]:
         return self._outcomes(shards, lambda shard: self._answer(shard, question, floors.get(shard, 0)))
 
+    def snapshot(self) -> None:  # noqa: D102
+        if not self._writes:
+            raise InvalidInput('this cluster was connected to with mode="r"; its writer ships snapshots')
+        self._each(self._shards, lambda shard: shard.serving().snapshot())
+
     def close(self) -> None:  # noqa: D102
         self._closed = True
+        if self._rounds is not None:
+            self._rounds.stop()
         for shard in self._shards:
             if shard.writer is not None:
                 shard.writer.stop("was closed")
             shard.copy.close()
         self._pool.shutdown(wait=False)
+
+    def _look_after(self) -> None:
+        """Ship the snapshots that are due, and notice where another process writes now."""
+        for shard in self._shards:
+            writer = shard.writer
+            if self._closed or writer is None:
+                continue
+            if writer.is_due(self._snapshot_s, self._snapshot_bytes):
+                writer.snapshot()
+            elif writer.stopped is None:
+                writer.look()
+            elif isinstance(writer.stopped, WriterReplaced):
+                shard.follow()
+
+    def _follow(self) -> None:
+        for shard in self._shards:
+            if not self._closed:
+                shard.follow()
+
+    def _write(self, one: ShardWrite) -> ShardWritten:
+        return self._shards[one.shard].serving().write(one.operation, one.request)
 
     def _begin(self, shard: _Shard) -> None:
         if self._writes:
@@ -118,18 +154,17 @@ class LocalEngine(Engine):
 
     def _answer(self, number: int, question: ShardQuestion, floor: int) -> ShardAnswer:
         shard = self._shards[number]
-        if not self._writes:
-            with shard.guard:
-                shard.copy.follow()
+        follows = not self._writes or shard.is_replaced
+        if follows and not self._poll_s:
+            shard.follow()
         deadline = time.monotonic() + _WAIT_S
         while shard.copy.mark.place < floor:
-            if self._writes or time.monotonic() > deadline:
+            if not follows or time.monotonic() > deadline:
                 raise StaleRead(
                     f"shard {number}: place {floor} of its log is needed, it has {shard.copy.mark.place}"
                 )
+            shard.follow()
             time.sleep(_PAUSE_S)
-            with shard.guard:
-                shard.copy.follow()
         with shard.copy.reading() as store:
             mark = store.mark
             return ShardAnswer(shard_reads.answered(store, question.name, question.arguments), *mark)

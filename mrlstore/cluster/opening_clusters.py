@@ -90,6 +90,9 @@ def connect(
     folder: str | os.PathLike[str] | None = None,
     embedder: Embedder | None = None,
     group_ms: float = 0.0,
+    snapshot_s: float = 300.0,
+    snapshot_bytes: int = 64 * 1024 * 1024,
+    poll_s: float = 0.25,
     auto_maintain: bool = True,
     threads: int | None = None,
     options: Mapping[str, Any] | None = None,
@@ -106,6 +109,10 @@ def connect(
         embedder: turns texts into vectors, for `add` and `query(text=...)`.
         group_ms: how long the first of several writes at the same time waits for others, so that one object
             has all: fewer requests to object storage.
+        snapshot_s: a snapshot of a shard that was written is shipped after so many seconds,
+        snapshot_bytes: or after so many bytes of its log. What it makes needless is removed.
+        poll_s: with mode "r" each copy looks so often for what is new, one LIST for each shard; 0 looks at
+            each call, so that an answer has all that was acknowledged before.
         auto_maintain: index and merge in the background.
         threads: of each shard, for builds and batches; by default the processors that the process may use.
         options: for buckets, as in `create`.
@@ -124,6 +131,11 @@ def connect(
     arguments.check_embedder(embedder)
     if not 0 <= checks.check_number(group_ms, "group_ms") <= _MOST_GROUP_MS:
         raise InvalidInput(f"group_ms: expected 0 to {_MOST_GROUP_MS:g} milliseconds, got {group_ms}")
+    if checks.check_number(snapshot_s, "snapshot_s") <= 0:
+        raise InvalidInput(f"snapshot_s: expected seconds above 0, got {snapshot_s}")
+    checks.check_count(snapshot_bytes, "snapshot_bytes", 1)
+    if checks.check_number(poll_s, "poll_s") < 0:
+        raise InvalidInput(f"poll_s: expected seconds from 0 on, got {poll_s}")
     checks.check_flag(auto_maintain, "auto_maintain")
     workers = checks.check_optional_count(threads, "threads", 1, 1024) or cpus.available()
     storage = open_storage(home, options)
@@ -133,6 +145,9 @@ def connect(
         folder=None if folder is None else arguments.check_path(folder),
         embedder=embedder,
         group_ms=group_ms,
+        snapshot_s=snapshot_s,
+        snapshot_bytes=snapshot_bytes,
+        poll_s=poll_s,
         auto_maintain=auto_maintain,
         threads=workers,
     )
@@ -145,6 +160,9 @@ def open_cluster(
     folder: Path | None = None,
     embedder: Embedder | None = None,
     group_ms: float = 0.0,
+    snapshot_s: float = 300.0,
+    snapshot_bytes: int = 64 * 1024 * 1024,
+    poll_s: float = 0.25,
     auto_maintain: bool = True,
     threads: int = 1,
 ) -> ShardedStore:
@@ -164,6 +182,9 @@ def open_cluster(
             (folder or made or Path()) / found.uuid,
             writes=mode == "a",
             group_ms=group_ms,
+            snapshot_s=snapshot_s,
+            snapshot_bytes=snapshot_bytes,
+            poll_s=poll_s,
             auto_maintain=auto_maintain,
             threads=threads,
         )

@@ -14,10 +14,11 @@ from typing import Final
 from mrlstore.catalogue.marks import Mark
 from mrlstore.cluster.home import Home
 from mrlstore.cluster.shard_store import ShardStore, open_shard_store
-from mrlstore.cluster.snapshots import ShardSnapshots, SnapshotRef
+from mrlstore.cluster.snapshots import ShardSnapshots
 from mrlstore.errors import CorruptStore, ShardUnavailable, StoreLocked, WriterReplaced
 from mrlstore.object_storage import ObjectStorage
-from mrlstore.shared_log import Epochs, LogEntry, LogObjects
+from mrlstore.shared_log import LogEntry, LogObjects
+from mrlstore.shipping import epochs
 from mrlstore.system.files import Files, Lock, make_parents
 from mrlstore.system.log import log_event
 
@@ -52,7 +53,6 @@ class ShardCopy:
         self.home, self.shard, self.storage = home, shard, storage
         self.prefix = home.prefix(shard)
         self.log = LogObjects(storage, self.prefix)
-        self.epochs = Epochs(storage, f"{self.prefix}/epochs")
         self.snapshots = ShardSnapshots(storage, self.prefix)
         self._folder, self._files = folder / f"shard-{shard:04}", files or Files()
         self._auto_maintain, self._threads = auto_maintain, threads
@@ -95,9 +95,9 @@ class ShardCopy:
         self._take_lock()
         newest = self.snapshots.newest()
         if self._held is None:
-            self._open()
-        if newest is not None and newest.place > self.mark.place:
-            self._restore(newest)
+            self._held = self._opened_last(make=newest is None)
+        if newest is not None and (self._held is None or newest.place > self.mark.place):
+            self._restore(newest.place)
 
     def unread(self) -> list[LogEntry] | None:
         """The entries behind the mark; None where the log no longer has the next one: start again."""
@@ -126,8 +126,7 @@ class ShardCopy:
         for _ in range(_TRIES):
             self.start()
             while (entries := self.unread()) is not None:
-                if self.epochs.later(epoch):  # what was read may be what a sleeper has left below a snapshot
-                    raise self.replaced_by(epoch + 1)
+                self.check_epoch(epoch)  # else what was read may be what a sleeper left below a snapshot
                 for entry in entries:
                     self.apply(entry)
                 if not entries:
@@ -153,17 +152,25 @@ class ShardCopy:
 
         That takes an epoch that is later than the entry's, and a snapshot.
         """
-        epochs = [entry.epoch for entry in entries]
-        if min(epochs) == max(epochs) and not self.epochs.later(max(epochs)):
+        found = [entry.epoch for entry in entries]
+        if min(found) == max(found) and epochs.is_newest(self.storage, max(found), self.prefix):
             return False
         newest = self.snapshots.newest()
         return newest is not None and newest.place >= entries[0].place
 
+    def is_newest(self, epoch: int) -> bool:
+        """Whether no later epoch has begun: one HEAD."""
+        return epochs.is_newest(self.storage, epoch, self.prefix)
+
+    def check_epoch(self, epoch: int) -> None:
+        """WriterReplaced if a later epoch has begun."""
+        if not self.is_newest(epoch):
+            raise self.replaced_by(epoch + 1)
+
     def replaced_by(self, epoch: int) -> WriterReplaced:
         """The error of a writer that finds a later epoch."""
-        return WriterReplaced(
-            f"shard {self.shard} of {self.storage.url}: {self.epochs.beginner(epoch)} writes it now"
-        )
+        who = epochs.whose(self.storage, epoch, self.prefix)
+        return WriterReplaced(f"shard {self.shard} of {self.storage.url}: {who} writes it now")
 
     def close(self) -> None:
         """Close the store and let go of the folder."""
@@ -182,20 +189,22 @@ class ShardCopy:
         if self._lock is None:
             raise StoreLocked(f"{self._folder}: another process uses this copy of the shard")
 
-    def _open(self) -> None:
-        """Open the copy that was restored last; what cannot be used is dropped, and the log has it all."""
+    def _opened_last(self, *, make: bool) -> _Held | None:
+        """The copy that was restored last; what cannot be used is dropped, for object storage has it all.
+
+        Where there is none, an empty one is made, or with `make` false there is none.
+        """
         copies = sorted(one for one in self._folder.iterdir() if _COPY.fullmatch(one.name))
         for old in self._folder.iterdir():
             if old not in copies[-1:]:
                 shutil.rmtree(old, ignore_errors=True)
-        path = copies[-1] if copies else self._new_path(0)
-        try:
-            store = self._opened(path)
-        except CorruptStore as error:
-            log_event("copy of a shard dropped", path, str(error))
-            shutil.rmtree(path, ignore_errors=True)
-            store = self._opened(self._new_path(0))
-        self._held = _Held(store)
+        if copies:
+            try:
+                return _Held(self._opened(copies[-1]))
+            except CorruptStore as error:
+                log_event("copy of a shard dropped", copies[-1], str(error))
+                shutil.rmtree(copies[-1], ignore_errors=True)
+        return _Held(self._opened(self._new_path(0))) if make else None
 
     def _opened(self, path: Path) -> ShardStore:
         return open_shard_store(
@@ -206,10 +215,13 @@ class ShardCopy:
         """Where a copy goes that begins at a place of the log; names sort by it."""
         return self._folder / f"{place:016}-{uuid.uuid4().hex[:8]}"
 
-    def _restore(self, snapshot: SnapshotRef) -> None:
-        """Take a snapshot in the place of the present copy, which readers may go on to use for a while."""
-        fresh = self._new_path(snapshot.place)
-        self.snapshots.restore(snapshot, fresh)
+    def _restore(self, place: int) -> None:
+        """Take the newest snapshot, which has at least this place, instead of the present copy.
+
+        Readers may go on to use that one for a while.
+        """
+        fresh = self._new_path(place)
+        self.snapshots.restore(fresh)
         new = _Held(self._opened(fresh))
         with self._guard:
             held, self._held = self._held, new

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from mrlstore.api.store import Store
-from mrlstore.catalogue import marks
+from mrlstore.catalogue import marks, tail_rows
 from mrlstore.catalogue.marks import ClientOperation, Mark
 from mrlstore.catalogue.rows import count
 from mrlstore.cluster.home import Home
 from mrlstore.cluster.write_requests import Clear, Delete, Update, Upsert, WriteRequest
+from mrlstore.maintenance import steps
+from mrlstore.shipping.manifest import SnapshotManifest
+from mrlstore.shipping.snapshot_writer import SnapshotWriter
 from mrlstore.storage import create
 from mrlstore.storage.create import new_settings
 from mrlstore.system.files import Files
 from mrlstore.writing import resolved_writes
 from mrlstore.writing.resolved_writes import Applied, RemoveRows, ResolvedWrite, StoreRows
+
+_FLUSHED: Final = 256  # rows of a tail from which on it is written as a part
+_LOCK_S: Final = 60.0
 
 
 class ShardStore(Store):
@@ -59,6 +66,19 @@ class ShardStore(Store):
         applied = resolved_writes.apply(self._writable(), writes, mark, done)
         self._wake()
         return applied
+
+    def flush(self) -> None:
+        """Write the tail as a part, if it is long: a part is shipped once, and a tail with each snapshot."""
+        with self._background_paused(), self._session.storing("flushing"):
+            with self._session.catalogue.read() as connection:
+                waiting = tail_rows.count(connection)
+            if waiting >= _FLUSHED:
+                with steps.take_lock(self._session, _LOCK_S):
+                    steps.flush(self._session)
+
+    def shipped_by(self, writer: SnapshotWriter) -> SnapshotManifest:
+        """Ship a moment of the store, whose place is its mark."""
+        return writer.ship(self._session, lambda moment: moment.mark.place)
 
     def last_operation(self, client: str) -> ClientOperation | None:
         """The last operation of a client that was applied, where it is still kept."""

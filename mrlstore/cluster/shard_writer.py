@@ -19,8 +19,11 @@ from mrlstore.errors import (
     ObjectStorageError,
     OperationForgotten,
     ShardUnavailable,
+    WriterReplaced,
 )
 from mrlstore.shared_log import LogEntry
+from mrlstore.shipping import epochs
+from mrlstore.shipping.snapshot_writer import SnapshotWriter
 from mrlstore.system.log import log_event
 from mrlstore.writing.resolved_writes import ResolvedWrite
 
@@ -56,11 +59,15 @@ class ShardWriter:
         self.copy, self.epoch = copy, 0
         self._name, self._group_s = uuid.uuid4().hex, group_ms / 1000
         self._turn, self._waiting = threading.Lock(), list[_Waiting]()
-        self._stopped: str | None = "has not been started"
+        self._stopped: MrlStoreError | None = self._unavailable("has not been started")
+        self._shipping = threading.Lock()
+        self._snapshots: SnapshotWriter | None = None
+        self._shipped = 0  # the place of the last snapshot that was tried
+        self._shipped_at, self._shipped_bytes = time.monotonic(), 0
 
     @property
-    def stopped(self) -> str | None:
-        """Why it writes no more; None while it does."""
+    def stopped(self) -> MrlStoreError | None:
+        """Why it writes no more: WriterReplaced or ShardUnavailable; None while it does."""
         return self._stopped
 
     def start(self) -> None:
@@ -71,16 +78,22 @@ class ShardWriter:
             ObjectStorageError, CorruptStore: the log cannot be read.
         """
         with self._turn:
-            self.epoch = self.copy.epochs.begin(self._name)
-            while True:
-                self.copy.catch_up(self.epoch)
-                claim = LogEntry(self.copy.mark.place + 1, self.epoch, self._name)
-                if self.copy.log.create(claim):
-                    break
-            if self.copy.epochs.later(self.epoch):
-                raise self.copy.replaced_by(self.epoch + 1)
-            self.copy.apply(claim)
-            self._stopped = None
+            try:
+                self._start()
+            except WriterReplaced as error:
+                self._stopped = error
+                raise
+
+    def _start(self) -> None:
+        self.epoch = epochs.claim_epoch(self.copy.storage, self.copy.prefix)
+        while True:
+            self.copy.catch_up(self.epoch)
+            claim = LogEntry(self.copy.mark.place + 1, self.epoch, self._name)
+            if self.copy.log.create(claim):
+                break
+        self.copy.check_epoch(self.epoch)
+        self.copy.apply(claim)
+        self._stopped = None
 
     def write(self, operation: OperationId, request: WriteRequest) -> ShardWritten:
         """Do a write; it is in the log, and applied, when this returns.
@@ -102,13 +115,74 @@ class ShardWriter:
                 self._work()
         return waiting.answer.result()
 
+    def look(self) -> None:
+        """Look whether a later epoch has begun: then this writer ends."""
+        with self._turn:
+            try:
+                self._check_running()
+                self._look()
+            except WriterReplaced as error:
+                self._end(error)
+
+    def is_due(self, every_s: float, every_bytes: int) -> bool:
+        """Whether so much was written, or so long ago, that a snapshot is due."""
+        if self._stopped is not None or self.copy.mark.place <= self._shipped:
+            return False
+        return (
+            time.monotonic() - self._shipped_at >= every_s
+            or self.copy.log.bytes_created - self._shipped_bytes >= every_bytes
+        )
+
+    def snapshot(self) -> int:
+        """Ship a snapshot of the present content and remove what it makes needless; gives its place.
+
+        Writes go on meanwhile.
+
+        Raises:
+            WriterReplaced, ShardUnavailable: this writer has stopped, or stops now.
+            ObjectStorageError: the snapshot is not there; the next try goes on from what is.
+        """
+        with self._shipping:
+            self._check_running()
+            if self.copy.mark.place <= self._shipped:
+                self._write_nothing()  # no snapshot is put under a name that was used before
+            if self._snapshots is None:
+                self._snapshots = self.copy.snapshots.writer(self.epoch)
+            self.copy.store.flush()
+            self._shipped = self.copy.mark.place
+            self._shipped_at, self._shipped_bytes = time.monotonic(), self.copy.log.bytes_created
+            shipped = self.copy.store.shipped_by(self._snapshots)
+            self._shipped = max(self._shipped, shipped.place)
+            self.copy.snapshots.collect(self.copy.log, self.epoch, lambda: self.copy.is_newest(self.epoch))
+            return shipped.place
+
+    def _write_nothing(self) -> None:
+        """Append an entry without writes, which moves the mark."""
+        with self._turn:
+            self._check_running()
+            try:
+                self._append(())
+            except MrlStoreError as error:
+                self._end(error)
+                raise
+
     def stop(self, reason: str) -> None:
         """Write no more."""
+        self._end(self._unavailable(reason))
+
+    def _end(self, error: MrlStoreError) -> None:
         if self._stopped is None:
-            self._stopped = reason
-            log_event(
-                "writer stopped", self.copy.storage.url, reason, shard=self.copy.shard, epoch=self.epoch
-            )
+            replaced = isinstance(error, WriterReplaced)
+            self._stopped = error if replaced else self._unavailable(f"has stopped: {error}")
+            url, shard = self.copy.storage.url, self.copy.shard
+            log_event("writer of a shard stopped", url, str(error), shard=shard, epoch=self.epoch)
+
+    def _check_running(self) -> None:
+        stopped = self._stopped
+        if isinstance(stopped, WriterReplaced):
+            raise WriterReplaced(*stopped.args)
+        if stopped is not None:
+            raise ShardUnavailable(*stopped.args)
 
     def _work(self) -> None:
         """Do all writes that wait, in their order."""
@@ -132,15 +206,14 @@ class ShardWriter:
             self.stop("was interrupted while it wrote")
             for waiting in (*(one.waiting for one in group), *self._waiting):
                 if not waiting.answer.done():
-                    waiting.answer.set_exception(self._unavailable())
+                    waiting.answer.set_exception(self._unavailable("was interrupted while it wrote"))
             self._waiting.clear()
             raise
 
     def _resolve(self, waiting: _Waiting) -> _Resolved | None:
         """A write for the log; None where it has its answer already."""
         try:
-            if self._stopped is not None:
-                raise self._unavailable()
+            self._check_running()
             done = self._known(waiting.operation)
             if done is not None:
                 waiting.answer.set_result(done)
@@ -172,7 +245,7 @@ class ShardWriter:
         try:
             mark = self._append(group)
         except MrlStoreError as error:
-            self.stop(str(error))
+            self._end(error)
             for one in group:
                 one.waiting.answer.set_exception(error)
             return
@@ -220,8 +293,10 @@ class ShardWriter:
         """Learn who has a place: an entry of an earlier epoch is void, one of a later ends this writer."""
         there = self.copy.log.read(place)
         if there is None or there.epoch == self.epoch:
+            self._look()  # it was collected, or left below a snapshot, after a later epoch had begun
             raise CorruptStore(
-                f"{self.copy.storage.url}/{self.copy.prefix}/log", f"place {place} is taken by nobody"
+                f"{self.copy.storage.url}/{self.copy.prefix}/log",
+                f"place {place} is taken, and not by an entry that this epoch or a later one has written",
             )
         if there.epoch > self.epoch:
             raise self.copy.replaced_by(there.epoch)
@@ -231,15 +306,11 @@ class ShardWriter:
         """WriterReplaced if a later epoch has begun: then what was appended may be read by nobody."""
         for left in range(_TRIES - 1, -1, -1):
             try:
-                if self.copy.epochs.later(self.epoch):
-                    raise self.copy.replaced_by(self.epoch + 1)
-                return
+                return self.copy.check_epoch(self.epoch)
             except ObjectStorageError:
                 if not left:
                     raise
                 time.sleep(_PAUSE_S)
 
-    def _unavailable(self) -> ShardUnavailable:
-        return ShardUnavailable(
-            f"shard {self.copy.shard} of {self.copy.storage.url}: its writer {self._stopped}"
-        )
+    def _unavailable(self, why: str) -> ShardUnavailable:
+        return ShardUnavailable(f"shard {self.copy.shard} of {self.copy.storage.url}: its writer {why}")

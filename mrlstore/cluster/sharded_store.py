@@ -142,6 +142,14 @@ class ShardedStore(ShardedQuery):
         """Flush, merge and index every shard, as `Store.optimize`."""
         self._ask(self._shards(None), "optimize", {})
 
+    def snapshot(self) -> None:
+        """Ship a snapshot of each shard, and remove from object storage what these make needless.
+
+        Snapshots are shipped by themselves too, see `connect`; after `optimize` one saves the next process
+        the work.
+        """
+        self._engine.snapshot()
+
     def warm(self) -> None:
         """Bring codes and graphs of every shard into memory."""
         self._ask(self._shards(None), "warm", {})

@@ -1,14 +1,18 @@
-"""The snapshots of a shard in object storage."""
+"""The snapshots of a shard in object storage: which is the newest, and removing what none needs."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from mrlstore.object_storage import ObjectStorage
-from mrlstore.shipping.manifest import SnapshotRef, newest_complete
+from mrlstore.shared_log import LogObjects
+from mrlstore.shipping.collection import collect
+from mrlstore.shipping.manifest import SnapshotManifest, newest_complete, snapshot_refs
 from mrlstore.shipping.snapshot_reader import restore_snapshot
+from mrlstore.shipping.snapshot_writer import SnapshotWriter
 
-__all__ = ["ShardSnapshots", "SnapshotRef"]
+KEPT = 2  # of the newest snapshots: a reader of the older one and of the log behind it is not disturbed
 
 
 class ShardSnapshots:
@@ -18,11 +22,37 @@ class ShardSnapshots:
         """`prefix`: the folder of the shard."""
         self._storage, self._prefix = storage, prefix
 
-    def newest(self) -> SnapshotRef | None:
-        """The newest complete snapshot; None if there is none."""
-        manifest = newest_complete(self._storage, self._prefix)
-        return None if manifest is None else manifest.ref
+    def newest(self) -> SnapshotManifest | None:
+        """The newest complete snapshot; None if there is none.
 
-    def restore(self, snapshot: SnapshotRef, target: Path) -> None:
-        """Make a store at `target` of a snapshot."""
-        restore_snapshot(self._storage, target, snapshot, prefix=self._prefix)
+        Where snapshots are there and none is whole, they may have been removed one after the other while they
+        were looked at: that counts once a second listing is the same.
+        """
+        before = None
+        while True:
+            listed = snapshot_refs(self._storage, self._prefix)
+            found = newest_complete(self._storage, self._prefix)
+            if found is not None or not listed or listed == before:
+                return found
+            before = listed
+
+    def restore(self, target: Path) -> SnapshotManifest:
+        """Make `target` the store of the newest snapshot; which one that was."""
+        return restore_snapshot(self._storage, target, prefix=self._prefix)
+
+    def writer(self, epoch: int) -> SnapshotWriter:
+        """What ships snapshots under an epoch that is the newest."""
+        return SnapshotWriter(self._storage, epoch, self.newest(), self._prefix)
+
+    def collect(self, log: LogObjects, epoch: int, is_newest_epoch: Callable[[], bool]) -> int:
+        """Remove what the newest two snapshots do not need, the log up to the older one last.
+
+        Nothing is removed unless the newest snapshot is of this epoch, and this epoch the newest. Gives how
+        many objects were removed.
+        """
+        done = collect(self._storage, epoch, is_newest_epoch, keep=KEPT, prefix=self._prefix)
+        if len(done.kept) < KEPT:
+            return done.removed
+        names = log.removable(done.kept[-1].place)
+        self._storage.delete(names)
+        return done.removed + len(names)

@@ -30,6 +30,7 @@ class LogObjects:
     def __init__(self, storage: ObjectStorage, prefix: str, entry_bytes: int = ENTRY_BYTES) -> None:
         """`prefix`: the folder of the shard; entries of more than `entry_bytes` are uploaded before."""
         self.storage, self._prefix, self._entry_bytes = storage, prefix, entry_bytes
+        self.bytes_created = 0  # of all entries
 
     def create(self, entry: LogEntry) -> bool:
         """Commit an entry under its place; False if another one has the place.
@@ -38,6 +39,7 @@ class LogObjects:
             ObjectStorageError: its fate is unknown; another call with the same entry finds it out.
         """
         data = encoded(entry)
+        self.bytes_created += len(data)
         if len(data) > self._entry_bytes:
             data = self._uploaded(entry.place, data)
         return self.storage.create(self._name(entry.place), data)

@@ -55,7 +55,9 @@ def test_no_kill_and_no_sleep_loses_an_acknowledged_write(quick_path: Path) -> N
     cluster.create(home, dim=DIM, m=4, ef_construction=20, shards=SHARDS)
     all_of_them: list[Writing] = []
     asleep: list[Writing] = []
-    with cluster.connect(home, folder=quick_path / "reader", mode="r", auto_maintain=False) as reader:
+    with cluster.connect(
+        home, folder=quick_path / "reader", mode="r", poll_s=0, auto_maintain=False
+    ) as reader:
         try:
             for number in range(ROUNDS):
                 used = {one.folder for one in asleep}

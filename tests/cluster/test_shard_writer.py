@@ -14,7 +14,8 @@ from mrlstore.cluster.shard_writer import ShardWriter
 from mrlstore.cluster.write_requests import Clear, Delete, OperationId, ShardWritten, Update, WriteRequest
 from mrlstore.object_storage import ObjectStorage
 from mrlstore.search.params import Selection
-from mrlstore.shared_log import Epochs, LogEntry, LogObjects
+from mrlstore.shared_log import LogEntry, LogObjects
+from mrlstore.shipping import epochs
 from mrlstore.where import parse
 from mrlstore.writing.batch import RowChange
 from tests.cluster.clusters import copy_of, first_try, made, one_row, recovered, rows_in, writer_of
@@ -120,8 +121,9 @@ def test_a_second_writer_ends_the_first(quick_path: Path) -> None:
     second = writer_of(storage, quick_path / "second")
     with pytest.raises(mrlstore.WriterReplaced, match="writes it now"):
         first.write(first_try("two"), one_row("b", 2))
-    with pytest.raises(mrlstore.ShardUnavailable):
+    with pytest.raises(mrlstore.WriterReplaced):
         first.write(first_try("three"), one_row("b", 2))
+    assert isinstance(first.stopped, mrlstore.WriterReplaced)
     assert second.write(first_try("two"), one_row("b", 5)).rows == 1
     assert rows_in(second.copy) == {"a": 1, "b": 5} and rows_in(first.copy) == {"a": 1}
     first.copy.close()
@@ -224,7 +226,7 @@ def test_an_entry_of_a_lower_epoch_is_void_and_stepped_over(quick_path: Path) ->
     storage = made()
     writer = writer_of(storage, quick_path / "w")
     for _ in range(2):
-        Epochs(storage, "shards/0000/epochs").begin("dead")
+        epochs.claim_epoch(storage, "shards/0000")
     writer.copy.close()
     writer = writer_of(storage, quick_path / "w")
     log = LogObjects(storage, "shards/0000")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,9 @@ from hypothesis import strategies as st
 import mrlstore
 from mrlstore import cluster
 from mrlstore.cluster.slots import SLOTS, shard_of, shards_of, slot_of
+from tests import inside
 from tests.cluster.clusters import DIM, connected, made
+from tests.object_storage.doubles import Fault, FaultyStorage, MemoryStorage
 from tests.oracle import nested_vectors
 
 SHARDS = (1, 2, 4, 8)
@@ -340,3 +343,87 @@ def cluster_token(places: dict[int, int]) -> str:
     from mrlstore.cluster.tokens import token_of
 
     return token_of(places)
+
+
+class Refusing(MemoryStorage):
+    """Refuses to create the log objects of some shards."""
+
+    def __init__(self, objects: dict[str, bytes]) -> None:
+        super().__init__(objects)
+        self.refused: tuple[str, ...] = ()
+
+    def create(self, name: str, data: bytes) -> bool:
+        if name.startswith(self.refused) and "/log/" in name and self.refused:
+            raise mrlstore.ObjectStorageError("test: refused")
+        return super().create(name, data)
+
+
+def test_a_write_that_is_in_some_shards_says_which(quick_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inside.CLUSTER_PAUSE_S, 0.001)
+    storage = Refusing(made(2).objects)
+    with connected(storage, quick_path) as store:
+        storage.refused = ("shards/0001",)
+        ids = [f"r{number}" for number in range(10)]
+        with pytest.raises(mrlstore.PartialWrite, match="1 of 2 shards") as caught:
+            store.upsert(ids, None, [{"n": number} for number in range(10)])
+        error = caught.value
+        assert sorted(error.written + error.unknown) == sorted(ids) and list(error.errors) == [1]
+        assert [shard_of("", id, 2) for id in error.written] == [0] * len(error.written)
+        assert sorted(row.id for row in store.scan()) == sorted(error.written)
+        again = pickle.loads(pickle.dumps(error))
+        assert (again.written, str(again)) == (error.written, str(error))
+        with pytest.raises(mrlstore.MrlStoreError):
+            store.upsert([error.unknown[0]], None)
+        storage.refused = ()
+        assert store.upsert(ids, None, [{"n": number} for number in range(10)]) == 10
+        assert store.count() == 10
+
+
+@pytest.mark.parametrize("fault", [Fault.REFUSED, Fault.DONE_THEN_ERROR])
+def test_one_fault_of_object_storage_is_ridden_out(
+    quick_path: Path, fault: Fault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inside.CLUSTER_PAUSE_S, 0.001)
+    inner = made(2)
+    storage = FaultyStorage(inner)
+    with connected(storage, quick_path) as store:
+        for number in range(12):
+            storage.nth, storage.fault = len(storage.calls) + 1 + number % 6, fault
+            assert store.upsert([f"a{number}", f"b{number}", f"c{number}"], None) == 3
+            assert store.update([f"a{number}"], [{"n": number}]) == 1
+            storage.nth = 0
+        assert store.count() == 36
+    with connected(inner, quick_path / "r", mode="r") as reader:
+        assert reader.count() == 36 and reader.get(["a11"])[0].metadata == {"n": 11}
+
+
+def test_a_replaced_process_goes_on_as_a_reader(quick_path: Path) -> None:
+    storage = made(2)
+    with connected(storage, quick_path / "a", poll_s=0) as first:
+        first.upsert(["a", "b", "c", "d"], None)
+        with connected(storage, quick_path / "b") as second:
+            second.upsert(["e", "f", "g", "h"], None)
+            for _ in range(2):
+                with pytest.raises(mrlstore.WriterReplaced):
+                    first.upsert(["i", "j", "k", "l"], None)
+            second.upsert(["m", "n"], None)
+            assert first.count() == second.count() == 10
+            with pytest.raises(mrlstore.WriterReplaced):
+                first.snapshot()
+            second.snapshot()
+            assert second.upsert(["o"], None) == 1
+
+
+def test_snapshots_are_shipped_by_themselves(quick_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inside.CLUSTER_LOOK_S, 0.02)
+    storage = made(1)
+    with connected(storage, quick_path, snapshot_bytes=1) as store:
+        store.upsert(["a"], None)
+        deadline = time.monotonic() + 60
+        while not any("/snapshots/" in name for name in storage.objects):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    with connected(storage, quick_path / "r", mode="r") as reader:
+        assert reader.count() == 1
+        with pytest.raises(mrlstore.InvalidInput, match="ships snapshots"):
+            reader.snapshot()

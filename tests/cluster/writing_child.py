@@ -12,6 +12,7 @@ from tests.cluster.clusters import DIM
 from tests.oracle import nested_vectors
 
 ROWS: Final = 3  # of each write
+SNAPSHOT_EVERY: Final = 3  # writes
 REPLACED: Final = -1
 
 
@@ -26,6 +27,8 @@ def write_on(pipe: Pipe, home: Path, folder: Path, name: str) -> None:
     try:
         with cluster.connect(home, folder=folder, auto_maintain=False, threads=1) as store:
             while True:
+                if number % SNAPSHOT_EVERY == 1:
+                    store.snapshot()
                 vectors = nested_vectors(ROWS, DIM, seed=number)
                 store.upsert(ids_of(name, number), vectors, [{"number": number}] * ROWS)
                 pipe.send(number)
