@@ -51,6 +51,12 @@ def test_the_wheel_has_the_package_and_nothing_else(built: Path) -> None:
         f"mrlstore/{file.relative_to(ROOT / 'mrlstore')}" for file in (ROOT / "mrlstore").rglob("*.py")
     }
     assert modules <= names
+    console = {
+        f"mrlstore/{file.relative_to(ROOT / 'mrlstore')}"
+        for file in (ROOT / "mrlstore" / "server" / "console" / "static").rglob("*")
+        if file.is_file()
+    }
+    assert len(console) > 5 and console <= names
     assert {name.split("/")[0] for name in names} == {
         "mrlstore",
         f"mrlstore-{mrlstore.__version__}.dist-info",

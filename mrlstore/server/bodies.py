@@ -43,7 +43,9 @@ def dump(value: Any) -> bytes:
         return json.dumps(value, default=_plain, ensure_ascii=False).encode("utf-8")
 
 
-def float_row(numbers: object, place: str, dim: int | None = None) -> NDArray[np.float32]:
+def float_row(
+    numbers: object, place: str, dim: int | None = None, *, zero: bool = False
+) -> NDArray[np.float32]:
     """The float32 array [dim] of a list of numbers from JSON.
 
     Packing them as C doubles is twice as fast as `numpy.array`, and refuses texts and nulls.
@@ -52,6 +54,7 @@ def float_row(numbers: object, place: str, dim: int | None = None) -> NDArray[np
         numbers: what JSON gave.
         place: where it stands in the body, for messages.
         dim: how many there have to be; None takes any number that a store takes.
+        zero: also take a vector of length zero.
 
     Raises:
         HttpRefusal: 400, it is no list of finite numbers of that length with a length above zero.
@@ -71,7 +74,7 @@ def float_row(numbers: object, place: str, dim: int | None = None) -> NDArray[np
         raise invalid(f"{place}[{at}]: expected a number, got {shown(wrong)}") from None
     with np.errstate(over="ignore"):
         square = float(np.dot(doubles, doubles))
-    if not 0 < square < _FLOAT32_SQUARE:
+    if not 0 < square < _FLOAT32_SQUARE and not (zero and square == 0 and not doubles.any()):
         raise invalid(f"{place}: all numbers are zero, or too large or too small for a vector")
     suspicious = (doubles == 0) | (doubles == 1)
     if suspicious.any() and any(type(numbers[at]) is bool for at in np.flatnonzero(suspicious).tolist()):

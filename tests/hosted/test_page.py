@@ -17,8 +17,8 @@ PRINTED = "http://127.0.0.1:5080"  # here a port that is free
 PAGES = {
     sdk: (ROOT / "docs" / "integrations" / f"{name}-server.md").read_text(encoding="utf-8")
     for sdk in SDKS
-    if not sdk.startswith("node")
     for name in ["pinecone" if sdk.startswith("python") else sdk]
+    if name in ("pinecone", "qdrant", "chroma")
 }
 
 

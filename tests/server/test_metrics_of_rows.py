@@ -51,3 +51,18 @@ def test_rows_of_another_length_are_refused_and_nothing_is_stored(client: TestCl
 def test_other_metrics_are_refused(client: TestClient) -> None:
     body = {"name": "papers", "dimension": 16, "metric": "manhattan"}
     assert client.post("/indexes", json=body).status_code == 400
+
+
+@pytest.mark.parametrize(("metric", "score"), [("cosine", 0.0), ("dotproduct", 0.0), ("euclidean", 1.0)])
+def test_to_a_question_of_zeros_all_rows_that_match_are_as_near(
+    client: TestClient, metric: str, score: float
+) -> None:
+    fill(client, metric)
+    vectors = [{"id": "x", "values": ROWS[0].tolist(), "metadata": {"kind": "x"}}]
+    client.post("/i/papers/vectors/upsert", json={"vectors": vectors})
+    body = {"topK": 300, "vector": [0.0] * 16, "filter": {"kind": "x"}}
+    (match,) = client.post("/i/papers/query", json=body).json()["matches"]
+    assert (match["id"], match["score"]) == ("x", score)
+    del body["filter"]
+    assert len(client.post("/i/papers/query", json=body).json()["matches"]) == 201
+    assert client.post("/i/papers/query", json={**body, "vector": [0.0] * 15}).status_code == 400

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mrlstore.api.store import Store
 from mrlstore.integrations.pinecone.filters import where_of
 from mrlstore.server.bodies import check_numbers, dump, flag, float_row, parse_object, shown
 from mrlstore.server.http_call import HttpCall, one_of
@@ -23,7 +25,7 @@ from mrlstore.server.pinecone.row_fields import (
     stored_vector,
 )
 from mrlstore.server.refusals import invalid
-from mrlstore.types import LIMITS, Include, Record
+from mrlstore.types import LIMITS, Hit, Include, Record
 
 _PAGE: Final = 100  # rows of a page where no limit is given
 _MAX_PAGE: Final = 1_000
@@ -69,7 +71,7 @@ def parse_query(call: HttpCall, body: bytes) -> Query:
         namespace or "",
         space,
         top_k,
-        None if id else float_row(values, "vector"),
+        None if id else float_row(values, "vector", zero=True),
         checked_id(id, "id") if id else None,
         where_of(given.get("filter")),
         tuple(include),
@@ -93,17 +95,32 @@ def query(index: ServedIndex, call: HttpCall, asked: Query) -> Answer:
         raise invalid(f"vector: {len(vector)} numbers, but the index has dimension {store.dim}")
     matches: list[dict[str, Any]] = []
     if vector is not None and store.dim is not None:
-        hits = store.query(
-            vector, asked.top_k, where=asked.where, namespace=asked.space, include=asked.include
-        )
-        scores = scores_of(index.facts.metric, hits.scores, vector).tolist()
-        for hit, score in zip(hits, scores, strict=True):
-            match = {"id": hit.id, "score": score, "values": [] if hit.vector is None else hit.vector}
-            if hit.metadata:
-                match["metadata"] = hit.metadata
+        nearest = _nearest(store, asked, vector)
+        scores = scores_of(index.facts.metric, nearest.cosines, vector).tolist()
+        for row, score in zip(nearest.rows, scores, strict=True):
+            match = {"id": row.id, "score": score, "values": [] if row.vector is None else row.vector}
+            if row.metadata:
+                match["metadata"] = row.metadata
             matches.append(match)
     answer = {"matches": matches, "namespace": asked.namespace, "usage": _USAGE}
     return Answer(dump(answer), headers=_seen(lsn))
+
+
+class _RowsByCosine(NamedTuple):
+    """Rows and their cosines, best first."""
+
+    rows: Sequence[Hit | Record]
+    cosines: NDArray[np.float32]
+
+
+def _nearest(store: Store, asked: Query, vector: NDArray[np.float32]) -> _RowsByCosine:
+    """The nearest rows. To a vector of zeros, by which clients list rows, all are as near."""
+    if not vector.any():
+        found = store.scan(asked.where, namespace=asked.space, include=asked.include, limit=asked.top_k)
+        rows = list(found)
+        return _RowsByCosine(rows, np.zeros(len(rows), np.float32))
+    hits = store.query(vector, asked.top_k, where=asked.where, namespace=asked.space, include=asked.include)
+    return _RowsByCosine(hits, hits.scores)
 
 
 def fetch(index: ServedIndex, call: HttpCall, body: bytes) -> Answer:
