@@ -28,52 +28,73 @@ ROUNDING: Final = 1e-6  # squared distance that int8 codes of equal rows may hav
 FEWEST_ROWS: Final = 64  # smaller groups are read nearly whole by any shortlist
 _COMPARED: Final = 1_024  # rows of one pivot that are compared with each other
 _BLOCK: Final = 4_096  # rows that are compared with the pivots at a time
+_FEWEST_PIVOTS: Final = 128
 _DEPTH: Final = 8  # how often rows are divided; what is left then are rows of their own
 
 Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
 
 
-def find_copies(codes: NDArray[np.uint8], rows: Rows, step: Callable[[int], None]) -> CopySets:
-    """The near copies among `rows` int64 [<= n] of the code rows uint8 [n, stride].
-
-    `step` is called with 0 between the parts of the work, and may raise to end it.
-    """
+def copy_radius(codes: NDArray[np.uint8], rows: Rows) -> float:
+    """The squared distance up to which rows count as near copies, by a sample of `rows`."""
     if len(rows) < FEWEST_ROWS:
-        return NO_COPIES
-    finder = _Finder(codes, step, len(rows))
-    finder.divide(rows, 0)
-    nodes = finder.node[rows]
-    copies = rows[rows != nodes]
+        return ROUNDING
+    count = min(len(rows), max(int(len(rows) ** 0.5), _FEWEST_PIVOTS))
+    sample = numpy_random.default_rng(len(rows)).choice(rows, count, replace=False)
+    return max(COPY_SHARE * _mean_squared_distance(decoded(codes[sample])), ROUNDING)
+
+
+def find_copies(
+    codes: NDArray[np.uint8], rows: Rows, radius: float, step: Callable[[int], None]
+) -> NDArray[np.int64]:
+    """The node that stands for each code row uint8 [n, stride], int64 [n]: itself but for near copies.
+
+    rows: int64 [<= n], those that are compared; radius: see copy_radius. `step` is called with 0 between the
+    parts of the work, and may raise to end it.
+    """
+    finder = _Finder(codes, radius, step, len(rows))
+    if len(rows) >= FEWEST_ROWS:
+        finder.divide(rows, 0)
+    return finder.node
+
+
+def copy_sets(nodes: NDArray[np.int64]) -> CopySets:
+    """The near copies of a group, given the node that stands for each row, int64 [n]."""
+    copies = np.flatnonzero(nodes != np.arange(len(nodes)))
     if not len(copies):
         return NO_COPIES
-    order = np.lexsort((copies, nodes[rows != nodes]))
-    found, counts = np.unique(nodes[rows != nodes], return_counts=True)
+    order = np.lexsort((copies, nodes[copies]))
+    found, counts = np.unique(nodes[copies], return_counts=True)
     stops = np.cumsum(counts)
     sets = np.stack([found, stops - counts, stops], axis=1)
     return CopySets(sets.astype(np.uint32), copies[order].astype(np.uint32))
 
 
+def decoded(codes: NDArray[np.uint8]) -> Floats:
+    """The vectors that code rows uint8 [n, stride] stand for, float32 [n, stride - 4]."""
+    scales = np.ascontiguousarray(codes[:, :SCALE_BYTES]).view(np.float32)
+    return (codes[:, SCALE_BYTES:].astype(np.float32) - 128) * scales
+
+
 class _Finder:
-    def __init__(self, codes: NDArray[np.uint8], step: Callable[[int], None], count: int) -> None:
-        self.codes, self.step = codes, step
+    def __init__(
+        self, codes: NDArray[np.uint8], radius: float, step: Callable[[int], None], count: int
+    ) -> None:
+        self.codes, self.radius, self.step = codes, radius, step
         self.node = np.arange(len(codes), dtype=np.int64)
         self.rng = numpy_random.default_rng(count)
-        self.radius = -1.0  # squared; of the first pivots' distances
 
     def divide(self, rows: Rows, depth: int) -> None:
         """Find the copies among `rows`; each keeps itself as representative if it has none."""
         self.step(0)
-        if len(rows) <= _COMPARED and self.radius >= 0:
+        if len(rows) <= _COMPARED:
             self.compare(rows)
             return
         if depth == _DEPTH:
             return
         pivots = np.sort(
-            self.rng.choice(rows, min(len(rows), max(int(len(rows) ** 0.5), 128)), replace=False)
+            self.rng.choice(rows, min(len(rows), max(int(len(rows) ** 0.5), _FEWEST_PIVOTS)), replace=False)
         )
-        if self.radius < 0:
-            self.radius = max(COPY_SHARE * _mean_squared_distance(self.decoded(pivots)), ROUNDING)
         self.compare(pivots)
         pivots = pivots[self.node[pivots] == pivots]
         rest = np.setdiff1d(rows, pivots)
@@ -89,7 +110,7 @@ class _Finder:
 
     def compare(self, rows: Rows) -> None:
         """Make each row the copy of the first row before it that is near and is no copy itself."""
-        numbers = self.decoded(rows)
+        numbers = decoded(self.codes[rows])
         for start in range(0, len(rows), _COMPARED):
             close = _squared_distances(numbers, numbers[start : start + _COMPARED]) <= self.radius
             for j in np.flatnonzero(close.sum(axis=0) > 1).tolist():
@@ -100,21 +121,15 @@ class _Finder:
 
     def nearest(self, rows: Rows, pivots: Rows) -> tuple[Rows, Floats]:
         """The number of the nearest pivot of each row, and its squared distance."""
-        numbers = self.decoded(pivots)
+        numbers = decoded(self.codes[pivots])
         found, far = np.empty(len(rows), np.int64), np.empty(len(rows), np.float32)
         for start in range(0, len(rows), _BLOCK):
             self.step(0)
-            distances = _squared_distances(self.decoded(rows[start : start + _BLOCK]), numbers)
+            distances = _squared_distances(decoded(self.codes[rows[start : start + _BLOCK]]), numbers)
             best = distances.argmin(axis=1)
             found[start : start + _BLOCK] = best
             far[start : start + _BLOCK] = distances[np.arange(len(best)), best]
         return found, far
-
-    def decoded(self, rows: Rows) -> Floats:
-        """The vectors that codes stand for, float32 [len(rows), stride - 4]."""
-        taken = self.codes[rows]
-        scales = np.ascontiguousarray(taken[:, :SCALE_BYTES]).view(np.float32)
-        return (taken[:, SCALE_BYTES:].astype(np.float32) - 128) * scales
 
 
 def _squared_distances(a: Floats, b: Floats) -> Floats:

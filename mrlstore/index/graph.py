@@ -3,7 +3,7 @@
 Each row of a batch is searched for in the graph as it was before the batch, by a walk over the codes. Then
 each target of a new link is offered a link back (batch-parallel Vamana: Manohar et al., ParlayANN, 2024).
 Neither the number of threads nor timing changes the outcome. At last `connect` sees that every row is
-reached.
+reached. A graph either begins with a few rows whose pairs are all compared, or with that of an older segment.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrlstore.index.connect import address_of, connect, rows_that_reach
+from mrlstore.index.copies import decoded
 from mrlstore.index.group import SCALE_BYTES, GroupIndex, index_table
+from mrlstore.index.growing import Start
 from mrlstore.kernels.group_table import EMPTY
 from mrlstore.kernels.load import kernels
 from mrlstore.system.late import numpy_random
@@ -50,13 +52,58 @@ def build_graph(
     width: links of a row at most; ef: candidates that the walk of an insertion keeps. `progress` is given the
     number of rows after each batch, twice that of the batch; what it raises ends the build.
     """
+    codes = np.ascontiguousarray(codes)
+    order = numpy_random.default_rng(len(codes)).permutation(nodes)
+    neighbours = np.full((len(codes), width), EMPTY, np.uint32)
+    entries = order[: entry_count(len(nodes))]
     with Threads(threads, "mrlstore-build") as pool:
-        builder = _Builder(np.ascontiguousarray(codes), nodes, width, ef, threads, pool, progress)
-        builder.link_first_rows()
-        while builder.inserted < len(nodes):
+        builder = _Builder(codes, order, neighbours, ef, threads, pool, progress)
+        builder.link_first_rows(max(FIRST_ROWS, len(entries)))
+        while builder.inserted < len(order):
             builder.insert_batch()
-    entries = builder.order[: builder.entry_count]
-    return connected(builder.codes, builder.squares, builder.neighbours, nodes, entries)
+    return connected(codes, builder.squares, neighbours, nodes, entries)
+
+
+class GrownGraph(NamedTuple):
+    """A graph that began with that of an older segment."""
+
+    graph: Graph
+    node_of: NDArray[np.int64]  # [n]: the node that stands for each row
+
+
+def grow_graph(
+    codes: NDArray[np.uint8],
+    start: Start,
+    node_of: NDArray[np.int64],
+    new: NDArray[np.int64],
+    radius: float,
+    ef: int,
+    threads: int,
+    progress: Callable[[int], None],
+) -> GrownGraph:
+    """The graph `start` once its links to removed rows are mended and the rows `new` are inserted.
+
+    node_of: int64 [n], the node that stands for each row, as far as it is known; a new row whose nearest node
+    is within the squared distance `radius` becomes a near copy of that, see `copies`. The others: see
+    build_graph.
+    """
+    codes, rng = np.ascontiguousarray(codes), numpy_random.default_rng(len(codes))
+    others = np.setdiff1d(start.nodes, start.entries)
+    order = np.concatenate([start.entries, rng.permutation(others), rng.permutation(new)])
+    with Threads(threads, "mrlstore-build") as pool:
+        builder = _Builder(codes, order, start.neighbours, ef, threads, pool, progress)
+        builder.adopt(start)
+        copies = [builder.insert_batch(radius) for _ in iter(lambda: builder.inserted < len(order), False)]
+    for rows, nodes in copies:
+        stands_in = np.arange(len(codes))
+        stands_in[rows] = nodes
+        node_of = stands_in[node_of]
+    nodes = np.setdiff1d(order, np.concatenate([np.zeros(0, np.int64), *(rows for rows, _ in copies)]))
+    fresh = np.intersect1d(new, nodes)
+    missing = max(entry_count(len(nodes)) - len(start.entries), 0)
+    drawn = rng.permutation(fresh if len(start.entries) else nodes)[:missing]
+    entries = np.concatenate([start.entries, drawn])
+    return GrownGraph(connected(codes, builder.squares, start.neighbours, nodes, entries), node_of)
 
 
 def connected(
@@ -106,19 +153,18 @@ class _Builder:
     def __init__(
         self,
         codes: NDArray[np.uint8],
-        nodes: NDArray[np.int64],
-        width: int,
+        order: NDArray[np.int64],
+        neighbours: NDArray[np.uint32],
         ef: int,
         threads: int,
         pool: Threads,
         progress: Callable[[int], None],
     ) -> None:
-        n, stride = codes.shape
+        """Prepare it: `order` int64 [<= n] are the rows as they come; `neighbours` are changed in place."""
+        (n, stride), width = codes.shape, neighbours.shape[1]
         self.codes, self.progress, self.ef, self.fill = codes, progress, max(ef, width), int(FILL * width)
         self.squares = square_lengths(codes)
-        self.neighbours = np.full((n, width), EMPTY, np.uint32)
-        self.order = numpy_random.default_rng(n).permutation(nodes)
-        self.entry_count = entry_count(len(nodes))
+        self.neighbours, self.order = neighbours, order
         self.inserted = 0
         self.index = GroupIndex(
             prefix_dim=stride - SCALE_BYTES,
@@ -135,15 +181,26 @@ class _Builder:
         self.memories = [_Memory(n, stride, width, self.ef) for _ in range(threads)]
         self.pool = pool
 
-    def link_first_rows(self) -> None:
-        """Link the first rows by comparing all their pairs; the entries are among them."""
-        rows = self.order[: max(FIRST_ROWS, self.entry_count)]
+    def link_first_rows(self, count: int) -> None:
+        """Link the first rows by comparing all their pairs."""
+        rows = self.order[:count]
         others = np.tile(rows.astype(np.uint32), len(rows))
         self._offer(rows, np.arange(0, len(others) + 1, len(rows)), others)
         self._count(len(rows))
 
-    def insert_batch(self) -> None:
-        """Insert the next rows, and offer their links to the targets."""
+    def adopt(self, start: Start) -> None:
+        """Begin with a graph whose rows come first in `order`, and mend its links to removed rows."""
+        for mending in start.mendings():
+            self._offer(*mending)
+            self.progress(0)
+        self._count(len(start.nodes))
+
+    def insert_batch(self, radius: float = -1.0) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Insert the next rows, and offer their links to the targets.
+
+        Rows whose nearest neighbour lies within the squared distance `radius` are not inserted: they are
+        given back, with that neighbour.
+        """
         largest = max(len(self.order) // BATCHES, FIRST_ROWS)
         count = min(self.inserted, largest, len(self.order) - self.inserted)
         rows = self.order[self.inserted : self.inserted + count]
@@ -157,12 +214,29 @@ class _Builder:
             )  # fmt: skip
 
         self._share(run, count)
-        most = count * self.neighbours.shape[1]
+        copies, nodes = self._near_copies(rows, radius)
+        self.neighbours[copies] = EMPTY
+        rows = np.setdiff1d(rows, copies, assume_unique=True)
+        most = len(rows) * self.neighbours.shape[1]
         targets, offered = np.empty(most, np.int64), np.empty(most, np.uint32)
         starts = np.empty(most + 1, np.int64)
         found = kernels().reverse(self.neighbours, rows, self.offers_per_row, targets, starts, offered)
         self._offer(targets[:found], starts[: found + 1], offered)
         self._count(count)
+        return copies, nodes
+
+    def _near_copies(
+        self, rows: NDArray[np.int64], radius: float
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Those of the rows whose first link, to the nearest row, is no longer than that, and these."""
+        nearest = self.neighbours[rows, 0]
+        linked = nearest != EMPTY
+        rows, nearest = rows[linked], nearest[linked].astype(np.int64)
+        if radius < 0 or not len(rows):
+            return rows[:0], nearest[:0]
+        away = decoded(self.codes[rows]) - decoded(self.codes[nearest])
+        near = np.einsum("ij,ij->i", away, away) <= radius
+        return rows[near], nearest[near]
 
     def _offer(self, rows: NDArray[np.int64], starts: NDArray[np.int64], offered: NDArray[np.uint32]) -> None:
         """Offer row rows[i] links to offered[starts[i] : starts[i + 1]]; it keeps the best."""

@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Final
 
 from .levels import InstructionSet, levels, machine, supported
 from .library import FOLDER, MANIFEST, PREFIX, Manifest, ask_processor, manifest, processor, source_digest
-from .load import KERNELS, compiled_now
+from .load import compiled_now
+from .names import KERNELS
 
 if TYPE_CHECKING:
     from .jit import Kernel

@@ -9,22 +9,12 @@ from __future__ import annotations
 
 import os
 from importlib import import_module
-from typing import Final
 
 from mrlstore.kernels import library
 from mrlstore.kernels.call import Kernels
+from mrlstore.kernels.names import KERNELS
 from mrlstore.system.late import importing
 
-# The modules of this package that hold kernels, and their kernels.
-KERNELS: Final = {
-    "joining": ("join_texts",),
-    "links": ("insert_rows", "refine", "square_lengths"),
-    "reach": ("link_to", "reach", "reverse"),
-    "rerank": ("exact", "rerank"),
-    "several_groups": ("rerank_groups", "search_groups"),
-    "two_stage": ("rerank_copies", "search_scan", "search_walk"),
-    "unit_rows": ("normalise", "unit_halves"),
-}
 loaded: list[Kernels] = []
 
 

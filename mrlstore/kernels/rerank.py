@@ -172,6 +172,47 @@ def rerank(
     return rerank_list(table, query, memory, coded, count, k, stop_margin, rows, scores)
 
 
+@kernel(
+    "void(int64[::1], float32[::1], int64[::1], int64, int64, float32[::1], int64[::1], float32[::1],"
+    " int64[::1])"
+)
+def rerank_ends(
+    table: Any, query: Any, memory: Any, coded: Any, k: Any, stop_margins: Any, rows: Any, scores: Any,
+    ends: Any,
+) -> None:  # fmt: skip
+    """Write to `ends` how many of the `coded` rows in `memory` rerank_while scores at each stop margin.
+
+    stop_margins: float32 [m], rising, above 0; ends: int64 [m]; rows: int64 [k] and scores: float32 [k] are
+    working memory. All ends are found in one pass, since the rows scored until then are the same.
+    """
+    listed, codes = (
+        longs(memory[scratch.LISTED], memory[scratch.SHORTLIST]),
+        floats(memory[scratch.LIST_SCORES], memory[scratch.SHORTLIST]),
+    )
+    address, n, size, scored, ended = query.ctypes.data, np.uint64(table[ROWS]), 0, 0, 0
+    total, squared = np.float32(0), np.float32(0)
+    for i in range(coded):
+        row = listed[i]
+        if np.uint64(row) >= n:
+            continue
+        if size >= k and scored >= FEWEST_SCORED:
+            mean = total / np.float32(scored)
+            spread = square_root(max(squared / np.float32(scored) - mean * mean, np.float32(0)))
+            while ended < ends.size and codes[i] - mean + stop_margins[ended] * spread < scores[0] + SAME:
+                ends[ended] = scored
+                ended += 1
+            if ended == ends.size:
+                return
+        score = exact_score(table, address, row, listed[min(i + 1, coded - 1)])
+        size = offer(scores, rows, size, k, score, row, table[KEYS])
+        off = codes[i] - score
+        total += off
+        squared += off * off
+        scored += 1
+    for i in range(ended, ends.size):
+        ends[i] = scored
+
+
 @kernel("UniTuple(int64, 2)(int64[::1], float32[::1], int64, int64, int64, int64[::1], float32[::1])")
 def exact(table: Any, query: Any, dim: Any, allowed: Any, k: Any, rows: Any, scores: Any) -> Any:
     """Score every allowed row on its first `dim` dims, write the best k; gives (rows written, scored).

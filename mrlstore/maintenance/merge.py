@@ -1,20 +1,30 @@
-"""Merging: the live rows of several segments as one base part, grouped by namespace."""
+"""Merging: the live rows of several segments as one base part, by namespace, and the graph that it keeps."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mrlstore.index.build import MIN_GRAPH_ROWS, has_graphs
+from mrlstore.index.codes import Coding
+from mrlstore.index.growing import Seed
+from mrlstore.index.verification import verify_index
+from mrlstore.maintenance import policy
 from mrlstore.storage.base_part import write_base
-from mrlstore.storage.parts import NewPart, Stream
+from mrlstore.storage.parts import NewPart, Part, Stream, holds
 from mrlstore.storage.session import Session
 from mrlstore.storage.snapshot import LiveSegment
 
 _BLOCK = 1_024  # rows that are copied at a time
+# What is read of a graph that is kept; a kept damage would get a new checksum.
+_GRAPH_ARRAYS: Final = (
+    "neighbours", "entries", "entry_starts", "unprefixed", "unprefixed_starts", "copy_sets",
+    "copy_set_starts", "copies", "copy_starts", "rotation", "rotation_scales",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -86,3 +96,49 @@ def write_merged(
     return write_base(
         session.files, session.parts, session.settings.store_uuid, order.namespaces, ids, by_row
     )
+
+
+class KeptGraph(NamedTuple):
+    """The graphs of one input, from which those of the merged segment grow."""
+
+    coding: Coding  # of its codes
+    seeds: list[Seed | None]  # for each group of the merged segment
+
+
+def kept_graph(
+    inputs: list[LiveSegment], order: RowOrder, base: Part, wanted: policy.IndexSettings, m: int
+) -> KeptGraph | None:
+    """What the merged segment `base` keeps of the graphs of its largest input that has such as are wanted.
+
+    None if there is none, or if it is damaged. hnswlib's graphs are always built anew.
+    """
+    numbers = [i for i, one in enumerate(inputs) if _has_graph(one, wanted, m)]
+    if wanted.graph != "mrlstore" or not numbers:
+        return None
+    number = max(numbers, key=lambda i: inputs[i].segment.rows - inputs[i].dead)
+    segment = inputs[number].segment
+    index, coding = segment.index, segment.coding
+    if index is None or coding is None or not holds(index, _GRAPH_ARRAYS):
+        return None
+    if verify_index(index.arrays, index.info, segment.groups):
+        return None
+    seeds: list[Seed | None] = []
+    bounds = base.arrays["groups"].tolist()
+    for start, stop in zip(bounds, bounds[1:], strict=False):
+        run = segment.run(order.namespaces[start]) if stop - start >= MIN_GRAPH_ROWS else None
+        if run is None or run.group.index is None:
+            seeds.append(None)
+            continue
+        kept = np.flatnonzero(order.source[start:stop] == number)
+        rows = np.full(run.stop - run.start, -1, dtype=np.int64)
+        rows[order.row[start:stop][kept] - run.start] = kept
+        seeds.append(Seed(run.group.index, rows))
+    return KeptGraph(coding, seeds)
+
+
+def _has_graph(part: LiveSegment, wanted: policy.IndexSettings, m: int) -> bool:
+    """Whether a segment has a graph that is as wanted."""
+    index = part.segment.index
+    if index is None or policy.has_outdated_index(part, wanted) or not has_graphs(index.arrays):
+        return False
+    return index.info.get("m") == m and "copies" in index.entries  # parts of version 3 know of no near copies

@@ -27,7 +27,7 @@ from mrlstore.index.build import MIN_GRAPH_ROWS, build_index, require_builder
 from mrlstore.kernels import load
 from mrlstore.maintenance import garbage, policy
 from mrlstore.maintenance.columns_part import write_columns
-from mrlstore.maintenance.merge import row_order, write_merged
+from mrlstore.maintenance.merge import KeptGraph, kept_graph, row_order, write_merged
 from mrlstore.storage.base_part import base_arrays, write_base
 from mrlstore.storage.parts import NewPart, Part, write_part
 from mrlstore.storage.segment import open_segment
@@ -242,7 +242,8 @@ def merge(session: Session, inputs: list[LiveSegment], job: Job) -> None:
             made.append(write_merged(session, inputs, order, partial(job.step, "merge")))
             row = SegmentRow(0, generation, len(order.keys), made[0].ref)
             base = open_segment(session.files, session.parts, session.settings.store_uuid, row, None).base
-            made.append(_write_index(session, base, wanted, names, job))
+            kept = kept_graph(inputs, order, base, wanted, session.settings.m)
+            made.append(_write_index(session, base, wanted, names, job, kept))
             made.append(write_columns(session, order.keys, job))
             row = replace(row, index=made[1].ref, columns=made[2].ref)
     except BaseException:
@@ -295,13 +296,22 @@ def _merge_keywords(session: Session) -> None:
 
 
 def _write_index(
-    session: Session, base: Part, wanted: policy.IndexSettings, replaced: set[str], job: Job
+    session: Session,
+    base: Part,
+    wanted: policy.IndexSettings,
+    replaced: set[str],
+    job: Job,
+    kept: KeptGraph | None = None,
 ) -> NewPart:
-    """Write the index of a base part, with the rotation of the segments other than `replaced` if it fits."""
+    """Write the index of a base part, with the rotation of the segments other than `replaced` if it fits.
+
+    Where it grows from a graph that is `kept`, with the rotation of that, if it fits.
+    """
     options, prefix_dim = session.settings, wanted.prefix_dim
     found = session.snapshots.latest().segments
     others = [part for part in found if part.segment.row.base.name not in replaced]
     assert prefix_dim is not None  # it was set with the first vector
+    like = kept.coding if kept is not None else coding_of_most(others, prefix_dim)
     arrays, info = build_index(
         base.arrays["vectors"],
         base.arrays["groups"],
@@ -311,7 +321,8 @@ def _write_index(
         threads=session.threads,
         job=job,
         builder=wanted.graph,
-        like=coding_of_most(others, prefix_dim),
+        like=like,
+        seeds=() if kept is None else kept.seeds,
     )
     return write_part(
         session.files, session.parts, "index", base.rows, arrays, store_uuid=options.store_uuid, info=info

@@ -73,7 +73,7 @@ class Level:
     lowest: float  # recall that no kind of questions falls short of, chance apart
     visited: float  # mean rows whose code was scored
     reranked: float  # mean rows scored on their full vector
-    cost_us: float  # modelled, not measured, so that every machine chooses alike: see recall.trials.cost_us
+    cost_us: float  # modelled, not measured, so that every machine chooses alike: see recall.trial_levels
 
     @property
     def assured(self) -> float:

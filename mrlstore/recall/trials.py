@@ -8,18 +8,19 @@ have ended early.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mrlstore.index.group import Group
-from mrlstore.planning import access_path, confidence
+from mrlstore.planning import access_path
 from mrlstore.planning.access_path import STOP_MARGIN, AccessPath, Effort
 from mrlstore.planning.calibration_curves import Level
 from mrlstore.recall import ground_truth
 from mrlstore.recall.trial_filters import RANDOM, TrialFilter
+from mrlstore.recall.trial_levels import MARGINS, NEVER, Trial, cost_us, frontier, levels_of
 from mrlstore.recall.two_stages import joint_stages, stages
 from mrlstore.search.group_search import GroupSearch, prepare_search, search_group
 from mrlstore.search.joint_search import JointSearch, joint_search
@@ -33,13 +34,8 @@ _LADDER: Final = (
     (0.01, 32), (0.02, 48), (0.03, 64), (0.04, 96), (0.06, 128), (0.08, 192), (0.1, 256), (0.13, 384),
     (0.16, 512), (0.2, 768), (0.25, 1024),
 )  # fmt: skip
-_MARGINS: Final = (0.7, 1.4, 2.0, 2.5, 3.0, 4.0, 5.0, 7.0, 0.0)  # stop margins; 0: the whole shortlist
-_LENGTHS: Final = (75, 90, 97, 100)  # percent of the questions that a shortlist is long enough for
-_FIRST: Final = 99  # percent of the questions under random filters that a first list is long enough for
 _ENOUGH: Final = 0.9995  # at this recall no higher effort is tried
 _LONGEST: Final = 4_096  # rows of the longest shortlist that is tried, and the highest ef
-_NEVER: Final = 2**31  # the rank of a row that is not re-ranked: above every shortlist
-_IN_KIND: Final = 32  # questions of a kind, without which nothing is said of it
 _CHUNK: Final = 32  # queries between two checks whether the job is to stop
 
 
@@ -85,27 +81,6 @@ class _Accepted(NamedTuple):
     nodes: NDArray[np.int64]  # [a] the keys of their nodes, by which walks and scans list them
 
 
-@dataclass
-class _Trial:
-    """One query at one effort, over all groups of its namespace; `ranks` and `scored` are by stop margin."""
-
-    kinds: tuple[tuple[str, int], ...]  # the kinds of queries that it belongs to, in several respects
-    relevant: int  # how many true neighbours there are to find: k, or fewer in a small namespace
-    ranks: NDArray[np.int64]  # [margins, a] of each accepted neighbour among what is re-ranked, NEVER if not
-    visited: int = 0  # rows whose code was scored
-    scored: list[tuple[int, ...]] = field(default_factory=list)  # nodes of each group, at each margin
-    always: int = 0  # rows scored in full whatever the length of the shortlist
-
-    def recall(self, margin: int, shortlist: int) -> float:
-        """The share of the true neighbours that a shortlist of this length finds."""
-        found = int(np.count_nonzero(self.ranks[margin] < shortlist))
-        return min(found, self.relevant) / self.relevant
-
-    def reranked(self, margin: int, shortlist: int) -> int:
-        """Rows scored in full with this length; every group re-ranks a shortlist of its own."""
-        return self.always + sum(min(group[margin], shortlist) for group in self.scored)
-
-
 def levels(
     snapshot: Snapshot,
     groups: Sequence[Probes],
@@ -123,7 +98,7 @@ def levels(
     rows, share = max(snapshot.rows(), 1), filters[0].share if filters else 1.0
     tried: list[Level] = []
 
-    def run(effort: Effort) -> list[_Trial]:
+    def run(effort: Effort) -> list[Trial]:
         return _try(snapshot, groups, exact, k, filters, effort, threads, job)
 
     whole = Level(
@@ -136,14 +111,14 @@ def levels(
         trials = run(effort)
         if not trials:
             return ()
-        tried += _levels_of(snapshot, trials, effort, k)
+        tried += levels_of(snapshot, trials, effort, k)
         if tried[-1].recall >= _ENOUGH or tried[-1].cost_us > whole.cost_us:
             break
     if max(level.recall for level in tried) < _ENOUGH:
         longest = min(_LONGEST, rows)
         effort = Effort("calibration", longest, longest, "scan", stop_margin=STOP_MARGIN)
-        tried += _levels_of(snapshot, run(effort), effort, k)
-    return (*_frontier([level for level in tried if level.cost_us < whole.cost_us]), whole)
+        tried += levels_of(snapshot, run(effort), effort, k)
+    return (*frontier([level for level in tried if level.cost_us < whole.cost_us]), whole)
 
 
 def _ladder(k: int, rows: int, steps: Sequence[tuple[float, int]]) -> list[tuple[float, int]]:
@@ -151,97 +126,6 @@ def _ladder(k: int, rows: int, steps: Sequence[tuple[float, int]]) -> list[tuple
     return [
         (beam_ratio, min(max(k, round(ef * (k / 10) ** 0.5)), _LONGEST, rows)) for beam_ratio, ef in steps
     ]
-
-
-def _levels_of(snapshot: Snapshot, trials: list[_Trial], effort: Effort, k: int) -> list[Level]:
-    """One level for each stop margin and length of the shortlist."""
-    walked = effort.path == "walk"
-    levels, kinds = [], [trial.kinds for trial in trials]
-    visited = float(np.mean([trial.visited for trial in trials]))
-    codes = visited if walked else visited / 2  # a scan reads codes in order, which costs half as much
-    for number, margin in enumerate(_MARGINS):
-        needed = [group[number] for trial in trials for group in trial.scored]
-        first = _first(trials, number, k) if margin > 0 else 0
-        for shortlist in _lengths(needed, k, effort.shortlist):
-            recalls = np.array([trial.recall(number, shortlist) for trial in trials])
-            reranked = float(np.mean([trial.reranked(number, shortlist) for trial in trials]))
-            again, listed = 0.0, float(shortlist)
-            if 0 < first < shortlist:
-                again = float(np.mean([rows >= first for rows in needed]))
-                listed = first + again * shortlist
-            levels.append(
-                Level(
-                    path="walk" if walked else "scan",
-                    ef=effort.ef if walked else 0,
-                    shortlist=shortlist,
-                    first=first if first < shortlist else 0,
-                    beam_ratio=effort.beam_ratio,
-                    stop_margin=margin,
-                    recall=float(np.mean(recalls)),
-                    trials=confidence.effective_trials(recalls, k),
-                    error=confidence.standard_error(recalls),
-                    lowest=_lowest(recalls, kinds),
-                    visited=visited * (1 + again),
-                    reranked=reranked,
-                    cost_us=cost_us(snapshot, codes * (1 + again), reranked, listed),
-                )
-            )
-    return levels
-
-
-def _first(trials: list[_Trial], margin: int, k: int) -> int:
-    """What most questions under a random filter need, where some are asked under topical ones; 0 otherwise.
-
-    Topical filters may need lists that are many times as long, and long lists are slow.
-    """
-    random = [trial for trial in trials if ("topical", 0) in trial.kinds]
-    needed = [group[margin] for trial in random for group in trial.scored]
-    if len(random) == len(trials) or not needed:
-        return 0
-    return max(k, 1 + int(np.percentile(needed, _FIRST)))
-
-
-def _lengths(needed: list[int], k: int, longest: int) -> list[int]:
-    """The lengths of shortlists to try, given how many nodes each question scored before it ended."""
-    if not needed:
-        return [longest]
-    return sorted({min(max(int(length), k), longest) for length in np.percentile(needed, _LENGTHS)})
-
-
-def _lowest(recalls: NDArray[np.float64], kinds: list[tuple[tuple[str, int], ...]]) -> float:
-    """The least recall of a kind of questions, its standard error added: chance does not explain less."""
-    groups: dict[tuple[str, int], list[float]] = {}
-    for recall, belongs_to in zip(recalls.tolist(), kinds, strict=True):
-        for kind in belongs_to:
-            groups.setdefault(kind, []).append(recall)
-    bounds = [
-        float(np.mean(group)) + confidence.standard_error(np.array(group))
-        for group in groups.values()
-        if _IN_KIND <= len(group) < len(recalls)
-    ]
-    return min([1.0, *bounds])
-
-
-def cost_us(snapshot: Snapshot, visited: float, reranked: float, listed: float = 0) -> float:
-    """Microseconds of a search on one core, by a model: a part for each row and one for the bytes read.
-
-    The factors fit a core with about 10 GB/s from memory at random: 0.1 us more for a code of 768 bytes,
-    0.75 us more for a row of 3,072 dims in float16, and 0.12 us for a place in the shortlist, which has to be
-    kept sorted. Only their ratio matters.
-    """
-    parts = (part.segment.index for part in snapshot.segments)
-    stride = next((part.arrays["codes"].shape[1] for part in parts if part is not None), 768)
-    of_row = 0.05 + 0.75 * (snapshot.dim or 0) / 3072
-    return visited * (0.05 + 0.1 * stride / 768) + reranked * of_row + listed * 0.12
-
-
-def _frontier(levels: list[Level]) -> tuple[Level, ...]:
-    """The levels whose assured recall no cheaper level equals."""
-    kept: list[Level] = []
-    for level in sorted(levels, key=lambda level: (level.cost_us, -level.recall)):
-        if not kept or level.assured > kept[-1].assured:
-            kept.append(level)
-    return tuple(kept)
 
 
 def _try(
@@ -253,9 +137,9 @@ def _try(
     effort: Effort,
     threads: int,
     job: Job,
-) -> list[_Trial]:
+) -> list[Trial]:
     """Search for every query that has true neighbours, at this effort."""
-    trials: list[_Trial] = []
+    trials: list[Trial] = []
     with Threads(threads) as pool:
         for probes, answers, under in zip(groups, exact, filters, strict=True):
             accepted = [
@@ -263,14 +147,18 @@ def _try(
                 for number in range(len(probes.vectors))
             ]
             numbers = [number for number, one in enumerate(accepted) if len(one.keys)]
+            topics = under.topics.tolist()
+            fields = {topic: _fields(snapshot, probes.namespace, under, topic) for topic in {*topics}}
 
             def search(
                 number: int,
                 probes: Probes = probes,
                 accepted: list[_Accepted] = accepted,
-                under: TrialFilter = under,
-            ) -> _Trial:
-                return _try_one(snapshot, probes, number, accepted[number], k, under, effort)
+                topics: list[int] = topics,
+                fields: dict[int, list[_Field]] = fields,
+            ) -> Trial:
+                topic = topics[number]
+                return _try_one(snapshot, probes, number, accepted[number], k, topic, fields[topic], effort)
 
             for start in range(0, len(numbers), _CHUNK):
                 job.check()
@@ -284,32 +172,29 @@ def _try_one(
     number: int,
     accepted: _Accepted,
     k: int,
-    under: TrialFilter,
+    topic: int,
+    fields: list[_Field],
     effort: Effort,
-) -> _Trial:
-    """Search for one query in each group; `accepted` are its true neighbours."""
+) -> Trial:
+    """Search for one query in each group; `accepted` are its true neighbours, `topic` that of its filter."""
     query, own = prepare(probes.vectors[number], snapshot.prefix_dim or 1), int(probes.own_nodes[number])
-    topic = int(under.topics[number])
-    trial = _Trial(
+    trial = Trial(
         (
             ("epoch", int(probes.epochs[number])),
             ("beyond", int(probes.beyond[number])),
             ("topical", int(topic != RANDOM)),
         ),
         min(k, len(accepted.keys)),
-        np.full((len(_MARGINS), len(accepted.keys)), _NEVER, dtype=np.int64),
+        np.full((len(MARGINS), len(accepted.keys)), NEVER, dtype=np.int64),
     )
     # A scan finds the query's own row and needs one row more for it; a walk skips that row.
     depth, found = k + (own >= 0 and effort.path != "walk"), []
-    for group, live in _groups(snapshot, probes.namespace):
-        allowed = ground_truth.both(under.mask(group.keys, topic), live)
-        count = len(group.keys) if allowed is None else int(np.count_nonzero(allowed))
-        if count:
-            own_row = np.flatnonzero(group.keys == own)  # none for a query of the caller's, where own is -1
-            path = access_path.choose(group, count, effort)
-            if len(own_row) and path == "scan":
-                depth = k + 1
-            found.append(_Searched(path, group, allowed, int(own_row[0]) if len(own_row) else None))
+    for group, allowed, rows in fields:
+        own_row = np.flatnonzero(group.keys == own)  # none for a query of the caller's, where own is -1
+        path = access_path.choose(group, rows, effort)
+        if len(own_row) and path == "scan":
+            depth = k + 1
+        found.append(_Searched(path, group, allowed, int(own_row[0]) if len(own_row) else None))
     searches = [
         prepare_search(one.path, one.group, depth, effort, one.allowed, skipped=one.skipped) for one in found
     ]
@@ -322,6 +207,25 @@ def _try_one(
     return trial
 
 
+class _Field(NamedTuple):
+    """A group in which some rows may be found."""
+
+    group: Group
+    allowed: NDArray[np.bool_] | None  # None: all rows
+    rows: int  # that are allowed
+
+
+def _fields(snapshot: Snapshot, namespace: str, under: TrialFilter, topic: int) -> list[_Field]:
+    """The groups that a question of this topic searches: masks take longer to make than to use."""
+    fields = []
+    for group, live in _groups(snapshot, namespace):
+        allowed = ground_truth.both(under.mask(group.keys, topic), live)
+        count = len(group.keys) if allowed is None else int(np.count_nonzero(allowed))
+        if count:
+            fields.append(_Field(group, allowed, count))
+    return fields
+
+
 class _Searched(NamedTuple):
     """One group, and how it is searched."""
 
@@ -331,11 +235,9 @@ class _Searched(NamedTuple):
     skipped: int | None  # the row that the query was made of
 
 
-def _search_together(
-    trial: _Trial, joint: JointSearch, query: Queries, own: int, accepted: _Accepted
-) -> None:
+def _search_together(trial: Trial, joint: JointSearch, query: Queries, own: int, accepted: _Accepted) -> None:
     """Search several groups as one and add to the trial what they found of the accepted keys."""
-    found = joint_stages(joint, query, _MARGINS)
+    found = joint_stages(joint, query, MARGINS)
     trial.visited += found.visited
     trial.always += found.copies + found.whole
     keys, always = joint.keys_at(found.shortlist), joint.without_code(found.shortlist)
@@ -343,9 +245,9 @@ def _search_together(
     trial.ranks[:, _positions(accepted.keys, found.whole_keys) >= 0] = 0
 
 
-def _search_group(trial: _Trial, search: GroupSearch, query: Queries, own: int, accepted: _Accepted) -> None:
+def _search_group(trial: Trial, search: GroupSearch, query: Queries, own: int, accepted: _Accepted) -> None:
     """Search one group and add to the trial what it found of the accepted keys."""
-    found, group = stages(search, query, _MARGINS), search.group
+    found, group = stages(search, query, MARGINS), search.group
     if found is not None and group.index is not None:
         trial.visited += found.visited
         trial.always += found.copies
@@ -362,7 +264,7 @@ def _search_group(trial: _Trial, search: GroupSearch, query: Queries, own: int, 
 
 
 def _add_shortlist(
-    trial: _Trial,
+    trial: Trial,
     keys: NDArray[np.int64],
     always: NDArray[np.bool_],
     scored: Sequence[int],

@@ -50,14 +50,10 @@ def stages(search: GroupSearch, queries: Queries, margins: Sequence[float]) -> S
     count, coded, visited, *_ = listed.counts[0].tolist()
     shortlist = work.scratch.listed[:count].copy()
     group, vector, memory = search.group.table, queries.vectors[0], work.scratch.table
-    scored = []
-    for margin in margins:
-        ended = count
-        if margin > 0:
-            _, ended = kernels().rerank(
-                group, vector, memory, coded, count, search.k, margin, best.rows[0], best.scores[0]
-            )
-        scored.append(ended - (count - coded))
+    ending = np.array([margin for margin in margins if margin > 0], dtype=np.float32)
+    ends = np.empty(len(ending), dtype=np.int64)
+    kernels().rerank_ends(group, vector, memory, coded, search.k, ending, best.rows[0], best.scores[0], ends)
+    scored = ends.tolist() + [coded] * (len(margins) - len(ending))
     best.counts[0] = 0
     if search.nodes.most:
         kernels().rerank_copies(

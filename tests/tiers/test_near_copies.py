@@ -13,8 +13,8 @@ import mrlstore
 from benchmarks.recall.measure import recall
 from benchmarks.recall.near_copies import DIM, PREFIX, Copies, generate, stored
 from mrlstore.index.build import build_index
-from mrlstore.index.copies import find_copies
-from mrlstore.index.group import CopySets
+from mrlstore.index.copies import copy_radius, copy_sets, find_copies
+from mrlstore.index.group import NO_COPIES
 from mrlstore.index.layout import open_index
 from mrlstore.index.verification import verify_index
 from tests import inside
@@ -131,6 +131,6 @@ def test_few_rows_and_rows_apart_have_no_copies() -> None:
     codes = rng.integers(0, 255, (300, 64)).astype(np.uint8)
     codes[:, :4] = np.frombuffer(np.float32(0.01).tobytes(), np.uint8)
     for count in (3, 300):
-        found = find_copies(codes, np.arange(count), lambda rows: None)
-        assert isinstance(found, CopySets)
-        assert len(found.rows) == 0
+        rows = np.arange(count)
+        nodes = find_copies(codes, rows, copy_radius(codes, rows), lambda rows: None)
+        assert copy_sets(nodes) is NO_COPIES
