@@ -155,7 +155,7 @@ def _try(
                 probes: Probes = probes,
                 accepted: list[_Accepted] = accepted,
                 topics: list[int] = topics,
-                fields: dict[int, list[_Field]] = fields,
+                fields: dict[int, list[_Searchable]] = fields,
             ) -> Trial:
                 topic = topics[number]
                 return _try_one(snapshot, probes, number, accepted[number], k, topic, fields[topic], effort)
@@ -173,7 +173,7 @@ def _try_one(
     accepted: _Accepted,
     k: int,
     topic: int,
-    fields: list[_Field],
+    fields: list[_Searchable],
     effort: Effort,
 ) -> Trial:
     """Search for one query in each group; `accepted` are its true neighbours, `topic` that of its filter."""
@@ -207,7 +207,7 @@ def _try_one(
     return trial
 
 
-class _Field(NamedTuple):
+class _Searchable(NamedTuple):
     """A group in which some rows may be found."""
 
     group: Group
@@ -215,14 +215,14 @@ class _Field(NamedTuple):
     rows: int  # that are allowed
 
 
-def _fields(snapshot: Snapshot, namespace: str, under: TrialFilter, topic: int) -> list[_Field]:
+def _fields(snapshot: Snapshot, namespace: str, under: TrialFilter, topic: int) -> list[_Searchable]:
     """The groups that a question of this topic searches: masks take longer to make than to use."""
     fields = []
     for group, live in _groups(snapshot, namespace):
         allowed = ground_truth.both(under.mask(group.keys, topic), live)
         count = len(group.keys) if allowed is None else int(np.count_nonzero(allowed))
         if count:
-            fields.append(_Field(group, allowed, count))
+            fields.append(_Searchable(group, allowed, count))
     return fields
 
 
