@@ -21,10 +21,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from .contents import KERNELS
 from .levels import InstructionSet, levels, machine, supported
 from .library import FOLDER, MANIFEST, PREFIX, Manifest, ask_processor, manifest, processor, source_digest
 from .load import compiled_now
-from .names import KERNELS
 
 if TYPE_CHECKING:
     from .jit import Kernel

@@ -12,7 +12,7 @@ from importlib import import_module
 
 from mrlstore.kernels import library
 from mrlstore.kernels.call import Kernels
-from mrlstore.kernels.names import KERNELS
+from mrlstore.kernels.contents import KERNELS
 from mrlstore.system.late import importing
 
 loaded: list[Kernels] = []
