@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 import mrlstore
-from mrlstore.index import graph
+from mrlstore.index import build
 from mrlstore.index.build import build_index
 from mrlstore.index.codes import coding_of
 from mrlstore.index.growing import Seed
@@ -43,13 +43,13 @@ class Grown:
 def grown_from(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many rows each graph that grew has begun with."""
     sizes: list[int] = []
-    plain = graph._Builder.adopt
+    plain = build.grow_graph
 
-    def watched(self: Any, start: Any) -> None:
+    def watched(codes: Any, start: Any, *others: Any) -> Any:
         sizes.append(len(start.nodes))
-        plain(self, start)
+        return plain(codes, start, *others)
 
-    monkeypatch.setattr(graph._Builder, "adopt", watched)
+    monkeypatch.setattr(build, "grow_graph", watched)
     return sizes
 
 
