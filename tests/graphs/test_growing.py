@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 import mrlstore
-from mrlstore.index import build
+from mrlstore.index import build, graph
 from mrlstore.index.build import build_index
 from mrlstore.index.codes import coding_of
 from mrlstore.index.growing import Seed
@@ -43,7 +43,7 @@ class Grown:
 def grown_from(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many rows each graph that grew has begun with."""
     sizes: list[int] = []
-    plain = build.grow_graph
+    plain = graph.grow_graph
 
     def watched(codes: Any, start: Any, *others: Any) -> Any:
         sizes.append(len(start.nodes))
