@@ -70,7 +70,7 @@ HOMES = {
     "haystack": {"mrlstore.integrations.haystack"},
     "llama_index": {"mrlstore.integrations.llama_index"},
     "langchain_core": {"mrlstore.integrations.langchain"},
-    "opentelemetry": {"mrlstore.telemetry"},
+    "opentelemetry": {"mrlstore.telemetry", "mrlstore.server.http_spans"},
     "mteb": {"mrlstore.integrations.mteb"},
     "starlette": {"mrlstore.server"},
     "uvicorn": {"mrlstore.server"},

@@ -14,6 +14,7 @@ from mrlstore.server import chroma, console, health, pinecone, qdrant, v1
 from mrlstore.server.config import ServerConfig
 from mrlstore.server.guards import Guard
 from mrlstore.server.http_call import HttpCall
+from mrlstore.server.http_spans import HttpSpans
 from mrlstore.server.indexes import IndexRoot
 from mrlstore.server.operations import Serving
 from mrlstore.server.refusals import not_found
@@ -24,6 +25,7 @@ def create_app(config: ServerConfig) -> ASGIApp:
 
     Raises:
         InvalidInput: the folder of the stores or the file of keys is wrong.
+        ImportError: telemetry is wanted, and opentelemetry-api is not installed.
     """
     root = IndexRoot(
         config.root, open_stores=config.open_stores, read_only=config.read_only, threads=config.threads
@@ -52,7 +54,8 @@ def create_app(config: ServerConfig) -> ASGIApp:
         scope["app"] = router  # so that a route raises what the guard writes in the shape of the API
         await router(scope, receive, send)
 
-    return Guard(app, config, families, health.OPEN | v1.OPEN | qdrant.OPEN | chroma.OPEN | console.OPEN)
+    open_paths = health.OPEN | v1.OPEN | qdrant.OPEN | chroma.OPEN | console.OPEN
+    return Guard(app, config, families, open_paths, HttpSpans() if config.telemetry else None)
 
 
 async def _no_route(scope: Scope, receive: Receive, send: Send) -> None:

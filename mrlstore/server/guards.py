@@ -7,6 +7,7 @@ import logging
 import re
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -19,6 +20,7 @@ from mrlstore.server.api_family import ApiFamily
 from mrlstore.server.api_keys import EVERYTHING, Grant, KeyFile
 from mrlstore.server.config import ServerConfig
 from mrlstore.server.http_call import KEY, Disconnected, HttpCall
+from mrlstore.server.http_spans import HttpSpans
 from mrlstore.server.refusals import INVALID, HttpRefusal, refusal_of
 
 _LOG: Final = logging.getLogger("mrlstore.server")
@@ -40,7 +42,12 @@ class Guard:
     """Refuses foreign hosts and origins, unknown keys, and more than a key may ask for at a time."""
 
     def __init__(
-        self, app: ASGIApp, config: ServerConfig, families: Sequence[ApiFamily], open_paths: frozenset[str]
+        self,
+        app: ASGIApp,
+        config: ServerConfig,
+        families: Sequence[ApiFamily],
+        open_paths: frozenset[str],
+        spans: HttpSpans | None = None,
     ) -> None:
         """Stand before `app`.
 
@@ -49,8 +56,9 @@ class Guard:
             config: the limits, and the file of keys.
             families: the APIs; that with the longest prefix of a path writes its errors.
             open_paths: paths that need no key; those that end in "/" are prefixes.
+            spans: reports requests to OpenTelemetry.
         """
-        self._app, self._config = app, config
+        self._app, self._config, self._spans = app, config, spans
         self._families = sorted(families, key=lambda family: -len(family.prefix))
         self._keys = None if config.api_keys is None else KeyFile(config.api_keys)
         self._exact = frozenset(path for path in open_paths if not path.endswith("/"))
@@ -68,6 +76,11 @@ class Guard:
         scope[KEY] = call
         family = next(each for each in self._families if call.path.startswith(each.prefix))
         call.api = family.name
+        with nullcontext() if self._spans is None else self._spans.around(call):
+            await self._serve(call, family, receive, send)
+
+    async def _serve(self, call: HttpCall, family: ApiFamily, receive: Receive, send: Send) -> None:
+        """Have a request answered, whatever becomes of it."""
         try:
             async with asyncio.timeout(self._config.timeout_s) as call.deadline:
                 try:
