@@ -27,7 +27,7 @@ class CollectedSnapshots(NamedTuple):
 
 def collect(
     storage: ObjectStorage,
-    epoch: int,
+    newest: SnapshotRef,
     is_newest_epoch: Callable[[], bool],
     *,
     keep: int = 2,
@@ -41,26 +41,24 @@ def collect(
 
     Args:
         storage: where the snapshots are.
-        epoch: that of the caller. Nothing is removed unless the newest complete snapshot is of it.
+        newest: what the caller has shipped last. Nothing is removed unless that is the newest complete one.
         is_newest_epoch: whether no later epoch has begun.
         keep: how many of the newest complete snapshots stay.
         prefix: that of the snapshots.
 
     Returns:
-        The snapshots that stay; none where nothing was looked at because the newest is not of this epoch.
+        The snapshots that stay; none where nothing was removed because the newest one is another.
     """
     sizes, refs = stored_sizes(storage, prefix), snapshot_refs(storage, prefix)
     kept, spared = _newest(storage, prefix, refs, sizes, keep)
-    if not kept or kept[0].epoch != epoch or not is_newest_epoch():
+    if spared or not kept or kept[0].ref != newest or not is_newest_epoch():
         return CollectedSnapshots((), 0)
     named = {name for manifest in kept for name in manifest.objects()}
-    if spared:  # later than the newest complete one, and not known to be void: what they name may count
-        return CollectedSnapshots(tuple(kept), 0)
     oldest = kept[-1].ref
     outdated = [ref.object_name(prefix) for ref in refs if ref < oldest]
     incomplete = {ref for ref in refs if ref > oldest} - {manifest.ref for manifest in kept}
     outdated += [ref.object_name(prefix) for ref in sorted(incomplete) if ref < kept[0].ref]
-    unnamed = [name for name in sorted(sizes) if name not in named and _epoch_of(name) <= epoch]
+    unnamed = [name for name in sorted(sizes) if name not in named and _epoch_of(name) <= newest.epoch]
     storage.delete(outdated)  # first: no manifest shall name what is gone
     storage.delete(below(prefix, name) for name in unnamed)
     return CollectedSnapshots(tuple(kept), len(outdated) + len(unnamed))

@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 import time
 from typing import Final
 
-from mrlstore.catalogue import settings
-from mrlstore.errors import (
-    CorruptStore,
-    InvalidInput,
-    MrlStoreError,
-    ObjectStorageError,
-    StoreLocked,
-    StorePoisoned,
-)
+from mrlstore.errors import InvalidInput, MrlStoreError, ObjectStorageError, StoreLocked, StorePoisoned
 from mrlstore.object_storage import ObjectStorage
-from mrlstore.shipping import epochs
-from mrlstore.shipping.collection import collect
-from mrlstore.shipping.manifest import SnapshotManifest, is_complete, newest_complete, stored_sizes
-from mrlstore.shipping.snapshot_writer import SnapshotWriter, remove_old_drafts
+from mrlstore.shipping.store_copy import StoreCopy, TakenOver
 from mrlstore.storage.session import Session
 from mrlstore.system import forks
 from mrlstore.system.job import Interrupted, Job
@@ -30,9 +18,7 @@ from mrlstore.types import ShippingStats
 
 _POLL_S: Final = 0.25  # between two looks whether somebody has committed; a look takes 20 us
 _RETRY_S: Final = (1.0, 60.0)  # the first wait after a failure, and the longest; each is twice the last
-COLLECT_EVERY: Final = 8  # snapshots between two collections, which list all objects
 _SHARE: Final = 0.5  # of the time at most that shipping may take where a snapshot takes long
-_IDENTITY: Final = "store.json"
 
 
 class Shipping:
@@ -43,18 +29,16 @@ class Shipping:
     """
 
     def __init__(self, session: Session, storage: ObjectStorage, every_s: float, keep: int) -> None:
-        self._session, self._storage, self._every_s, self._keep = session, storage, every_s, keep
+        self._path, self._every_s = session.path, every_s
         self._changed = threading.Condition()
+        self._survived = forks.survived()
         self._stopped = False
         self._wanted = 0  # how many calls of `now` have begun
-        self._tried = 0  # the calls of `now` that had begun before the last try
-        self._error: MrlStoreError | None = None
-        self._ended: MrlStoreError | None = None  # nothing is shipped any more
-        self._shipped: SnapshotManifest | None = None
-        self._ahead_since: float | None = None
-        self._count = 0
-        self._survived = forks.survived()
-        self._begin()
+        self._tried = 0  # how many of them had begun before the last try
+        self._error: MrlStoreError | None = None  # of the last try
+        self._ended: TakenOver | None = None  # nothing is shipped any more
+        self._ahead_since: float | None = None  # when a commit was seen that is not in the copy
+        self._copy = StoreCopy(session, storage, keep)
         self._thread = threading.Thread(target=self._run, name="mrlstore-shipping", daemon=True)
         self._thread.start()
 
@@ -66,6 +50,7 @@ class Shipping:
 
         Raises:
             ObjectStorageError: this try failed; it goes on by itself.
+            CorruptStore: a damaged part is not shipped; run `verify`.
             StoreLocked: another process has begun to ship to the same place, or the time is over.
             InvalidInput: it was stopped.
         """
@@ -79,7 +64,7 @@ class Shipping:
                 self._check_running()
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
-                    raise StoreLocked(f"{self._storage.url}: not shipped within {timeout_s} s")
+                    raise StoreLocked(f"{self._copy.storage.url}: not shipped within {timeout_s} s")
                 self._changed.wait(left)
             if self._error is not None:
                 raise self._error
@@ -99,15 +84,15 @@ class Shipping:
         """How far the copy has come, as `Store.stats().shipping` tells it."""
         self._check_process()
         with self._changed:
-            shipped, ahead = self._shipped, self._ahead_since
+            newest, ahead = self._copy.newest, self._ahead_since
             error = self._ended or self._error
             return ShippingStats(
-                url=self._storage.url,
-                epoch=self._epoch,
-                generation=0 if shipped is None else shipped.generation,
+                url=self._copy.storage.url,
+                epoch=self._copy.epoch,
+                generation=0 if newest is None else newest.generation,
                 behind_s=0.0 if ahead is None else time.monotonic() - ahead,
-                snapshots=self._count,
-                bytes_sent=self._writer.bytes_sent,
+                snapshots=self._copy.snapshots,
+                bytes_sent=self._copy.bytes_sent,
                 error=None if error is None else str(error),
             )
 
@@ -129,75 +114,58 @@ class Shipping:
 
     def _check_process(self) -> None:
         if self._survived != forks.survived():
-            raise StorePoisoned(f"{self._storage.url}: a shipping {forks.BEGUN_BEFORE}")
+            raise StorePoisoned(f"{self._copy.storage.url}: a shipping {forks.BEGUN_BEFORE}")
 
     def _check_running(self) -> None:
         if self._ended is not None:
             raise self._ended
         if self._stopped:
-            raise InvalidInput(f"{self._storage.url}: this shipping was stopped; call ship() again")
-
-    def _begin(self) -> None:
-        """Look at the place, and claim it."""
-        self._storage.probe()
-        identity = {"format": 1, "store_uuid": self._session.settings.store_uuid}
-        if not self._storage.create(_IDENTITY, json.dumps(identity).encode()):
-            raise InvalidInput(
-                f"{self._storage.url}: another store is shipped to this place; take another folder or prefix"
-            )
-        self._check_not_older(newest_complete(self._storage))
-        self._epoch = epochs.claim_epoch(self._storage)
-        newest = newest_complete(self._storage)
-        self._check_not_older(newest)  # again: who shipped before has gone on until now
-        self._writer = SnapshotWriter(self._storage, self._epoch, newest)
-        remove_old_drafts(self._session)
-
-    def _check_not_older(self, newest: SnapshotManifest | None) -> None:
-        generation = self._generation()
-        if newest is not None and newest.generation > generation:
-            raise InvalidInput(
-                f"{self._storage.url} holds generation {newest.generation} of this store, and here it is at "
-                f"{generation}: an older copy would replace a newer one. Restore the newest snapshot and go "
-                "on with that, or ship this one to another place"
-            )
-
-    def _generation(self) -> int:
-        with self._session.catalogue.read() as connection:
-            return settings.generation(connection)
+            raise InvalidInput(f"{self._copy.storage.url}: this shipping was stopped; call ship() again")
 
     def _run(self) -> None:
         wait_s, next_at = 0.0, time.monotonic()
         while self._wait_until(next_at):
             started, wanted = time.monotonic(), self._wanted
-            try:
-                self._ship()
-                error, wait_s = None, 0.0
-            except Interrupted:
-                continue
-            except MrlStoreError as failure:
-                error = failure
-            except Exception as failure:
-                log_event("shipping failed", self._session.path, level=logging.ERROR, trace=True)
-                error = ObjectStorageError(f"{self._storage.url}: {failure!r}")
-            if error is not None:
-                wait_s = min(_RETRY_S[1], 2 * wait_s or _RETRY_S[0])
-                self._failed(error)
+            error = self._update(started)
             took_s = time.monotonic() - started
-            next_at = time.monotonic() + (wait_s or max(self._every_s, took_s * (1 / _SHARE - 1)))
+            if error is None:
+                wait_s, pause_s = 0.0, max(self._every_s, took_s * (1 / _SHARE - 1))
+            else:
+                wait_s = pause_s = min(_RETRY_S[1], 2 * wait_s or _RETRY_S[0])
+                self._log(error)
+            next_at = time.monotonic() + pause_s
             with self._changed:
                 self._error, self._tried = error, wanted
+                self._ended = error if isinstance(error, TakenOver) else None
                 self._changed.notify_all()
+
+    def _update(self, started: float) -> MrlStoreError | None:
+        """Ship what has been committed; the error if that fails."""
+
+        def shipped() -> None:
+            with self._changed:
+                self._ahead_since = started if self._copy.is_behind() else None
+
+        try:
+            self._copy.update(Job(should_stop=lambda: self._stopped), shipped)
+        except Interrupted:
+            return None
+        except MrlStoreError as error:
+            return error
+        except Exception as error:
+            log_event("shipping failed", self._path, level=logging.ERROR, trace=True)
+            return ObjectStorageError(f"{self._copy.storage.url}: {error!r}")
+        return None
 
     def _wait_until(self, next_at: float) -> bool:
         """Wait until a snapshot is due; False when there will be none."""
         while True:
-            generation = None
+            ahead = True
             try:
-                generation = self._generation()
-            except MrlStoreError as error:
-                self._failed(error)
+                ahead = self._copy.is_behind()
+            except MrlStoreError as error:  # the store cannot be read: the next try tells it
+                self._log(error)
             with self._changed:
-                ahead = self._shipped is None or generation != self._shipped.generation
                 if ahead and self._ahead_since is None:
                     self._ahead_since = time.monotonic()
                 if self._stopped or self._ended is not None:
@@ -207,46 +175,8 @@ class Shipping:
                     return True
                 self._changed.wait(_POLL_S)
 
-    def _ship(self) -> None:
-        started = time.monotonic()
-        self._check_newest_epoch()
-        if self._shipped is None or self._shipped.generation != self._generation():
-            manifest = self._writer.ship(
-                self._session, lambda moment: moment.generation, Job(should_stop=lambda: self._stopped)
-            )
-            self._check_newest_epoch()
-            with self._changed:
-                self._shipped, self._count = manifest, self._count + 1
-                self._ahead_since = None if manifest.generation == self._generation() else started
-            seconds = time.monotonic() - started
-            log_event("shipped", self._session.path, url=self._storage.url, seconds=seconds)
-            if (self._count - 1) % COLLECT_EVERY == 0:
-                self._collect(manifest)
-
-    def _collect(self, manifest: SnapshotManifest) -> None:
-        """Remove what no snapshot needs any more, and see whether all that this one needs is there."""
-        if not is_complete(manifest, stored_sizes(self._storage, "")):
-            self._writer.forget()
-            self._shipped = None
-            raise ObjectStorageError(
-                f"{self._storage.url}: somebody has removed objects of the newest snapshot; it is sent anew"
-            )
-        collect(self._storage, self._epoch, self._is_newest, keep=self._keep)
-
-    def _is_newest(self) -> bool:
-        return epochs.is_newest(self._storage, self._epoch)
-
-    def _check_newest_epoch(self) -> None:
-        if not self._is_newest():
-            newest = epochs.newest_epoch(self._storage)
-            self._ended = StoreLocked(
-                f"{self._storage.url}: {epochs.whose(self._storage, newest)} has begun to ship to this place "
-                "later; this process has stopped"
-            )
-            raise self._ended
-
-    def _failed(self, error: MrlStoreError) -> None:
-        damaged = isinstance(error, CorruptStore)
-        words = str(error) if self._ended else f"it will be tried again: {error}"
-        level = logging.ERROR if damaged else logging.WARNING
-        log_event("shipping failed", self._session.path, words, level=level, url=self._storage.url)
+    def _log(self, error: MrlStoreError) -> None:
+        ended = isinstance(error, TakenOver)
+        words = str(error) if ended else f"it will be tried again: {error}"
+        url = self._copy.storage.url
+        log_event("shipping failed", self._path, words, level=logging.WARNING, url=url)

@@ -134,9 +134,9 @@ def test_any_number_of_places_can_be_kept_and_restored(store, place, tmp_path) -
 
 def test_object_storage_stays_bounded(store, place, monkeypatch) -> None:
     """Twice the live data, once a collection is over: of the catalogue, which changes, and of the parts."""
-    from mrlstore.shipping import shipper
+    from mrlstore.shipping import store_copy
 
-    monkeypatch.setattr(shipper, "COLLECT_EVERY", 1)
+    monkeypatch.setattr(store_copy, "COLLECT_EVERY", 1)
     fill(store)
     rng = np.random.default_rng(3)
     with store.ship(place, every_s=3600) as shipping:
