@@ -33,6 +33,7 @@ except ImportError as error:
 _APART: Final = ("client_options", "retry_config", "credential_provider")  # beside the configuration
 _MULTIPART: Final = 16 * 1024 * 1024  # from here on an object is sent in parts of this size
 _AT_ONCE: Final = 4  # parts that are on their way at the same time: 64 MB of memory
+_REASON: Final = 600  # characters of a message of obstore that are passed on
 _CREATE_TRIES: Final = 5  # S3 may answer 409 to two creates at once though neither has made the object
 
 
@@ -52,7 +53,7 @@ class BucketStorage(ObjectStorage):
     def create(self, name: str, data: bytes) -> bool:  # noqa: D102
         for _ in range(_CREATE_TRIES):
             try:
-                with self._told(f"create {name}", name):
+                with self._told(f"create {name}", name, writing=True):
                     obstore.put(self._bucket, checked_name(name), data, mode="create", use_multipart=False)
                 return True
             except _NameTaken:
@@ -71,7 +72,7 @@ class BucketStorage(ObjectStorage):
         )
 
     def put(self, name: str, data: bytes) -> None:  # noqa: D102
-        with self._told(f"write {name}", name):
+        with self._told(f"write {name}", name, writing=True):
             obstore.put(self._bucket, checked_name(name), data, use_multipart=False)
 
     def put_pieces(self, name: str, pieces: Iterable[bytes | memoryview], size: int) -> None:  # noqa: D102
@@ -80,7 +81,7 @@ class BucketStorage(ObjectStorage):
             _check_size(self.url, name, len(data), size)
             self.put(name, data)
             return
-        with self._told(f"write {name}", name):
+        with self._told(f"write {name}", name, writing=True):
             obstore.put(
                 self._bucket,
                 checked_name(name),
@@ -117,7 +118,7 @@ class BucketStorage(ObjectStorage):
 
     def list_objects(self, prefix: str = "", after: str = "") -> list[StoredObject]:  # noqa: D102
         found: list[StoredObject] = []
-        with self._told("list its objects", prefix):
+        with self._told("list its objects", prefix, writing=True):
             pages = obstore.list(
                 self._bucket, checked_name(prefix) if prefix else None, offset=after or None, chunk_size=1000
             )
@@ -144,7 +145,7 @@ class BucketStorage(ObjectStorage):
             return None
 
     @contextmanager
-    def _told(self, doing: str, name: str) -> Iterator[None]:
+    def _told(self, doing: str, name: str, *, writing: bool = False) -> Iterator[None]:
         """Turn what obstore raises into this library's errors."""
         if self._survived != forks.survived():
             raise ObjectStorageError(
@@ -158,6 +159,10 @@ class BucketStorage(ObjectStorage):
         except obstore.exceptions.AlreadyExistsError as error:
             raise _NameTaken(name) from error
         except FileNotFoundError as error:
+            if writing:
+                raise ObjectStorageError(
+                    f"{self.url}: could not {doing}: there is no such bucket, or it is in another region"
+                ) from error
             raise not_found(self.url, name) from error
         except (
             obstore.exceptions.PermissionDeniedError,
@@ -194,5 +199,5 @@ def _check_size(url: str, name: str, found: int, expected: int) -> None:
 
 def _reason(error: Exception) -> str:
     """The first paragraph of obstore's message, without what a URL in it may carry behind its `?`."""
-    text = str(error).partition("\n\nDebug source")[0].strip() or type(error).__name__
-    return re.sub(r"\?[^\s,)]*", "?...", text)
+    text = " ".join(str(error).partition("\n\nDebug source")[0].split()) or type(error).__name__
+    return re.sub(r"(https?://[^\s?]*)\?[^\s,)]*", r"\1?...", text)[:_REASON]

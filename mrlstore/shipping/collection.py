@@ -27,9 +27,10 @@ class CollectedSnapshots(NamedTuple):
 
 def collect(
     storage: ObjectStorage,
-    newest: SnapshotRef,
+    epoch: int,
     is_newest_epoch: Callable[[], bool],
     *,
+    newest: SnapshotRef | None = None,
     keep: int = 2,
     prefix: str = "",
 ) -> CollectedSnapshots:
@@ -41,8 +42,10 @@ def collect(
 
     Args:
         storage: where the snapshots are.
-        newest: what the caller has shipped last. Nothing is removed unless that is the newest complete one.
+        epoch: that of the caller. Nothing is removed unless the newest complete snapshot is of it.
         is_newest_epoch: whether no later epoch has begun.
+        newest: what the caller has shipped last. Nothing is removed unless that is the newest complete
+            snapshot: a listing that lacks it is not one to rely on.
         keep: how many of the newest complete snapshots stay.
         prefix: that of the snapshots.
 
@@ -51,14 +54,16 @@ def collect(
     """
     sizes, refs = stored_sizes(storage, prefix), snapshot_refs(storage, prefix)
     kept, spared = _newest(storage, prefix, refs, sizes, keep)
-    if spared or not kept or kept[0].ref != newest or not is_newest_epoch():
+    if spared or not kept or kept[0].epoch != epoch or not is_newest_epoch():
+        return CollectedSnapshots((), 0)
+    if newest is not None and kept[0].ref != newest:
         return CollectedSnapshots((), 0)
     named = {name for manifest in kept for name in manifest.objects()}
     oldest = kept[-1].ref
     outdated = [ref.object_name(prefix) for ref in refs if ref < oldest]
     incomplete = {ref for ref in refs if ref > oldest} - {manifest.ref for manifest in kept}
     outdated += [ref.object_name(prefix) for ref in sorted(incomplete) if ref < kept[0].ref]
-    unnamed = [name for name in sorted(sizes) if name not in named and _epoch_of(name) <= newest.epoch]
+    unnamed = [name for name in sorted(sizes) if name not in named and _epoch_of(name) <= epoch]
     storage.delete(outdated)  # first: no manifest shall name what is gone
     storage.delete(below(prefix, name) for name in unnamed)
     return CollectedSnapshots(tuple(kept), len(outdated) + len(unnamed))

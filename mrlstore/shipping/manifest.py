@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final, NamedTuple
 
@@ -157,12 +157,25 @@ def newest_complete(storage: ObjectStorage, prefix: str = "") -> SnapshotManifes
 
     One whose objects are missing is stepped over and logged: it was put by a process that others have
     overtaken, or its objects were removed. CorruptStore if a newer manifest is damaged: what it says is not
-    known, so an older snapshot would be a guess; a chosen place can still be restored.
+    known, so an older snapshot would be a guess; a chosen one can still be restored.
     """
-    for ref in snapshot_refs(storage, prefix):
+    before = None
+    while True:
+        refs = snapshot_refs(storage, prefix)
+        found = _first_complete(storage, prefix, refs)
+        # None of these: each may have been removed, once a newer one was there, before it was looked at.
+        if found is not None or refs in ([], before):
+            return found
+        before = refs
+
+
+def _first_complete(
+    storage: ObjectStorage, prefix: str, refs: Iterable[SnapshotRef]
+) -> SnapshotManifest | None:
+    for ref in refs:
         try:
             manifest = read_manifest(storage, prefix, ref)
-        except ObjectNotFound:  # removed since the listing, so newer ones are there
+        except ObjectNotFound:  # removed since the listing
             continue
         if is_complete(manifest, stored_sizes(storage, prefix)):
             return manifest

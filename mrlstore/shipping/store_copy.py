@@ -95,7 +95,7 @@ class StoreCopy:
             raise ObjectStorageError(
                 f"{self.storage.url}: somebody has removed objects of the newest snapshot; it is sent anew"
             )
-        collect(self.storage, manifest.ref, self._is_newest, keep=self._keep)
+        collect(self.storage, self.epoch, self._is_newest, newest=manifest.ref, keep=self._keep)
 
     def _check_not_older(self, newest: SnapshotManifest | None) -> None:
         generation = self.generation()
