@@ -1,10 +1,12 @@
 """Many shards as one store: object storage keeps them and orders their writes, an engine runs them.
 
-`create` makes a home, `connect` gives a `ShardedStore` with the methods of `Store`.
+`create` makes a home, `connect` gives a `ShardedStore` with the methods of `Store`. `import_store` makes a
+cluster of one store, and `export_store` one store of a cluster.
 """
 
 from mrlstore.cluster.cluster_results import ClusterBatch, ClusterResult, ClusterWritten, Coverage
 from mrlstore.cluster.home import Home
+from mrlstore.cluster.one_store import export_store, import_store
 from mrlstore.cluster.opening_clusters import connect, create
 from mrlstore.cluster.sharded_store import ClusterStats, ShardedStore, ShardStats
 
@@ -19,4 +21,6 @@ __all__ = [
     "ShardedStore",
     "connect",
     "create",
+    "export_store",
+    "import_store",
 ]

@@ -18,10 +18,12 @@ from mrlstore.cluster.shard_writer import ShardWriter
 from mrlstore.cluster.write_requests import ShardWritten
 from mrlstore.errors import InvalidInput, MrlStoreError, StaleRead, StoreClosed, WriterReplaced
 from mrlstore.object_storage import ObjectStorage
+from mrlstore.system import forks
 
 _THREADS: Final = 32
 _WAIT_S: Final = 10.0  # for a copy to reach the place that a reader needs
 _PAUSE_S: Final = 0.02
+_LONG_S: Final = 0.001  # of an answer; shorter ones cost more in threads than one after the other
 _LOOK_S: Final = 5.0  # between two looks of a writer whether it was replaced, one HEAD for each shard
 
 T = TypeVar("T")
@@ -77,7 +79,7 @@ class LocalEngine(Engine):
         threads: int,
     ) -> None:
         """Open the copy of each shard below `folder`; with `writes` begin to write each."""
-        self._closed = False
+        self._closed, self._survived = False, forks.survived()
         self._rounds: ShardRounds | None = None
         self._snapshot_s, self._snapshot_bytes = snapshot_s, snapshot_bytes
         self._pool = ThreadPoolExecutor(min(_THREADS, home.shards), thread_name_prefix="mrlstore-shard")
@@ -107,7 +109,10 @@ class LocalEngine(Engine):
     def ask(  # noqa: D102
         self, shards: Sequence[int], question: ShardQuestion, floors: Mapping[int, int]
     ) -> list[ShardAnswer | MrlStoreError]:
-        return self._outcomes(shards, lambda shard: self._answer(shard, question, floors.get(shard, 0)))
+        def answer(shard: int) -> ShardAnswer:
+            return self._answer(shard, question, floors.get(shard, 0))
+
+        return self._outcomes(shards, answer, at_once=False)
 
     def snapshot(self) -> None:  # noqa: D102
         if not self._writes:
@@ -115,6 +120,8 @@ class LocalEngine(Engine):
         self._each(self._shards, lambda shard: shard.serving().snapshot())
 
     def close(self) -> None:  # noqa: D102
+        if self._survived != forks.survived():
+            return  # the parent has all of it
         self._closed = True
         if self._rounds is not None:
             self._rounds.stop()
@@ -169,19 +176,30 @@ class LocalEngine(Engine):
             mark = store.mark
             return ShardAnswer(shard_reads.answered(store, question.name, question.arguments), *mark)
 
-    def _outcomes(self, of: Sequence[T], work: Callable[[T], A]) -> list[A | MrlStoreError]:
+    def _outcomes(
+        self, of: Sequence[T], work: Callable[[T], A], *, at_once: bool = True
+    ) -> list[A | MrlStoreError]:
         def outcome(one: T) -> A | MrlStoreError:
             try:
                 return work(one)
             except MrlStoreError as error:
                 return error
 
-        return self._each(of, outcome)
+        return self._each(of, outcome, at_once=at_once)
 
-    def _each(self, of: Sequence[T], work: Callable[[T], A]) -> list[A]:
-        """Do the work for each, at the same time where there are several."""
+    def _each(self, of: Sequence[T], work: Callable[[T], A], *, at_once: bool = True) -> list[A]:
+        """Do the work for each; at the same time, or if not `at_once` from the first on that takes long."""
         if self._closed:
             raise StoreClosed("this cluster was closed; connect again")
-        if len(of) == 1:
-            return [work(of[0])]
-        return list(self._pool.map(work, of))
+        if self._survived != forks.survived():
+            raise StoreClosed(
+                "this cluster was connected to before this process was forked, and its threads are not in "
+                "the child: connect again here"
+            )
+        done: list[A] = []
+        long = at_once
+        while len(done) < len(of) and (not long or len(of) - len(done) == 1):
+            started = time.perf_counter()
+            done.append(work(of[len(done)]))
+            long = long or time.perf_counter() - started > _LONG_S
+        return done + list(self._pool.map(work, of[len(done) :]))

@@ -19,7 +19,7 @@ from mrlstore.cluster.sharded_store import ShardedStore
 from mrlstore.embedders.protocol import Embedder
 from mrlstore.errors import InvalidInput
 from mrlstore.object_storage import ObjectStorage, open_storage
-from mrlstore.system import cpus
+from mrlstore.system import cpus, forks
 from mrlstore.types import LIMITS, GraphBuilder, Tokenizer
 from mrlstore.writing.writer import DEFAULT_PREFIX_DIM
 
@@ -169,7 +169,11 @@ def open_cluster(
     """`connect` with other object storage, with which tests make requests fail."""
     made = None if folder is not None else Path(tempfile.mkdtemp(prefix="mrlstore-cluster-"))
 
+    survived = forks.survived()
+
     def at_close() -> None:
+        if survived != forks.survived():
+            return
         storage.close()
         if made is not None:
             shutil.rmtree(made, ignore_errors=True)

@@ -24,7 +24,7 @@ def query(store: Store, vector: NDArray[np.float32], k: int, exact: bool, **argu
         result = store.query(vector, asked, exact=exact, **arguments)
         scores = result.scores
         if not exact or len(scores) < asked or scores[-1] < scores[k - 1] or asked == LIMITS.k:
-            return cut_at(result, k)
+            return cut_at(result, k) if exact else result
         asked *= 2
 
 
@@ -38,7 +38,7 @@ def query_batch(
         vectors, store.query_batch(vectors, asked, exact=exact, **arguments), strict=True
     ):
         tied = exact and len(result) == asked > k and result.scores[-1] == result.scores[k - 1]
-        found.append(query(store, vector, k, exact, **arguments) if tied else cut_at(result, k))
+        found.append(query(store, vector, k, exact, **arguments) if tied else result)
     return found
 
 

@@ -58,7 +58,9 @@ class ShardWriter:
         """`group_ms`: how long the first of several callers waits for others, so that one entry has all."""
         self.copy, self.epoch = copy, 0
         self._name, self._group_s = uuid.uuid4().hex, group_ms / 1000
-        self._turn, self._waiting = threading.Lock(), list[_Waiting]()
+        self._turn = threading.Lock()  # held by who appends to the log
+        self._changed, self._waiting = threading.Condition(), list[_Waiting]()
+        self._leading = False  # whether one of the callers does the work of all
         self._stopped: MrlStoreError | None = self._unavailable("has not been started")
         self._shipping = threading.Lock()
         self._snapshots: SnapshotWriter | None = None
@@ -107,12 +109,23 @@ class ShardWriter:
             ShardUnavailable: the writer has stopped; this write may be in or not.
         """
         waiting = _Waiting(operation, request, Future())
-        self._waiting.append(waiting)
-        with self._turn:
-            if not waiting.answer.done():
+        with self._changed:
+            self._waiting.append(waiting)
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: waiting.answer.done() or not self._leading)
+                if waiting.answer.done():
+                    break
+                self._leading = True
+            try:
                 if self._group_s:
                     time.sleep(self._group_s)
-                self._work()
+                with self._turn:
+                    self._work()
+            finally:
+                with self._changed:
+                    self._leading = False
+                    self._changed.notify_all()
         return waiting.answer.result()
 
     def look(self) -> None:

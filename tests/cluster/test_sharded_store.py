@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import pickle
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +19,7 @@ from hypothesis import strategies as st
 import mrlstore
 from mrlstore import cluster
 from mrlstore.cluster.slots import SLOTS, shard_of, shards_of, slot_of
+from mrlstore.exchange.exact import stored_rows
 from tests import inside
 from tests.cluster.clusters import DIM, connected, made
 from tests.object_storage.doubles import Fault, FaultyStorage, MemoryStorage
@@ -427,3 +430,55 @@ def test_snapshots_are_shipped_by_themselves(quick_path: Path, monkeypatch: pyte
         assert reader.count() == 1
         with pytest.raises(mrlstore.InvalidInput, match="ships snapshots"):
             reader.snapshot()
+
+
+def test_a_store_becomes_a_cluster_and_a_store_again(quick_path: Path) -> None:
+    with mrlstore.open(quick_path / "one.mrl", dim=DIM, m=5, tokenizer="porter", auto_maintain=False) as one:
+        fill(one)
+        told: list[int] = []
+        rows = cluster.import_store(
+            quick_path / "one.mrl", quick_path / "home", shards=4, progress=lambda at: told.append(at.done)
+        )
+        assert rows == one.count(namespace=None) == told[-1]
+        with cluster.connect(quick_path / "home", mode="r") as many:
+            assert (many.home.m, many.home.tokenizer, many.home.shards) == (5, "porter", 4)
+            assert cluster.export_store(many, quick_path / "again.mrl") == rows
+            include: Any = ("metadata", "document", "vector")
+            with mrlstore.open(quick_path / "again.mrl", mode="r") as again:
+                for before, between, after in zip(
+                    *(store.scan(namespace=None, include=include) for store in (one, many, again)),
+                    strict=True,
+                ):
+                    assert (before.vector is None) == (after.vector is None)
+                    if before.vector is not None and between.vector is not None and after.vector is not None:
+                        stored = [
+                            stored_rows(one.vector[None])[0].tobytes() for one in (before, between, after)
+                        ]
+                        assert stored[0] == stored[1] == stored[2]
+                        np.testing.assert_allclose(after.vector, before.vector, rtol=1e-6)
+                    plain = [replace(record, vector=None) for record in (before, between, after)]
+                    assert plain[0] == plain[1] == plain[2]
+            with pytest.raises(mrlstore.StoreExists):
+                cluster.export_store(many, quick_path / "again.mrl")
+        with pytest.raises(mrlstore.StoreExists):
+            cluster.import_store(quick_path / "one.mrl", quick_path / "home")
+    mrlstore.open(quick_path / "empty.mrl").close()
+    with pytest.raises(mrlstore.InvalidInput, match="without a vector"):
+        cluster.import_store(quick_path / "empty.mrl", quick_path / "other")
+
+
+def test_a_forked_child_is_told_to_connect_by_itself(quick_path: Path) -> None:
+    with connected(made(2), quick_path) as store:
+        store.upsert(["a", "b"], None)
+        child = os.fork()
+        if not child:
+            told = 1
+            try:
+                store.count()
+            except mrlstore.StoreClosed as error:
+                told = 0 if "forked" in str(error) else 2
+            finally:
+                store.close()
+                os._exit(told)
+        assert os.waitpid(child, 0)[1] == 0
+        assert store.upsert(["c"], None) == 1 and store.count() == 3

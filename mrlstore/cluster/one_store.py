@@ -1,0 +1,140 @@
+"""From one store to a cluster and back: every row with the float16 row that is stored of its vector."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from itertools import groupby, islice
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+import mrlstore
+from mrlstore.checks import check_progress
+from mrlstore.cluster.home import Durability
+from mrlstore.cluster.opening_clusters import connect, create
+from mrlstore.cluster.sharded_store import ShardedStore
+from mrlstore.errors import InvalidInput
+from mrlstore.exchange.exact import restorable, stored_rows
+from mrlstore.types import Progress, Record
+
+_ROWS: Final = 4_096  # written at a time
+
+Report = Callable[[Progress], None]
+
+
+def export_store(source: ShardedStore, path: str | os.PathLike[str], progress: Report | None = None) -> int:
+    """Write all rows of a cluster to a new store on this machine, and give how many those were.
+
+    Each row is of the moment at which its page is read. The float16 rows are the same bit for bit, lengths
+    but for rounding; graphs are built anew. The fingerprint of an embedder is not taken along.
+
+    Args:
+        source: the cluster, connected to.
+        path: where the store is made.
+        progress: is told how many rows are written.
+
+    Raises:
+        StoreExists: something is at `path`.
+    """
+    check_progress(progress)
+    home, total, done = source.home, source.count(namespace=None), 0
+    with mrlstore.open(
+        path,
+        dim=home.dim,
+        prefix_dim=home.prefix_dim,
+        m=home.m,
+        ef_construction=home.ef_construction,
+        tokenizer=home.tokenizer,
+        graph=home.graph,
+        mode="x",
+        auto_maintain=False,
+    ) as target:
+        for done in _copied(source, target):
+            if progress is not None:
+                progress(Progress("exporting", done, max(done, total)))
+        target.optimize()
+    return done
+
+
+def import_store(
+    path: str | os.PathLike[str],
+    home: str | os.PathLike[str],
+    *,
+    shards: int = 1,
+    durability: Durability = "shared",
+    folder: str | os.PathLike[str] | None = None,
+    options: Mapping[str, Any] | None = None,
+    progress: Report | None = None,
+) -> int:
+    """Create a cluster with the rows and the settings of a store, and give how many rows those were.
+
+    When this returns object storage has a snapshot of each shard, with its graphs. The float16 rows are the
+    same bit for bit, lengths but for rounding; the fingerprint of an embedder is not taken along.
+
+    Args:
+        path: the store; it is only read.
+        home: where the cluster is made, as in `create`.
+        shards: how many, as in `create`.
+        durability: as in `create`.
+        folder: where the copies of the shards are made; by default a temporary one.
+        options: for buckets, as in `create`.
+        progress: is told how many rows are written.
+
+    Raises:
+        StoreNotFound: there is no store at `path`.
+        StoreExists: there is a cluster already.
+        InvalidInput: the store knows no dimension yet, or an argument is wrong.
+    """
+    check_progress(progress)
+    with mrlstore.open(path, mode="r") as source:
+        settings, total, done = source.settings, source.count(namespace=None), 0
+        if settings.dim is None:
+            raise InvalidInput(f"{Path(path)}: without a vector; create a cluster and give its dim")
+        create(
+            home,
+            dim=settings.dim,
+            prefix_dim=settings.prefix_dim,
+            m=settings.m,
+            ef_construction=settings.ef_construction,
+            tokenizer=settings.tokenizer,
+            graph=settings.graph,
+            shards=shards,
+            durability=durability,
+            options=options,
+        )
+        with connect(home, folder=folder, auto_maintain=False, options=options) as target:
+            for done in _copied(source, target):
+                if progress is not None:
+                    progress(Progress("importing", done, max(done, total)))
+            target.optimize()
+            target.snapshot()
+    return done
+
+
+def _copied(source: Any, target: Any) -> Iterator[int]:
+    """Write all rows of one into the other; how many are written, batch by batch."""
+    done = 0
+    rows = source.scan(namespace=None, include=("metadata", "document", "vector"))
+    for namespace, some in groupby(rows, key=lambda record: record.namespace):
+        while batch := list(islice(some, _ROWS)):
+            target.upsert(
+                [record.id for record in batch],
+                _vectors(batch),
+                [record.metadata for record in batch],
+                [record.document for record in batch],
+                namespace=namespace,
+            )
+            done += len(batch)
+            yield done
+
+
+def _vectors(batch: list[Record]) -> list[NDArray[np.float32] | None]:
+    """Vectors that are stored as the rows are; None for rows without one."""
+    given = [record.vector for record in batch if record.vector is not None]
+    if not given:
+        return [None] * len(batch)
+    there = iter(restorable(*stored_rows(np.stack(given))))
+    return [None if record.vector is None else next(there) for record in batch]
