@@ -132,7 +132,7 @@ class CareMethods(Handle):
                 with the ending .ids.txt.
             namespace: only rows of this one; None takes all, if no id is in two of them.
             overwrite: replace files that are there.
-            progress: told how far it is.
+            progress: called with how much is done.
 
         Returns:
             How many rows were written, and the paths. Both files are complete and synced, and the rows of one

@@ -61,7 +61,7 @@ class RecallMethods(Handle):
             k: one, or several, 1 to 1,000.
             namespace: which one the queries are for; stored rows come from the largest.
             count: how many questions to make of stored rows.
-            progress: told how far it is.
+            progress: called with how much is done.
 
         Returns:
             The curves, durable; what the queries show that stored rows do not is in `.warnings`.
@@ -156,7 +156,7 @@ class RecallMethods(Handle):
             by: "namespace" or a metadata field: recall for each of its values besides.
             count: how many stored rows to take as queries.
             sample: on how many rows, at most, graphs are built and latencies measured.
-            progress: told how far it is.
+            progress: called with how much is done.
 
         Returns:
             Recall with intervals, latency, queries per second and bytes for every tier, and a recommendation

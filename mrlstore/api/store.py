@@ -224,7 +224,7 @@ class Store(CareMethods, RecallMethods, ReadingMethods):
             split: cut long texts into overlapping chunks, each a row of its own.
             on_error: what to do with what can't be embedded: "raise" an EmbedError once the rest is stored,
                 "skip" it, or "keep" texts without a vector, so that keywords find them.
-            progress: is told how many documents are done.
+            progress: called with how many documents are done.
 
         Returns:
             The ids, in order. Every window is durable before the next is embedded: after a crash, the same

@@ -36,7 +36,9 @@ if TYPE_CHECKING:
 @click.argument("words", nargs=-1, metavar="[QUESTION]")
 @click.option("--id", "row_id", metavar="ID", help="Rows like this one.")
 @click.option("--vector", metavar="FILE|JSON", help="The question: a .npy file, or a JSON list of numbers.")
-@click.option("--keywords", metavar="WORDS", help='Words of the documents; "two words" together, pars*.')
+@click.option(
+    "--keywords", metavar="WORDS", help='Words to look for; "two words" together, pars* and what follows.'
+)
 @click.option(
     "--weights",
     nargs=2,
@@ -63,7 +65,7 @@ if TYPE_CHECKING:
     "--target-recall",
     type=float,
     metavar="R",
-    help="The share of the true best that is to be found, on average; by default 0.99.",
+    help="The share of the exact answer to find, on average; by default 0.99.",
 )
 @click.option("--ef", type=int, metavar="N", help="Effort in the graph, instead of the planner's choice.")
 @click.option("--shortlist", type=int, metavar="N", help="Rows to re-rank, instead of the planner's choice.")
@@ -112,7 +114,7 @@ def query(
     started = time.perf_counter()
     with mrlstore.open(store, mode="r") as opened:
         if row_id is not None and not _is_there(opened, row_id, namespace):
-            raise failures.NotThere(f"not there: {row_id}")
+            raise failures.NotThere(f"no row has the id {row_id}")
         if question:
             embedder = embedder_for_questions(name, opened, store, task, cache)
             given = _embedded(embedder, question, store)
@@ -179,12 +181,12 @@ def _embedded(embedder: Embedder, question: str, store: Path) -> NDArray[Any]:
         return embedder.embed_query(question)
     except NoKnownWord as error:
         known = (
-            f" It knows those of the {embedder.texts:,} texts that it was fitted on."
+            f" It learned its words from {embedder.texts:,} texts."
             if isinstance(embedder, LocalEmbedder)
             else ""
         )
         raise InvalidInput(
-            f"the local embedder knows no word of {question!r}.{known} Keywords look for words as they are: "
+            f"the local embedder knows no word of {question!r}.{known} To look for words as they are: "
             f"mrlstore query {shlex.quote(str(store))} --keywords {shlex.quote(question)}"
         ) from error
 

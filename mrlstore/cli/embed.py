@@ -68,10 +68,10 @@ class Added:
     help='Leave out what matches in folders, as in .gitignore: "drafts/", "*.log"; can be repeated.',
 )
 @click.option(
-    "--ext", multiple=True, metavar="EXT", help="In folders only files that end so, such as md,txt."
+    "--ext", multiple=True, metavar="EXT", help="Of folders, only files with these endings, such as md,txt."
 )
-@click.option("--no-gitignore", is_flag=True, help="Add what .gitignore files leave out, too.")
-@click.option("--delete-missing", is_flag=True, help="Delete rows of these folders whose file is gone.")
+@click.option("--no-gitignore", is_flag=True, help="Also add files that .gitignore leaves out.")
+@click.option("--delete-missing", is_flag=True, help="Delete rows of files that are gone.")
 @namespace_option
 @json_option
 def add(
@@ -109,7 +109,7 @@ def add(
     started = time.perf_counter()
     folders = [path for path in files if path.is_dir()]
     if delete_missing and not folders:
-        raise click.UsageError("--delete-missing is about the files of a folder: name one")
+        raise click.UsageError("--delete-missing compares a folder with the store: name a folder")
     split = Split(chunk, chunk // 8 if overlap is None else overlap) if chunk else None
     if split is not None:
         split_text("", split.max_tokens, split.overlap_tokens)  # refuses an overlap that is too long

@@ -109,8 +109,8 @@ class EmbedderChoice:
             raise _no_such(name)
         elif self._recorded is not None and is_local(self._recorded):
             raise InvalidInput(
-                f"{self._store} was filled by a local embedder, whose file {path} is not there: say by "
-                "--embedder which one it is, or embed all anew into another store: mrlstore re-embed"
+                f"{self._store} was filled by a local embedder, and its file {path} is not there. Name the "
+                "file by --embedder, or embed everything again into another store: mrlstore re-embed"
             )
         else:
             model = fit_model(texts(), path)
@@ -133,12 +133,14 @@ def _gemini_of(recorded: dict[str, Any], task: str, cache: Path | None) -> Embed
 
 
 def _no_such(name: str) -> InvalidInput:
-    return InvalidInput(f"--embedder {name}: gemini, a model of its, local, or the file of a saved embedder")
+    return InvalidInput(
+        f"--embedder {name}: expected gemini, the name of a Gemini model, local, or the file of an embedder"
+    )
 
 
 def _unknown(store: Path, recorded: object, instead: str) -> InvalidInput:
     return InvalidInput(
-        f"{store} holds vectors of the embedder {recorded!r:.80}, which is not one of the command line. "
+        f"{store} holds vectors of the embedder {recorded!r:.80}, which the command line cannot load. "
         f"{instead}"
     )
 
@@ -153,7 +155,7 @@ def embedder_for_questions(
     Raises:
         InvalidInput: it cannot be found, is another one than the store's, or no row has a vector.
     """
-    instead = "Or ask by --keywords, --id or --vector"
+    instead = "ask by --keywords, --id or --vector"
     recorded = opened.embedder_fingerprint
     if opened.dim is None:
         raise InvalidInput(f"no row of {store} has a vector yet. Ask by --keywords")
@@ -162,16 +164,14 @@ def embedder_for_questions(
     elif name is None and isinstance(recorded, dict) and is_gemini(recorded):
         embedder = _gemini_of(recorded, task, cache)
     elif name is None and recorded is not None and not is_local(recorded):
-        raise _unknown(store, recorded, instead)
+        raise _unknown(store, recorded, instead.capitalize())
     else:
         path = Path(name) if name not in (None, "local") else local_file(store)
         if not path.exists() and name not in (None, "local"):
             raise _no_such(str(name))
         if not path.exists():
-            made = "was filled by a local embedder, whose file" if recorded else "records no embedder, and"
-            raise InvalidInput(
-                f"{store} {made} {path} is not there: say by --embedder which it is. {instead}"
-            )
+            made = "was filled by a local embedder, and its file" if recorded else "names no embedder, and"
+            raise InvalidInput(f"{store} {made} {path} is not there. Name one by --embedder, or {instead}")
         from mrlstore.embedders.local import LocalEmbedder
 
         embedder = LocalEmbedder.load(path)

@@ -26,7 +26,7 @@ class TextsTooFew(EmbedError):
     of_service = False
 
     def __init__(self, contents: int) -> None:
-        super().__init__("there are too few texts, or too much alike, to fit a local embedder on them")
+        super().__init__("these texts are too few, or too much alike, for a local embedder to learn from")
         self.succeeded: dict[int, NDArray[np.float32]] = {}
         self.failed = dict.fromkeys(range(contents), self)
 
@@ -72,7 +72,7 @@ class LocalModel:
     def said(self) -> str:
         """What the model was fitted on, as a sentence."""
         if isinstance(self.embedder, NoModel):
-            return "no local embedder: there are too few texts to fit one on"
+            return "no local embedder: there are too few texts to learn from"
         of = f" of {self.passages:,}" if self.passages > self.embedder.texts else ""
         texts = f"{self.embedder.texts:,}{of} texts and passages"
         verb = "fitted now" if self.is_new else "was fitted"
@@ -86,13 +86,13 @@ class LocalModel:
         found = []
         if texts < FEW_TEXTS:
             found.append(
-                f"a model fitted on {texts:,} texts finds little beyond the words themselves: from some "
-                f"{FEW_TEXTS} on it learns which belong together. --keywords and --embedder gemini do without"
+                f"a model fitted on {texts:,} texts finds little more than the words themselves: it takes "
+                f"some {FEW_TEXTS} to learn which belong together. --keywords and --embedder gemini do not"
             )
         if rows > 3 * texts and not self.is_new and texts < MOST_TEXTS:
             found.append(
-                f"{rows:,} rows are stored now, and the model knows the words of {texts:,} texts only: "
-                "mrlstore re-embed STORE NEW --embedder local fits another one on all"
+                f"{rows:,} rows are stored by now, and the model knows only the words of {texts:,} texts: "
+                "mrlstore re-embed STORE NEW --embedder local makes a model of all of them"
             )
         return found
 

@@ -57,7 +57,7 @@ def get(
         for record in records:
             print_record(record)
         if missing:
-            print_line(f"mrlstore: not there: {', '.join(missing)}", file=sys.stderr)
+            print_line(f"mrlstore: no row has the id {', '.join(missing)}", file=sys.stderr)
     return failures.ABSENT if missing else failures.DONE
 
 

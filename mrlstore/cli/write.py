@@ -137,7 +137,7 @@ def update(
     else:
         output.console().print(f"Updated {output.count_text(changed, 'row')} of {store}", soft_wrap=True)
         if missing:
-            output.errors().print(f"mrlstore: not there: {', '.join(missing)}", soft_wrap=True)
+            output.errors().print(f"mrlstore: no row has the id {', '.join(missing)}", soft_wrap=True)
     return failures.ABSENT if missing else failures.DONE
 
 

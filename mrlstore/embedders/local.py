@@ -137,7 +137,9 @@ class LocalEmbedder:
             raise InvalidInput(f"these {len(texts)} texts cannot be learned from: {error}") from error
         directions = _leading_directions(table, dim)
         if directions.shape[1] < 2:
-            raise InvalidInput(f"these {len(texts)} texts differ too little to be distinguished; give more")
+            raise InvalidInput(
+                f"texts: {len(texts):,} are too few to learn from, or too much alike; give more of them"
+            )
         words = list(map(str, weights.get_feature_names_out()))
         return cls(words, np.asarray(weights.idf_, np.float64), directions, len(texts))
 

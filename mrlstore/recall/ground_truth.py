@@ -122,7 +122,7 @@ def nearest(
         own_nodes: int64 [q], the key of a node: each query leaves it and its near copies out, -1 for none.
         filters: by name; by default one, "all", that passes all rows.
         threads: blocks worked on at once.
-        step: told the rows of each block when it is done; may raise to stop.
+        step: called with the rows of each block when it is done; may raise to stop.
     """
     lengths = sorted(set(dims or (queries.shape[1],)))
     under: dict[str, Filter | None] = {"all": None} if filters is None else dict(filters)

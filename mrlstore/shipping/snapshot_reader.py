@@ -75,7 +75,7 @@ def restore_snapshot(
         ref: which snapshot.
         prefix: that of the snapshots.
         files: the file seam.
-        report: is told of the progress.
+        report: called with how much is done.
 
     Raises:
         StoreExists: something is at `target`.

@@ -74,7 +74,7 @@ def test_a_store_of_an_embedder_that_the_command_line_does_not_have(path: Path, 
         store.add(["a text"], ["a"])
         assert store.embedder_fingerprint == "my own model"
     done = run("query", path, "a text")
-    assert done.code == 2 and "'my own model', which is not one of the command line" in done.err
+    assert done.code == 2 and "'my own model', which the command line cannot load" in done.err
     assert run("info", path, "--json").json["settings"]["embedder"] == "my own model"
 
 

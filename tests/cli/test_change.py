@@ -61,7 +61,7 @@ def test_delete_by_prefix(filled: Path, run: Run) -> None:
 def test_update_tells_what_is_not_there(filled: Path, run: Run) -> None:
     done = run("update", filled, "row-3", "nobody", "-m", '{"read": true}', "--json")
     assert (done.code, done.json) == (3, {"updated": 1, "missing": ["nobody"]})
-    assert "not there: nobody" in run("update", filled, "nobody", "-m", '{"a": 1}').err
+    assert "no row has the id nobody" in run("update", filled, "nobody", "-m", '{"a": 1}').err
 
 
 def test_update_and_delete_want_to_know_what(filled: Path, run: Run) -> None:

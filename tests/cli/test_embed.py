@@ -119,7 +119,7 @@ def test_re_embed_reads_media_again(
 
 def test_an_embedder_that_is_not_there(folder: Path, run: Run) -> None:
     for arguments, words in [
-        (("add", "x.mrl", "in", "--embedder", "nothing"), "gemini, a model of its, local, or the file"),
+        (("add", "x.mrl", "in", "--embedder", "nothing"), "gemini, the name of a Gemini model, local, or"),
         (("add", "x.mrl", "in", "--embedder", "gemini-9"), "is not known"),
         (("add", "x.mrl", "in/none.txt", "--embedder", "local"), "does not exist"),
     ]:

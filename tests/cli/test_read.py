@@ -118,7 +118,7 @@ def test_bad_questions_are_refused_in_one_line(filled: Path, run: Run, arguments
 
 def test_a_row_to_compare_with_that_is_not_there(filled: Path, run: Run) -> None:
     done = run("query", filled, "--id", "row-nobody")
-    assert (done.code, done.out, done.err) == (3, "", "mrlstore: not there: row-nobody\n")
+    assert (done.code, done.out, done.err) == (3, "", "mrlstore: no row has the id row-nobody\n")
     assert run("query", filled, "--id", "row-1", "--namespace", "elsewhere").code == 3
 
 
@@ -165,7 +165,7 @@ def test_get_tells_what_is_missing(filled: Path, run: Run) -> None:
     done = run("get", filled, "row-1", "nobody")
     assert done.code == 3
     assert "row-1" in done.out
-    assert done.err == "mrlstore: not there: nobody\n"
+    assert done.err == "mrlstore: no row has the id nobody\n"
     assert run("get", filled, "nobody", "--json").json == {"rows": [], "missing": ["nobody"]}
 
 
