@@ -20,6 +20,7 @@ from mrlstore.api.reading_methods import ReadingMethods
 from mrlstore.api.recall_methods import RecallMethods
 from mrlstore.api.selection_arguments import check_changes, check_selection
 from mrlstore.checks import check_ids, check_namespace
+from mrlstore.embedders.fingerprint import Fingerprint
 from mrlstore.embedders.protocol import Embedder
 from mrlstore.errors import InvalidInput, MrlStoreError
 from mrlstore.search import grouping, hybrid, picked, query
@@ -92,12 +93,25 @@ class Store(CareMethods, RecallMethods, ReadingMethods):
 
     @property
     def embedder_fingerprint(self) -> str | dict[str, Any] | None:
-        """Fingerprint of the embedder whose vectors the store holds, as `add` recorded it; None without."""
+        """Fingerprint of the embedder whose vectors the store holds, as recorded by `add`; None without."""
         recorded = writer.recorded_embedder(self._session)
         if recorded is None:
             return None
         parsed: str | dict[str, Any] = json.loads(recorded)
         return parsed
+
+    def record_embedder(self, fingerprint: str | Mapping[str, Any]) -> None:
+        """Say by which embedder the rows are embedded that `upsert` stores, as `add` says of its own.
+
+        From then on `add` and `query(text=...)` with another one are refused. Durable when this returns.
+
+        Args:
+            fingerprint: of the embedder: a string, or a mapping of JSON values.
+
+        Raises:
+            InvalidInput: another one is recorded already, or this is none.
+        """
+        writer.settle_embedder(self._writable(), Fingerprint(fingerprint))
 
     def upsert(
         self,

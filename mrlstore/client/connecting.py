@@ -40,7 +40,8 @@ def connect(
         dim: as in `open`, as are the next ones; None: those of the index, or of the first write.
         prefix_dim: leading dimensions that are indexed.
         mode: "a" opens or creates, which takes the key of an admin; "r" only reads; "x" creates.
-        embedder: turns query texts into vectors here, for `query(text=...)`; without it the server does.
+        embedder: turns documents of `add` and texts of queries into vectors here; without it the server
+            embeds the texts of queries.
         m: links of each row in the graph.
         ef_construction: effort of building the graph.
         tokenizer: how documents are cut into words.

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from mrlstore.api.arguments import ProgressCallback
 from mrlstore.checks import check_ids, check_namespace
 from mrlstore.client.remote_call import awaited, remote
 from mrlstore.client.remote_care import RemoteCare
-from mrlstore.client.remote_index import BASE64, count_of
+from mrlstore.client.remote_index import BASE64, count_of, nothing
 from mrlstore.client.remote_reading import RemoteReading
 from mrlstore.client.request_values import (
     documents_json,
@@ -21,9 +24,18 @@ from mrlstore.client.request_values import (
     where_json,
 )
 from mrlstore.client.transport import Request
+from mrlstore.embedders.fingerprint import Fingerprint, canonical, check_same, fingerprint_of
+from mrlstore.embedders.protocol import Embedder
 from mrlstore.errors import InvalidInput, MrlStoreError
+from mrlstore.system.late import LateModule
 from mrlstore.types import BatchResult, Conflict, Include, Result, Settings, Vector, Vectors, Where
 from mrlstore.wire import batch_from, from_plain, result_from
+
+if TYPE_CHECKING:
+    from mrlstore import ingest
+    from mrlstore.ingest import Split
+else:
+    ingest = LateModule("mrlstore.ingest")
 
 
 class RemoteStore(RemoteReading, RemoteCare):
@@ -55,6 +67,19 @@ class RemoteStore(RemoteReading, RemoteCare):
         dim: int | None = self._described()["prefix_dim"]
         return dim
 
+    @property
+    def embedder_fingerprint(self) -> str | dict[str, Any] | None:
+        """Fingerprint of the embedder whose vectors the store holds; None without."""
+        request = self._asking("embedder_fingerprint", {}, lambda answer: answer["fingerprint"])
+        fingerprint: str | dict[str, Any] | None = self.transport.send(request)
+        return fingerprint
+
+    @remote
+    def record_embedder(self, fingerprint: str | Mapping[str, Any]) -> Request[None]:
+        """Say by which embedder the rows are embedded that `upsert` stores, as `Store.record_embedder`."""
+        given = json.loads(fingerprint_of(Fingerprint(fingerprint)))
+        return self._changing("record_embedder", {"fingerprint": given}, nothing)
+
     @remote
     def upsert(
         self,
@@ -82,6 +107,64 @@ class RemoteStore(RemoteReading, RemoteCare):
             "on_conflict": on_conflict,
         }
         return self._changing("upsert", body, count_of)
+
+    def add(
+        self,
+        documents: Iterable[Any],
+        ids: Iterable[str] | None = None,
+        metadatas: Iterable[Mapping[str, Any] | None] | None = None,
+        *,
+        namespace: str = "",
+        split: Split | None = None,
+        on_error: Literal["raise", "skip", "keep"] = "raise",
+        progress: ProgressCallback | None = None,
+    ) -> list[str]:
+        """Embed documents here and store them there, window by window, as `Store.add`.
+
+        The embedder is the one that `connect` was given. The first `add` records it, which takes a key that
+        is not limited to namespaces.
+        """
+        embedder = self._own_embedder()
+        known = self.embedder_fingerprint
+        if known is None:
+            self.record_embedder(embedder.fingerprint)
+        else:
+            check_same(canonical(known), embedder)
+        done = ingest.ingest(
+            self,
+            embedder,
+            documents,
+            ids,
+            metadatas,
+            namespace=check_namespace(namespace),
+            split=split,
+            on_error=on_error,
+            progress=progress,
+        )
+        return done.ids
+
+    async def aadd(
+        self,
+        documents: Iterable[Any],
+        ids: Iterable[str] | None = None,
+        metadatas: Iterable[Mapping[str, Any] | None] | None = None,
+        *,
+        namespace: str = "",
+        split: Split | None = None,
+        on_error: Literal["raise", "skip", "keep"] = "raise",
+        progress: ProgressCallback | None = None,
+    ) -> list[str]:
+        """`add`, in a thread."""
+        return await asyncio.to_thread(
+            self.add,
+            documents,
+            ids,
+            metadatas,
+            namespace=namespace,
+            split=split,
+            on_error=on_error,
+            progress=progress,
+        )
 
     @remote
     def update(
@@ -274,6 +357,9 @@ class RemoteStore(RemoteReading, RemoteCare):
         return described
 
     def _embedded(self, content: Any) -> Any:
+        return self._own_embedder().embed_query(content)
+
+    def _own_embedder(self) -> Embedder:
         if self._embedder is None:
             raise InvalidInput("no embedder: connect with mrlstore.connect(url, embedder=...)")
-        return self._embedder.embed_query(content)
+        return self._embedder

@@ -4,13 +4,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
-from mrlstore.embedders.protocol import Embedder
 from mrlstore.errors import InvalidInput
 
 
-def fingerprint_of(embedder: Embedder) -> str:
+class Fingerprinted(Protocol):
+    """An embedder, as far as its fingerprint is concerned."""
+
+    @property
+    def fingerprint(self) -> str | Mapping[str, Any]:
+        """What two vectors must share to be comparable."""
+        ...
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """A fingerprint that stands for an embedder that is elsewhere."""
+
+    fingerprint: str | Mapping[str, Any]
+
+
+def fingerprint_of(embedder: Fingerprinted) -> str:
     """Return an embedder's fingerprint as canonical JSON: vectors of equal fingerprints are comparable."""
     given = embedder.fingerprint
     if not isinstance(given, str | Mapping):
@@ -27,7 +43,7 @@ def canonical(fingerprint: str | dict[str, Any]) -> str:
     return json.dumps(fingerprint, sort_keys=True, ensure_ascii=False)
 
 
-def check_same(stored: str, embedder: Embedder) -> None:
+def check_same(stored: str, embedder: Fingerprinted) -> None:
     """Raise InvalidInput, saying what differs and what to do, if the embedder is not that of the store."""
     given = fingerprint_of(embedder)
     if given == stored:

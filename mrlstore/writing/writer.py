@@ -12,8 +12,7 @@ from mrlstore.catalogue import Write, rows, segments, settings, tail_rows
 from mrlstore.catalogue.connection import Connection
 from mrlstore.catalogue.rows import Removed, Row, metadata_of
 from mrlstore.catalogue.segments import SegmentRow
-from mrlstore.embedders.fingerprint import check_same, fingerprint_of
-from mrlstore.embedders.protocol import Embedder
+from mrlstore.embedders.fingerprint import Fingerprinted, check_same, fingerprint_of
 from mrlstore.errors import CorruptStore, IdExists
 from mrlstore.search.matching import matching_keys
 from mrlstore.search.params import Selection
@@ -74,7 +73,7 @@ def recorded_embedder(session: Session) -> str | None:
         return settings.get_text(connection, "embedder")
 
 
-def check_embedder(session: Session, embedder: Embedder) -> bool:
+def check_embedder(session: Session, embedder: Fingerprinted) -> bool:
     """Whether the store has an embedder's fingerprint; InvalidInput if it is that of another embedder."""
     known = recorded_embedder(session)
     if known is not None:
@@ -82,7 +81,7 @@ def check_embedder(session: Session, embedder: Embedder) -> bool:
     return known is not None
 
 
-def settle_embedder(session: Session, embedder: Embedder) -> None:
+def settle_embedder(session: Session, embedder: Fingerprinted) -> None:
     """Store the embedder's fingerprint if there is none; InvalidInput if it is that of another embedder."""
     if check_embedder(session, embedder):
         return

@@ -235,7 +235,7 @@ def test_the_async_methods_send_on_the_loop(pair: tuple[Store, RemoteStore]) -> 
 
 def test_the_methods_are_those_of_a_store() -> None:
     """Each has the arguments and defaults of `Store`; what a server cannot do is listed."""
-    absent = {"add", "aadd", "export_hnswlib", "ship", "path", "embedder_fingerprint"}
+    absent = {"export_hnswlib", "ship", "path"}
     more = {"url", "transport", "aclose", "backups", "restore", "drop_backup"}
     public = {name for name in dir(RemoteStore) if not name.startswith("_")} | {"transport"}
     assert public == {name for name in dir(Store) if not name.startswith("_")} - absent | more
@@ -370,3 +370,40 @@ def test_the_errors_of_a_server_are_those_of_the_library(status: int, told: Any,
     assert type(error) is kind
     again = pickle.loads(pickle.dumps(error))
     assert type(again) is kind and str(again) == str(error)
+
+
+class _Counting(_Embedder):
+    """Counts what it embeds."""
+
+    def __init__(self, fingerprint: Any = "counting") -> None:
+        self.fingerprint, self.embedded = fingerprint, 0
+
+    def embed_documents(self, contents: Any) -> Any:
+        self.embedded += len(contents)
+        return np.array([[len(text), *range(1, DIM)] for text in contents], dtype=np.float32)
+
+
+def test_add_embeds_here_and_goes_on_where_it_stopped(server: RunningServer, tmp_path: Path) -> None:
+    texts, embedder = [f"text {n}" * (n + 1) for n in range(12)], _Counting({"model": "m", "dim": DIM})
+    with (
+        mrlstore.open(tmp_path / "added.mrl", embedder=embedder) as store,
+        mrlstore.connect(server.url, index="added", embedder=embedder) as remote,
+    ):
+        for one in (store, remote):
+            embedder.embedded = 0
+            assert one.embedder_fingerprint is None
+            added = one.add(texts[:8], metadatas=[{"n": n} for n in range(8)])
+            assert one.add(texts) == [*added, *one.add(texts[8:])] and embedder.embedded == len(texts)
+            assert one.embedder_fingerprint == {"model": "m", "dim": DIM}
+        rows, served = (list(one.scan(include=("document", "vector"))) for one in (store, remote))
+        assert plain(rows) == plain(served) and plain(store.get(limit=99)) == plain(remote.get(limit=99))
+        assert asyncio.run(remote.aadd(texts[:2], ids=["a", "b"], namespace="other")) == ["a", "b"]
+        assert remote.namespaces() == {"": 12, "other": 2}
+        remote.record_embedder({"dim": DIM, "model": "m"})
+    with mrlstore.connect(server.url, index="added", embedder=_Counting("else")) as other:
+        for call in (lambda: other.add(["new"]), lambda: other.record_embedder("else")):
+            with pytest.raises(mrlstore.InvalidInput, match="another embedder"):
+                call()
+        with pytest.raises(mrlstore.InvalidInput, match="fingerprint"):
+            other.record_embedder(5)  # type: ignore[arg-type]
+        assert other.count() == 12

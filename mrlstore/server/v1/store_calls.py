@@ -67,6 +67,7 @@ _EFFORT: Final = {
     "dim": AT_LEAST_ONE,
     "explain": FLAG,
 }
+_FINGERPRINT: Final = {"type": ["string", "object", "null"]}
 _K: Final = {"type": "integer", "minimum": 1, "maximum": LIMITS.k, "default": 10}
 
 
@@ -191,6 +192,16 @@ CALLS: Final = (
         {"ids": IDS, "vectors": VECTORS, "metadatas": METADATAS, "documents": DOCUMENTS,
          "namespace": ONE_SPACE, "on_conflict": {"enum": ["replace", "skip", "error"], "default": "replace"}},
         _COUNTED, _upsert, ("ids",),
+    ),
+    Declared(
+        "embedder_fingerprint", READ, "Which embedder's vectors the store holds; null: none is recorded.", {},
+        _object(fingerprint=_FINGERPRINT),
+        lambda store, given, options: {"fingerprint": store.embedder_fingerprint},
+    ),
+    Declared(
+        "record_embedder", WRITE, "Say by which embedder the rows are embedded; refused where another is.",
+        {"fingerprint": _FINGERPRINT}, {"type": "null"},
+        lambda store, given, options: store.record_embedder(**given), ("fingerprint",), whole_store=True,
     ),
     Declared(
         "update", WRITE, "Change parts of rows that exist, by id or by filter.",
