@@ -15,6 +15,7 @@ from mrlstore.types import LIMITS
 
 _MAX_SHOWN: Final = 60
 _MOST_NUMBERS: Final = 4 * 1024 * 1024  # of one answer
+_MOST_HITS: Final = 100_000  # of one answer to several questions
 _FLOAT32_SQUARE: Final = float(np.finfo(np.float32).max) ** 2  # below it, every number fits into a float32
 
 
@@ -80,6 +81,12 @@ def float_row(
     if suspicious.any() and any(type(numbers[at]) is bool for at in np.flatnonzero(suspicious).tolist()):
         raise invalid(f"{place}: expected numbers, got true or false among them")
     return doubles.astype(np.float32)
+
+
+def check_hits(count: int) -> None:
+    """Refuse answers with more hits than fit into some 50 MB of JSON, at some 500 bytes of metadata each."""
+    if count > _MOST_HITS:
+        raise invalid(f"{count:,} hits are too many for one answer; ask for at most {_MOST_HITS:,}")
 
 
 def flag(body: dict[str, Any], name: str) -> bool:

@@ -150,6 +150,7 @@ def test_modify_keeps_the_space(client: TestClient) -> None:
         ("/query", {"query_embeddings": [[1, 2, 3]]}, "dimension of 4, got 3"),
         ("/query", {"query_embeddings": []}, "query_embeddings"),
         ("/query", {"query_embeddings": [[1, 2, 3, 4]], "n_results": 0}, "n_results"),
+        ("/query", {"query_embeddings": [[1, 2, 3, 4]] * 101, "n_results": 1_000}, "101,000 hits"),
         ("/query", {"query_embeddings": [[1, 2, 3, 4]], "include": ["data"]}, "include"),
         ("/get", {"where": {"a": {"$regex": "x"}}}, "$regex"),
         ("/get", {"where": {"a": 1, "b": 2}}, "one key"),

@@ -169,6 +169,7 @@ def test_dot_and_euclid_of_rows_of_length_one(
         ("/points/query", {"query": [0, 0, 0, 0]}, "zero"),
         ("/points/query", {"query": [1, 2, 3, 4], "prefetch": {"query": [3, 1], "limit": 5}}, "leading part"),
         ("/points/query", {"query": {"nearest": [[1, 2, 3, 4]]}}, "number"),
+        ("/points/query/batch", {"searches": [{"query": 1, "limit": 9_999}] * 11}, "109,989 hits"),
         ("/points/scroll", {"filter": {"must": [{"key": "a", "geo_radius": {}}]}}, "geo_radius"),
         ("/points/scroll", {"filter": {"must": [{"key": "a[].b", "match": {"value": 1}}]}}, "lists"),
         ("/points/scroll", {"filter": {"should": [{"has_id": [1]}]}}, "outermost"),

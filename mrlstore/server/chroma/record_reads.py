@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrlstore.api.store import Store
-from mrlstore.server.bodies import check_numbers, dump, float_row, parse_object, shown
+from mrlstore.server.bodies import check_hits, check_numbers, dump, float_row, parse_object, shown
 from mrlstore.server.chosen_rows import nearest_of
 from mrlstore.server.chroma.record_filters import Clause, DocumentTest, document_filter_of, where_of
 from mrlstore.server.chroma.record_writes import URI, checked_ids
@@ -141,6 +141,7 @@ def parse_query(call: HttpCall, body: bytes) -> RecordQuery:
         raise invalid(f"query_embeddings: expected 1 to {_MAX_QUESTIONS:,} vectors, got {shown(embeddings)}")
     if type(k) is not int or not 1 <= k <= LIMITS.k:
         raise invalid(f"n_results: expected 1 to {LIMITS.k:,}, got {shown(k)}")
+    check_hits(k * len(embeddings))
     questions = [float_row(each, f"query_embeddings[{at}]") for at, each in enumerate(embeddings)]
     include = _include(given, ["metadatas", "documents", "distances"])
     return RecordQuery(questions, k, Chosen.of(given), include)

@@ -33,8 +33,8 @@ class RecordBatch:
     documents: list[str | None]
 
     @property
-    def matrix(self) -> Any:
-        """The vectors as the store takes them."""
+    def rows(self) -> list[NDArray[np.float32] | None] | None:
+        """The vectors as the store takes them; None where there are none."""
         return self.vectors if any(vector is not None for vector in self.vectors) else None
 
 
@@ -42,7 +42,7 @@ def add(index: ServedIndex, call: HttpCall, body: bytes) -> Answer:
     """POST /add: new records; one whose id is there stays as it is."""
     records = _records(index, call, body, needs_vectors=True)
     metadatas = [_without_nulls(each) for each in records.metadatas]
-    index.store.upsert(records.ids, records.matrix, metadatas, records.documents, on_conflict="skip")
+    index.store.upsert(records.ids, records.rows, metadatas, records.documents, on_conflict="skip")
     return Answer()
 
 
@@ -56,7 +56,7 @@ def upsert(index: ServedIndex, call: HttpCall, body: bytes) -> Answer:
         merged = {**((row.metadata if row else None) or {}), **(metadata or {})}
         metadatas.append(_without_nulls(merged) or None)
         documents.append(row.document if document is None and row else document)
-    index.store.upsert(records.ids, records.matrix, metadatas, documents)
+    index.store.upsert(records.ids, records.rows, metadatas, documents)
     return Answer()
 
 
@@ -64,12 +64,12 @@ def update(index: ServedIndex, call: HttpCall, body: bytes) -> Answer:
     """POST /update: parts of records that are there; a null in the metadata removes its key."""
     records = _records(index, call, body, needs_vectors=False)
     if (
-        records.matrix is None
+        records.rows is None
         and not any(records.metadatas)
         and not any(document is not None for document in records.documents)
     ):
         return Answer()
-    index.store.update(records.ids, records.metadatas, records.documents, vectors=records.matrix)
+    index.store.update(records.ids, records.metadatas, records.documents, vectors=records.rows)
     return Answer()
 
 

@@ -11,7 +11,7 @@ from mrlstore.server.operations import Answer
 from mrlstore.server.refusals import HttpRefusal
 
 
-def answered_with(call: HttpCall, result: Any) -> Answer:
+def answered_with(call: HttpCall, result: object) -> Answer:
     """The answer with a result."""
     return Answer(dump({"result": result, "status": "ok", "time": round(call.seconds, 6)}))
 

@@ -6,7 +6,7 @@ nested lists. docs/integrations/qdrant-server.md names what is left of differenc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import combinations
 from math import comb, inf
@@ -52,7 +52,7 @@ class PointFilter:
             self.without | other.without,
         )
 
-    def names(self, ids: Iterator[str] | frozenset[str]) -> list[str]:
+    def names(self, ids: Iterable[str]) -> list[str]:
         """Those of some ids that are not left out."""
         return [id for id in ids if id not in self.without]
 

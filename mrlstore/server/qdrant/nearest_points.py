@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mrlstore.server.bodies import parse_object, shown
+from mrlstore.server.bodies import check_hits, check_numbers, parse_object, shown
 from mrlstore.server.chosen_rows import nearest_of
 from mrlstore.server.http_call import HttpCall
 from mrlstore.server.indexes import Metric, ServedIndex
@@ -22,6 +22,8 @@ from mrlstore.server.refusals import invalid
 from mrlstore.types import LIMITS, Hit
 
 Points = list[dict[str, Any]]
+
+_MAX_SEARCHES: Final = 1_000  # of one request
 
 
 def parse_query(call: HttpCall, body: bytes) -> PointQuery:
@@ -61,7 +63,12 @@ def batch(
         searches = parse_object(body).get("searches")
         if not isinstance(searches, list) or not all(isinstance(each, dict) for each in searches):
             raise invalid(f"searches: expected a list of queries, got {shown(searches)}")
+        if len(searches) > _MAX_SEARCHES:
+            raise invalid(f"searches: {len(searches):,} queries; at most {_MAX_SEARCHES:,} in one request")
         asked = [parse(each) for each in searches]
+        check_hits(sum(each.limit for each in asked))
+        if any(each.given.get("with_vector") for each in asked):
+            check_numbers(sum(each.limit for each in asked), index.store.dim)
         return answered_with(call, [wrap(points_of(index, each)) for each in asked])
 
     return work
@@ -72,25 +79,25 @@ def groups(index: ServedIndex, call: HttpCall, body: bytes) -> Answer:
     call.require_namespace("")
     asked = groups_of(parse_object(body))
     shape = PointShape(index, dict(asked.given), payload=False)
-    question, dim = _question(index, asked)
+    question = _question(index, asked)
     if asked.filter.only is not None or asked.filter.without:
         raise invalid("filter: has_id is not offered for groups")
     if index.store.dim is None:
         return answered_with(call, {"groups": []})
     shape.check(index, asked.limit * asked.group_size)
     found = index.store.query(
-        question,
+        question.vector,
         asked.limit,
         where=asked.filter.where,
         include=shape.include,
-        min_score=_least_cosine(asked.threshold, index.facts.metric, question),
+        min_score=_least_cosine(asked.threshold, index.facts.metric, question.vector),
         group_by=asked.group_by,
         group_size=asked.group_size,
-        exact=asked.exact and dim is None,
-        dim=dim,
+        exact=asked.exact and question.dim is None,
+        dim=question.dim,
     )
     written = [
-        {"id": group.value, "hits": _scored(shape, group.hits, index.facts.metric, question)}
+        {"id": group.value, "hits": _scored(shape, group.hits, index.facts.metric, question.vector)}
         for group in found.groups or ()
     ]
     return answered_with(call, {"groups": written})
@@ -99,38 +106,44 @@ def groups(index: ServedIndex, call: HttpCall, body: bytes) -> Answer:
 def points_of(index: ServedIndex, asked: PointQuery) -> Points:
     """The points that a query finds, best first."""
     shape = PointShape(index, dict(asked.given), payload=False)
-    shape.check(index, asked.limit)
+    shape.check(index, asked.limit + asked.offset)
     if index.store.dim is None:
         return []
     if asked.like:
         return _scored(shape, _recommended(index, asked, shape), "cosine", None)
     if asked.vector is None and asked.id is None:
         return _unranked(index, asked, shape)
-    question, dim = _question(index, asked)
-    hits = _hits(index, asked, shape, question, dim)
-    return _scored(shape, hits, index.facts.metric, question)
+    question = _question(index, asked)
+    hits = _hits(index, asked, shape, question)
+    return _scored(shape, hits, index.facts.metric, question.vector)
 
 
-def _question(index: ServedIndex, asked: PointQuery) -> tuple[Vector, int | None]:
-    """The vector that is searched for, float32 [dim], and how many of its numbers count; None for all."""
+class _VectorOfQuery(NamedTuple):
+    """The vector that is searched for, float32 [dim of the store], and how many of its numbers count."""
+
+    vector: Vector
+    dim: int | None  # None: all
+
+
+def _question(index: ServedIndex, asked: PointQuery) -> _VectorOfQuery:
+    """What a query by a vector or an id searches for."""
     layout = VectorLayout.of(index.facts, index.store.dim)
     length = layout.length_of(asked.using)
     part = None if asked.using == layout.whole else length
     if asked.id is not None:
-        return needed_vector(index, asked.id), part
+        return _VectorOfQuery(needed_vector(index, asked.id), part)
     vector = asked.vector
     assert vector is not None
     if layout.dim is not None and len(vector) != length:
         raise invalid(f"Vector dimension error: expected dim: {length}, got {len(vector)}")
     if part is not None and layout.dim is not None:  # the numbers behind the part do not count
         vector = np.concatenate([vector, np.zeros(layout.dim - len(vector), np.float32)])
-    return vector, part
+    return _VectorOfQuery(vector, part)
 
 
-def _hits(
-    index: ServedIndex, asked: PointQuery, shape: PointShape, question: Vector, dim: int | None
-) -> list[Hit]:
+def _hits(index: ServedIndex, asked: PointQuery, shape: PointShape, searched: _VectorOfQuery) -> list[Hit]:
     chosen, store = asked.filter, index.store
+    question, dim = searched.vector, searched.dim
     least = _least_cosine(asked.threshold, index.facts.metric, question)
     left_out = chosen.without if asked.id is None else chosen.without | {asked.id}
     most = asked.limit + asked.offset

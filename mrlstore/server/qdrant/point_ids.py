@@ -7,7 +7,7 @@ other APIs may have other ids: they are answered as strings, and found by them.
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import Final, TypeGuard
 from uuid import UUID
 
 from mrlstore.server.bodies import shown
@@ -60,6 +60,6 @@ def _canonical(text: str) -> str | None:
         return None
 
 
-def is_id(given: Any) -> bool:
+def is_id(given: object) -> TypeGuard[PointId]:
     """Whether a value of a request is an id, and not a vector or an object."""
     return type(given) is int or isinstance(given, str)

@@ -46,7 +46,7 @@ class PointQuery:
     id: str | None = None
     like: tuple[Vector | str, ...] = ()  # examples, vectors or ids
     unlike: tuple[Vector | str, ...] = ()
-    order_by: Any = None
+    order_by: object = None
     sample: bool = False
     threshold: float | None = None
     exact: bool = False

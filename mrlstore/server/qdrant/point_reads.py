@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import islice
 from typing import Any, Final
 
@@ -12,9 +13,9 @@ from mrlstore.server.indexes import ServedIndex
 from mrlstore.server.operations import Answer
 from mrlstore.server.qdrant.answers import answered_with
 from mrlstore.server.qdrant.filters import Clause, PointFilter, filter_of
-from mrlstore.server.qdrant.payloads import PayloadSelector, payload_selector
+from mrlstore.server.qdrant.payloads import Payload, PayloadSelector, payload_selector
 from mrlstore.server.qdrant.point_ids import point_id, row_id, row_ids
-from mrlstore.server.qdrant.vector_layout import VectorLayout, absent_point, answered, names_of
+from mrlstore.server.qdrant.vector_layout import Row, VectorLayout, absent_point, answered, names_of
 from mrlstore.server.refusals import HttpRefusal, invalid
 from mrlstore.types import Include, Record
 
@@ -43,7 +44,7 @@ class PointShape:
         if self._vector:
             check_numbers(points, index.store.dim)
 
-    def point(self, id: str, metadata: Any, vector: Any, **more: Any) -> dict[str, Any]:
+    def point(self, id: str, metadata: Payload | None, vector: Row | None, **more: float) -> dict[str, Any]:
         """A point of an answer, from what a row holds."""
         found: dict[str, Any] = {"id": point_id(id), **more}
         if self.payload.wanted:
@@ -157,7 +158,7 @@ def ordered_rows(
 
 def _rows_from(
     index: ServedIndex, chosen: PointFilter, start: str | None, most: int, include: tuple[Include, ...]
-) -> Any:
+) -> Iterator[Record]:
     """Rows that match, from the id `start` on."""
     store = index.store
     if chosen.only is not None:
@@ -174,7 +175,7 @@ def _rows_from(
             yield row
 
 
-def needed_vector(index: ServedIndex, id: str) -> Any:
+def needed_vector(index: ServedIndex, id: str) -> Row:
     """The vector of a stored point; HttpRefusal (404) where it is not there."""
     rows = index.store.get([id], include=("vector",))
     if not rows or rows[0].vector is None:

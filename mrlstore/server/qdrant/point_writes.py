@@ -190,7 +190,7 @@ def _points_of_batch(given: object) -> list[Body]:
     ]
 
 
-def _checked(index: ServedIndex, rows: list[Row | None]) -> Any:
+def _checked(index: ServedIndex, rows: list[Row | None]) -> Row | list[Row | None] | None:
     """Vectors as the store takes them, of a length that the metric of the index allows."""
     there = [row for row in rows if row is not None]
     if not there:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,7 +73,7 @@ class VectorLayout:
                     )
         return row
 
-    def written(self, vector: Row, names: tuple[str, ...] | None) -> Any:
+    def written(self, vector: Row, names: tuple[str, ...] | None) -> Row | dict[str, Row]:
         """A vector as answers have it: a list where it has no name, else an object of the named ones."""
         if self.whole == "" and not self.parts:
             return vector
