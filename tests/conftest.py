@@ -8,6 +8,8 @@ from __future__ import annotations
 import functools
 import os
 import pickle
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -98,3 +100,15 @@ def library(
     yield get
     for store, _ in made.values():
         store.close()
+
+
+@pytest.fixture
+def quick_path(tmp_path: Path) -> Iterator[Path]:
+    """A folder in memory, where there is such a place: what a power cut would do there is no matter."""
+    memory = Path("/dev/shm")
+    if not memory.is_dir():
+        yield tmp_path
+        return
+    folder = Path(tempfile.mkdtemp(prefix="mrlstore-test-", dir=memory))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -23,6 +23,8 @@ from mrlstore.system import forks
 _THREADS: Final = 32
 _WAIT_S: Final = 10.0  # for a copy to reach the place that a reader needs
 _PAUSE_S: Final = 0.02
+_ADOPT_S: Final = 30.0  # between two looks of a reader for snapshots with graphs
+_IN_NO_GRAPH: Final = 2_000  # rows of a copy, from which on it takes a newer snapshot
 _LONG_S: Final = 0.001  # of an answer; shorter ones cost more in threads than one after the other
 _LOOK_S: Final = 5.0  # between two looks of a writer whether it was replaced, one HEAD for each shard
 
@@ -82,6 +84,7 @@ class LocalEngine(Engine):
         self._closed, self._survived = False, forks.survived()
         self._rounds: ShardRounds | None = None
         self._snapshot_s, self._snapshot_bytes = snapshot_s, snapshot_bytes
+        self._adopted_at = time.monotonic()
         self._pool = ThreadPoolExecutor(min(_THREADS, home.shards), thread_name_prefix="mrlstore-shard")
         self._writes, self._poll_s = writes, poll_s
         self._shards = [
@@ -97,8 +100,8 @@ class LocalEngine(Engine):
             self._each(self._shards, self._begin)
             if writes:
                 self._rounds = ShardRounds("snapshots", storage.url, self._look_after, _LOOK_S)
-            elif poll_s:
-                self._rounds = ShardRounds("following", storage.url, self._follow, poll_s)
+            else:
+                self._rounds = ShardRounds("following", storage.url, self._follow, poll_s or _LOOK_S)
         except BaseException:
             self.close()
             raise
@@ -148,6 +151,18 @@ class LocalEngine(Engine):
         for shard in self._shards:
             if not self._closed:
                 shard.follow()
+        if time.monotonic() - self._adopted_at > _ADOPT_S:
+            self._adopted_at = time.monotonic()
+            self._adopt()
+
+    def _adopt(self) -> None:
+        """Take newer snapshots where many rows of a copy are in no graph."""
+        for shard in self._shards:
+            if not self._closed:
+                with shard.guard:
+                    stats = shard.copy.store.stats()
+                    if stats.rows - stats.rows_without_vector - stats.indexed_rows >= _IN_NO_GRAPH:
+                        shard.copy.adopt()
 
     def _write(self, one: ShardWrite) -> ShardWritten:
         return self._shards[one.shard].serving().write(one.operation, one.request)
@@ -202,4 +217,6 @@ class LocalEngine(Engine):
             started = time.perf_counter()
             done.append(work(of[len(done)]))
             long = long or time.perf_counter() - started > _LONG_S
-        return done + list(self._pool.map(work, of[len(done) :]))
+        others = [self._pool.submit(work, one) for one in of[len(done) :]]
+        wait(others)  # also where one fails: nothing goes on behind the caller's back
+        return done + [other.result() for other in others]

@@ -23,6 +23,7 @@ from mrlstore.system.files import Files, Lock, make_parents
 from mrlstore.system.log import log_event
 
 _COPY: Final = re.compile(r"[0-9]{16}-[0-9a-f]{8}")
+_READ_BYTES: Final = 64 * 1024 * 1024  # of the log, at a time
 _TRIES: Final = 5  # of starting from the newest snapshot, each time that it was overtaken meanwhile
 
 
@@ -100,26 +101,26 @@ class ShardCopy:
             self._restore(newest.place)
 
     def unread(self) -> list[LogEntry] | None:
-        """The entries behind the mark; None where the log no longer has the next one: start again."""
-        place = self.mark.place
+        """The next entries behind the mark; None where the log no longer has the next one: start again."""
+        return self._behind(self.mark.place)
+
+    def _behind(self, place: int) -> list[LogEntry] | None:
+        """Entries behind a place, up to 64 MB and at least one."""
         found = self.log.places(place)
-        entries = []
-        for number, (there, _) in enumerate(found, place + 1):
-            if there != number:
+        entries, size = [], 0
+        for number, there in enumerate(found, place + 1):
+            if there.number != number or size > _READ_BYTES:
                 break
             entry = self.log.read(number)
             if entry is None:
                 return None
             entries.append(entry)
+            size += there.size
         return None if found and not entries else entries
 
     def apply(self, entry: LogEntry) -> None:
         """Apply the entry behind the mark; one of an epoch before that of the mark is void, and skipped."""
-        mark = self.mark
-        if entry.epoch < mark.epoch:
-            self.store.apply((), Mark(mark.epoch, entry.place))
-        else:
-            self.store.apply(entry.writes, entry.mark, entry.operations)
+        _apply(self.store, entry)
 
     def catch_up(self, epoch: int) -> None:
         """Apply all entries of the log, as the writer of an epoch; WriterReplaced if that is not the last."""
@@ -146,6 +147,29 @@ class ShardCopy:
                 self.apply(entry)
             return len(entries)
         raise ShardUnavailable(f"shard {self.shard} of {self.storage.url}: its log has a gap")
+
+    def adopt(self) -> bool:
+        """Take the newest snapshot for its graphs, and what the log has behind it, instead of this copy.
+
+        Parts that this copy has are linked. Readers go on meanwhile. False where there is no newer snapshot
+        than this copy began with, or where it was overtaken.
+        """
+        newest = self.snapshots.newest()
+        began = int(self.store.path.name.partition("-")[0])
+        if newest is None or newest.place <= began:
+            return False
+        fresh = self._new_path(newest.place)
+        self.snapshots.restore(fresh, like=self.store.path)
+        store = self._opened(fresh)
+        while store.mark.place < self.mark.place:
+            entries = self._behind(store.mark.place)
+            if not entries or self._may_be_left_over(entries):
+                _discard(store)
+                return False
+            for entry in entries:
+                _apply(store, entry)
+        self._replace(store)
+        return True
 
     def _may_be_left_over(self, entries: list[LogEntry]) -> bool:
         """Whether entries may lie below a snapshot, where a sleeper can create what nobody is to read.
@@ -221,16 +245,27 @@ class ShardCopy:
         Readers may go on to use that one for a while.
         """
         fresh = self._new_path(place)
-        self.snapshots.restore(fresh)
-        new = _Held(self._opened(fresh))
+        self.snapshots.restore(fresh, like=None if self._held is None else self._held.store.path)
+        self._replace(self._opened(fresh))
+
+    def _replace(self, store: ShardStore) -> None:
+        """Let a store take the place of the present one, which is removed once nobody reads it."""
         with self._guard:
-            held, self._held = self._held, new
+            held, self._held = self._held, _Held(store)
             if held is None:
                 return
             held.replaced = True
             unused = not held.readers
         if unused:
             _discard(held.store)
+
+
+def _apply(store: ShardStore, entry: LogEntry) -> None:
+    mark = store.mark
+    if entry.epoch < mark.epoch:
+        store.apply((), Mark(mark.epoch, entry.place))
+    else:
+        store.apply(entry.writes, entry.mark, entry.operations)
 
 
 def _discard(store: ShardStore) -> None:

@@ -36,9 +36,12 @@ class ShardSnapshots:
                 return found
             before = listed
 
-    def restore(self, target: Path) -> SnapshotManifest:
-        """Make `target` the store of the newest snapshot; which one that was."""
-        return restore_snapshot(self._storage, target, prefix=self._prefix)
+    def restore(self, target: Path, like: Path | None = None) -> SnapshotManifest:
+        """Make `target` the store of the newest snapshot; which one that was.
+
+        Parts that the store `like` has are linked.
+        """
+        return restore_snapshot(self._storage, target, prefix=self._prefix, like=like)
 
     def writer(self, epoch: int) -> SnapshotWriter:
         """What ships snapshots under an epoch that is the newest."""

@@ -51,6 +51,7 @@ class _Restore:
     files: Files
     draft: Path
     pool: ThreadPoolExecutor
+    like: Path | None = None
     done: int = 0
 
 
@@ -62,6 +63,7 @@ def restore_snapshot(
     prefix: str = "",
     files: Files | None = None,
     report: Report = lambda done, total: None,
+    like: Path | None = None,
 ) -> SnapshotManifest:
     """Make `target` the store of a snapshot, by default the newest complete one.
 
@@ -76,6 +78,7 @@ def restore_snapshot(
         prefix: that of the snapshots.
         files: the file seam.
         report: called with how much is done.
+        like: a store on the same disk that may have parts of the snapshot already; these are linked.
 
     Raises:
         StoreExists: something is at `target`.
@@ -91,7 +94,7 @@ def restore_snapshot(
     files.make_dir(draft)
     try:
         with ThreadPoolExecutor(_AT_ONCE, "mrlstore-restore") as pool:
-            reading = _Restore(storage, prefix, files, draft, pool)
+            reading = _Restore(storage, prefix, files, draft, pool, like)
             manifest = _read(reading, ref, report)
         files.rename(draft, target)
         files.sync_dir(target.parent)
@@ -148,7 +151,7 @@ def _read_objects(reading: _Restore, manifest: SnapshotManifest, report: Report)
 
     for part in manifest.parts:
         folder = reading.draft / PARTS / part.name
-        if folder.exists():
+        if folder.exists() or _linked(reading, part, folder):
             progress(part.size)
         else:
             _read_part(reading, part, folder, progress)
@@ -160,6 +163,30 @@ def _read_objects(reading: _Restore, manifest: SnapshotManifest, report: Report)
         data = b"".join(_pieces(reading, bundle.object, bundle.size, progress))
         page_bundles.check_bundle(data, bundle)
         write_file(reading.files, path, [data])
+
+
+def _linked(reading: _Restore, part: ShippedPart, folder: Path) -> bool:
+    """Whether the part could be linked from the store that may have it; parts never change."""
+    if reading.like is None:
+        return False
+    files, source, draft = (
+        reading.files,
+        reading.like / PARTS / part.name,
+        folder.with_name(f"{part.name}.tmp"),
+    )
+    with suppress(FileNotFoundError):
+        remove_tree(files, draft)
+    try:
+        if any(files.size(source / file.name) != file.size for file in part.files):
+            return False
+        files.make_dir(draft)
+        for file in part.files:
+            files.link(source / file.name, draft / file.name)
+        files.sync_dir(draft)
+        files.rename(draft, folder)
+    except OSError:  # it has no such part, has removed it meanwhile, or files cannot be linked here
+        return False
+    return True
 
 
 def _file_of(bundle: PageBundle) -> str:

@@ -8,11 +8,14 @@ import pytest
 
 import mrlstore
 from mrlstore.cluster.shard_writer import ShardWriter
-from mrlstore.cluster.write_requests import OperationId
+from mrlstore.cluster.snapshots import ShardSnapshots
+from mrlstore.cluster.write_requests import OperationId, Upsert
 from mrlstore.shared_log import LogEntry, LogObjects
 from mrlstore.shipping.manifest import newest_complete, snapshot_refs
-from tests.cluster.clusters import copy_of, first_try, made, one_row, recovered, rows_in, writer_of
+from mrlstore.writing.batch import make_batch
+from tests.cluster.clusters import DIM, copy_of, first_try, made, one_row, recovered, rows_in, writer_of
 from tests.object_storage.doubles import Fault, FaultyStorage, MemoryStorage, Stopped
+from tests.oracle import nested_vectors
 from tests.scale import figure
 
 PREFIX = "shards/0000"
@@ -220,3 +223,40 @@ def test_a_collector_that_was_overtaken_removes_nothing(quick_path: Path) -> Non
     assert recovered(storage, quick_path / "r") == {"r0": 0, "r1": 1, "r2": 2}
     for writer in (old, new):
         writer.copy.close()
+
+
+def test_a_follower_takes_the_graphs_of_a_newer_snapshot(quick_path: Path) -> None:
+    storage = made()
+    writer = writer_of(storage, quick_path / "w")
+    follower = copy_of(storage, quick_path / "f")
+    follower.start()
+    rows = Upsert(
+        make_batch([f"n{i}" for i in range(300)], nested_vectors(300, DIM), [{"n": 0}] * 300, None, "", DIM),
+        "replace",
+    )
+    writer.write(first_try("many"), rows)
+    follower.follow()
+    assert not follower.adopt(), "there is no snapshot"
+    writer.copy.store.optimize()
+    writer.snapshot()
+    write(writer, 1, 2)
+    follower.follow()
+    assert follower.store.stats().indexed_rows == 0
+    with follower.reading() as before:
+        assert follower.adopt() and follower.store is not before
+        assert before.count() == follower.store.count() == 302
+    assert follower.mark == writer.copy.mark and rows_in(follower) == rows_in(writer.copy)
+    assert follower.store.stats().indexed_rows == 300 and follower.store.verify().ok
+    assert not follower.adopt(), "it has this one"
+    parts = sorted(path.name for path in (follower.store.path / "parts").iterdir())
+    write(writer, 3)
+    writer.snapshot()
+    reads = FaultyStorage(storage)
+    follower.snapshots = ShardSnapshots(reads, PREFIX)
+    assert follower.adopt() and follower.mark.place <= writer.copy.mark.place
+    assert not [call for call in reads.calls if call.startswith("get_range") and "/parts/" in call], "linked"
+    assert set(parts) & {path.name for path in (follower.store.path / "parts").iterdir()}
+    follower.follow()
+    assert rows_in(follower) == rows_in(writer.copy)
+    for copy in (writer.copy, follower):
+        copy.close()

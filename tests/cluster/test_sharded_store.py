@@ -20,6 +20,7 @@ import mrlstore
 from mrlstore import cluster
 from mrlstore.cluster.slots import SLOTS, shard_of, shards_of, slot_of
 from mrlstore.exchange.exact import stored_rows
+from mrlstore.object_storage import StoredObject
 from tests import inside
 from tests.cluster.clusters import DIM, connected, made
 from tests.object_storage.doubles import Fault, FaultyStorage, MemoryStorage
@@ -482,3 +483,21 @@ def test_a_forked_child_is_told_to_connect_by_itself(quick_path: Path) -> None:
                 os._exit(told)
         assert os.waitpid(child, 0)[1] == 0
         assert store.upsert(["c"], None) == 1 and store.count() == 3
+
+
+class SlowAndRefusing(MemoryStorage):
+    """Refuses to list one shard at once, and lists another late."""
+
+    def list_objects(self, prefix: str = "", after: str = "") -> list[StoredObject]:
+        if prefix.startswith("shards/0000"):
+            raise mrlstore.ObjectStorageError("test: refused")
+        time.sleep(0.1)
+        return super().list_objects(prefix, after)
+
+
+def test_a_connection_that_fails_leaves_nothing_behind(quick_path: Path) -> None:
+    storage = made(2)
+    with pytest.raises(mrlstore.ObjectStorageError, match="test: refused"):
+        connected(SlowAndRefusing(storage.objects), quick_path)
+    with connected(storage, quick_path) as store:
+        assert store.upsert(["a", "b", "c"], None) == 3
