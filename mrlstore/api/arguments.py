@@ -73,7 +73,10 @@ def _refuse_other_addresses(text: str) -> None:
     """Refuse `~`, `:memory:` and URLs, which other programs understand and here would become folders."""
     scheme = _SCHEME.match(text)
     if scheme:
-        raise InvalidInput(f"path: {text!r} is a URL of {scheme[1]!r}; a store is a folder on a local disk")
+        raise InvalidInput(
+            f"path: {text!r} is a URL of {scheme[1]!r}; a store is a folder on a local disk (`ship` and "
+            "`mrlstore.shipping.restore` copy it to object storage and back)"
+        )
     if text == ":memory:":
         raise InvalidInput("path: ':memory:': a store is a folder; tempfile.mkdtemp() makes one for a while")
     if text.startswith("~"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -12,7 +13,14 @@ from rich.console import Console
 
 import mrlstore
 from mrlstore.cli import failures, output
-from mrlstore.cli.options import json_option, open_existing, store_argument, threads_option, timeout_option
+from mrlstore.cli.options import (
+    FileOrUrl,
+    json_option,
+    open_existing,
+    store_argument,
+    threads_option,
+    timeout_option,
+)
 from mrlstore.cli.remarks import in_commands
 from mrlstore.types import VerifyReport
 
@@ -156,9 +164,9 @@ def _print_problems(report: VerifyReport, store: Path, out: Console) -> None:
 
 @click.command()
 @store_argument
-@click.argument("destination", type=click.Path(path_type=Path))
+@click.argument("destination", type=FileOrUrl(must_exist=False))
 @json_option
-def backup(store: Path, destination: Path, as_json: bool) -> None:
+def backup(store: Path, destination: Path | str, as_json: bool) -> None:
     """Copy a store to DESTINATION while it is in use.
 
     The copy is one consistent moment. On the same file system the vectors are shared by hard links, so it
@@ -168,6 +176,11 @@ def backup(store: Path, destination: Path, as_json: bool) -> None:
     Example:
       mrlstore backup papers.mrl backups/papers-monday.mrl
     """
+    if isinstance(destination, str):
+        raise click.UsageError(
+            "a backup is a folder on this machine; a copy in object storage is made by "
+            f"`mrlstore ship {shlex.quote(str(store))} {shlex.quote(destination)} --once`"
+        )
     started = time.perf_counter()
     with mrlstore.open(store, mode="r") as opened:
         opened.backup(destination)

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 import mrlstore
 
 Decorated = Callable[..., Any]
+if TYPE_CHECKING:
+    _ParamType = click.ParamType[Any]
+else:
+    _ParamType = click.ParamType  # generic from click 8.2 on only
 
 
 def json_object(text: str) -> dict[str, Any]:
@@ -23,6 +27,19 @@ def json_object(text: str) -> dict[str, Any]:
     if not isinstance(parsed, dict):
         raise click.BadParameter(f'{text!r} is not a JSON object like {{"year": 2021}}')
     return parsed
+
+
+class FileOrUrl(_ParamType):
+    """A file, or the URL of one in object storage, which stays a text."""
+
+    name = "file or URL"
+
+    def __init__(self, *, must_exist: bool) -> None:
+        self._path = click.Path(path_type=Path, exists=must_exist, dir_okay=not must_exist, allow_dash=True)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """A Path, or the URL as it is."""
+        return value if "://" in str(value) else self._path.convert(value, param, ctx)
 
 
 def store_argument(function: Decorated) -> Decorated:

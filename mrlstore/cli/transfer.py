@@ -14,12 +14,13 @@ import click
 
 import mrlstore
 from mrlstore.cli import failures, output
-from mrlstore.cli.options import json_option, namespace_option, store_argument, where_option
+from mrlstore.cli.options import FileOrUrl, json_option, namespace_option, store_argument, where_option
 from mrlstore.cli.remarks import in_commands
 from mrlstore.cli.safe_text import safe_line
 from mrlstore.exchange import Imported, export_rows, import_rows
 from mrlstore.exchange.input_row import Extra, FieldNames
 from mrlstore.exchange.npy import open_vectors
+from mrlstore.exchange.object_files import name_of
 from mrlstore.exchange.row_source import FORMATS, WRITTEN, format_of, open_rows
 
 SHOWN = 10  # refused rows that are printed one by one
@@ -34,7 +35,7 @@ written_format_option = click.option(
 
 @click.command(name="import")
 @store_argument
-@click.argument("rows", type=click.Path(path_type=Path, exists=True, dir_okay=False, allow_dash=True))
+@click.argument("rows", type=FileOrUrl(must_exist=True))
 @format_option
 @click.option(
     "--vectors",
@@ -73,7 +74,7 @@ written_format_option = click.option(
 @json_option
 def import_(
     store: Path,
-    rows: Path,
+    rows: Path | str,
     format: str | None,
     vectors: Path | None,
     namespace: str,
@@ -87,10 +88,10 @@ def import_(
 ) -> int:
     """Read rows from a JSONL, CSV, Parquet or Arrow file into a store.
 
-    ROWS is the file, also as .jsonl.gz or .csv.gz, or "-" for standard input, which is JSONL unless --format
-    says otherwise; the store is made if absent. A row has "id" and, optionally, "vector", "metadata",
-    "document" and "namespace". Bad rows are reported with their place and left out; the others are in, and
-    the exit code is 6.
+    ROWS is the file, also as .jsonl.gz or .csv.gz, its s3://, gs:// or az:// URL, or "-" for standard input,
+    which is JSONL unless --format says otherwise; the store is made if absent. A row has "id" and,
+    optionally, "vector", "metadata", "document" and "namespace". Bad rows are reported with their place and
+    left out; the others are in, and the exit code is 6.
 
     \b
     Examples:
@@ -98,12 +99,13 @@ def import_(
       mrlstore import papers.mrl rows.jsonl --vectors rows.npy
       mrlstore import papers.mrl rows.parquet --name id=doi --name vector=embedding --extra metadata
       mrlstore import papers.mrl rows.csv.gz --id-as-text --extra metadata
+      mrlstore import papers.mrl s3://bucket/rows.parquet
       zcat rows.jsonl.gz | mrlstore import papers.mrl - --on-conflict skip
     """
     started = time.perf_counter()
     called = dict(_pair(name) for name in names)
     path = None if str(rows) == "-" else rows
-    kind = format_of(path, format)
+    kind = format_of(name_of(path) if isinstance(path, str) else path, format)
     if path is not None:  # a wrong file is refused before a store is made
         with ExitStack() as tried:
             fields = FieldNames(called, extra, frozenset(omit), id_as_text)
@@ -181,7 +183,7 @@ def _without_vector(done: Imported) -> str:
 
 @click.command()
 @store_argument
-@click.argument("target", type=click.Path(path_type=Path, allow_dash=True))
+@click.argument("target", type=FileOrUrl(must_exist=False))
 @written_format_option
 @click.option(
     "--vectors",
@@ -198,24 +200,28 @@ def _without_vector(done: Imported) -> str:
 @click.option("--after", metavar="CURSOR", help="Go on behind the cursor that an earlier export printed.")
 @click.option("--force", is_flag=True, help="Replace files that are there.")
 @json_option
-def export(store: Path, target: Path, float16: bool, force: bool, as_json: bool, **options: Any) -> None:
+def export(
+    store: Path, target: Path | str, float16: bool, force: bool, as_json: bool, **options: Any
+) -> None:
     """Write rows to a JSONL, Parquet or Arrow file.
 
-    TARGET is the file, "-" JSONL on standard output; its name says the format, also as .jsonl.gz. Importing
-    it gives the same rows, and vectors stored as the same bits. The file appears when it is whole.
+    TARGET is the file, "-" JSONL on standard output; its name says the format, also as .jsonl.gz. It may be
+    an s3://, gs:// or az:// URL. Importing it gives the same rows, and vectors stored as the same bits. The
+    file appears when it is whole.
 
     \b
     Examples:
       mrlstore export papers.mrl papers.parquet
       mrlstore export papers.mrl papers.jsonl --vectors papers.npy --float16
       mrlstore export papers.mrl - --where '{"year": {"$gte": 2020}}' | gzip > new.jsonl.gz
+      mrlstore export papers.mrl s3://bucket/papers.parquet
       mrlstore export papers.mrl part-1.parquet --limit 100000 --json
     """
     started = time.perf_counter()
     piped = str(target) == "-"
     if piped and as_json:
         raise click.UsageError("--json goes with a file, not with standard output")
-    place: Path | BinaryIO = sys.stdout.buffer if piped else target
+    place: Path | str | BinaryIO = sys.stdout.buffer if piped else target
     with (
         mrlstore.open(store, mode="r") as opened,
         output.progress_bars(as_json=as_json) as progress,
@@ -230,17 +236,21 @@ def export(store: Path, target: Path, float16: bool, force: bool, as_json: bool,
         )
     seconds = time.perf_counter() - started
     if as_json:
-        size = os.stat(target).st_size
-        result = {"rows": done.rows, "cursor": done.cursor, "bytes": size, "seconds": seconds}
+        result = {"rows": done.rows, "cursor": done.cursor, "bytes": _size(target), "seconds": seconds}
         output.print_json({"target": str(target), **result})
         return
     out = output.errors() if piped else output.console()
-    size_text = "" if piped else f", {output.bytes_text(os.stat(target).st_size)},"
+    size = None if piped else _size(target)
+    size_text = "" if size is None else f", {output.bytes_text(size)},"
     name = "standard output" if piped else str(target)
     text = f"Exported {output.count_text(done.rows, 'row')} to {name}{size_text} in {seconds:.1f} s"
     out.print(text, soft_wrap=True)
     if options["limit"] is not None and done.cursor:
         out.print(f"go on with --after {done.cursor}", soft_wrap=True)
+
+
+def _size(target: Path | str) -> int | None:
+    return None if isinstance(target, str) else os.stat(target).st_size
 
 
 @click.command(name="export-hnswlib")

@@ -23,6 +23,7 @@ from mrlstore.exchange.exact import restorable, stored_rows
 from mrlstore.exchange.export_block import ExportBlock
 from mrlstore.exchange.jsonl import JsonlWriter
 from mrlstore.exchange.npy import ArrayWriter
+from mrlstore.exchange.object_files import is_url, name_of, object_to_write
 from mrlstore.exchange.row_source import WRITTEN, format_of, is_gzip, vectors_path
 from mrlstore.search.records import decode_cursor
 from mrlstore.types import Progress, Record, Where
@@ -131,8 +132,8 @@ def export_rows(
 
     Args:
         store: where they are.
-        target: a path (.jsonl, .jsonl.gz, .parquet, .arrow ...), or a binary file. The file at a path appears
-            whole, or not at all.
+        target: a path (.jsonl, .jsonl.gz, .parquet, .arrow ...), the "s3://", "gs://" or "az://" URL of an
+            object, or a binary file. A file at a path, and an object, appears whole or not at all.
         format: "jsonl", "parquet" or "arrow", if the name of the file does not say.
         vectors: with JSONL, a .npy file to write [rows, dim]: row i is that of line i.
         dtype: "float32": the vectors in their original lengths, to float16 precision; "float16": unit rows as
@@ -151,6 +152,13 @@ def export_rows(
         FileNotFoundError: the folder of the target does not.
         ImportError: the format needs a package that is not installed.
     """
+    if isinstance(target, str) and is_url(target):
+        format_of(name_of(target), format, WRITTEN)  # refused before anything is written
+        with object_to_write(target, overwrite=overwrite) as local:
+            return export_rows(
+                store, local, format=format, vectors=vectors, dtype=dtype, where=where, namespace=namespace,
+                limit=limit, after=after, overwrite=overwrite, progress=progress,
+            )  # fmt: skip
     path = Path(target) if isinstance(target, str | os.PathLike) else None
     if path is None and (isinstance(target, TextIOBase) or not hasattr(target, "write")):
         raise InvalidInput(f"target: a path, or a file opened for bytes; got {type(target).__name__}")

@@ -69,9 +69,9 @@ def import_rows(
 
     Args:
         store: where they go.
-        source: a path (.jsonl, .csv, both with .gz behind it as well, .parquet, .arrow ...), a binary file, a
-            pyarrow Table, RecordBatch or RecordBatchReader, a pandas frame, a polars DataFrame or LazyFrame
-            (which is collected).
+        source: a path (.jsonl, .csv, both with .gz behind it as well, .parquet, .arrow ...), the "s3://",
+            "gs://" or "az://" URL of such a file, a binary file, a pyarrow Table, RecordBatch or
+            RecordBatchReader, a pandas frame, a polars DataFrame or LazyFrame (which is collected).
         format: "jsonl", "csv", "parquet" or "arrow", if the name of the file does not say.
         vectors: with JSONL and CSV, a .npy file [rows, dim]: line i has row i.
         namespace: where rows go that name none themselves.

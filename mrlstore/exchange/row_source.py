@@ -17,6 +17,7 @@ from mrlstore.exchange.csv_rows import read_csv
 from mrlstore.exchange.input_row import FieldNames
 from mrlstore.exchange.jsonl import read_jsonl
 from mrlstore.exchange.npy import open_vectors
+from mrlstore.exchange.object_files import ObjectFile, is_url, name_of, open_object
 from mrlstore.exchange.table_rows import Rows
 
 Format = Literal["jsonl", "csv", "parquet", "arrow"]
@@ -104,16 +105,17 @@ def open_rows(
 ) -> RowSource:
     """Open whatever rows can be read from: see `import_rows`. What is opened closes with `opened`."""
     if isinstance(source, str | os.PathLike):
-        path = Path(source)
+        url = source if isinstance(source, str) and is_url(source) else None
+        path = Path(source) if url is None else name_of(url)
         kind = format_of(path, format)
-        file: BinaryIO = opened.enter_context(path.open("rb"))
+        file: Any = opened.enter_context(path.open("rb") if url is None else open_object(url))
         if not is_gzip(path):
             return _of_file(file, path.name, kind, vectors, fields)
         unpacked: Any = opened.enter_context(gzip.GzipFile(fileobj=file))
         with _gzip_errors(path.name):
             found = _of_file(unpacked, path.name, kind, vectors, fields)
         rows = _unpacked(found.rows, path.name)
-        return RowSource(rows, found.total, file, os.fstat(file.fileno()).st_size)
+        return RowSource(rows, found.total, file, _size_of(file))
     if hasattr(source, "read"):
         name = Path(str(getattr(source, "name", "-"))).name
         return _of_file(source, name, format_of(None, format), vectors, fields)
@@ -124,6 +126,8 @@ def open_rows(
 
 def vectors_path(vectors: object) -> Path | None:
     """The path of a .npy file that goes with a JSONL file, or None."""
+    if is_url(vectors):
+        raise InvalidInput(f"vectors: {vectors} is in object storage; a .npy file must be on this machine")
     if vectors is not None and not isinstance(vectors, str | os.PathLike):
         raise InvalidInput(f"vectors: the path of a .npy file, got {type(vectors).__name__}")
     return None if vectors is None else Path(vectors)
@@ -135,7 +139,7 @@ def _of_file(
     if format in ("jsonl", "csv"):
         beside = vectors_path(vectors)
         array = None if beside is None else open_vectors(beside)
-        size = os.fstat(file.fileno()).st_size if file.seekable() and _has_descriptor(file) else None
+        size = _size_of(file)
         total = None if array is None else len(array)
         read = read_jsonl if format == "jsonl" else read_csv
         return RowSource(read(file, name, array, fields), total, file, size)
@@ -158,12 +162,15 @@ def _unpacked(rows: Rows, name: str) -> Rows:
         yield from rows
 
 
-def _has_descriptor(file: BinaryIO) -> bool:
+def _size_of(file: BinaryIO) -> int | None:
+    """The length of a file or an object; None of a pipe."""
+    raw = getattr(file, "raw", None)
+    if isinstance(raw, ObjectFile):
+        return raw.size
     try:
-        file.fileno()
+        return os.fstat(file.fileno()).st_size if file.seekable() else None
     except OSError:
-        return False
-    return True
+        return None
 
 
 def _of_table(source: Any, fields: FieldNames) -> RowSource:
