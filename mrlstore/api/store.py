@@ -23,7 +23,7 @@ from mrlstore.checks import check_ids, check_namespace
 from mrlstore.embedders.fingerprint import Fingerprint
 from mrlstore.embedders.protocol import Embedder
 from mrlstore.errors import InvalidInput, MrlStoreError
-from mrlstore.search import grouping, hybrid, picked, query
+from mrlstore.search import grouping, hybrid, id_ties, picked, query
 from mrlstore.search.examples import Examples, direction
 from mrlstore.search.grouping import Grouping
 from mrlstore.storage.create import Mode
@@ -290,8 +290,9 @@ class Store(CareMethods, RecallMethods, ReadingMethods):
         group_size: int | None = None,
         diversity: float | None = None,
         candidates: int | None = None,
+        ties: Literal["key", "id"] = "key",
     ) -> Result:
-        """The k rows most similar to a vector, best first; equal scores go by row key.
+        """The k rows most similar to a vector, best first; equal scores go by row key, or by id.
 
         With `keywords` the rows whose documents have them are fused with the vector's, or are the answer if
         no vector is given.
@@ -336,6 +337,9 @@ class Store(CareMethods, RecallMethods, ReadingMethods):
                 vectors). They come in that order, with their scores. Not with keywords.
             candidates: among how many of the best rows diverse hits are picked, at most 1,000; by default 4 *
                 k, at least 100.
+            ties: "id": equal scores go by id, in the order of UTF-8, and with `exact` those with the smallest
+                ids are the answer, in every store that holds the same rows. By default they go by row key,
+                that is by the time of writing. Not with keywords, group_by, offset, diversity or examples.
 
         Returns:
             Hits with cosine similarity in [-1, 1] at full dimension, computed in float32 from the stored
@@ -357,7 +361,7 @@ class Store(CareMethods, RecallMethods, ReadingMethods):
             vector is not None and id is None and text is None and content is None
             and positive is None and negative is None and keywords is None and weights is None
             and offset is None and group_by is None and group_size is None
-            and diversity is None and candidates is None
+            and diversity is None and candidates is None and ties == "key"
         ):  # fmt: skip  # nearly always, so it comes first
             return query.query(session, latest, params, vector)
         words, examples = None, None
@@ -374,6 +378,13 @@ class Store(CareMethods, RecallMethods, ReadingMethods):
         if given and vector is None:
             vector = self._vector_of(session, params.namespace, id, text, content, examples)
             latest = session.snapshots.latest()  # the embedder may have taken seconds
+        checks.check_choice(ties, "ties", ("key", "id"))
+        if ties == "id":
+            if words is not None or picking is not None:
+                raise InvalidInput(
+                    'ties: "id" cannot be combined with keywords, group_by, offset, diversity or examples'
+                )
+            return id_ties.query(session, latest, params, vector)
         if isinstance(picking, Grouping):
             return grouping.query(session, latest, params, picking, vector)
         if words is not None:

@@ -240,6 +240,7 @@ class RemoteStore(RemoteReading, RemoteCare):
         group_size: int | None = None,
         diversity: float | None = None,
         candidates: int | None = None,
+        ties: Literal["key", "id"] = "key",
     ) -> Request[Result]:
         """The k rows most similar to a vector, best first, as `Store.query`.
 
@@ -276,6 +277,7 @@ class RemoteStore(RemoteReading, RemoteCare):
             "group_size": group_size,
             "diversity": diversity,
             "candidates": candidates,
+            "ties": None if ties == "key" else ties,
         }
         return self._asking("query", body, result_from)
 

@@ -18,14 +18,9 @@ from mrlstore.types import LIMITS, Facet, HitGroup, Record, Result, Stats, Verif
 
 def query(store: Store, vector: NDArray[np.float32], k: int, exact: bool, **arguments: Any) -> Result:
     """The best rows of the shard; with `exact` those of equal scores with the smallest ids."""
-    asked = k + 1 if exact else k
-    while True:
-        asked = min(asked, LIMITS.k)
-        result = store.query(vector, asked, exact=exact, **arguments)
-        scores = result.scores
-        if not exact or len(scores) < asked or scores[-1] < scores[k - 1] or asked == LIMITS.k:
-            return cut_at(result, k) if exact else result
-        asked *= 2
+    if exact:
+        return store.query(vector, k, exact=True, ties="id", **arguments)
+    return store.query(vector, k, **arguments)
 
 
 def query_batch(

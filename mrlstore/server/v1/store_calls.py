@@ -179,7 +179,8 @@ CALLS: Final = (
         "query", READ, "The k rows most similar to a vector, a row, examples, a text or keywords.",
         {"vector": VECTOR, "k": _K, "id": TEXT, "text": TEXT, "where": WHERE, "namespace": SPACES, **_EFFORT,
          "keywords": TEXT, "weights": NUMBERS, "positive": EXAMPLES, "negative": EXAMPLES, "offset": COUNT,
-         "group_by": TEXT, "group_size": AT_LEAST_ONE, "diversity": NUMBER, "candidates": AT_LEAST_ONE},
+         "group_by": TEXT, "group_size": AT_LEAST_ONE, "diversity": NUMBER, "candidates": AT_LEAST_ONE,
+         "ties": {"enum": ["key", "id"]}},
         Result, _query,
     ),
     Declared(
