@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from mrlstore.checks import as_list, check_count, check_ids, check_optional_count, check_share
+from mrlstore.checks import as_list, check_choice, check_count, check_ids, check_optional_count, check_share
 from mrlstore.errors import InvalidInput, LimitExceeded
 from mrlstore.search.examples import Examples
 from mrlstore.search.grouping import Grouping
@@ -64,6 +64,15 @@ def check_picking(
             f"{MOST_DIVERSE if among is None else among:,} candidates; at most {MOST_DIVERSE:,} can be given"
         )
     return Picking(passed, check_share(diversity, "diversity"), among, excluded)
+
+
+def ties_go_by_id(ties: object, *, usual: bool) -> bool:
+    """Whether equal scores go by id, which only usual queries can have: those that pick nothing."""
+    if check_choice(ties, "ties", ("key", "id")) == "id" and not usual:
+        raise InvalidInput(
+            'ties: "id" cannot be combined with keywords, group_by, offset, diversity or examples'
+        )
+    return ties == "id"
 
 
 def _check_depth(rows: int, what: str) -> None:

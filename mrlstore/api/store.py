@@ -15,7 +15,7 @@ from mrlstore.api import arguments
 from mrlstore.api.aio import off_loop
 from mrlstore.api.arguments import ProgressCallback
 from mrlstore.api.care_methods import CareMethods
-from mrlstore.api.picking_arguments import check_examples, check_picking
+from mrlstore.api.picking_arguments import check_examples, check_picking, ties_go_by_id
 from mrlstore.api.reading_methods import ReadingMethods
 from mrlstore.api.recall_methods import RecallMethods
 from mrlstore.api.selection_arguments import check_changes, check_selection
@@ -378,12 +378,7 @@ class Store(CareMethods, RecallMethods, ReadingMethods):
         if given and vector is None:
             vector = self._vector_of(session, params.namespace, id, text, content, examples)
             latest = session.snapshots.latest()  # the embedder may have taken seconds
-        checks.check_choice(ties, "ties", ("key", "id"))
-        if ties == "id":
-            if words is not None or picking is not None:
-                raise InvalidInput(
-                    'ties: "id" cannot be combined with keywords, group_by, offset, diversity or examples'
-                )
+        if ties_go_by_id(ties, usual=words is None and picking is None):
             return id_ties.query(session, latest, params, vector)
         if isinstance(picking, Grouping):
             return grouping.query(session, latest, params, picking, vector)

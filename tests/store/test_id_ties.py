@@ -78,7 +78,7 @@ def test_what_it_cannot_be_combined_with(tmp_path: Path) -> None:
         ):  # fmt: skip
             source = None if "positive" in more else vector
             with pytest.raises(mrlstore.InvalidInput, match="ties"):
-                store.query(source, ties="id", **more)  # type: ignore[arg-type]
+                store.query(source, ties="id", **more)
         with pytest.raises(mrlstore.InvalidInput, match="ties"):
             store.query(vector, ties="name")  # type: ignore[arg-type]
         assert store.query(id="a", ties="id").ids == store.query(id="a").ids
