@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from mrlstore.api.store import Store
 from mrlstore.catalogue.marks import Mark
-from mrlstore.cluster.answer_merge import cut_at
 from mrlstore.cluster.shard_store import ShardStore
 from mrlstore.errors import InvalidInput
 from mrlstore.types import LIMITS, Facet, HitGroup, Record, Result, Stats, VerifyReport
