@@ -317,6 +317,22 @@ def staged(both: Both, name: str, stage: models.Prefetch) -> None:
     )
 
 
+def aliases(both: Both) -> None:
+    def change(*actions: Any) -> Callable[[QdrantClient], Any]:
+        return lambda client: client.update_collection_aliases(list(actions))
+
+    made = models.CreateAlias(collection_name=NAME, alias_name="current")
+    both.same("alias", change(models.CreateAliasOperation(create_alias=made)))
+    both.same("count by alias", lambda client: client.count("current"))
+    both.same("query by alias", lambda client: client.query_points("current", VECTORS[30], limit=3))
+    renamed = models.RenameAlias(old_alias_name="current", new_alias_name="live")
+    both.same("rename alias", change(models.RenameAliasOperation(rename_alias=renamed)))
+    listed = both.served.get_collection_aliases(NAME).aliases
+    both.check("aliases", [each.alias_name for each in listed] == ["live"])
+    gone = models.DeleteAlias(alias_name="live")
+    both.same("delete alias", change(models.DeleteAliasOperation(delete_alias=gone)))
+
+
 def refusals(both: Both) -> None:
     client = both.served
     text = models.FieldCondition(key="genre", match=models.MatchText(text="a"))
@@ -346,6 +362,7 @@ def main() -> None:
     queries(both)
     changes(both)
     named(both)
+    aliases(both)
     refusals(both)
     both.same("delete collection", lambda client: client.delete_collection(NAME))
     both.check("deleted", not both.served.collection_exists(NAME))

@@ -31,7 +31,6 @@ REFUSED = {
     "create_collection_named_multi": "sparse",
     "filters_other": "text",
     "query_points_fusion": "fusion",
-    "update_aliases": "aliases",
     "upsert_named": "no vector named",
 }
 MISSING = {"delete_collection", "collection_exists"}
@@ -292,3 +291,67 @@ def test_filters_that_nest_too_deep_or_choose_too_much_are_refused() -> None:
     for wrong in (deep, {"min_should": {"conditions": conditions, "min_count": 15}}):
         with pytest.raises(HttpRefusal):
             filter_of(wrong)
+
+
+def test_aliases_move_at_once_and_go_with_their_collection(client: TestClient, config: ServerConfig) -> None:
+    def change(*actions: dict[str, Any]) -> int:
+        answer = client.post("/qdrant/collections/aliases", json={"actions": list(actions)})
+        return int(answer.status_code)
+
+    def create(alias: str, name: str) -> dict[str, Any]:
+        return {"create_alias": {"alias_name": alias, "collection_name": name}}
+
+    def count() -> Any:
+        return client.post("/qdrant/collections/current/points/count", json={}).json()["result"]["count"]
+
+    fill(client, COSINE)
+    client.put("/qdrant/collections/newer", json={"vectors": COSINE})
+    assert change(create("current", "papers"), create("other", "newer")) == 200 and count() == 4
+    moved = {"delete_alias": {"alias_name": "current"}}
+    assert change(moved, create("current", "newer")) == 200 and count() == 0
+    assert client.get("/qdrant/collections/current/exists").json()["result"] == {"exists": True}
+    assert change({"rename_alias": {"old_alias_name": "other", "new_alias_name": "old"}}) == 200
+    for action, status in (
+        (create("x", "absent"), 404),
+        (create("papers", "newer"), 409),
+        ({"delete_alias": {"alias_name": "x"}}, 404),
+        (create("x", "papers") | moved, 400),
+        ({"create_alias": {"alias_name": "x"}}, 400),
+        ({"drop": {}}, 400),
+    ):
+        assert change(create("y", "papers"), action) == status
+    assert client.put("/qdrant/collections/old", json={"vectors": COSINE}).status_code == 409
+    listed = client.get("/qdrant/aliases").json()["result"]["aliases"]
+    assert [each["alias_name"] for each in listed] == ["current", "old"]
+    assert client.get(f"{ONE}/aliases").json()["result"] == {"aliases": []}
+    with TestClient(create_app(config), base_url="http://localhost") as another:
+        assert another.get("/qdrant/collections/current").status_code == 200
+    client.delete("/qdrant/collections/newer")
+    assert client.get("/qdrant/aliases").json()["result"] == {"aliases": []}
+    assert client.get("/qdrant/collections/current").status_code == 404
+
+
+def test_aliases_take_the_key_of_an_admin_that_opens_their_collections(tmp_path: Path) -> None:
+    file = tmp_path / "keys.json"
+    admin, writer = add_key(file, "admin")[0], add_key(file, "write")[0]
+    other, _ = add_key(file, "admin", indexes=["notes", "free"])
+    config = ServerConfig(tmp_path / "stores", api_keys=file)
+    with TestClient(create_app(config), base_url="http://localhost") as client:
+
+        def sent(key: str, method: str, path: str, body: Any = None) -> Any:
+            return client.request(method, f"/qdrant{path}", json=body, headers={"api-key": key})
+
+        for name in ("papers", "notes"):
+            sent(admin, "PUT", f"/collections/{name}", {"vectors": COSINE})
+        create = {"create_alias": {"alias_name": "free", "collection_name": "papers"}}
+        took = [
+            sent(key, "POST", "/collections/aliases", {"actions": [create]}) for key in (writer, other, admin)
+        ]
+        assert [answer.status_code for answer in took] == [403, 403, 200]
+        assert sent(other, "GET", "/collections/free").status_code == 403
+        assert sent(other, "GET", "/collections/free/exists").status_code == 403
+        assert sent(other, "GET", "/aliases").json()["result"] == {"aliases": []}
+        stolen = {"create_alias": {"alias_name": "free", "collection_name": "notes"}}
+        assert sent(other, "POST", "/collections/aliases", {"actions": [stolen]}).status_code == 403
+        gone = {"delete_alias": {"alias_name": "free"}}
+        assert sent(other, "POST", "/collections/aliases", {"actions": [gone]}).status_code == 403

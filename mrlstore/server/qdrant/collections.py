@@ -11,10 +11,11 @@ from mrlstore.server.bodies import parse_object, shown
 from mrlstore.server.http_call import HttpCall
 from mrlstore.server.indexes import IndexFacts, ServedIndex
 from mrlstore.server.operations import Answer, Serving
+from mrlstore.server.qdrant.aliases import Aliases
 from mrlstore.server.qdrant.answers import answered_with, written
 from mrlstore.server.qdrant.collection_model import collection_info, wanted_collection
 from mrlstore.server.qdrant.vector_layout import DETAILS
-from mrlstore.server.refusals import invalid
+from mrlstore.server.refusals import HttpRefusal, invalid
 
 _KINDS: Final = ("keyword", "integer", "float", "bool", "datetime", "uuid")
 _MAX_INDEXES: Final = 1_000
@@ -23,8 +24,8 @@ _MAX_INDEXES: Final = 1_000
 class Collections:
     """What the routes about whole collections do; each method gives the answer to a call with its body."""
 
-    def __init__(self, serving: Serving) -> None:
-        self._root = serving.root
+    def __init__(self, serving: Serving, aliases: Aliases) -> None:
+        self._root, self._aliases = serving.root, aliases
 
     def list_all(self, call: HttpCall, body: bytes) -> Answer:
         """GET /collections: those that the key opens."""
@@ -33,11 +34,15 @@ class Collections:
 
     def exists(self, call: HttpCall, body: bytes) -> Answer:
         """GET /collections/NAME/exists."""
-        return answered_with(call, {"exists": self._root.exists(_name(call))})
+        name = self._aliases.collection_of(str(call.scope["path_params"]["name"]))
+        call.require_index(name)
+        return answered_with(call, {"exists": self._root.exists(name)})
 
     def create(self, call: HttpCall, body: bytes) -> Answer:
         """PUT /collections/NAME: an empty collection, ready at once."""
         name, wanted = _name(call), wanted_collection(parse_object(body))
+        if name in self._aliases:
+            raise HttpRefusal(409, "ALREADY_EXISTS", f"there is an alias {name!r:.120}")
         self._root.make(
             name,
             wanted.facts,
@@ -63,6 +68,7 @@ class Collections:
         there = self._root.exists(name)
         if there:
             self._root.delete(name)
+            self._aliases.forget(name)
         return answered_with(call, there)
 
     def create_payload_index(self, index: ServedIndex, call: HttpCall, body: bytes) -> Answer:

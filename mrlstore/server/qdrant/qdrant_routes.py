@@ -13,6 +13,7 @@ from mrlstore.server.http_call import HttpCall
 from mrlstore.server.not_offered import refusing
 from mrlstore.server.operations import Answer, GeneralOperation, Operation, QuickOperation, Serving
 from mrlstore.server.qdrant import nearest_points, point_reads, point_writes
+from mrlstore.server.qdrant.aliases import Aliases, ByAlias
 from mrlstore.server.qdrant.answers import answered_with, error_body
 from mrlstore.server.qdrant.collections import Collections
 from mrlstore.server.qdrant.point_query import query_of, search_of
@@ -26,12 +27,10 @@ _ONE: Final = PREFIX + "/collections/{index}"
 _NAME: Final = PREFIX + "/collections/{name}"
 _POINTS: Final = _ONE + "/points"
 
-_ALIASES: Final = "aliases are not offered here"
 _SNAPSHOTS: Final = "snapshots by this API are not offered here; `mrlstore backup` makes one of a store"
 _VECTORS: Final = "a point has one vector here, which is removed with the point"
 _EVERY: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _REFUSED: Final = (
-    (f"{PREFIX}/collections/aliases", ("POST",), _ALIASES),
     (f"{_ONE}/snapshots", ("POST", "PUT"), _SNAPSHOTS),
     (_ONE + "/snapshots/{rest:path}", _EVERY, _SNAPSHOTS),
     (PREFIX + "/snapshots/{rest:path}", _EVERY, _SNAPSHOTS),
@@ -51,8 +50,19 @@ def api_family(serving: Serving) -> ApiFamily:
 
 
 def _routes(serving: Serving) -> list[BaseRoute]:
-    collections = Collections(serving)
-    general = (
+    aliases = Aliases(serving.root)
+    collections = Collections(serving, aliases)
+    return [
+        *_about_points(serving, aliases),
+        *refusing(serving, _REFUSED),
+        *_general(serving, collections, aliases),
+        *_about_one(serving, collections, aliases),
+    ]
+
+
+def _general(serving: Serving, collections: Collections, aliases: Aliases) -> list[BaseRoute]:
+    """Routes about no one collection, or about one that need not be there."""
+    table = (
         ("root", "GET", PREFIX, Role.READ, _root),
         ("root", "GET", f"{PREFIX}/", Role.READ, _root),
         ("health", "GET", f"{PREFIX}/healthz", Role.READ, _health),
@@ -62,12 +72,21 @@ def _routes(serving: Serving) -> list[BaseRoute]:
         ("collection_exists", "GET", f"{_NAME}/exists", Role.READ, collections.exists),
         ("create_collection", "PUT", _NAME, Role.ADMIN, collections.create),
         ("delete_collection", "DELETE", _NAME, Role.ADMIN, collections.delete),
-        ("list_aliases", "GET", f"{PREFIX}/aliases", Role.READ, _no_aliases),
-        ("list_aliases", "GET", f"{_NAME}/aliases", Role.READ, _no_aliases),
+        ("list_aliases", "GET", f"{PREFIX}/aliases", Role.READ, aliases.list_all),
+        ("list_aliases", "GET", f"{_NAME}/aliases", Role.READ, aliases.list_all),
+        ("change_aliases", "POST", f"{PREFIX}/collections/aliases", Role.ADMIN, aliases.change),
         ("list_snapshots", "GET", f"{_NAME}/snapshots", Role.READ, _nothing),
     )
+    return [
+        Route(path, GeneralOperation(serving, name, role, work), methods=[method])
+        for name, method, path, role, work in table
+    ]
+
+
+def _about_one(serving: Serving, collections: Collections, aliases: Aliases) -> list[BaseRoute]:
+    """Routes about a collection."""
     write = point_writes.operation
-    of_one = (
+    table = (
         ("describe_collection", "GET", _ONE, Role.READ, collections.describe),
         ("update_collection", "PATCH", _ONE, Role.ADMIN, collections.update),
         ("create_payload_index", "PUT", f"{_ONE}/index", Role.WRITE, collections.create_payload_index),
@@ -101,24 +120,25 @@ def _routes(serving: Serving) -> list[BaseRoute]:
         ("query_groups", "POST", f"{_POINTS}/query/groups", Role.READ, nearest_points.groups),
         ("retrieve_one", "GET", _POINTS + "/{id}", Role.READ, point_reads.retrieve_one),
     )  # fmt: skip
-    quick = (
+    return [
+        Route(path, ByAlias(aliases, Operation(serving, name, role, work)), methods=[method])
+        for name, method, path, role, work in table
+    ]
+
+
+def _about_points(serving: Serving, aliases: Aliases) -> list[BaseRoute]:
+    """Routes of queries, which are mostly answered on the event loop."""
+    table = (
         ("query", f"{_POINTS}/query", nearest_points.parse_query, nearest_points.query),
         ("search", f"{_POINTS}/search", nearest_points.parse_search, nearest_points.search),
     )
     return [
-        *(
-            Route(path, QuickOperation(serving, name, parse, nearest_points.is_quick, work), methods=["POST"])
-            for name, path, parse, work in quick
-        ),
-        *refusing(serving, _REFUSED),
-        *(
-            Route(path, GeneralOperation(serving, name, role, work), methods=[method])
-            for name, method, path, role, work in general
-        ),
-        *(
-            Route(path, Operation(serving, name, role, work), methods=[method])
-            for name, method, path, role, work in of_one
-        ),
+        Route(
+            path,
+            ByAlias(aliases, QuickOperation(serving, name, parse, nearest_points.is_quick, work)),
+            methods=["POST"],
+        )
+        for name, path, parse, work in table
     ]
 
 
@@ -128,10 +148,6 @@ def _root(call: HttpCall, body: bytes) -> Answer:
 
 def _health(call: HttpCall, body: bytes) -> Answer:
     return Answer(b"healthz check passed", content_type="text/plain")
-
-
-def _no_aliases(call: HttpCall, body: bytes) -> Answer:
-    return answered_with(call, {"aliases": []})
 
 
 def _nothing(call: HttpCall, body: bytes) -> Answer:
