@@ -29,7 +29,7 @@ help:
 	@echo "make test-integrations  the suites that LangChain and others ship, each in an environment of its own"
 	@echo "make test-hosted  apps on the unmodified clients of Pinecone, Qdrant and Chroma against the server"
 	@echo "make test-console  the console in headless Chromium, where one is installed"
-	@echo "make test-s3    shipping and restoring against an S3 server over HTTP, behind a faulty proxy"
+	@echo "make test-s3    shipping and restoring against servers of S3 and Azure, behind a faulty proxy"
 	@echo "make torture   the full figures: crashes, damage, faults, fuzzing; for hours"
 	@echo "make fuzz      coverage-guided fuzzing of all that parses bytes    make fuzz SECONDS=600"
 	@echo "make lint      ruff (rules and format) and mypy, over the library and its tests"
@@ -67,7 +67,8 @@ test-console: .venv/console.stamp
 	@.venv/console/bin/$(KERNELS)
 	@.venv/console/bin/python -m pytest tests/console
 
-test-s3: .venv/s3.stamp
+# Azure's emulator comes from npm; without npm its tests are skipped.
+test-s3: .venv/s3.stamp .venv/azurite.stamp
 	@.venv/s3/bin/$(KERNELS)
 	@.venv/s3/bin/python -m pytest tests/s3 tests/object_storage
 
@@ -137,6 +138,11 @@ package: .venv/package.stamp
 .venv/%.stamp: pyproject.toml tools/make-venv.sh tools/find-python.sh tools/try-install.sh
 	@tools/make-venv.sh .venv/$* $(WANTS)
 	@$(if $(TRIES),tools/try-install.sh .venv/$* $(TRIES))
+	@touch $@
+
+.venv/azurite.stamp: Makefile
+	@mkdir -p .venv/azurite
+	@! command -v npm >/dev/null || npm install --silent --no-audit --no-fund --prefix .venv/azurite azurite@3
 	@touch $@
 
 .venv/hosted-node%.stamp: Makefile

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -34,7 +35,7 @@ from mrlstore.storage.session import CATALOGUE, PARTS
 from mrlstore.system.files import Files, make_parents, remove_tree, write_file
 from mrlstore.system.names import beside
 
-_AT_ONCE: Final = 8  # requests on their way at the same time: at most 64 MB in memory
+_AT_ONCE: Final = 8  # requests on their way at the same time; of bundles, at most 256 MB are in memory
 _BUNDLES: Final = "bundles"  # a folder of the draft
 _TRIES: Final = 100  # so often may a snapshot be collected while it is read, each time with less left to read
 
@@ -155,14 +156,8 @@ def _read_objects(reading: _Restore, manifest: SnapshotManifest, report: Report)
             progress(part.size)
         else:
             _read_part(reading, part, folder, progress)
-    for bundle in manifest.bundles:
-        path = reading.draft / _BUNDLES / _file_of(bundle)
-        if path.exists():
-            progress(bundle.size)
-            continue
-        data = b"".join(_pieces(reading, bundle.object, bundle.size, progress))
-        page_bundles.check_bundle(data, bundle)
-        write_file(reading.files, path, [data])
+    for size in reading.pool.map(partial(_read_bundle, reading), manifest.bundles):
+        progress(size)
 
 
 def _linked(reading: _Restore, part: ShippedPart, folder: Path) -> bool:
@@ -187,6 +182,16 @@ def _linked(reading: _Restore, part: ShippedPart, folder: Path) -> bool:
     except OSError:  # it has no such part, has removed it meanwhile, or files cannot be linked here
         return False
     return True
+
+
+def _read_bundle(reading: _Restore, bundle: PageBundle) -> int:
+    """A bundle as a file of the draft; gives its length. Several are read at the same time."""
+    path = reading.draft / _BUNDLES / _file_of(bundle)
+    if not path.exists():
+        data = b"".join(reading.storage.get_pieces(below(reading.prefix, bundle.object), bundle.size))
+        page_bundles.check_bundle(data, bundle)
+        write_file(reading.files, path, [data])
+    return bundle.size
 
 
 def _file_of(bundle: PageBundle) -> str:

@@ -14,7 +14,7 @@ from mrlstore import cluster
 from mrlstore.object_storage import open_storage
 from mrlstore.shared_log import LogObjects
 from tests.oracle import nested_vectors
-from tests.s3.conftest import S3Server
+from tests.s3.conftest import BucketServer
 from tests.s3.faulty_proxy import FAULTS, faulty_proxy
 from tests.scale import figure
 
@@ -32,10 +32,10 @@ def again(call: Any, tries: int = 50) -> Any:
 
 
 @pytest.mark.parametrize("rate", [0, 15])
-def test_writers_take_over_and_nothing_is_lost(s3: S3Server, quick_path: Path, rate: int) -> None:
-    url, chance, rows = f"s3://{s3.bucket()}/papers", random.Random(rate), dict[str, int]()
-    with faulty_proxy(s3.port, seed=rate + 1) as proxy:
-        options = s3.options(proxy.port)
+def test_writers_take_over_and_nothing_is_lost(server: BucketServer, quick_path: Path, rate: int) -> None:
+    url, chance, rows = f"{server.new_bucket()}/papers", random.Random(rate), dict[str, int]()
+    with faulty_proxy(server.port, seed=rate + 1) as proxy:
+        options = server.options(proxy.port)
         cluster.create(url, dim=DIM, m=4, ef_construction=20, shards=SHARDS, options=options)
         proxy.rate = rate
         for round in range(figure(40, 4)):
@@ -60,9 +60,9 @@ def test_writers_take_over_and_nothing_is_lost(s3: S3Server, quick_path: Path, r
                 again(store.snapshot)
                 assert {row.id: (row.metadata or {})["n"] for row in store.scan()} == rows
         assert not rate or sum(proxy.met[fault] for fault in FAULTS) > 10
-    with cluster.connect(url, mode="r", auto_maintain=False, options=s3.options()) as reader:
+    with cluster.connect(url, mode="r", auto_maintain=False, options=server.options()) as reader:
         assert {row.id: (row.metadata or {})["n"] for row in reader.scan()} == rows
-    storage = open_storage(url, s3.options())
+    storage = open_storage(url, server.options())
     for shard in range(SHARDS):
         log, done = LogObjects(storage, f"shards/{shard:04}"), Counter[tuple[str, int]]()
         for place in log.places(0):

@@ -1,4 +1,4 @@
-"""Object storage, shipping and restoring over HTTP against an S3 server, calm and behind a faulty proxy."""
+"""Object storage, shipping and restoring over HTTP against real servers, calm and behind a faulty proxy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import mrlstore
 from mrlstore.object_storage import open_storage
 from mrlstore.shipping import restore, restore_points, store_copy
 from tests.oracle import nested_vectors
-from tests.s3.conftest import S3Server
+from tests.s3.conftest import BucketServer
 from tests.s3.faulty_proxy import FAULTS, faulty_proxy
 from tests.scale import figure
 
@@ -27,8 +27,8 @@ def content(store: mrlstore.Store) -> dict[str, Any]:
     }
 
 
-def test_the_probe_and_every_verb(s3: S3Server) -> None:
-    storage = open_storage(f"s3://{s3.bucket()}/a/prefix", s3.options())
+def test_the_probe_and_every_verb(server: BucketServer) -> None:
+    storage = open_storage(f"{server.new_bucket()}/a/prefix", server.options())
     storage.probe()
     data = random.Random(1).randbytes(40_000_000)
     storage.put_pieces("parts/big", [data[:30_000_000], data[30_000_000:]], len(data))
@@ -48,22 +48,22 @@ def test_the_probe_and_every_verb(s3: S3Server) -> None:
     assert [each.name for each in storage.list_objects("many", after="many/1050")] == names[1051:]
 
 
-def test_what_is_wrong_with_the_place_is_said(s3: S3Server) -> None:
+def test_what_is_wrong_with_the_place_is_said(server: BucketServer) -> None:
     with pytest.raises(mrlstore.ObjectStorageError, match="no such bucket"):
-        open_storage("s3://there-is-none/x", s3.options()).probe()
-    nobody = {**s3.options(1), "retry_config": {"max_retries": 0}}
+        open_storage(f"{server.new_bucket()}-none/x", server.options()).probe()
+    nobody = {**server.options(1), "retry_config": {"max_retries": 0}}
     with pytest.raises(mrlstore.ObjectStorageError) as raised:
-        open_storage(f"s3://{s3.bucket()}/x", nobody).probe()
+        open_storage(f"{server.new_bucket()}/x", nobody).probe()
     assert "a-secret" not in str(raised.value)
 
 
-def test_of_many_that_create_at_once_one_wins(s3: S3Server) -> None:
-    bucket = s3.bucket()
+def test_of_many_that_create_at_once_one_wins(server: BucketServer) -> None:
+    bucket = server.new_bucket()
     winners: list[tuple[int, int]] = []
     start = threading.Barrier(4)
 
     def race(number: int) -> None:
-        storage = open_storage(f"s3://{bucket}/x", s3.options())
+        storage = open_storage(f"{bucket}/x", server.options())
         start.wait()
         winners.extend((n, number) for n in range(25) if storage.create(f"names/{n}", b"%d" % number))
 
@@ -75,12 +75,12 @@ def test_of_many_that_create_at_once_one_wins(s3: S3Server) -> None:
     assert sorted(n for n, _ in winners) == list(range(25))
 
 
-def test_creates_behind_a_faulty_proxy_exclude(s3: S3Server) -> None:
+def test_creates_behind_a_faulty_proxy_exclude(server: BucketServer) -> None:
     """Whoever is told True holds the name; an error leaves it open, and a repeat settles it."""
-    bucket = s3.bucket()
-    with faulty_proxy(s3.port, seed=3) as proxy:
-        mine, other = (open_storage(f"s3://{bucket}/x", s3.options(proxy.port)) for _ in range(2))
-        calm = open_storage(f"s3://{bucket}/x", s3.options())
+    bucket = server.new_bucket()
+    with faulty_proxy(server.port, seed=3) as proxy:
+        mine, other = (open_storage(f"{bucket}/x", server.options(proxy.port)) for _ in range(2))
+        calm = open_storage(f"{bucket}/x", server.options())
         proxy.rate = 40
         for number in range(figure(2000, 100)):
             answers = {}
@@ -97,15 +97,17 @@ def test_creates_behind_a_faulty_proxy_exclude(s3: S3Server) -> None:
 
 
 @pytest.mark.parametrize("rate", [0, 15])
-def test_a_store_is_shipped_and_restored(s3: S3Server, tmp_path: Path, rate: int, monkeypatch: Any) -> None:
+def test_a_store_is_shipped_and_restored(
+    server: BucketServer, tmp_path: Path, rate: int, monkeypatch: Any
+) -> None:
     monkeypatch.setattr(store_copy, "COLLECT_EVERY", 2)
-    url = f"s3://{s3.bucket()}/papers"
+    url = f"{server.new_bucket()}/papers"
     rng = random.Random(rate)
     with (
-        faulty_proxy(s3.port, seed=rate) as proxy,
+        faulty_proxy(server.port, seed=rate) as proxy,
         mrlstore.open(tmp_path / "s.mrl", dim=DIM, prefix_dim=16, auto_maintain=False) as store,
     ):
-        options = s3.options(proxy.port)
+        options = server.options(proxy.port)
         store.upsert([f"r{i}" for i in range(5000)], nested_vectors(5000, DIM), documents=["text"] * 5000)
         store.optimize()
         with store.ship(url, every_s=3600, options=options) as shipping:
