@@ -18,7 +18,7 @@ TESTS ?=
 WORKERS ?= 3
 SECONDS ?= 60
 # Clients of hosted databases, unmodified, each in an environment of its own.
-HOSTED ?= python5 python6 python7 python8 python9 python10 node4 node6 node8 node9 qdrant chroma \
+HOSTED ?= python5 python6 python7 python8 python9 python10 node4 node6 node8 node9 qdrant qdrant9 chroma \
 	langchain llamaindex
 INTEGRATIONS := langchain haystack llama-index mteb migrate pinecone vectordbbench
 
@@ -123,6 +123,7 @@ package: .venv/package.stamp
 .venv/hosted-node8.stamp: WANTS = @pinecone-database/pinecone@8.2.0
 .venv/hosted-node9.stamp: WANTS = @pinecone-database/pinecone@9.0.0
 .venv/hosted-qdrant.stamp: WANTS = "qdrant-client==1.20.0"
+.venv/hosted-qdrant9.stamp: WANTS = "qdrant-client==1.9.2"
 .venv/hosted-chroma.stamp: WANTS = "chromadb==1.5.9"
 .venv/hosted-langchain.stamp: WANTS = "langchain-pinecone==0.2.13"
 .venv/hosted-llamaindex.stamp: WANTS = "llama-index-vector-stores-pinecone==0.9.0"

@@ -11,6 +11,7 @@ import os
 import random
 import sys
 import uuid
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -76,7 +77,10 @@ class Both:
     """The server's client and a local one."""
 
     def __init__(self) -> None:
-        self.served = QdrantClient(url=URL, api_key=os.environ.get("QDRANT_API_KEY"), timeout=60)
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            self.served = QdrantClient(url=URL, api_key=os.environ.get("QDRANT_API_KEY"), timeout=60)
+        self.check("versions fit", not [each for each in warned if "version" in str(each.message)])
         self.local = QdrantClient(":memory:")
 
     def same(self, name: str, call: Callable[[QdrantClient], Any], sort: bool = False) -> Any:

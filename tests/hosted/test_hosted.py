@@ -1,8 +1,8 @@
 """Unmodified clients of hosted databases against a server of two workers: `make test-hosted`.
 
 MRLSTORE_HOSTED names the environments, which the Makefile makes: python5 to python10 and node4 to node9 have
-Pinecone's SDK, qdrant and chroma the clients of these, langchain and llamaindex the packages by which these
-frameworks use Pinecone. Without it nothing runs here.
+Pinecone's SDK; qdrant, qdrant9 (version 1.9) and chroma the clients of these; langchain and llamaindex the
+packages by which these frameworks use Pinecone. Without it nothing runs here.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tests.server.running import RunningServer, running
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
-URLS = {"qdrant": "{}/qdrant", "chroma": "{}", "langchain": "{}", "llamaindex": "{}"}
+URLS = {"qdrant": "{}/qdrant", "qdrant9": "{}", "chroma": "{}", "langchain": "{}", "llamaindex": "{}"}
 SDKS = os.environ.get("MRLSTORE_HOSTED", "").split()
 
 

@@ -108,6 +108,25 @@ def test_answers_equal_those_of_the_store(client: TestClient, config: ServerConf
     np.testing.assert_allclose([point["score"] for point in again], expected.scores[3:], atol=1e-6)
 
 
+def test_what_older_clients_send_is_answered_alike(client: TestClient) -> None:
+    fill(client, COSINE)
+    like: dict[str, Any] = {"positive": [1], "negative": [UUID]}
+    asked = {"query": {"recommend": like}, "limit": 2}
+    found = result(client, "POST", "/points/query", asked)["points"]
+    assert result(client, "POST", "/points/recommend", {**like, "limit": 2}) == found and len(found) == 2
+    searches = [{"vector": [1, 2, 3, 4], "limit": 1}] * 2
+    answers = result(client, "POST", "/points/search/batch", {"searches": searches})
+    assert answers == [result(client, "POST", "/points/search", searches[0])] * 2
+    named = {"vector": {"name": "", "vector": [1, 2, 3, 4]}, "limit": 1}
+    assert result(client, "POST", "/points/search", named) == answers[0]
+    assert "strategy" in error(client, "POST", "/points/recommend", {**like, "strategy": "best_score"})
+
+
+def test_a_client_is_told_its_own_version(client: TestClient) -> None:
+    for agent, version in (("python-client/1.16.2 python/3.11", "1.16.2"), ("curl", "1.20.0")):
+        assert client.get("/qdrant", headers={"user-agent": agent}).json()["version"] == version
+
+
 def test_ids_keep_their_type_and_others_are_refused(client: TestClient) -> None:
     fill(client, COSINE)
     given = [0, 7, 2**64 - 1, UUID, UUID.replace("-", "").upper()]

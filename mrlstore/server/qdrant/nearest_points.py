@@ -15,7 +15,14 @@ from mrlstore.server.indexes import Metric, ServedIndex
 from mrlstore.server.metric_scores import scores_of
 from mrlstore.server.operations import Answer
 from mrlstore.server.qdrant.answers import answered_with
-from mrlstore.server.qdrant.point_query import PointQuery, Vector, groups_of, query_of, search_of
+from mrlstore.server.qdrant.point_query import (
+    PointQuery,
+    Vector,
+    groups_of,
+    query_of,
+    recommend_of,
+    search_of,
+)
 from mrlstore.server.qdrant.point_reads import PointShape, needed_vector, ordered_rows
 from mrlstore.server.qdrant.vector_layout import VectorLayout, is_leading_part
 from mrlstore.server.refusals import invalid
@@ -46,6 +53,12 @@ def is_quick(asked: PointQuery) -> bool:
 def query(index: ServedIndex, call: HttpCall, asked: PointQuery) -> Answer:
     """The answer to a query."""
     return answered_with(call, {"points": points_of(index, asked)})
+
+
+def parse_recommend(call: HttpCall, body: bytes) -> PointQuery:
+    """POST /points/recommend: what it asks for."""
+    call.require_namespace("")
+    return recommend_of(parse_object(body))
 
 
 def search(index: ServedIndex, call: HttpCall, asked: PointQuery) -> Answer:

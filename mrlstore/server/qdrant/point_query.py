@@ -87,6 +87,14 @@ def search_of(given: dict[str, Any]) -> PointQuery:
     return replace(asked, vector=float_row(vector, "vector"))
 
 
+def recommend_of(given: dict[str, Any]) -> PointQuery:
+    """The query of a request to `/points/recommend`, which older clients send."""
+    using = given.get("using")
+    if isinstance(using, dict):
+        using = using.get("name")
+    return _recommend(_common({**given, "using": using}), given, "")
+
+
 def groups_of(given: dict[str, Any]) -> PointQuery:
     """The query of a request to `/points/query/groups`: `limit` groups of `group_size` points."""
     asked = query_of(given)
@@ -149,7 +157,7 @@ def _with_kind(asked: PointQuery, query: object) -> PointQuery:
         if query["sample"] != "random":
             raise invalid(f"query.sample: expected random, got {shown(query['sample'])}")
         return replace(asked, sample=True)
-    return _recommend(asked, query["recommend"])
+    return _recommend(asked, query["recommend"], "query.recommend.")
 
 
 def _nearest(asked: PointQuery, given: object, place: str) -> PointQuery:
@@ -169,16 +177,14 @@ def _with_diversity(asked: PointQuery, mmr: object) -> PointQuery:
     return replace(asked, diversity=0.5 if diversity is None else diversity, candidates=candidates)
 
 
-def _recommend(asked: PointQuery, given: object) -> PointQuery:
+def _recommend(asked: PointQuery, given: object, place: str) -> PointQuery:
     if not isinstance(given, dict):
         raise invalid(f"query.recommend: expected an object, got {shown(given)}")
     if given.get("strategy") not in (None, "average_vector"):
-        raise invalid("query.recommend.strategy: only average_vector is offered here")
-    like, unlike = (
-        _examples(given.get(name), f"query.recommend.{name}") for name in ("positive", "negative")
-    )
+        raise invalid(f"{place}strategy: only average_vector is offered here")
+    like, unlike = (_examples(given.get(name), f"{place}{name}") for name in ("positive", "negative"))
     if not like:
-        raise invalid("query.recommend.positive: give one example or more")
+        raise invalid(f"{place}positive: give one example or more")
     return replace(asked, like=like, unlike=unlike)
 
 

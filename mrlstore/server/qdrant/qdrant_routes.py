@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from starlette.routing import BaseRoute, Route
@@ -21,7 +22,8 @@ from mrlstore.version import __version__
 
 PREFIX: Final = "/qdrant"
 OPEN: Final = frozenset(f"{PREFIX}/{name}" for name in ("healthz", "livez", "readyz"))  # need no key
-_QDRANT: Final = "1.16.0"  # the version of the API, which clients compare with their own
+_VERSION: Final = "1.20.0"  # of the API, where a client does not say which it speaks
+_CLIENT: Final = re.compile(r"python-client/(\d{1,3}\.\d{1,3}\.\d{1,3})\b")
 
 _ONE: Final = PREFIX + "/collections/{index}"
 _NAME: Final = PREFIX + "/collections/{name}"
@@ -37,7 +39,6 @@ _REFUSED: Final = (
     (f"{PREFIX}/snapshots", ("POST",), _SNAPSHOTS),
     (f"{_POINTS}/vectors/delete", ("POST",), _VECTORS),
     (f"{_POINTS}/discover", ("POST",), "discovery is not offered here"),
-    (f"{_POINTS}/recommend", ("POST",), "use /points/query with recommend"),
     (_POINTS + "/search/matrix/{rest}", ("POST",), "matrices are not offered here"),
     (f"{_ONE}/cluster", _EVERY, "clusters are not offered here"),
     (f"{PREFIX}/cluster", _EVERY, "clusters are not offered here"),
@@ -131,6 +132,7 @@ def _about_points(serving: Serving, aliases: Aliases) -> list[BaseRoute]:
     table = (
         ("query", f"{_POINTS}/query", nearest_points.parse_query, nearest_points.query),
         ("search", f"{_POINTS}/search", nearest_points.parse_search, nearest_points.search),
+        ("recommend", f"{_POINTS}/recommend", nearest_points.parse_recommend, nearest_points.search),
     )
     return [
         Route(
@@ -143,7 +145,10 @@ def _about_points(serving: Serving, aliases: Aliases) -> list[BaseRoute]:
 
 
 def _root(call: HttpCall, body: bytes) -> Answer:
-    return Answer(dump({"title": "mrlstore", "version": _QDRANT, "mrlstore": __version__}))
+    """The version that the client has itself: it warns of others, and all are answered alike."""
+    client = _CLIENT.match(call.header(b"user-agent"))
+    version = client[1] if client else _VERSION
+    return Answer(dump({"title": "mrlstore", "version": version, "mrlstore": __version__}))
 
 
 def _health(call: HttpCall, body: bytes) -> Answer:
