@@ -1,7 +1,7 @@
 # Every target makes the virtual environment that it needs under .venv/ and installs what it needs there.
 # Needed beforehand: Python 3.11 or newer.  make PYTHON=/path/to/python chooses a Python.
 
-.PHONY: help demo test test-gemini2 test-integrations test-hosted test-console test-s3 torture fuzz lint bench retrieval docs package clean
+.PHONY: help demo test test-gemini2 test-integrations test-hosted test-console test-s3 test-ray torture fuzz lint bench retrieval docs package clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -30,6 +30,7 @@ help:
 	@echo "make test-hosted  apps on the unmodified clients of Pinecone, Qdrant and Chroma against the server"
 	@echo "make test-console  the console in headless Chromium, where one is installed"
 	@echo "make test-s3    shipping and restoring against servers of S3 and Azure, behind a faulty proxy"
+	@echo "make test-ray   shards run by Ray, whose actors are killed and frozen"
 	@echo "make torture   the full figures: crashes, damage, faults, fuzzing; for hours"
 	@echo "make fuzz      coverage-guided fuzzing of all that parses bytes    make fuzz SECONDS=600"
 	@echo "make lint      ruff (rules and format) and mypy, over the library and its tests"
@@ -72,6 +73,10 @@ test-s3: .venv/s3.stamp .venv/azurite.stamp
 	@.venv/s3/bin/$(KERNELS)
 	@.venv/s3/bin/python -m pytest tests/s3 tests/object_storage
 
+test-ray: .venv/ray.stamp
+	@.venv/ray/bin/$(KERNELS)
+	@.venv/ray/bin/python -m pytest tests/ray
+
 torture: .venv/test.stamp
 	@MRLSTORE_TORTURE=1 HYPOTHESIS_PROFILE=torture .venv/test/bin/python -m pytest -m "torture or not torture" $(TESTS)
 	@$(MAKE) --no-print-directory fuzz
@@ -111,6 +116,7 @@ package: .venv/package.stamp
 .venv/vectordbbench.stamp: WANTS = --editable ".[cli]" "vectordb-bench>=2,<3" --group test
 .venv/pinecone.stamp: WANTS = --editable ".[cli]" "pinecone>=10.2,<11" --group test
 .venv/console.stamp: WANTS = --editable ".[demo,server]" --group test-console
+.venv/ray.stamp: WANTS = --editable ".[demo,ray]" --group test
 .venv/s3.stamp: WANTS = --editable ".[demo,object-storage]" --group test-s3
 .venv/hosted-python5.stamp: WANTS = "pinecone==5.4.2"
 .venv/hosted-python6.stamp: WANTS = "pinecone==6.0.2"

@@ -17,7 +17,7 @@ from mrlstore.search import searcher
 EXPORT_PAGE = "mrlstore.exchange.exporting._PAGE"
 EXPORT_BLOCK_BYTES = "mrlstore.exchange.exporting._BLOCK_BYTES"
 CLUSTER_PAUSE_S = "mrlstore.cluster.sharded_writing._PAUSE_S"
-CLUSTER_LOOK_S = "mrlstore.cluster.local_engine._LOOK_S"
+CLUSTER_LOOK_S = "mrlstore.cluster.running_shard.LOOK_S"
 COLUMN_BATCH_CHARACTERS = "mrlstore.columns.build._BATCH_CHARACTERS"
 COLUMN_SORTED_AT_ONCE = "mrlstore.columns.build._SORTED_AT_ONCE"
 COLUMN_CHUNK_BYTES = "mrlstore.columns.dictionary._CHUNK_BYTES"

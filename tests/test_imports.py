@@ -83,6 +83,7 @@ HOMES = {
     "pinecone": {"mrlstore.exchange.migrate.pinecone"},
     "faiss": {"mrlstore.exchange.migrate.faiss"},
     "hnswlib": {"mrlstore.index.hnsw", "mrlstore.exchange.migrate.hnswlib_child"},
+    "ray": {"mrlstore.cluster.ray_engine"},
     "pyarrow": {"mrlstore.exchange"},
     "pandas": {"mrlstore.exchange"},
     "polars": {"mrlstore.exchange"},
@@ -99,6 +100,7 @@ FRAMEWORKS = {
     "mrlstore.integrations.langchain": ("langchain_core", "langchain"),
     "mrlstore.integrations.mteb": ("mteb", "mteb"),
     "mrlstore.server": ("starlette", "server"),
+    "mrlstore.cluster.ray_engine": ("ray", "ray"),
     "mrlstore.client": ("httpx", "client"),
     "mrlstore.object_storage.bucket": ("obstore", "object-storage"),
 }

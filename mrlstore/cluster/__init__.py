@@ -7,7 +7,7 @@ cluster of one store, and `export_store` one store of a cluster.
 from mrlstore.cluster.cluster_results import ClusterBatch, ClusterResult, ClusterWritten, Coverage
 from mrlstore.cluster.home import Home
 from mrlstore.cluster.one_store import export_store, import_store
-from mrlstore.cluster.opening_clusters import connect, create
+from mrlstore.cluster.opening_clusters import connect, create, stop_hosts
 from mrlstore.cluster.sharded_store import ClusterStats, ShardedStore, ShardStats
 
 __all__ = [
@@ -23,4 +23,5 @@ __all__ = [
     "create",
     "export_store",
     "import_store",
+    "stop_hosts",
 ]

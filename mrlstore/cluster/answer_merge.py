@@ -7,8 +7,6 @@ from dataclasses import replace
 from heapq import merge
 from typing import Any
 
-import numpy as np
-
 from mrlstore.search.field_order import FieldOrder
 from mrlstore.search.records import decode_cursor
 from mrlstore.types import Facet, Hit, HitGroup, Plan, Record, Result
@@ -20,23 +18,6 @@ Rank = tuple[float, str, str]
 def rank(hit: Hit) -> Rank:
     """What hits are sorted by: score, the highest first, then id by its code points, then namespace."""
     return -hit.score, hit.id, hit.namespace
-
-
-def in_rank(result: Result) -> list[Hit]:
-    """The hits of a shard in the order of `rank`."""
-    return sorted(result.hits, key=rank)
-
-
-def cut_at(result: Result, k: int) -> Result:
-    """The best k hits of a result in the order of `rank`."""
-    hits = in_rank(result)[:k]
-    return of_hits(hits, lambda: result.plan)
-
-
-def of_hits(hits: list[Hit], plan: Any, groups: list[HitGroup] | None = None) -> Result:
-    """A result that has these hits."""
-    scores = np.array([hit.score for hit in hits], dtype=np.float32)
-    return Result([hit.id for hit in hits], scores, plan, hits, groups)
 
 
 def best(results: Iterable[Result], k: int) -> list[Hit]:

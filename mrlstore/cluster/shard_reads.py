@@ -26,12 +26,13 @@ def query_batch(
     store: Store, vectors: NDArray[np.float32], k: int, exact: bool, **arguments: Any
 ) -> list[Result]:
     """`query` for each of the vectors, [n, dim]."""
-    asked = min(k + 1, LIMITS.k) if exact else k
-    found = []
+    if exact and k == LIMITS.k:  # no row more can be asked for in a batch
+        return [query(store, vector, k, exact, **arguments) for vector in vectors]
+    asked, found = k + 1 if exact else k, []
     for vector, result in zip(
         vectors, store.query_batch(vectors, asked, exact=exact, **arguments), strict=True
     ):
-        tied = exact and len(result) == asked > k and result.scores[-1] == result.scores[k - 1]
+        tied = exact and len(result) > k and result.scores[-1] == result.scores[k - 1]
         found.append(query(store, vector, k, exact, **arguments) if tied else result)
     return found
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mrlstore.api import arguments
 from mrlstore.api.picking_arguments import check_examples, check_picking
-from mrlstore.checks import check_ids
+from mrlstore.checks import check_choice, check_ids
 from mrlstore.cluster import answer_merge
 from mrlstore.cluster.asking import Asked, OnMissing
 from mrlstore.cluster.cluster_results import ClusterBatch, ClusterResult
@@ -97,6 +97,7 @@ class ShardedQuery(ShardedReading):
         group_size: int | None = None,
         diversity: float | None = None,
         candidates: int | None = None,
+        ties: Literal["id"] = "id",
         after: str | None = None,
         on_missing: OnMissing = "raise",
     ) -> ClusterResult:
@@ -129,6 +130,7 @@ class ShardedQuery(ShardedReading):
             group_size: hits of a group.
             diversity: how much hits should differ.
             candidates: among how many diverse hits are picked.
+            ties: equal scores always go by id here.
             after: a token of a write or of an answer: shards answer from no earlier moment.
             on_missing: "partial" leaves out shards that cannot be asked, and `coverage` names them.
 
@@ -140,6 +142,7 @@ class ShardedQuery(ShardedReading):
             ShardUnavailable: a shard cannot be asked.
             StaleRead: a shard did not come as far as `after` in time.
         """
+        check_choice(ties, "ties", ("id",))
         params = arguments.check_params(
             include, k, namespace, min_score, target_recall, shortlist, ef, exact, dim, explain, self.dim
         )

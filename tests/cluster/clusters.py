@@ -8,6 +8,7 @@ from typing import Any
 from mrlstore.cluster import ShardedStore
 from mrlstore.cluster.home import Home, create_home, new_home
 from mrlstore.cluster.opening_clusters import open_cluster
+from mrlstore.cluster.running_shard import ShardCare
 from mrlstore.cluster.shard_copy import ShardCopy
 from mrlstore.cluster.shard_writer import ShardWriter
 from mrlstore.cluster.write_requests import OperationId, Upsert
@@ -31,7 +32,8 @@ def made(shards: int = 1) -> MemoryStorage:
 
 
 def connected(storage: ObjectStorage, folder: Path, **more: Any) -> ShardedStore:
-    return open_cluster(storage, folder=folder, auto_maintain=False, **more)
+    care = ShardCare(**{name: more.pop(name) for name in ShardCare._fields if name in more})
+    return open_cluster(storage, folder=folder, auto_maintain=False, care=care, **more)
 
 
 def copy_of(storage: ObjectStorage, folder: Path, home: Home | None = None, shard: int = 0) -> ShardCopy:

@@ -1,0 +1,123 @@
+"""One shard in a process: its writer or a copy that follows the log, and what goes on in the background."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Final, NamedTuple
+
+from mrlstore.cluster import shard_reads
+from mrlstore.cluster.engine import ShardAnswer, ShardQuestion
+from mrlstore.cluster.shard_copy import ShardCopy
+from mrlstore.cluster.shard_writer import ShardWriter
+from mrlstore.cluster.write_requests import OperationId, ShardWritten, WriteRequest
+from mrlstore.errors import StaleRead, WriterReplaced
+
+LOOK_S: Final = 5.0  # between two looks of a writer whether it was replaced, one HEAD for each shard
+_ADOPT_S: Final = 30.0  # between two looks of a copy for snapshots with graphs
+_IN_NO_GRAPH: Final = 2_000  # rows of a copy, from which on it takes a newer snapshot
+_WAIT_S: Final = 10.0  # for a copy to reach the place that a reader needs
+_PAUSE_S: Final = 0.02
+
+
+class ShardCare(NamedTuple):
+    """How a shard is run, as `connect` explains."""
+
+    group_ms: float = 0.0
+    snapshot_s: float = 300.0
+    snapshot_bytes: int = 64 * 1024 * 1024
+    poll_s: float = 0.25
+
+
+class RunningShard:
+    """A shard of which this process has a copy. Safe to use from many threads."""
+
+    def __init__(self, copy: ShardCopy, care: ShardCare) -> None:
+        self.copy, self._care = copy, care
+        self._writer: ShardWriter | None = None
+        self._guard = threading.Lock()
+        self._looked_at = self._adopted_at = time.monotonic()
+
+    @property
+    def writes(self) -> bool:
+        """Whether this process writes it, as far as is known here."""
+        return self._writer is not None and not isinstance(self._writer.stopped, WriterReplaced)
+
+    def begin(self, *, write: bool) -> None:
+        """Open the copy and let it catch up; with `write` as the writer, whoever was it before."""
+        if write:
+            self.serving()
+            return
+        with self._guard:
+            self.copy.start()
+            self.copy.follow()
+
+    def serving(self, *, take_over: bool = False) -> ShardWriter:
+        """The writer; a successor where it has stopped.
+
+        Where another process has taken over, WriterReplaced is raised, unless it is taken over again.
+        """
+        with self._guard:
+            stopped = None if self._writer is None else self._writer.stopped
+            if isinstance(stopped, WriterReplaced) and not take_over:
+                raise WriterReplaced(*stopped.args)
+            if self._writer is None or stopped is not None:
+                self.copy.close()
+                self._writer = ShardWriter(self.copy, self._care.group_ms)
+                self._writer.start()
+            return self._writer
+
+    def write(
+        self, operation: OperationId, request: WriteRequest, *, take_over: bool = False
+    ) -> ShardWritten:
+        """Do a write."""
+        return self.serving(take_over=take_over).write(operation, request)
+
+    def answer(self, question: ShardQuestion, floor: int) -> ShardAnswer:
+        """Answer from the copy, once it has reached a place of the log; StaleRead if it does not in time."""
+        if not self.writes and not self._care.poll_s:
+            self.follow()
+        deadline = time.monotonic() + _WAIT_S
+        while self.copy.mark.place < floor:
+            if self.writes or time.monotonic() > deadline:
+                raise StaleRead(
+                    f"shard {self.copy.shard}: place {floor} of its log is needed, it has "
+                    f"{self.copy.mark.place}"
+                )
+            self.follow()
+            time.sleep(_PAUSE_S)
+        with self.copy.reading() as store:
+            mark = store.mark
+            return ShardAnswer(shard_reads.answered(store, question.name, question.arguments), *mark)
+
+    def follow(self) -> None:
+        """Apply what the log has behind the mark."""
+        with self._guard:
+            self.copy.follow()
+
+    def look_after(self) -> None:
+        """Writer: ship a snapshot that is due, notice a later writer. Copy: follow, take newer graphs."""
+        writer, now = self._writer, time.monotonic()
+        if writer is None or not self.writes:
+            self.follow()
+            if now - self._adopted_at > _ADOPT_S:
+                self._adopted_at = now
+                self._adopt()
+        elif writer.is_due(self._care.snapshot_s, self._care.snapshot_bytes):
+            writer.snapshot()
+        elif writer.stopped is None and now - self._looked_at >= LOOK_S:
+            self._looked_at = now
+            writer.look()
+
+    def _adopt(self) -> None:
+        """Take a newer snapshot where many rows of the copy are in no graph."""
+        with self._guard:
+            stats = self.copy.store.stats()
+            if stats.rows - stats.rows_without_vector - stats.indexed_rows >= _IN_NO_GRAPH:
+                self.copy.adopt()
+
+    def close(self) -> None:
+        """Write no more, and close the copy."""
+        if self._writer is not None:
+            self._writer.stop("was closed")
+        self.copy.close()
