@@ -131,7 +131,7 @@ package: .venv/package.stamp
 .venv/hosted-qdrant.stamp: WANTS = "qdrant-client==1.20.0"
 .venv/hosted-qdrant9.stamp: WANTS = "qdrant-client==1.9.2"
 .venv/hosted-chroma.stamp: WANTS = "chromadb==1.5.9"
-.venv/hosted-langchain.stamp: WANTS = "langchain-pinecone==0.2.13"
+.venv/hosted-langchain.stamp: WANTS = "langchain-pinecone==0.2.13" "langchain-qdrant==1.1.0" "langchain-chroma==1.1.0"
 .venv/hosted-llamaindex.stamp: WANTS = "llama-index-vector-stores-pinecone==0.9.0"
 .venv/fuzz.stamp: WANTS = --editable ".[arrow]" --group fuzz
 .venv/lint.stamp: WANTS = --editable ".[demo,gemini,media,report,server,client]" --group test --group lint

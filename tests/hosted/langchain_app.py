@@ -1,30 +1,40 @@
-"""LangChain's own vector store for Pinecone, unmodified; nothing in it knows of mrlstore.
+"""LangChain's own vector stores for Pinecone, Qdrant and Chroma, unmodified; nothing in it knows of mrlstore.
 
-Run by the package's interpreter: `python langchain_app.py URL INDEX`, with PINECONE_CONTROLLER_HOST and
-PINECONE_API_KEY set. Prints a line for each check that holds; an exception is a failure.
+Run by the packages' interpreter: `python langchain_app.py URL INDEX`, with PINECONE_CONTROLLER_HOST and the
+keys in PINECONE_API_KEY, QDRANT_API_KEY and CHROMA_API_KEY. Prints a line for each check that holds; an
+exception is a failure.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
+import os
 import random
 import sys
+import uuid
 from typing import Any
 
+import chromadb
+from chromadb.config import Settings
+from langchain_chroma import Chroma
 from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
 from langchain_pinecone import PineconeVectorStore
+from langchain_qdrant import QdrantVectorStore
 from pinecone import Pinecone, ServerlessSpec
+from qdrant_client import QdrantClient, models
 
-NAME = sys.argv[2]
+URL, NAME = sys.argv[1:]
 DIM = 64
-TEXTS = {
-    "moon": "the moon causes the tides of the sea",
-    "bees": "honey is made by bees in summer",
-    "rain": "rain falls from clouds over the sea",
-    "gold": "gold is a metal that does not rust",
-    "iron": "iron is a metal that does rust in rain",
-}
+TEXTS = [
+    "the moon causes the tides of the sea",
+    "honey is made by bees in summer",
+    "rain falls from clouds over the sea",
+    "gold is a metal that does not rust",
+    "iron is a metal that does rust in rain",
+]
+IDS = [str(uuid.UUID(int=n)) for n in range(5)]
 
 
 class WordVectors(Embeddings):
@@ -35,7 +45,8 @@ class WordVectors(Embeddings):
         for word in text.split():
             source = random.Random(word)
             total = [number + source.gauss(0, 1) for number in total]
-        return total
+        length = math.sqrt(sum(number * number for number in total))
+        return [number / length for number in total]
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         return [self.embed_query(text) for text in texts]
@@ -47,68 +58,95 @@ def check(name: str, holds: Any) -> None:
     print(f"ok {name}", flush=True)
 
 
-def ids(documents: list[Document]) -> list[str | None]:
-    return [document.id for document in documents]
+def texts(documents: list[Document]) -> list[str]:
+    return [document.page_content for document in documents]
 
 
 def documents() -> list[Document]:
     return [
         Document(page_content=text, metadata={"topic": "metal" if "metal" in text else "nature", "n": n})
-        for n, text in enumerate(TEXTS.values())
+        for n, text in enumerate(TEXTS)
     ]
 
 
-def synchronous(store: PineconeVectorStore) -> None:
-    check("add", store.add_documents(documents(), ids=list(TEXTS)) == list(TEXTS))
+def common(name: str, store: Any, metal: Any) -> None:
+    """What all of LangChain's vector stores do; `metal` is the store's own filter for that topic."""
+    check(f"{name}: add", store.add_documents(documents(), ids=list(IDS)) == IDS)
     found = store.similarity_search("what causes tides", k=2)
-    check("search", found[0].id == "moon" and found[0].page_content == TEXTS["moon"])
-    check("metadata", found[0].metadata == {"topic": "nature", "n": 0.0})
-    best, score = store.similarity_search_with_score(TEXTS["bees"], k=1)[0]
-    check("score", best.id == "bees" and abs(score - 1) < 1e-3)
-    metals = store.similarity_search("rust", k=5, filter={"topic": "metal"})
-    check("filter", sorted(map(str, ids(metals))) == ["gold", "iron"])
-    late = store.similarity_search("rust", k=5, filter={"n": {"$gte": 3}, "topic": {"$ne": "nature"}})
-    check("filter by order", sorted(map(str, ids(late))) == ["gold", "iron"])
-    relevant = store.similarity_search_with_relevance_scores(TEXTS["gold"], k=1)
-    check("relevance", relevant[0][0].id == "gold" and relevant[0][1] > 0.99)
+    check(f"{name}: search", found[0].page_content == TEXTS[0] and found[0].metadata["topic"] == "nature")
+    check(f"{name}: filter", sorted(texts(store.similarity_search("rust", k=5, filter=metal))) == TEXTS[3:])
+    relevant = store.similarity_search_with_relevance_scores(TEXTS[3], k=1)
+    check(f"{name}: relevance", relevant[0][0].page_content == TEXTS[3] and relevant[0][1] > 0.99)
     diverse = store.max_marginal_relevance_search("metal that does rust", k=3, fetch_k=5)
-    check("mmr", len({document.page_content for document in diverse}) == 3)
-    retriever = store.as_retriever(search_kwargs={"k": 1, "filter": {"topic": "nature"}})
-    check("retriever", ids(retriever.invoke("honey bees")) == ["bees"])
-    store.add_texts(["honey is sold in jars"], ids=["bees"], metadatas=[{"topic": "trade"}])
-    check("replace", store.similarity_search("honey jars", k=1)[0].metadata == {"topic": "trade"})
-    store.delete(ids=["bees", "absent"])
-    check("delete", "bees" not in ids(store.similarity_search("honey", k=9)))
+    check(f"{name}: mmr", len(set(texts(diverse))) == 3)
+    retriever = store.as_retriever(search_kwargs={"k": 1})
+    check(f"{name}: retriever", texts(retriever.invoke("honey bees")) == [TEXTS[1]])
+    store.add_texts(["honey is sold in jars"], ids=[IDS[1]], metadatas=[{"topic": "trade", "n": 9}])
+    changed = store.similarity_search("honey jars", k=1)[0]
+    check(f"{name}: replace", changed.metadata["topic"] == "trade" and "jars" in changed.page_content)
+    store.delete([IDS[1]])
+    check(f"{name}: delete", len(store.similarity_search("honey", k=9)) == 4)
+
+
+def over_pinecone(store: PineconeVectorStore) -> None:
+    common("pinecone", store, {"topic": "metal"})
+    late = store.similarity_search("rust", k=5, filter={"n": {"$gte": 3}, "topic": {"$ne": "nature"}})
+    check("filter by order", sorted(texts(late)) == TEXTS[3:])
+    best, score = store.similarity_search_with_score(TEXTS[4], k=1)[0]
+    check("score", best.id == IDS[4] and abs(score - 1) < 1e-3)
     store.delete(filter={"topic": "metal"})
-    check("delete by filter", sorted(map(str, ids(store.similarity_search("sea", k=9)))) == ["moon", "rain"])
+    check("delete by filter", sorted(texts(store.similarity_search("sea", k=9))) == [TEXTS[2], TEXTS[0]])
     store.delete(delete_all=True)
     check("delete all", store.similarity_search("sea", k=9) == [])
 
 
+def over_qdrant(url: str, key: str) -> None:
+    client = QdrantClient(url=f"{url}/qdrant", api_key=key)
+    params = models.VectorParams(size=DIM, distance=models.Distance.COSINE)
+    client.create_collection(f"{NAME}-qdrant", vectors_config=params)
+    store = QdrantVectorStore(client=client, collection_name=f"{NAME}-qdrant", embedding=WordVectors())
+    topic = models.FieldCondition(key="metadata.topic", match=models.MatchValue(value="metal"))
+    common("qdrant", store, models.Filter(must=[topic]))
+    check("qdrant: by id", texts(list(store.get_by_ids([IDS[0]]))) == [TEXTS[0]])
+    client.delete_collection(f"{NAME}-qdrant")
+
+
+def over_chroma(url: str, key: str) -> None:
+    settings = Settings(anonymized_telemetry=False)
+    client = chromadb.HttpClient(host=url, headers={"X-Chroma-Token": key}, settings=settings)
+    store = Chroma(client=client, collection_name=f"{NAME}-chroma", embedding_function=WordVectors())
+    common("chroma", store, {"topic": "metal"})
+    check("chroma: by id", texts(list(store.get_by_ids([IDS[0]]))) == [TEXTS[0]])
+    store.update_document(IDS[0], Document(page_content="snow and ice", metadata={"topic": "cold"}))
+    check("chroma: update", store.get(where={"topic": "cold"})["documents"] == ["snow and ice"])
+    store.delete_collection()
+
+
 async def asynchronous(store: PineconeVectorStore) -> None:
-    await store.aadd_documents(documents(), ids=list(TEXTS))
+    await store.aadd_documents(documents(), ids=list(IDS))
     found = await store.asimilarity_search("what causes tides", k=1)
-    check("async search", ids(found) == ["moon"])
+    check("async search", texts(found) == [TEXTS[0]])
     metals = await store.asimilarity_search_with_score("rust", k=5, filter={"topic": "metal"})
     check("async filter", len(metals) == 2)
-    await store.adelete(ids=["moon"])
-    check("async delete", "moon" not in ids(await store.asimilarity_search("tides", k=9)))
+    await store.adelete(ids=[IDS[0]])
+    check("async delete", TEXTS[0] not in texts(await store.asimilarity_search("tides", k=9)))
 
 
 def main() -> None:
     client = Pinecone()
     client.create_index(NAME, dimension=DIM, spec=ServerlessSpec(cloud="aws", region="us-east-1"))
-    index = client.Index(NAME)
-    synchronous(PineconeVectorStore(index=index, embedding=WordVectors()))
+    over_pinecone(PineconeVectorStore(index=client.Index(NAME), embedding=WordVectors()))
     named = PineconeVectorStore(index_name=NAME, embedding=WordVectors(), namespace="other")
     asyncio.run(asynchronous(named))
     made = PineconeVectorStore.from_texts(
-        list(TEXTS.values()), WordVectors(), index_name=NAME, namespace="third", ids=list(TEXTS)
+        TEXTS, WordVectors(), index_name=NAME, namespace="third", ids=list(IDS)
     )
-    check("from texts", ids(made.similarity_search("gold metal", k=1)) == ["gold"])
+    check("from texts", texts(made.similarity_search("gold metal", k=1)) == [TEXTS[3]])
     again = PineconeVectorStore.from_existing_index(NAME, WordVectors(), namespace="third")
-    check("from existing", ids(again.similarity_search("gold metal", k=1)) == ["gold"])
+    check("from existing", texts(again.similarity_search("gold metal", k=1)) == [TEXTS[3]])
     client.delete_index(NAME)
+    over_qdrant(URL, os.environ["QDRANT_API_KEY"])
+    over_chroma(URL, os.environ["CHROMA_API_KEY"])
 
 
 main()

@@ -2,7 +2,7 @@
 
 MRLSTORE_HOSTED names the environments, which the Makefile makes: python5 to python10 and node4 to node9 have
 Pinecone's SDK; qdrant, qdrant9 (version 1.9) and chroma the clients of these; langchain and llamaindex the
-packages by which these frameworks use Pinecone. Without it nothing runs here.
+packages by which these frameworks use them. Without it nothing runs here.
 """
 
 from __future__ import annotations
