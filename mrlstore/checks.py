@@ -59,6 +59,7 @@ def check_ids(ids: Iterable[str], what: str = "ids", *, ordered: bool = False) -
         if not isinstance(name, str):
             raise InvalidInput(
                 f"{what}[{position}]: expected a string, got {type(name).__name__} {name!r:.80}"
+                + ("; str(...) makes one" if isinstance(name, int) and not isinstance(name, bool) else "")
             )
         if not name:
             raise InvalidInput(f"{what}[{position}]: an id may not be empty")
@@ -74,6 +75,11 @@ def check_namespace(namespace: str) -> str:
     if check_utf8(namespace, "namespace") > LIMITS.namespace_bytes:
         raise LimitExceeded(f"namespace: longer than {LIMITS.namespace_bytes} bytes ({namespace[:40]!r}...)")
     return namespace
+
+
+def namespace_words(namespace: str) -> str:
+    """A namespace as messages name it."""
+    return f"namespace {namespace!r}" if namespace else "the unnamed namespace"
 
 
 def check_namespaces(namespace: object) -> Namespaces:

@@ -114,7 +114,8 @@ def check_projection(include: Iterable[str]) -> Projection:
     if isinstance(include, tuple) and not include:
         return NOTHING
     if isinstance(include, str) or not _iterable(include):
-        raise InvalidInput(f"include: expected a tuple of {_INCLUDE}, got {include!r:.80}")
+        hint = f': write ("{include}",)' if include in _INCLUDE else ""
+        raise InvalidInput(f"include: expected a tuple of {_INCLUDE}, got {include!r:.80}{hint}")
     try:
         chosen: tuple[object, ...] = tuple(include)
     except TypeError as error:  # a 0-dimensional array claims to be iterable

@@ -19,7 +19,7 @@ from mrlstore.api.picking_arguments import check_examples, check_picking, ties_g
 from mrlstore.api.reading_methods import ReadingMethods
 from mrlstore.api.recall_methods import RecallMethods
 from mrlstore.api.selection_arguments import check_changes, check_selection
-from mrlstore.checks import check_ids, check_namespace
+from mrlstore.checks import check_ids, check_namespace, namespace_words
 from mrlstore.embedders.fingerprint import Fingerprint
 from mrlstore.embedders.protocol import Embedder
 from mrlstore.errors import InvalidInput, MrlStoreError
@@ -408,7 +408,7 @@ class Store(CareMethods, RecallMethods, ReadingMethods):
         if id is not None:
             vector = query.stored_vector(session, space, check_ids([id], "id")[0])
             if vector is None:
-                raise InvalidInput(f"id: {id!r} is not in namespace {space!r}, or has no vector")
+                raise InvalidInput(f"id: {id!r} is not in {namespace_words(space)}, or has no vector")
             return vector
         embedder = self._embedding()
         writer.check_embedder(session, embedder)

@@ -25,7 +25,7 @@ Examples:
   mrlstore import papers.mrl rows.jsonl
   mrlstore import papers.mrl rows.parquet --name vector=embedding
   mrlstore export papers.mrl papers.parquet
-  mrlstore migrate papers.mrl chroma:chroma_data
+  mrlstore migrate papers.mrl chroma_data/
   mrlstore add    notes.mrl notes/
   mrlstore query  notes.mrl "why are there tides"
   mrlstore query  papers.mrl --id paper-17 -k 5

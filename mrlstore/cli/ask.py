@@ -207,8 +207,10 @@ def print_hits(result: Result, out: IO[str], passages: list[Passage | None] | No
 
 def _print_each(hits: Sequence[Hit], passages: list[Passage | None], shown: str, out: IO[str]) -> None:
     for hit, passage in zip(hits, passages, strict=True):
+        score = f"{hit.score:{shown}}"
+        score = score if float(score) else score.replace("-", " ")  # no minus in front of a rounded zero
         space = (f"  in {safe_line(hit.namespace)}", "dim") if hit.namespace else ""
-        print_line((f"{hit.score:{shown}}  ", "cyan"), (safe_line(hit.id), "bold"), space, file=out)
+        print_line((f"{score}  ", "cyan"), (safe_line(hit.id), "bold"), space, file=out)
         if passage is not None:
             pieces = [(piece.text, "bold" if piece.matched else "dim") for piece in passage]
             print_line(" " * 8, *pieces, file=out)

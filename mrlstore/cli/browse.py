@@ -36,7 +36,7 @@ def facets(
     limit: int,
     as_json: bool,
 ) -> None:
-    """Count the values of a metadata FIELD, the most frequent first.
+    """Count the values of a metadata FIELD, most frequent first.
 
     \b
     Examples:

@@ -51,10 +51,11 @@ def calibrate(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Measure which effort gives which recall, and keep that for queries.
+    """Measure which effort gives which recall.
 
-    A store does this by itself, with questions made of stored rows, when it is first indexed and when 3% of
-    its rows are new or gone. It pays where you have a few hundred real queries, or ask for another k.
+    Queries with a target recall go by it. A store does this by itself, with questions made of stored rows,
+    when it is first indexed and when 3% of its rows are new or gone. It pays where you have a few hundred
+    real queries, or ask for another k.
 
     \b
     Examples:
@@ -118,7 +119,7 @@ def _cells(curve: Curve, target: float) -> tuple[str, ...]:
 def set_prefix_dim(
     store: Path, prefix_dim: int, timeout_s: float | None, threads: int | None, as_json: bool
 ) -> None:
-    """Search the first N dimensions instead of those searched so far.
+    """Index another length of prefix: the first N dimensions.
 
     Codes and graphs are built again from the stored vectors; readers and writers go on meanwhile. mrlstore
     tiers shows what each length finds and costs.
@@ -150,10 +151,10 @@ def set_prefix_dim(
 def set_graph(
     store: Path, graph: GraphBuilder, timeout_s: float | None, threads: int | None, as_json: bool
 ) -> None:
-    """Have GRAPH, mrlstore or hnswlib, build the graphs from now on, and build all of them anew.
+    """Choose what builds the graphs, and build them anew.
 
-    Readers and writers go on meanwhile. hnswlib has to be installed (pip install 'mrlstore[hnswlib]')
-    wherever the store is indexed.
+    GRAPH is mrlstore or hnswlib. Readers and writers go on meanwhile. hnswlib has to be installed (pip
+    install 'mrlstore[hnswlib]') wherever the store is indexed.
 
     \b
     Example:

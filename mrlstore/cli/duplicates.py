@@ -43,10 +43,11 @@ def duplicates(
     limit: int | None,
     as_json: bool,
 ) -> None:
-    """Find groups of rows whose vectors are nearly equal: boilerplate, reprints, versions.
+    """Find groups of rows whose vectors are nearly equal.
 
-    Each group is printed when it is found: first the row that represents it, the first by its id, then its
-    duplicates, the most similar first. Nothing is deleted.
+    These are boilerplate, reprints, versions of a text. Each group is printed when it is found: first the
+    row that represents it, the first by its id, then its duplicates, the most similar first. Nothing is
+    deleted.
 
     \b
     Examples:

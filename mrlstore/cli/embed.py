@@ -239,12 +239,12 @@ def _why(error: Exception) -> str:
 def re_embed_(
     source: Path, target: Path, name: str | None, task: str, cache: Path | None, as_json: bool
 ) -> int:
-    """Embed the documents of one store anew, with another embedder, into another store.
+    """Embed the documents of a store again, into another store.
 
-    Ids, namespaces and metadata are kept. Media are read again from the files that "add" read them from.
-    Rows whose content is not found (files that are gone, vectors without a document) are reported; texts that
-    cannot be embedded are stored without a vector; the exit code is then 6. Interrupted, it goes on where it
-    stopped.
+    It takes another embedder. Ids, namespaces and metadata are kept. Media are read again from the files
+    that "add" read them from. Rows whose content is not found (files that are gone, vectors without a
+    document) are reported; texts that cannot be embedded are stored without a vector; the exit code is then
+    6. If it is interrupted, the same command continues.
 
     \b
     Examples:

@@ -72,9 +72,10 @@ class EmbedderChoice:
         self._name, self._is_new = name, False
         try:
             with mrlstore.open(store, mode="r") as opened:
-                self._recorded = opened.embedder_fingerprint
+                self._recorded, stats = opened.embedder_fingerprint, opened.stats()
+            self._has_vectors = stats.rows > stats.rows_without_vector
         except StoreNotFound:
-            self._recorded, self._is_new = None, True
+            self._recorded, self._is_new, self._has_vectors = None, True, False
         recorded = self._recorded
         if name is None and recorded is not None and not (is_gemini(recorded) or is_local(recorded)):
             raise _unknown(store, recorded, "Add rows in Python")
@@ -111,6 +112,11 @@ class EmbedderChoice:
             raise InvalidInput(
                 f"{self._store} was filled by a local embedder, and its file {path} is not there. Name the "
                 "file by --embedder, or embed everything again into another store: mrlstore re-embed"
+            )
+        elif self._recorded is None and self._has_vectors:
+            raise InvalidInput(
+                f"{self._store} holds vectors, and does not say of which embedder. Add to it in Python, name "
+                "the file of its embedder by --embedder, or add to another store"
             )
         else:
             model = fit_model(texts(), path)

@@ -87,7 +87,7 @@ class LocalModel:
         if texts < FEW_TEXTS:
             found.append(
                 f"a model fitted on {texts:,} texts finds little more than the words themselves: it takes "
-                f"some {FEW_TEXTS} to learn which belong together. --keywords and --embedder gemini do not"
+                f"some {FEW_TEXTS} to learn which belong together. --keywords needs none"
             )
         if rows > 3 * texts and not self.is_new and texts < MOST_TEXTS:
             found.append(

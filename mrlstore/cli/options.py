@@ -35,11 +35,19 @@ class FileOrUrl(_ParamType):
     name = "file or URL"
 
     def __init__(self, *, must_exist: bool) -> None:
-        self._path = click.Path(path_type=Path, exists=must_exist, dir_okay=not must_exist, allow_dash=True)
+        self._reads = must_exist
+        self._path = click.Path(path_type=Path, exists=must_exist, allow_dash=True)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """A Path, or the URL as it is."""
-        return value if "://" in str(value) else self._path.convert(value, param, ctx)
+        if "://" in str(value):
+            return value
+        if self._reads and Path(value).is_dir():
+            self.fail(
+                f"{value} is a folder: `mrlstore add` reads folders of texts, `mrlstore migrate` those of "
+                "other databases", param, ctx,
+            )  # fmt: skip
+        return self._path.convert(value, param, ctx)
 
 
 def store_argument(function: Decorated) -> Decorated:

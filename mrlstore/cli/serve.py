@@ -40,11 +40,12 @@ def _server_options(function: Decorated) -> Decorated:
 @click.argument("root", required=False, type=click.Path(path_type=Path))
 @_server_options
 def serve(root: Path | None, **options: Any) -> None:
-    """Serve the stores of the folder ROOT: the APIs of Pinecone, Qdrant and Chroma, its own, a console.
+    """Serve the stores of the folder ROOT over HTTP.
 
-    The store papers.mrl in ROOT is the index papers. Every option can be given by the environment:
-    --public-url is MRLSTORE_PUBLIC_URL, ROOT is MRLSTORE_ROOT. SIGTERM and Ctrl-C stop it, after requests
-    that run are finished. Needs the extra: pip install 'mrlstore[server]'
+    There are the APIs of Pinecone, Qdrant and Chroma, one of its own, and a console. The store papers.mrl
+    in ROOT is the index papers. Every option can be given by the environment: --public-url is
+    MRLSTORE_PUBLIC_URL, ROOT is MRLSTORE_ROOT. SIGTERM and Ctrl-C stop it, after requests that run are
+    finished. Needs the extra: pip install 'mrlstore[server]'
 
     \b
     Examples:

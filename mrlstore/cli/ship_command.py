@@ -129,9 +129,10 @@ def restore(
     options: dict[str, Any] | None,
     as_json: bool,
 ) -> None:
-    """Make STORE from its copy in object storage; nothing may be there yet.
+    """Make STORE from its copy in object storage.
 
-    Every byte is checked against the checksums that were taken when it was shipped.
+    Nothing may be at STORE yet. Every byte is checked against the checksums that were taken when it was
+    shipped.
 
     \b
     Examples:

@@ -58,7 +58,7 @@ def tiers(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Decide which length of prefix to index, on your own vectors.
+    """Decide which length of prefix to index.
 
     SOURCE is a store, or a .npy, Parquet or Arrow file of vectors, which is indexed in a temporary folder.
     Every length is measured alone and with a re-rank on all dims. Shown are the rows that a decision needs,

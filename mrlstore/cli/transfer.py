@@ -86,12 +86,12 @@ def import_(
     as_json: bool,
     **options: Any,
 ) -> int:
-    """Read rows from a JSONL, CSV, Parquet or Arrow file into a store.
+    """Read rows from a file into a store.
 
-    ROWS is the file, also as .jsonl.gz or .csv.gz, its s3://, gs:// or az:// URL, or "-" for standard input,
-    which is JSONL unless --format says otherwise; the store is made if absent. A row has "id" and,
-    optionally, "vector", "metadata", "document" and "namespace". Bad rows are reported with their place and
-    left out; the others are in, and the exit code is 6.
+    ROWS is a JSONL, CSV, Parquet or Arrow file, also as .jsonl.gz or .csv.gz, its s3://, gs:// or az://
+    URL, or "-" for standard input, which is JSONL unless --format says otherwise; the store is made if
+    absent. A row has "id" and, optionally, "vector", "metadata", "document" and "namespace". Bad rows are
+    reported with their place and left out; the others are in, and the exit code is 6.
 
     \b
     Examples:
@@ -203,11 +203,11 @@ def _without_vector(done: Imported) -> str:
 def export(
     store: Path, target: Path | str, float16: bool, force: bool, as_json: bool, **options: Any
 ) -> None:
-    """Write rows to a JSONL, Parquet or Arrow file.
+    """Write rows to a file.
 
-    TARGET is the file, "-" JSONL on standard output; its name says the format, also as .jsonl.gz. It may be
-    an s3://, gs:// or az:// URL. Importing it gives the same rows, and vectors stored as the same bits. The
-    file appears when it is whole.
+    It is JSONL, Parquet or Arrow. TARGET is the file, "-" JSONL on standard output; its name says the
+    format, also as .jsonl.gz. It may be an s3://, gs:// or az:// URL. Importing it gives the same rows, and
+    vectors stored as the same bits. The file appears when it is whole.
 
     \b
     Examples:
@@ -264,10 +264,10 @@ def _size(target: Path | str) -> int | None:
 def export_hnswlib(
     store: Path, target: Path, ids: Path | None, namespace: str | None, force: bool, as_json: bool
 ) -> None:
-    """Write the vectors as one index of hnswlib, and their ids as a text file.
+    """Write the vectors as an index of hnswlib.
 
-    Row i of the index has the label i, and its id is line i of the ids, counted from 0. The graph is built
-    here, by hnswlib (pip install 'mrlstore[hnswlib]'), in memory.
+    Their ids go into a text file. Row i of the index has the label i, and its id is line i of the ids,
+    counted from 0. The graph is built here, by hnswlib (pip install 'mrlstore[hnswlib]'), in memory.
 
     \b
     Example:

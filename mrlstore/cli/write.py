@@ -105,10 +105,10 @@ def update(
     namespace: str,
     as_json: bool,
 ) -> int:
-    """Change metadata, documents and vectors; what is not given stays.
+    """Change metadata, documents and vectors of rows.
 
-    Rows are chosen by IDS, by --where, or by both. Exit code 3 means that some IDS do not exist; the others
-    are changed.
+    What is not given stays. Rows are chosen by IDS, by --where, or by both. Exit code 3 means that some IDS
+    do not exist; the others are changed.
 
     \b
     Examples:
@@ -158,7 +158,9 @@ def delete(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Delete rows by IDS, --where and --prefix: those that meet all that is given. Missing ids are no error.
+    """Delete rows by their ids, a filter or a prefix.
+
+    If several are given, rows must meet all of them. Missing ids are no error.
 
     \b
     Examples:

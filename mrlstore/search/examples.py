@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mrlstore.checks import namespace_words
 from mrlstore.errors import InvalidInput
 from mrlstore.search.queries import take_units
 from mrlstore.search.query import stored_vector
@@ -69,7 +70,7 @@ def _mean(
             vector = stored(example)
             if vector is None:
                 raise InvalidInput(
-                    f"{name}[{place}]: {example!r} is not in namespace {namespace!r}, or has no vector"
+                    f"{name}[{place}]: {example!r} is not in {namespace_words(namespace)}, or has no vector"
                 )
         row = take_units([vector], dim, f"{name}[{place}]")[0].astype(np.float64)
         dim = len(row)

@@ -64,7 +64,8 @@ def take_query(vector: Any, dim: int | None, prefix_dim: int | None) -> Queries:
         except NoDirection:
             pass  # `with_directions` rescales it, or says what is wrong
     elif isinstance(vector, str | bytes | Mapping):
-        raise InvalidInput(f"vector: expected numbers of shape [dim], got {type(vector).__name__}")
+        hint = "; a question in words is text=, with an embedder" if isinstance(vector, str) else ""
+        raise InvalidInput(f"vector: expected numbers of shape [dim], got {type(vector).__name__}{hint}")
     array = as_array(vector, "vector")
     if array.ndim != 1:
         raise InvalidInput(f"vector: expected shape [dim], got {list(array.shape)}; see query_batch for many")

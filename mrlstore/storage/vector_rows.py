@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import zlib
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from mrlstore.errors import InvalidInput, LimitExceeded
 from mrlstore.kernels.load import kernels
 from mrlstore.types import LIMITS
 
+_KINDS: Final = {"U": "texts", "S": "bytes", "b": "booleans", "c": "complex numbers"}  # of arrays
 _BLOCK = 512  # rows converted at a time: few enough that their float64 copy stays in the processor's cache
 _NARROW = 32  # rows whose lengths are computed at a time, for the same reason
 _MANY = 256  # from so many rows on, rounding by a compiled kernel is faster than by numpy
@@ -47,9 +48,13 @@ def as_matrix(vectors: Any, what: str = "vectors") -> NDArray[Any]:
     if array.dtype == object:
         raise InvalidInput(f"{what}: expected numbers, got Python objects or rows of different lengths")
     if array.dtype.kind not in "fiu":
+        kind = _KINDS.get(array.dtype.kind, f"{array.dtype}")
         raise InvalidInput(
-            f"{what}: expected real numbers, got dtype {array.dtype}; float32 is the usual one: "
-            "vectors.astype(np.float32)"
+            f"{what}: expected real numbers, got {kind}; vectors.astype(np.float32) converts what can be"
+        )
+    if array.ndim == 1:
+        raise InvalidInput(
+            f"{what}: expected rows, of shape [n, dim], got one vector of {len(array)}: write [vector]"
         )
     if array.ndim != 2:
         raise InvalidInput(f"{what}: expected shape [n, dim], got {list(array.shape)}")

@@ -181,3 +181,13 @@ def test_a_model_is_fitted_on_passages_and_on_so_many_at_most(monkeypatch: pytes
     model: Any = local_model.fit_model([book], Path("x"))
     assert model.passages > 50 and model.embedder.texts == 20
     assert f"20 of {model.passages} texts" in model.said()
+
+
+def test_a_store_of_vectors_without_an_embedder_is_not_mixed(path: Path, tmp_path: Path, run: Run) -> None:
+    with mrlstore.open(path) as store:
+        store.upsert(["a"], [[1.0, 2.0, 3.0]])
+    (tmp_path / "note.txt").write_text("Tides rise and fall.")
+    done = run("add", path, tmp_path / "note.txt")
+    assert done.code == 2 and "does not say of which embedder" in done.err
+    with mrlstore.open(path, mode="r") as store:
+        assert store.count() == 1 and store.embedder_fingerprint is None

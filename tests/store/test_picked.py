@@ -99,7 +99,7 @@ def test_examples_in_a_namespace(store: Any) -> None:
     for space in ("", "a"):
         store.upsert([f"{space}1", f"{space}2", "same"], np.eye(3, 8), namespace=space)
     assert store.query(positive=["a1", "a2"], namespace="a").ids == ["same"]
-    with pytest.raises(InvalidInput, match="positive\\[0\\]: 'a1' is not in namespace ''"):
+    with pytest.raises(InvalidInput, match="positive\\[0\\]: 'a1' is not in the unnamed namespace"):
         store.query(positive=["a1"])
 
 

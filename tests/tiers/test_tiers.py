@@ -337,11 +337,11 @@ def test_wrong_arguments_are_refused(opened: Any, generated: Indexed) -> None:
         store.tier_report()
     with pytest.raises(InvalidInput, match="qrels"):
         generated.store.tier_report(qrels={0: {"1": 1.0}})
-    with pytest.raises(InvalidInput, match="20 are needed"):
+    with pytest.raises(InvalidInput, match="a report on tiers needs 20"):
         generated.store.tier_report(namespace="nobody")
     with pytest.raises(mrlstore.MrlStoreError):
         generated.store.tier_report(k=0)
-    with pytest.raises(InvalidInput, match="20 are needed"):
+    with pytest.raises(InvalidInput, match="a report on tiers needs 20"):
         generated.store.tier_report(generated.queries, namespace="nobody")
 
 

@@ -26,7 +26,7 @@ from mrlstore.cli.options import json_option
 )
 @json_option
 def demo(keep: Path | None, limit: int | None, as_json: bool) -> None:
-    """Search the documentation that every Python carries, by meaning.
+    """Search the documentation that comes with Python.
 
     Collects the docstrings of the standard library, embeds them at 3,072 dimensions without key or
     network, stores and indexes them, asks questions, asks again from a new process, and compares the

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mrlstore.catalogue import rows
 from mrlstore.catalogue.rows import metadata_of
+from mrlstore.checks import namespace_words
 from mrlstore.errors import InvalidInput
 from mrlstore.planning import confidence
 from mrlstore.recall import calibrate
@@ -109,7 +110,8 @@ def _probes(
 def _check_enough(rows: int, namespace: str) -> None:
     if rows < _FEWEST:
         raise InvalidInput(
-            f"tier_report: namespace {namespace!r} has {rows} rows with vectors; {_FEWEST} are needed"
+            f"{namespace_words(namespace)} has {rows} rows with vectors; a report on tiers needs {_FEWEST}, "
+            "and says little below some thousand"
         )
 
 
