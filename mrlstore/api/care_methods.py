@@ -109,10 +109,8 @@ class CareMethods(Handle):
             ObjectStorageError: the place cannot be used, or its `create` does not exclude others.
         """
         arguments.check_shipping(every_s, keep)
-        session = self._session
-        keeper = shipping.Shipping(session, object_storage.open_storage(url, options), every_s, keep)
-        session.shipping = (*session.shipping, keeper)
-        return keeper
+        storage = object_storage.open_storage(url, options)
+        return shipping.Shipping(self._session, storage, every_s, keep)
 
     def export_hnswlib(
         self,

@@ -23,6 +23,7 @@ FORMAT: Final = 1
 _FOLDER: Final = "snapshots"
 _NAME: Final = re.compile(r"(\d{10})-(\d{20})\.json")
 _PART: Final = re.compile(r"[0-9a-f]{32}")
+_OBJECT: Final = re.compile(r"(parts|catalogue)/\d{10}-[0-9a-f]{32,40}")
 _FILE: Final = re.compile(r"[a-z][a-z0-9_.]{0,70}\.(npy|json)")
 _LIMIT: Final = 64 * 1024 * 1024  # bytes of a manifest; a real one has a few thousand
 
@@ -117,7 +118,7 @@ def decoded(data: bytes, where: str) -> SnapshotManifest:
         if found.pop("format") > FORMAT:
             raise FormatTooNew(f"{where}: written by a newer mrlstore; upgrade mrlstore to restore it")
         return _checked(found)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CorruptStore(where, f"no manifest of a snapshot ({error!r:.200})") from error
 
 
@@ -203,6 +204,7 @@ def _checked(found: dict[str, Any]) -> SnapshotManifest:
         manifest.epoch,
         manifest.place,
         manifest.generation,
+        manifest.rows,
         manifest.pages,
         manifest.page_bytes,
     ]
@@ -210,6 +212,12 @@ def _checked(found: dict[str, Any]) -> SnapshotManifest:
     numbers += [file.size for part in parts for file in part.files]
     if not all(isinstance(number, int) and number >= 0 for number in numbers):
         raise ValueError("a number below 0, or none")
+    if not all(map(_OBJECT.fullmatch, manifest.objects())):
+        raise ValueError("the name of an object that is neither a part nor a bundle")
+    if manifest.pages > sum(each.pages for each in bundles):
+        raise ValueError("more pages than the bundles have")
+    if any(each.pages * manifest.page_bytes > each.size for each in bundles):
+        raise ValueError("a bundle with more pages than it is long")
     if manifest.page_bytes not in (512, 1024, 2048, 4096, 8192, 16384, 32768, 65536):
         raise ValueError(f"pages of {manifest.page_bytes} bytes")
     return manifest

@@ -90,6 +90,7 @@ def restore(
         StoreNotFound: there is no snapshot, or not this one.
         CorruptStore: an object is damaged.
         ObjectStorageError: object storage failed.
+        StorageError, StorageFull: the disk did.
     """
     storage, ref = open_storage(url, options), None if point is None else _ref_of(point)
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import threading
 import time
+import weakref
+from contextlib import suppress
 from typing import Final
 
 from mrlstore.errors import InvalidInput, MrlStoreError, ObjectStorageError, StoreLocked, StorePoisoned
@@ -18,6 +21,7 @@ from mrlstore.types import ShippingStats
 
 _POLL_S: Final = 0.25  # between two looks whether somebody has committed; a look takes 20 us
 _RETRY_S: Final = (1.0, 60.0)  # the first wait after a failure, and the longest; each is twice the last
+_JOIN_S: Final = 10.0  # a request that is under way may take minutes; its thread then ends by itself
 _SHARE: Final = 0.5  # of the time at most that shipping may take where a snapshot takes long
 
 
@@ -29,7 +33,7 @@ class Shipping:
     """
 
     def __init__(self, session: Session, storage: ObjectStorage, every_s: float, keep: int) -> None:
-        self._path, self._every_s = session.path, every_s
+        self._session, self._path, self._every_s = session, session.path, every_s
         self._changed = threading.Condition()
         self._survived = forks.survived()
         self._stopped = False
@@ -41,6 +45,8 @@ class Shipping:
         self._copy = StoreCopy(session, storage, keep)
         self._thread = threading.Thread(target=self._run, name="mrlstore-shipping", daemon=True)
         self._thread.start()
+        session.shipping = (*session.shipping, self)
+        _running.add(self)
 
     def now(self, timeout_s: float | None = None) -> ShippingStats:
         """Ship what has been committed before this call, and return once it is in object storage.
@@ -84,6 +90,8 @@ class Shipping:
         """How far the copy has come, as `Store.stats().shipping` tells it."""
         self._check_process()
         with self._changed:
+            if self._ahead_since is None and not self._stopped and self._copy.is_behind():
+                self._ahead_since = time.monotonic()
             newest, ahead = self._copy.newest, self._ahead_since
             error = self._ended or self._error
             return ShippingStats(
@@ -103,8 +111,11 @@ class Shipping:
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
+        session = self._session
+        session.shipping = tuple(one for one in session.shipping if one is not self)
+        _running.discard(self)
         if self._thread is not threading.current_thread():
-            self._thread.join()
+            self._thread.join(_JOIN_S)
 
     def __enter__(self) -> Shipping:
         return self
@@ -126,7 +137,10 @@ class Shipping:
         wait_s, next_at = 0.0, time.monotonic()
         while self._wait_until(next_at):
             started, wanted = time.monotonic(), self._wanted
-            error = self._update(started)
+            try:
+                error = self._update(started)
+            except Interrupted:
+                break
             took_s = time.monotonic() - started
             if error is None:
                 wait_s, pause_s = 0.0, max(self._every_s, took_s * (1 / _SHARE - 1))
@@ -140,7 +154,7 @@ class Shipping:
                 self._changed.notify_all()
 
     def _update(self, started: float) -> MrlStoreError | None:
-        """Ship what has been committed; the error if that fails."""
+        """Ship what has been committed; the error if that fails. Interrupted where it was stopped."""
 
         def shipped() -> None:
             with self._changed:
@@ -149,7 +163,7 @@ class Shipping:
         try:
             self._copy.update(Job(should_stop=lambda: self._stopped), shipped)
         except Interrupted:
-            return None
+            raise
         except MrlStoreError as error:
             return error
         except Exception as error:
@@ -161,10 +175,8 @@ class Shipping:
         """Wait until a snapshot is due; False when there will be none."""
         while True:
             ahead = True
-            try:
+            with suppress(MrlStoreError):  # the store cannot be read: the next try tells it
                 ahead = self._copy.is_behind()
-            except MrlStoreError as error:  # the store cannot be read: the next try tells it
-                self._log(error)
             with self._changed:
                 if ahead and self._ahead_since is None:
                     self._ahead_since = time.monotonic()
@@ -180,3 +192,16 @@ class Shipping:
         words = str(error) if ended else f"it will be tried again: {error}"
         url = self._copy.storage.url
         log_event("shipping failed", self._path, words, level=logging.WARNING, url=url)
+
+
+_running: weakref.WeakSet[Shipping] = weakref.WeakSet()
+
+
+def _stop_all() -> None:
+    """At exit: a moment of the store that is being sent is removed from the disk."""
+    for shipping in list(_running):
+        with suppress(Exception):
+            shipping.stop()
+
+
+atexit.register(_stop_all)

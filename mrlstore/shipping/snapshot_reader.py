@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import uuid
@@ -17,7 +18,14 @@ from typing import Final
 import numpy as np
 
 from mrlstore.catalogue.identity import LOCK
-from mrlstore.errors import CorruptStore, ObjectNotFound, StoreExists, StoreNotFound
+from mrlstore.errors import (
+    CorruptStore,
+    MrlStoreError,
+    ObjectNotFound,
+    StorageError,
+    StoreExists,
+    StoreNotFound,
+)
 from mrlstore.object_storage import ObjectStorage
 from mrlstore.object_storage.interface import PIECE_BYTES
 from mrlstore.shipping import page_bundles
@@ -32,7 +40,7 @@ from mrlstore.shipping.manifest import (
 )
 from mrlstore.storage.backup import remove_copy
 from mrlstore.storage.session import CATALOGUE, PARTS
-from mrlstore.system.files import Files, make_parents, remove_tree, write_file
+from mrlstore.system.files import Files, SyncFailed, make_parents, remove_tree, storage_error, write_file
 from mrlstore.system.names import beside
 
 _AT_ONCE: Final = 8  # requests on their way at the same time; of bundles, at most 256 MB are in memory
@@ -85,21 +93,28 @@ def restore_snapshot(
         StoreExists: something is at `target`.
         StoreNotFound: there is no complete snapshot, or not the one of `ref`.
         CorruptStore: an object of the snapshot is damaged.
-        ObjectStorageError: object storage failed. Nothing is left at `target`.
+        ObjectStorageError: object storage failed.
+        StorageError, StorageFull: the disk did. Nothing is left at `target`.
     """
     files = files or Files()
     if os.path.lexists(target):
         raise StoreExists(f"{target} exists; a store is restored to a new path")
-    make_parents(files, target)
     draft = beside(target, f".tmp-{uuid.uuid4().hex}")
-    files.make_dir(draft)
     try:
+        make_parents(files, target)
+        files.make_dir(draft)
         with ThreadPoolExecutor(_AT_ONCE, "mrlstore-restore") as pool:
             reading = _Restore(storage, prefix, files, draft, pool, like)
             manifest = _read(reading, ref, report)
         files.rename(draft, target)
         files.sync_dir(target.parent)
         return manifest
+    except SyncFailed as error:
+        raise StorageError(errno.EIO, f"restoring to {target}: {error}", str(target)) from error
+    except MrlStoreError:
+        raise
+    except OSError as error:
+        raise storage_error(error, f"restoring to {target}") from error
     finally:
         with suppress(OSError):
             remove_tree(files, draft / _BUNDLES)

@@ -78,7 +78,8 @@ class StoreCopy:
         if not self.is_behind():
             return
         started = time.monotonic()
-        manifest = self._writer.ship(self._session, lambda moment: moment.generation, job)
+        with self._session.storing(f"shipping to {self.storage.url}"):
+            manifest = self._writer.ship(self._session, lambda moment: moment.generation, job)
         self._check_newest_epoch()
         self.newest, self.snapshots = manifest, self.snapshots + 1
         seconds = time.monotonic() - started

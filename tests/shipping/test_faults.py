@@ -90,7 +90,7 @@ def calls_of(scene: Scene) -> int:
 def test_shipping_survives_a_fault_at_each_call(scene: Scene, tmp_path: Path, fault: Fault) -> None:
     count = calls_of(scene)
     assert count > 20
-    first, step = 1 + list(Fault).index(fault), figure(1, 6)  # of each six faults another call here
+    first, step = 1 + list(Fault).index(fault), figure(1, 8)  # another call for each fault here
     for nth in range(1 if step == 1 else first, count + 1, step):
         storage = scene.storage.copy()
         faulty = FaultyStorage(storage, nth, fault)
@@ -168,7 +168,7 @@ def test_each_object_of_a_snapshot_damaged(scene: Scene, tmp_path: Path) -> None
     assert newest is not None
     rng = random.Random(7)
     for name in [*newest.objects(), newest.ref.object_name("")]:
-        for _ in range(3):
+        for _ in range(figure(20, 1)):
             storage = scene.storage.copy()
             data = bytearray(storage.objects[name])
             data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
@@ -255,7 +255,7 @@ def test_a_restored_store_survives_a_power_cut(scene: Scene, tmp_path: Path) -> 
     files = RecordingFiles()
     restore_snapshot(scene.storage, disk_root / "restored.mrl", files=files)
     rng = random.Random(3)
-    cuts = sorted({*rng.sample(range(len(files.log)), 25), len(files.log)})
+    cuts = sorted({*rng.sample(range(len(files.log)), figure(60, 8)), len(files.log)})
     disk, fed = Disk(disk_root), 0
     for cut in cuts:
         for op in files.log[fed:cut]:
@@ -283,7 +283,7 @@ def test_what_was_shipped_to_a_folder_survives_a_power_cut(scene: Scene, tmp_pat
     copy.update()
     rng = random.Random(5)
     disk, fed = Disk(home.parent), 0
-    for cut in sorted({end, *rng.sample(range(end, len(files.log)), 15), len(files.log)}):
+    for cut in sorted({end, *rng.sample(range(end, len(files.log)), figure(30, 6)), len(files.log)}):
         for op in files.log[fed:cut]:
             disk.feed(op)
         fed = cut

@@ -18,7 +18,7 @@ def test_killed_shippers_leave_a_whole_copy_with_all_that_was_acknowledged(tmp_p
     with mrlstore.open(path, dim=8, auto_maintain=False) as store:
         store.upsert(["first"], None)
     rng, acknowledged, states = random.Random(11), 0, dict[int, int]()
-    for _ in range(figure(200, 12)):
+    for _ in range(figure(200, 8)):
         child = Child(ship, str(path), str(home))
         with children(child):
             assert child.receive() == "ships"

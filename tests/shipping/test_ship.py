@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import threading
 import time
@@ -12,10 +13,12 @@ import numpy as np
 import pytest
 
 import mrlstore
-from mrlstore.object_storage import open_storage
+from mrlstore.object_storage import FolderStorage, open_storage
 from mrlstore.shipping import restore, restore_points
 from mrlstore.shipping.manifest import newest_complete, snapshot_refs, stored_sizes
+from mrlstore.shipping.snapshot_reader import restore_snapshot
 from tests.oracle import nested_vectors
+from tests.seam import FailingFiles
 
 DIM = 16
 
@@ -140,7 +143,7 @@ def test_object_storage_stays_bounded(store, place, monkeypatch) -> None:
     fill(store)
     rng = np.random.default_rng(3)
     with store.ship(place, every_s=3600) as shipping:
-        for _ in range(70):
+        for _ in range(45):
             names = [f"r{i}" for i in rng.choice(3000, 40, replace=False)]
             store.update(names, [{"n": int(rng.integers(1000))} for _ in names])
             shipping.now()
@@ -231,6 +234,74 @@ def test_a_damaged_part_is_not_shipped(store, place) -> None:
         with pytest.raises(mrlstore.CorruptStore, match="run verify"):
             shipping.now()
         assert "vectors.npy" in store.stats().shipping[0].error
+
+
+def test_stopping_gives_up_what_is_under_way(store, place, monkeypatch) -> None:
+    """Whoever waits for it is told; `stats` lists it no more."""
+    fill(store)
+    store.optimize()
+    under_way, go_on = threading.Event(), threading.Event()
+    real = FolderStorage.put_pieces
+
+    def slow(self: Any, name: str, pieces: Any, size: int) -> None:
+        under_way.set()
+        go_on.wait(30)
+        real(self, name, pieces, size)
+
+    monkeypatch.setattr(FolderStorage, "put_pieces", slow)
+    shipping = store.ship(place, every_s=3600)
+    told: list[str] = []
+
+    def wait() -> None:
+        try:
+            shipping.now()
+        except mrlstore.InvalidInput as error:
+            told.append(str(error))
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    assert under_way.wait(30)
+    stopping = threading.Thread(target=shipping.stop)
+    stopping.start()
+    time.sleep(0.05)
+    go_on.set()
+    for thread in (waiting, stopping):
+        thread.join(30)
+    assert told and "stopped" in told[0]
+    assert store.stats().shipping == () and not list(place.parent.glob("*.ship-*"))
+    monkeypatch.undo()
+    with store.ship(place) as again:
+        assert again.now().generation == store.generation
+
+
+def test_one_that_was_taken_over_goes_on_to_tell_how_far_it_is_behind(store, place) -> None:
+    first = store.ship(place, every_s=3600)
+    first.now()
+    with store.ship(place, every_s=3600) as second:
+        second.now()
+        with pytest.raises(mrlstore.StoreLocked):
+            store.upsert(["x"], None)
+            first.now(30)
+        assert second.now().behind_s == 0
+        figures = next(one for one in store.stats().shipping if one.epoch == 1)
+        assert figures.error and "later" in figures.error and figures.behind_s >= 0
+        store.upsert(["y"], None)
+        first.figures()
+        time.sleep(0.01)
+        assert first.figures().behind_s > 0
+
+
+def test_a_full_disk_is_a_typed_error_and_leaves_nothing(store, place, tmp_path) -> None:
+    fill(store)
+    store.optimize()
+    with store.ship(place) as shipping:
+        shipping.now()
+    for nth in (3, 8, 9, 10, 11, 20):
+        with pytest.raises(mrlstore.StorageError):
+            restore_snapshot(
+                open_storage(place), tmp_path / "r.mrl", files=FailingFiles(nth, errno.ENOSPC, for_ever=True)
+            )
+        assert not (tmp_path / "r.mrl").exists()
 
 
 def test_closing_the_store_ends_it(store, place) -> None:
