@@ -1,7 +1,7 @@
 # Every target makes the virtual environment that it needs under .venv/ and installs what it needs there.
 # Needed beforehand: Python 3.11 or newer.  make PYTHON=/path/to/python chooses a Python.
 
-.PHONY: help demo test test-gemini2 test-integrations test-hosted test-console test-s3 test-ray torture fuzz lint bench retrieval docs package clean
+.PHONY: help demo demo-cluster test test-gemini2 test-integrations test-hosted test-console test-s3 test-ray torture fuzz lint bench retrieval docs package clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -24,6 +24,7 @@ INTEGRATIONS := langchain haystack llama-index mteb migrate pinecone vectordbben
 
 help:
 	@echo "make demo      semantic search over the documentation that every Python carries, in about two minutes"
+	@echo "make demo-cluster  three simulated nodes of Ray, of which one is lost; needs 150 MB of packages"
 	@echo "make test      the tests, within ten minutes      make test TESTS=tests/cli"
 	@echo "make test-gemini2  the tests of the Gemini adapter under the older google-genai 2.x"
 	@echo "make test-integrations  the suites that LangChain and others ship, each in an environment of its own"
@@ -72,6 +73,10 @@ test-console: .venv/console.stamp
 test-s3: .venv/s3.stamp .venv/azurite.stamp
 	@.venv/s3/bin/$(KERNELS)
 	@.venv/s3/bin/python -m pytest tests/s3 tests/object_storage
+
+demo-cluster: .venv/ray.stamp
+	@.venv/ray/bin/$(KERNELS)
+	@.venv/ray/bin/python -W ignore -m benchmarks.cluster_demo
 
 test-ray: .venv/ray.stamp
 	@.venv/ray/bin/$(KERNELS)

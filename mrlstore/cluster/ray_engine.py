@@ -25,7 +25,7 @@ from mrlstore.cluster.running_shard import ShardCare
 from mrlstore.cluster.shard_host import ShardHost
 from mrlstore.cluster.shard_messages import packed_question, unpacked_answer
 from mrlstore.cluster.write_requests import ShardWritten
-from mrlstore.errors import MrlStoreError, ShardUnavailable, StaleRead, WriterReplaced
+from mrlstore.errors import InvalidInput, MrlStoreError, ShardUnavailable, WriterReplaced
 
 os.environ.setdefault(
     "RAY_USAGE_STATS_ENABLED", "0"
@@ -257,12 +257,13 @@ class _AskedHosts:
         for shard, outcome in zip(shards, found, strict=True):
             if shard in self.answers:
                 continue
-            if isinstance(outcome, ShardUnavailable | StaleRead | WriterReplaced):
+            if isinstance(outcome, ShardAnswer):
+                self.answers[shard] = unpacked_answer(outcome)
+            elif isinstance(outcome, InvalidInput):
+                self.answers[shard] = outcome
+            else:  # of this copy: another one may answer
                 self._failures[shard] = outcome
                 self._send([shard])
-            else:
-                is_answer = isinstance(outcome, ShardAnswer)
-                self.answers[shard] = unpacked_answer(outcome) if is_answer else outcome
 
     def _give_up(self) -> None:
         """Count hosts as away that have not answered in time, and ask others instead."""

@@ -11,7 +11,7 @@ from mrlstore.cluster.engine import ShardAnswer, ShardQuestion
 from mrlstore.cluster.shard_copy import ShardCopy
 from mrlstore.cluster.shard_writer import ShardWriter
 from mrlstore.cluster.write_requests import OperationId, ShardWritten, WriteRequest
-from mrlstore.errors import StaleRead, WriterReplaced
+from mrlstore.errors import CorruptStore, MrlStoreError, StaleRead, StoreClosed, StorePoisoned, WriterReplaced
 
 LOOK_S: Final = 5.0  # between two looks of a writer whether it was replaced, one HEAD for each shard
 _ADOPT_S: Final = 30.0  # between two looks of a copy for snapshots with graphs
@@ -86,9 +86,25 @@ class RunningShard:
                 )
             self.follow()
             time.sleep(_PAUSE_S)
+        try:
+            return self._read(question)
+        except (CorruptStore, StoreClosed, StorePoisoned) as error:
+            self._reopen(error)
+            return self._read(question)
+
+    def _read(self, question: ShardQuestion) -> ShardAnswer:
         with self.copy.reading() as store:
             mark = store.mark
             return ShardAnswer(shard_reads.answered(store, question.name, question.arguments), *mark)
+
+    def _reopen(self, why: MrlStoreError) -> None:
+        """Make the copy anew, which was damaged or removed. A writer ends; the next write begins another."""
+        if self._writer is not None:
+            self._writer.stop(f"lost its copy: {why}")
+        with self._guard:
+            self.copy.close()
+            self.copy.start()
+            self.copy.follow()
 
     def follow(self) -> None:
         """Apply what the log has behind the mark."""

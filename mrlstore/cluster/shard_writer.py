@@ -14,6 +14,7 @@ from mrlstore.cluster.shard_copy import ShardCopy
 from mrlstore.cluster.write_requests import OperationId, ShardWritten, Upsert, WriteRequest
 from mrlstore.errors import (
     CorruptStore,
+    InvalidInput,
     MrlStoreError,
     ObjectStorageDenied,
     ObjectStorageError,
@@ -233,9 +234,12 @@ class ShardWriter:
                 return None
             write = self.copy.store.resolved(waiting.request)
             return _Resolved(waiting, write, self.copy.store.rows_of(write))
-        except MrlStoreError as error:
+        except (InvalidInput, OperationForgotten, ShardUnavailable, WriterReplaced) as error:
             waiting.answer.set_exception(error)
-            return None
+        except MrlStoreError as error:  # the copy cannot be used any more; a successor makes another
+            self._end(error)
+            waiting.answer.set_exception(self._unavailable(f"has stopped: {error}"))
+        return None
 
     def _known(self, operation: OperationId) -> ShardWritten | None:
         """The result of an operation that was done before; OperationForgotten where that is unknown."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pickle
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -501,3 +502,18 @@ def test_a_connection_that_fails_leaves_nothing_behind(quick_path: Path) -> None
         connected(SlowAndRefusing(storage.objects), quick_path)
     with connected(storage, quick_path) as store:
         assert store.upsert(["a", "b", "c"], None) == 3
+
+
+@pytest.mark.parametrize("mode", ["a", "r"])
+def test_a_copy_that_is_removed_while_it_is_open_is_made_anew(quick_path: Path, mode: Any) -> None:
+    storage = made(2)
+    with connected(storage, quick_path / "first") as store:
+        store.upsert(IDS[:20], vectors()[:20])
+    with connected(storage, quick_path / "copies", mode=mode, poll_s=0) as store:
+        assert store.count() == 20
+        shutil.rmtree(quick_path / "copies", ignore_errors=True)
+        assert store.query(vectors()[3], 1, exact=True).ids == ["r3"] and store.count() == 20
+        if mode == "a":
+            shutil.rmtree(quick_path / "copies", ignore_errors=True)
+            assert store.update(["r3", "r4"], [{"n": 1}, {"n": 1}]) == 2
+            assert store.count({"n": 1}) == 2 and store.verify().ok

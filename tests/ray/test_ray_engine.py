@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -133,3 +135,10 @@ def test_without_a_running_ray_it_says_so(home: Path) -> None:
         cluster.connect(home, engine="ray", copies=0)
     with pytest.raises(mrlstore.InvalidInput):
         cluster.connect(home, engine="other")  # type: ignore[arg-type]
+
+
+def test_a_lost_node_changes_no_answer_and_loses_no_write() -> None:
+    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.cluster_demo", "--documents", "300"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "answers are the same" in done.stdout and " 0 are missing" in done.stdout
