@@ -10,7 +10,7 @@ import struct
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,15 @@ _HEAD = struct.Struct("<qqd")
 _REMOVAL = struct.Struct("<qq")
 _SHORTEST, _LONGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)  # lengths of vectors
 _SIGN, _EXPONENT = np.uint16(0x8000), np.uint16(0x7C00)  # bits of a float16; all of the latter: not finite
+
+
+# Without an order: SQLite would read the whole tail to give these rows in the order of their keys.
+SINCE: Final = (
+    "SELECT tail.key, tail.vector, tail.norm, tail.gen, tail.crc, rows.namespace, rows.id, rows.bare,"
+    " rows.metadata, CASE WHEN octet_length(rows.document) <= ?2 THEN rows.document END,"
+    " ifnull(octet_length(rows.document) > ?2, 0), rows.crc"
+    " FROM tail LEFT JOIN rows ON rows.key = tail.key WHERE tail.gen > ?1"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +60,7 @@ def insert(connection: Connection, generation: int, rows: Iterable[tuple[int, Bu
 
 def since(connection: Connection, generation: int, longest: int = 0) -> list[TailRow]:
     """Rows written after `generation`, in the order of their keys; documents of up to `longest` bytes."""
-    found: Any = connection.execute(
-        "SELECT tail.key, tail.vector, tail.norm, tail.gen, tail.crc, rows.namespace, rows.id, rows.bare,"
-        " rows.metadata, CASE WHEN octet_length(rows.document) <= ?2 THEN rows.document END,"
-        " ifnull(octet_length(rows.document) > ?2, 0), rows.crc"
-        " FROM tail LEFT JOIN rows ON rows.key = tail.key WHERE tail.gen > ?1 ORDER BY tail.key",
-        (generation, longest),
-    )
+    found: Any = connection.execute(SINCE, (generation, longest))
     rows = []
     for key, vector, norm, gen, crc, namespace, id, bare, metadata, document, is_long, row_crc in found:
         if not matches(crc, _crc, key, gen, norm, vector) or id is None:
@@ -67,6 +70,7 @@ def since(connection: Connection, generation: int, longest: int = 0) -> list[Tai
         row = Row(key, namespace, id, bare, metadata, document)
         has_texts = not is_long and is_whole(row, row_crc)
         rows.append(TailRow(key, namespace, id, metadata, vector, norm, document, has_texts))
+    rows.sort(key=lambda row: row.key)
     if rows:
         _check_vectors(connection, rows)
     return rows

@@ -15,19 +15,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrlstore.index.group import SCALE_BYTES, SHORT_PREFIX, GroupIndex
+from mrlstore.kernels.load import kernels
 from mrlstore.system.late import numpy_random
+from mrlstore.system.lazy import lazy
 from mrlstore.system.products import product
 
 LINE: Final = 64  # bytes of a cache line
 SAMPLE_ROWS: Final = 8_192  # rows that a rotation is fitted to and judged on
 BLOCK: Final = 4_096  # rows that are encoded at a time
-TINY: Final = 1e-30  # least_cost length to divide by
+TINY: Final = 1e-30  # least length to divide by
 MAX_PREFIX: Final = 8_192
 CODE_DIMS: Final = (124, 188, 252, 380, 508)  # with the scale 2, 3, 4, 6 and 8 cache lines
 MIN_SAMPLE: Final = 1_000  # fewer rows get no rotation
 HELD_OUT: Final = 250  # rows of the sample that judge the rotation
 # Code rows that a query is taken to read: fewer than a walk visits, because prefetching hides a part.
 VISITS: Final = 300
+_FEW_ROWS: Final = 512  # up to which rows are rotated on one core: see kernels/rotate.py
 KEPT_COST: Final = 1.5  # a rotation that the store has is taken where queries cost so much more at most
 
 
@@ -38,6 +41,11 @@ class Rotation:
     codes: NDArray[np.uint8]  # [c, padded prefix], biased
     scales: NDArray[np.float32]  # [c]
     axes: NDArray[np.float32]  # [c, prefix], what codes and scales stand for
+
+    @lazy
+    def by_dim(self) -> NDArray[np.float32]:
+        """The axes as float32 [prefix, c], C-contiguous."""
+        return np.ascontiguousarray(self.axes.T)
 
 
 @dataclass(frozen=True)
@@ -80,7 +88,7 @@ def encode(
     prefixes: NDArray[np.float32], usable: NDArray[np.bool_], rotation: Rotation | None
 ) -> NDArray[np.uint8]:
     """Code rows uint8 [n, stride] of unit prefixes float32 [n, prefix]; rows not usable get scale zero."""
-    numbers = prefixes if rotation is None else product(prefixes, rotation.axes.T)
+    numbers = prefixes if rotation is None else _rotated(prefixes, rotation)
     n, code_dim = numbers.shape
     codes = np.full((n, stride_of(code_dim)), 128, np.uint8)
     peaks = np.maximum(np.abs(numbers).max(axis=1), np.float32(TINY))
@@ -89,6 +97,15 @@ def encode(
     scales = np.where(usable, peaks / np.float32(127), np.float32(0)).astype(np.float32)
     codes[:, :SCALE_BYTES] = scales.view(np.uint8).reshape(n, SCALE_BYTES)
     return codes
+
+
+def _rotated(prefixes: NDArray[np.float32], rotation: Rotation) -> NDArray[np.float32]:
+    """Prefixes float32 [n, prefix] along the axes, float32 [n, c]."""
+    if len(prefixes) > _FEW_ROWS or not kernels().compiled:
+        return product(prefixes, rotation.axes.T)
+    numbers = np.empty((len(prefixes), len(rotation.axes)), np.float32)
+    kernels().rotate_rows(prefixes, rotation.by_dim, numbers)
+    return numbers
 
 
 def encoded(

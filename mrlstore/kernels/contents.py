@@ -10,6 +10,7 @@ KERNELS: Final = {
     "links": ("insert_rows", "refine", "square_lengths"),
     "reach": ("link_to", "reach", "reverse"),
     "rerank": ("exact", "rerank", "rerank_ends"),
+    "rotate": ("rotate_rows",),
     "several_groups": ("rerank_groups", "search_groups"),
     "two_stage": ("rerank_copies", "search_scan", "search_walk"),
     "unit_rows": ("normalise", "unit_halves"),

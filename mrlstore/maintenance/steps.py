@@ -34,7 +34,7 @@ from mrlstore.storage.segment import open_segment
 from mrlstore.storage.session import Session
 from mrlstore.storage.snapshot import LiveSegment, SnapshotMoved, coding_of_most, retry_when_moved
 from mrlstore.system.files import Lock
-from mrlstore.system.job import Job
+from mrlstore.system.job import UNWATCHED, Job
 from mrlstore.system.late import LateModule
 from mrlstore.system.log import log_event
 from mrlstore.types import GraphBuilder
@@ -68,7 +68,7 @@ def next_step(session: Session, job: Job) -> bool:
     with session.catalogue.read() as connection:
         waiting = tail_rows.count(connection)
     if waiting >= policy.TAIL_ROWS:
-        flush(session)
+        flush(session, job, indexed=True)
         return True
     named = undamaged_segments(session)
     chosen = policy.in_background(policy.sizes(named))
@@ -176,8 +176,8 @@ def undamaged_segments(session: Session) -> list[LiveSegment]:
     return [part for part in session.snapshots.latest().segments if not part.segment.row.base.damaged]
 
 
-def flush(session: Session) -> None:
-    """Write the tail as a base part."""
+def flush(session: Session, job: Job = UNWATCHED, *, indexed: bool = False) -> None:
+    """Write the tail as a base part; `indexed` with index and columns, so that no query scans it whole."""
     started = time.perf_counter()
     with session.catalogue.read() as connection:
         generation = settings.generation(connection)
@@ -195,9 +195,19 @@ def flush(session: Session) -> None:
         [row.id for row in waiting],
         base_arrays(keys, vectors, np.array([row.norm for row in waiting], dtype=np.float32)),
     )
-    with transaction(session, [part]) as write:
-        tail_rows.drop(write.connection, [row.key for row in waiting])
-        segments.add(write.connection, write.generation, SegmentRow(0, generation, len(waiting), part.ref))
+    made, row = [part], SegmentRow(0, generation, len(waiting), part.ref)
+    try:
+        if indexed:
+            wanted, base = index_settings(session), _opened(session, row)
+            made.append(_write_index(session, base, wanted, set(), job))
+            made.append(write_columns(session, keys, job))
+            row = replace(row, index=made[1].ref, columns=made[2].ref)
+    except BaseException:
+        _discard(session, made)
+        raise
+    with transaction(session, made) as write:
+        tail_rows.drop(write.connection, keys.tolist())
+        segments.add(write.connection, write.generation, row)
     log_event("flushed", session.path, rows=len(waiting), seconds=time.perf_counter() - started)
 
 
@@ -241,7 +251,7 @@ def merge(session: Session, inputs: list[LiveSegment], job: Job) -> None:
         if len(order.keys):
             made.append(write_merged(session, inputs, order, partial(job.step, "merge")))
             row = SegmentRow(0, generation, len(order.keys), made[0].ref)
-            base = open_segment(session.files, session.parts, session.settings.store_uuid, row, None).base
+            base = _opened(session, row)
             kept = kept_graph(inputs, order, base, wanted, session.settings.m)
             made.append(_write_index(session, base, wanted, names, job, kept))
             made.append(write_columns(session, order.keys, job))
@@ -327,6 +337,11 @@ def _write_index(
     return write_part(
         session.files, session.parts, "index", base.rows, arrays, store_uuid=options.store_uuid, info=info
     )
+
+
+def _opened(session: Session, row: SegmentRow) -> Part:
+    """The base part of a segment that is not in the catalogue yet."""
+    return open_segment(session.files, session.parts, session.settings.store_uuid, row, None).base
 
 
 def _discard(session: Session, made: list[NewPart]) -> None:
