@@ -167,7 +167,7 @@ class ShardWriter:
             self._shipped_at, self._shipped_bytes = time.monotonic(), self.copy.log.bytes_created
             shipped = self.copy.store.shipped_by(self._snapshots)
             self._shipped = max(self._shipped, shipped.place)
-            self.copy.snapshots.collect(self.copy.log, self.epoch, lambda: self.copy.is_newest(self.epoch))
+            self.copy.snapshots.collect(self.copy.log, shipped, lambda: self.copy.is_newest(self.epoch))
             return shipped.place
 
     def _write_nothing(self) -> None:

@@ -47,13 +47,20 @@ class ShardSnapshots:
         """What ships snapshots under an epoch that is the newest."""
         return SnapshotWriter(self._storage, epoch, self.newest(), self._prefix)
 
-    def collect(self, log: LogObjects, epoch: int, is_newest_epoch: Callable[[], bool]) -> int:
+    def collect(self, log: LogObjects, shipped: SnapshotManifest, is_newest_epoch: Callable[[], bool]) -> int:
         """Remove what the newest two snapshots do not need, the log up to the older one last.
 
-        Nothing is removed unless the newest snapshot is of this epoch, and this epoch the newest. Gives how
-        many objects were removed.
+        Nothing is removed unless `shipped`, the last one of the caller, is the newest, and its epoch too: one
+        that is still on its way could rely on what is removed. Gives how many objects were removed.
         """
-        done = collect(self._storage, epoch, is_newest_epoch, keep=KEPT, prefix=self._prefix)
+        done = collect(
+            self._storage,
+            shipped.epoch,
+            is_newest_epoch,
+            newest=shipped.ref,
+            keep=KEPT,
+            prefix=self._prefix,
+        )
         if len(done.kept) < KEPT:
             return done.removed
         names = log.removable(done.kept[-1].place)

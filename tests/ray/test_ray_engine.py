@@ -138,7 +138,7 @@ def test_without_a_running_ray_it_says_so(home: Path) -> None:
 
 
 def test_a_lost_node_changes_no_answer_and_loses_no_write() -> None:
-    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.cluster_demo", "--documents", "300"]
+    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.cluster_demo", "--documents", "1000"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "answers are the same" in done.stdout and " 0 are missing" in done.stdout

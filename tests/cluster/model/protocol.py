@@ -30,6 +30,7 @@ Rule = Literal[
     "manifest last",
     "complete manifests only",
     "a snapshot of one's own epoch",
+    "one's own last snapshot",
     "names are not used again",
 ]
 
@@ -84,6 +85,7 @@ class Writer(NamedTuple):
     entry: Entry | None = None  # that was read and is not applied
     snapshot: Manifest | None = None  # that is being shipped
     removal: tuple[frozenset[PartName | Manifest], int] | None = None  # found; and the log up to a place
+    shipped: int = 0  # the mark of the last snapshot that was begun in this epoch, whatever became of it
 
 
 class Follower(NamedTuple):

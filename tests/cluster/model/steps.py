@@ -179,7 +179,9 @@ def _snapshot_begun(writer: Writer, off: Off) -> Writer:
     parts = frozenset({name} if folder.base is None else {name, folder.base})
     manifest = Manifest(writer.epoch, folder.mark, folder.content, folder.claimed, parts)
     first = "manifest" if "manifest last" in off else "part"
-    return writer._replace(state=f"{first} first", snapshot=manifest, folder=folder._replace(base=name))
+    return writer._replace(
+        state=f"{first} first", snapshot=manifest, folder=folder._replace(base=name), shipped=folder.mark
+    )
 
 
 def _part_name(writer: Writer, off: Off) -> PartName:
@@ -214,6 +216,8 @@ def _found(world: World, writer: Writer, off: Off) -> Iterator[tuple[World, Writ
     kept = newest(world, off)
     if kept is None or (kept.epoch != writer.epoch and "a snapshot of one's own epoch" not in off):
         return
+    if kept.epoch == writer.epoch and kept.mark != writer.shipped and "one's own last snapshot" not in off:
+        return  # a later one may be on its way, and rely on what is not named now
     if "list before looking" in off and writer.state == "serving":  # it looks first, and lists afterwards
         if world.epochs == writer.epoch:
             yield world, writer._replace(state="listing")

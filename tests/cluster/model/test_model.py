@@ -20,6 +20,9 @@ FOLDER_RETURNS: Final = Bounds(
     epochs=3, operations=("x",), snapshots=1, collections=1, late_puts=1, crashes=1
 )
 CONTENT_RETURNS: Final = Bounds(writers=1, epochs=1, operations=("x", "y", "z"), snapshots=4, collections=2)
+MANIFEST_OVERTAKEN: Final = Bounds(
+    writers=1, epochs=1, operations=("x",), snapshots=2, collections=2, late_puts=1
+)
 VOID_ENTRIES: Final = Bounds(operations=("x",), snapshots=1)
 TWO_COLLECTORS: Final = Bounds(writers=3, epochs=3, operations=("x",), snapshots=2, collections=2)
 
@@ -34,6 +37,7 @@ GREEN: Final = {
     "a folder returns after weeks, the log being empty": FOLDER_RETURNS,
     "content that was there before": CONTENT_RETURNS,
     "entries that are void": VOID_ENTRIES,
+    "a manifest that arrives after a collection": MANIFEST_OVERTAKEN,
 }
 
 
@@ -61,8 +65,9 @@ NEEDED: Final = [
     Needed("own operation recognised", TWO_STARTERS),
     Needed("operations count once", TWO_STARTERS),
     Needed("manifest last", VOID_ENTRIES, frozenset({"complete manifests only"})),
-    Needed("complete manifests only", LATE_MANIFEST),
+    Needed("complete manifests only", LATE_MANIFEST, frozenset({"one's own last snapshot"})),
     Needed("a snapshot of one's own epoch", TWO_COLLECTORS),
+    Needed("one's own last snapshot", MANIFEST_OVERTAKEN),
     Needed("names are not used again", CONTENT_RETURNS),
 ]
 
