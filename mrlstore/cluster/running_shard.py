@@ -9,9 +9,18 @@ from typing import Final, NamedTuple
 from mrlstore.cluster import shard_reads
 from mrlstore.cluster.engine import ShardAnswer, ShardQuestion
 from mrlstore.cluster.shard_copy import ShardCopy
+from mrlstore.cluster.shard_store import ShardStore
 from mrlstore.cluster.shard_writer import ShardWriter
 from mrlstore.cluster.write_requests import OperationId, ShardWritten, WriteRequest
-from mrlstore.errors import CorruptStore, MrlStoreError, StaleRead, StoreClosed, StorePoisoned, WriterReplaced
+from mrlstore.errors import (
+    CorruptStore,
+    MrlStoreError,
+    ShardUnavailable,
+    StaleRead,
+    StoreClosed,
+    StorePoisoned,
+    WriterReplaced,
+)
 
 LOOK_S: Final = 5.0  # between two looks of a writer whether it was replaced, one HEAD for each shard
 _ADOPT_S: Final = 30.0  # between two looks of a copy for snapshots with graphs
@@ -35,7 +44,7 @@ class RunningShard:
     def __init__(self, copy: ShardCopy, care: ShardCare) -> None:
         self.copy, self._care = copy, care
         self._writer: ShardWriter | None = None
-        self._guard = threading.Lock()
+        self._guard, self._closed = threading.Lock(), False
         self._looked_at = self._adopted_at = time.monotonic()
 
     @property
@@ -74,34 +83,42 @@ class RunningShard:
         return self.serving(take_over=take_over).write(operation, request)
 
     def answer(self, question: ShardQuestion, floor: int) -> ShardAnswer:
-        """Answer from the copy, once it has reached a place of the log; StaleRead if it does not in time."""
+        """Answer from the copy, once it has reached a place of the log; StaleRead if it does not in time.
+
+        A copy that was damaged, removed or just replaced is opened again, and asked once more.
+        """
+        used = self.copy.opened
+        try:
+            return self._answer(question, floor)
+        except (CorruptStore, ShardUnavailable, StoreClosed, StorePoisoned) as error:
+            self._open_again(used, error)
+            return self._answer(question, floor)
+
+    def _answer(self, question: ShardQuestion, floor: int) -> ShardAnswer:
         if not self.writes and not self._care.poll_s:
             self.follow()
         deadline = time.monotonic() + _WAIT_S
-        while self.copy.mark.place < floor:
+        while (place := self.copy.mark.place) < floor:
             if self.writes or time.monotonic() > deadline:
                 raise StaleRead(
-                    f"shard {self.copy.shard}: place {floor} of its log is needed, it has "
-                    f"{self.copy.mark.place}"
+                    f"shard {self.copy.shard}: place {floor} of its log is needed, it has {place}"
                 )
             self.follow()
             time.sleep(_PAUSE_S)
-        try:
-            return self._read(question)
-        except (CorruptStore, StoreClosed, StorePoisoned) as error:
-            self._reopen(error)
-            return self._read(question)
-
-    def _read(self, question: ShardQuestion) -> ShardAnswer:
         with self.copy.reading() as store:
             mark = store.mark
             return ShardAnswer(shard_reads.answered(store, question.name, question.arguments), *mark)
 
-    def _reopen(self, why: MrlStoreError) -> None:
-        """Make the copy anew, which was damaged or removed. A writer ends; the next write begins another."""
-        if self._writer is not None:
-            self._writer.stop(f"lost its copy: {why}")
+    def _open_again(self, used: ShardStore | None, why: MrlStoreError) -> None:
+        """Open the copy anew, unless another caller has. Its writer ends; the next write begins another."""
         with self._guard:
+            if self._closed:
+                raise StoreClosed("this cluster was closed; connect again")
+            now = self.copy.opened
+            if now is not None and now is not used:
+                return
+            if self._writer is not None:
+                self._writer.stop(f"lost its copy: {why}")
             self.copy.close()
             self.copy.start()
             self.copy.follow()
@@ -134,6 +151,7 @@ class RunningShard:
 
     def close(self) -> None:
         """Write no more, and close the copy."""
+        self._closed = True
         if self._writer is not None:
             self._writer.stop("was closed")
         self.copy.close()

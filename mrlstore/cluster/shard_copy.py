@@ -70,6 +70,12 @@ class ShardCopy:
         return held.store
 
     @property
+    def opened(self) -> ShardStore | None:
+        """The store as it is open now; None where it is not."""
+        held = self._held
+        return None if held is None else held.store
+
+    @property
     def mark(self) -> Mark:
         """How far the copy has come."""
         return self.store.mark

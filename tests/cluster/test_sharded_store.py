@@ -6,6 +6,7 @@ import asyncio
 import os
 import pickle
 import shutil
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -517,3 +518,35 @@ def test_a_copy_that_is_removed_while_it_is_open_is_made_anew(quick_path: Path, 
             shutil.rmtree(quick_path / "copies", ignore_errors=True)
             assert store.update(["r3", "r4"], [{"n": 1}, {"n": 1}]) == 2
             assert store.count({"n": 1}) == 2 and store.verify().ok
+
+
+def test_readers_are_served_while_writers_stop_and_begin_again(
+    quick_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inside.CLUSTER_PAUSE_S, 0.001)
+    storage = Refusing(made(2).objects)
+    failures = list[BaseException]()
+    with connected(storage, quick_path) as store:
+        store.upsert(IDS[:20], vectors()[:20])
+        end = threading.Event()
+
+        def read() -> None:
+            try:
+                while not end.is_set():
+                    assert store.query(vectors()[3], 1, exact=True).ids == ["r3"]
+            except BaseException as error:
+                failures.append(error)
+
+        threads = [threading.Thread(target=read) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for number in range(5):
+            storage.refused = ("shards/0000", "shards/0001")
+            with pytest.raises(mrlstore.MrlStoreError):
+                store.upsert([f"new{number}", f"more{number}"], None)
+            storage.refused = ()
+            assert store.upsert([f"new{number}", f"more{number}"], None) == 2
+        end.set()
+        for thread in threads:
+            thread.join(60)
+    assert not failures, failures
