@@ -2,6 +2,7 @@
 
 Blocks of ```python share one namespace per page. In blocks of ```console, lines that start with `$ mrlstore`
 are run, and the lines below them, where there are any, must be what is printed (`...` stands for anything).
+The options of all other commands of mrlstore, in ```console and ```sh, must exist.
 A block that cannot be run stands below a line `<!-- not run: the reason -->`. A page that says
 `<!-- needs: pyarrow, pandas -->` is skipped where these packages are not installed.
 """
@@ -17,9 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 from mrlstore.cli import main
+from mrlstore.cli.app import app
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -106,3 +109,37 @@ def test_links_between_pages_lead_somewhere() -> None:
         for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
             if not re.match(r"[a-z]+:", target):
                 assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_commands_that_are_only_shown_can_be_given() -> None:
+    """Blocks of sh and console that are not run: their mrlstore commands exist and take these options."""
+    seen = 0
+    for page in PAGES:
+        for match in FENCE.finditer(page.read_text(encoding="utf-8")):
+            if match[2] not in ("sh", "console"):
+                continue
+            for line in match[3].replace("\\\n", " ").splitlines():
+                words = command_of(line)
+                if words:
+                    seen += 1
+                    command = app.get_command(click.Context(app), words[0])
+                    assert command is not None, f"{page.name}: {line}"
+                    used = {
+                        word.partition("=")[0] for word in words[1:] if re.match(r"-[a-z]$|--[a-z]", word)
+                    }
+                    assert used <= options_of(command), f"{page.name}: {line}"
+    assert seen > 40
+
+
+def options_of(command: click.Command) -> set[str]:
+    inner = list(command.commands.values()) if isinstance(command, click.Group) else []
+    return {option for each in (command, *inner) for given in each.params for option in given.opts}
+
+
+def command_of(line: str) -> list[str]:
+    """The words of a mrlstore command behind a prompt and variables, without what the shell does with it."""
+    found = re.match(r"\s*(?:\$ )?(?:[A-Z_]+=\S+ )*mrlstore (.+)$", line)
+    if found is None:
+        return []
+    words = shlex.split(re.split(r" [|>#] | \|\| | >> |\s+# ", found[1])[0])
+    return [word for word in words if word != "..."]
