@@ -3,6 +3,7 @@
 The home is a folder on the same disk: on object storage each write takes the time of a put longer.
 
 python -m benchmarks.cluster --rows 20000 --dim 768
+python -m benchmarks.cluster --ray    # queries of shards that Ray runs, with mrlstore[ray]
 """
 
 from __future__ import annotations
@@ -110,6 +111,24 @@ def reads(path: Path, rows: int, dim: int) -> None:
             print(f"{name:>12} {line}  {time.perf_counter() - start:6.2f} s on an empty disk")
 
 
+def by_ray(path: Path, rows: int, dim: int) -> None:
+    """Queries of clusters that Ray runs on this machine, by shards and hosts."""
+    import ray
+
+    vectors, questions = nested(rows, dim), nested(300, dim, seed=9)
+    ray.init(num_cpus=8, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    print(f"\n{rows:,} rows of {dim} dims, by Ray: ms p50 / p99 of a query, and of 64 at once a query; exact")
+    for shards, hosts in ((1, 1), (2, 2), (4, 1), (4, 2), (4, 3), (8, 3)):
+        home = path / f"ray-{shards}-{hosts}"
+        cluster.create(home, dim=dim, shards=shards)
+        with cluster.connect(home, engine="ray", folder=path / "nodes", hosts=hosts, copies=1) as many:
+            many.upsert([f"r{number}" for number in range(rows)], vectors)
+            many.optimize()
+            print(f"{shards:>4} shards, {hosts} hosts {_figures(many, questions)}")
+        cluster.stop_hosts(home)
+    ray.shutdown()
+
+
 def _figures(store: Any, questions: Any) -> str:
     usual = _times(lambda question: store.query(question, include=()), questions)
     exact = _times(lambda question: store.query(question, include=(), exact=True), questions[:40])
@@ -139,8 +158,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--dim", type=int, default=768)
+    parser.add_argument("--ray", action="store_true")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        if given.ray:
+            by_ray(Path(folder), given.rows, given.dim)
+            return
         writes(Path(folder), given.dim)
         grouped(Path(folder), given.dim)
         reads(Path(folder), given.rows, given.dim)
