@@ -68,6 +68,8 @@ def _refusal_of(error: errors.MrlStoreError) -> HttpRefusal:
             return HttpRefusal(
                 507, "RESOURCE_EXHAUSTED", "the disk of the server is full; nothing was changed"
             )
+        case errors.EmbedError() if getattr(error, "of_service", True) is False:  # another text would do
+            return invalid(f"the text cannot be embedded: {error}")
         case errors.EmbedError():
             return HttpRefusal(502, UNAVAILABLE, f"the text could not be embedded: {error}")
         case errors.CorruptStore() | errors.FormatTooNew():

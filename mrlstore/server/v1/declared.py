@@ -24,6 +24,12 @@ WHERE: Final[Schema] = {"type": "object", "description": "A filter on metadata, 
 METADATA: Final[Schema] = {"type": ["object", "null"]}
 METADATAS: Final[Schema] = {"type": "array", "items": METADATA}
 DOCUMENTS: Final[Schema] = {"type": "array", "items": {"type": ["string", "null"]}}
+TEXTS: Final[Schema] = {
+    "type": "array",
+    "items": {"type": "string", "minLength": 1},
+    "description": "Instead of vectors, one for each id: embedded by what has filled the index, and kept as "
+    "documents where no documents are given.",
+}
 INCLUDE: Final[Schema] = {"type": "array", "items": {"enum": ["metadata", "document", "vector"]}}
 ONE_SPACE: Final[Schema] = {"type": "string", "default": ""}
 ONE_OR_ALL: Final[Schema] = {"type": ["string", "null"], "default": "", "description": "null: all."}
@@ -54,8 +60,9 @@ EXAMPLES: Final[Schema] = {"type": "array", "items": {"oneOf": [TEXT, NUMBERS, B
 class Declared:
     """A method of `Store` as an operation: POST /v1/indexes/INDEX/NAME.
 
-    `arguments` are those of the method, by their names there; `work` gives what is answered, in plain JSON
-    values or as something that `result_schema` describes. A `job` reports its progress while it runs.
+    `arguments` are those of the method, by their names there, and for `upsert` also `texts`; `work` gives
+    what is answered, in plain JSON values or as something that `result_schema` describes. A `job` reports
+    its progress while it runs.
     """
 
     name: str

@@ -82,8 +82,8 @@ def _endpoint(serving: Serving, declared: Declared) -> JobEndpoint | QuickOperat
     def work(index: ServedIndex, call: HttpCall, given: Arguments) -> Answer:
         return Answer(dump(declared.work(index.store, dict(given), options_of(call))))
 
+    models = TextModels(serving.root)
     if declared.name == "query":
-        models = TextModels(serving.root)
 
         def query(index: ServedIndex, call: HttpCall, given: Arguments) -> Answer:
             return work(index, call, _with_text_embedded(models, index, given))
@@ -91,12 +91,11 @@ def _endpoint(serving: Serving, declared: Declared) -> JobEndpoint | QuickOperat
         return QuickOperation(
             serving, declared.name, lambda call, body: arguments_of(call, declared, body), _is_quick, query
         )
-    return Operation(
-        serving,
-        declared.name,
-        declared.role,
-        lambda index, call, body: work(index, call, arguments_of(call, declared, body)),
-    )
+
+    def other(index: ServedIndex, call: HttpCall, body: bytes) -> Answer:
+        return work(index, call, _with_texts_embedded(models, index, arguments_of(call, declared, body)))
+
+    return Operation(serving, declared.name, declared.role, other)
 
 
 def _with_text_embedded(models: TextModels, index: ServedIndex, given: Arguments) -> Arguments:
@@ -110,6 +109,22 @@ def _with_text_embedded(models: TextModels, index: ServedIndex, given: Arguments
     if embedder is None:
         raise invalid("text: the model of the index has not been fitted yet; search by keywords")
     return {**given, "text": None, "vector": embedder.embed_query(text)}
+
+
+def _with_texts_embedded(models: TextModels, index: ServedIndex, given: Arguments) -> Arguments:
+    """The arguments of an upsert with vectors in the place of texts; documents are the texts by default."""
+    if "texts" not in given:
+        return given
+    texts = given["texts"]
+    if given.get("vectors") is not None:
+        raise invalid("texts: give either texts or vectors")
+    if not isinstance(texts, list) or not all(isinstance(text, str) and text.strip() for text in texts):
+        raise invalid("texts: expected a list of strings that are not empty")
+    embedder = models.embedder(index, None)
+    if embedder is None:
+        raise invalid("texts: the model of the index has not been fitted yet; give vectors")
+    rest = {name: value for name, value in given.items() if name != "texts"}
+    return {"documents": texts, **rest, "vectors": list(embedder.embed_documents(texts)) if texts else None}
 
 
 def _job(serving: Serving, declared: Declared) -> Callable[[HttpCall, bytes], Work]:

@@ -25,6 +25,7 @@ from mrlstore.server.v1.declared import (
     ONE_SPACE,
     SPACES,
     TEXT,
+    TEXTS,
     VECTOR,
     VECTORS,
     WHERE,
@@ -190,7 +191,7 @@ CALLS: Final = (
     ),
     Declared(
         "upsert", WRITE, "Store rows, all of them or none; durable when this is answered.",
-        {"ids": IDS, "vectors": VECTORS, "metadatas": METADATAS, "documents": DOCUMENTS,
+        {"ids": IDS, "vectors": VECTORS, "texts": TEXTS, "metadatas": METADATAS, "documents": DOCUMENTS,
          "namespace": ONE_SPACE, "on_conflict": {"enum": ["replace", "skip", "error"], "default": "replace"}},
         _COUNTED, _upsert, ("ids",),
     ),
