@@ -65,14 +65,16 @@ class CareMethods(Handle):
         with self._background_paused(), session.storing("repairing"):
             return repair.repair(session, job)
 
-    def backup(self, dest: str | os.PathLike[str]) -> None:
+    def backup(self, dest: str | os.PathLike[str], progress: ProgressCallback | None = None) -> None:
         """Make `dest` a store of its own with the present content: parts are hard links where possible.
 
-        Writers go on meanwhile. Complete and synced when this returns; StoreExists if `dest` exists.
+        Writers go on meanwhile. Complete and synced when this returns; StoreExists if `dest` exists. Where
+        `progress` raises an error, nothing is left at `dest`.
         """
         session, target = self._session, arguments.check_path(dest)
+        job = arguments.check_job(progress)
         with session.storing(f"writing a backup to {target}"):
-            backup.backup(session, target)
+            backup.backup(session, target, job)
 
     def ship(
         self,

@@ -182,8 +182,8 @@ def backup(store: Path, destination: Path | str, as_json: bool) -> None:
             f"`mrlstore ship {shlex.quote(str(store))} {shlex.quote(destination)} --once`"
         )
     started = time.perf_counter()
-    with mrlstore.open(store, mode="r") as opened:
-        opened.backup(destination)
+    with mrlstore.open(store, mode="r") as opened, output.progress_bars(as_json=as_json) as progress:
+        opened.backup(destination, progress)
     with mrlstore.open(destination, mode="r") as copy:
         rows = copy.count(namespace=None)
     seconds = time.perf_counter() - started

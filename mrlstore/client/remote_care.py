@@ -53,12 +53,12 @@ class RemoteCare(RemoteIndex):
         return self._changing("repair", body, lambda answer: from_plain(RepairReport, answer), progress)
 
     @followed
-    def backup(self, dest: str) -> Request[None]:
+    def backup(self, dest: str, progress: ProgressCallback | None = None) -> Request[None]:
         """Keep the present content on the server, under the name `dest`; StoreExists if it is taken.
 
         `backups` lists them, `restore` makes a new index of one. Takes a key of an admin.
         """
-        return self._changing("backups", {"name": dest}, nothing)
+        return self._changing("backups", {"name": dest}, nothing, progress)
 
     def backups(self) -> list[str]:
         """The names of the index's backups on the server, sorted."""

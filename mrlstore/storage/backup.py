@@ -18,10 +18,13 @@ from mrlstore.errors import CorruptStore, FormatTooNew, InvalidInput, StoreExist
 from mrlstore.storage.parts import read_entries
 from mrlstore.storage.session import CATALOGUE, PARTS, Session
 from mrlstore.system.files import CANNOT_LINK, Files, make_parents, remove_tree, write_file
+from mrlstore.system.job import UNWATCHED, Job
 from mrlstore.system.log import log_event
 from mrlstore.system.names import beside
 
 _BLOCK: Final = 8 * 1024 * 1024  # bytes copied at a time, where files cannot be linked
+_LINKING: Final = "parts"  # the phases that are reported
+_COPYING: Final = "catalogue"
 
 
 class CopiedMoment(NamedTuple):
@@ -32,8 +35,11 @@ class CopiedMoment(NamedTuple):
     rows: int
 
 
-def backup(session: Session, target: Path) -> CopiedMoment:
-    """Make `target` a store of its own that holds this one's generation of now; it must not exist."""
+def backup(session: Session, target: Path, job: Job = UNWATCHED) -> CopiedMoment:
+    """Make `target` a store of its own that holds this one's generation of now; it must not exist.
+
+    What the job's callback raises ends it before the target exists.
+    """
     if os.path.lexists(target):
         raise StoreExists(f"{target} exists; a backup goes to a new path")
     if session.path in (target, *target.parents):
@@ -46,7 +52,7 @@ def backup(session: Session, target: Path) -> CopiedMoment:
         generation = begin_again(lambda: _generation(session))
         draft = beside(target, f".tmp-{uuid.uuid4().hex}")
         try:
-            moment = _write(session, draft)
+            moment = _write(session, draft, job)
             if os.path.lexists(target):
                 raise StoreExists(f"{target} appeared while the backup was made")
             session.files.rename(draft, target)
@@ -73,20 +79,24 @@ def _generation(session: Session) -> int:
         return settings.generation(connection)
 
 
-def _write(session: Session, draft: Path) -> CopiedMoment:
+def _write(session: Session, draft: Path, job: Job) -> CopiedMoment:
     files = session.files
     files.make_dir(draft)
     files.make_dir(draft / PARTS)
     with session.catalogue.read() as connection:
         generation = settings.generation(connection)  # the transaction sees this one from here on
         moment = CopiedMoment(generation, marks.load(connection), rows.count(connection, None).rows)
-        for row in segments.load(connection):
-            for kind, part in row.parts_by_kind.items():
-                _link_part(session, kind, part, draft / PARTS / part.name)
+        parts = [each for row in segments.load(connection) for each in row.parts_by_kind.items()]
+        job.step(_LINKING, 0, len(parts))
+        for done, (kind, part) in enumerate(parts, 1):
+            _link_part(session, kind, part, draft / PARTS / part.name)
+            job.step(_LINKING, done, len(parts))
+        job.step(_COPYING, 0, 1)
         session.catalogue.backup(draft / CATALOGUE, connection)
     write_file(files, draft / LOCK, [])
     for folder in (draft / PARTS, draft):
         files.sync_dir(folder)
+    job.step(_COPYING, 1, 1)
     return moment
 
 

@@ -3,96 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import mrlstore
-from mrlstore.server.api_keys import add_key
-from tests.server.running import RunningServer, running
+from tests.console.pages import DIM, needs_chromium, shot, sign_in, wait_until_drawn
+from tests.server.running import RunningServer
 
 playwright = pytest.importorskip(
     "playwright.sync_api", reason="playwright is not installed: make test-console"
 )
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed: apt-get install chromium")
-
-SHOTS = os.environ.get("MRLSTORE_SCREENSHOTS")  # a folder, for people who want to look
-DIM, ROWS = 16, 120
-DRAWN = """
-    document.querySelector("canvas").getContext("2d").getImageData(0, 0, 800, 400).data.some((one) => one)
-"""
-
-
-@pytest.fixture(scope="module")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    file = tmp_path_factory.mktemp("keys") / "keys.json"
-    return {"file": str(file), **{role: add_key(file, role)[0] for role in ("admin", "read")}}
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, keys: dict[str, str]) -> Iterator[RunningServer]:
-    root = tmp_path_factory.mktemp("console") / "stores"
-    root.mkdir()
-    vectors = np.random.default_rng(1).normal(size=(ROWS, DIM))
-    with mrlstore.open(root / "papers.mrl", dim=DIM, prefix_dim=8, auto_maintain=False) as store:
-        documents = [f"<b>page</b> {n} is {'red' if n % 5 == 0 else 'blue'}" for n in range(ROWS)]
-        store.upsert([f"p-{n:03}" for n in range(ROWS)], vectors, [{"n": n} for n in range(ROWS)], documents)
-        store.upsert(["x"], vectors[:1], namespace="other")
-    with running(root, "--api-keys", keys["file"]) as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as running_playwright:
-        started = running_playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield started
-        started.close()
-
-
-@pytest.fixture
-def page(browser: Any, server: RunningServer) -> Iterator[Any]:
-    """A page whose errors, those of the content security policy included, fail the test."""
-    context = browser.new_context(viewport={"width": 1100, "height": 800})
-    context.set_default_timeout(20_000)
-    opened, faults = context.new_page(), []
-    opened.on("pageerror", lambda error: faults.append(str(error)))
-    opened.on("console", lambda said: faults.append(said.text) if is_fault(said) else None)
-    opened.goto(f"{server.url}/console")
-    yield opened
-    context.close()
-    assert faults == []
-
-
-def is_fault(said: Any) -> bool:
-    return said.type == "error" and "the server responded with a status of 4" not in said.text
-
-
-def sign_in(page: Any, key: str) -> None:
-    page.fill("input[name=key]", key)
-    page.keyboard.press("Enter")
-    page.get_by_role("button", name="papers").click()
-    page.get_by_role("tab", name="Rows").wait_for()
-
-
-def shot(page: Any, name: str, *, whole: bool = False) -> None:
-    if SHOTS:
-        page.screenshot(path=str(Path(SHOTS) / f"{name}.png"), full_page=whole)
-
-
-def wait_until_drawn(page: Any) -> None:
-    """Playwright's own way to wait for an expression evaluates strings, which the policy forbids."""
-    for _ in range(200):
-        if page.locator("canvas").count() and page.evaluate(DRAWN):
-            return
-        page.wait_for_timeout(50)
-    pytest.fail("nothing was drawn on the canvas")
+pytestmark = needs_chromium
 
 
 def test_only_a_key_lets_in(page: Any, keys: dict[str, str]) -> None:
@@ -168,7 +91,7 @@ def test_a_search_shows_its_hits_beside_those_of_the_prefix_alone(
         playwright.expect(section.locator("tbody button")).to_have_text(list(ids))
     lost = [id for id in expected[1] if id not in expected[0]]
     playwright.expect(alone.locator("tr.alone button")).to_have_text(lost)
-    playwright.expect(page.get_by_text("Margin")).to_contain_text(f"{len(lost)} of 10 hits are missing")
+    playwright.expect(page.get_by_text("Margin")).to_contain_text(f"own list: {len(lost)} of 10 hits")
     playwright.expect(page.locator("svg.stages rect")).not_to_have_count(0)
     playwright.expect(page.locator(".legend")).to_contain_text(" us")
     shot(page, "search")
@@ -204,6 +127,61 @@ def test_care_runs_with_progress_and_shows_a_backup(page: Any, keys: dict[str, s
     page.get_by_role("button", name="Back up").click()  # the name is taken
     playwright.expect(page.get_by_role("alert")).to_contain_text("exists already")
     shot(page, "care")
+
+
+def test_the_server_embeds_the_document_of_a_row(
+    page: Any, server: RunningServer, keys: dict[str, str]
+) -> None:
+    sign_in(page, keys["admin"], "texts")
+    with mrlstore.connect(server.url, index="texts", mode="r", api_key=keys["read"]) as store:
+        page.get_by_role("button", name="New row").click()
+        page.fill("input[name=id]", "new")
+        page.select_option("select[name=source]", "document")
+        page.get_by_role("button", name="Create").click()
+        playwright.expect(page.get_by_role("alert")).to_contain_text("no text to embed")
+        for document, button in (("red cat 1", "Create"), ("blue car 2", "Save")):
+            page.fill("textarea[name=document]", document)
+            page.select_option("select[name=source]", "document")
+            page.get_by_role("button", name=button).click()
+            page.locator("dialog").wait_for(state="detached")
+            [row] = store.get(["new"], include=("document", "vector"))
+            rows = store.scan(include=("document", "vector"))
+            [same] = [one for one in rows if one.document == document and one.id != "new"]
+            assert row.document == document and row.vector is not None and same.vector is not None
+            assert np.allclose(row.vector, same.vector, atol=1e-3)
+            page.locator("tbody button").get_by_text("new", exact=True).click()
+        page.get_by_role("button", name="Delete").click()
+        page.get_by_role("button", name="Really delete this row").click()
+        page.locator("dialog").wait_for(state="detached")
+        assert store.get(["new"]) == []
+
+
+HELD = """() => {
+    const real = window.fetch;
+    window.fetch = async (path, options) => {
+        if (!path.endsWith("/backups") || options.method !== "POST") return real(path, options);
+        const say = (event, data) =>
+            new TextEncoder().encode(`event: ${event}\\ndata: ${JSON.stringify(data)}\\n\\n`);
+        return new Response(new ReadableStream({ start(controller) {
+            controller.enqueue(say("progress", { phase: "parts", done: 3, total: 12 }));
+            const result = { name: "held", rows: 7, bytes_on_disk: 2000 };
+            window.finish = () => controller.enqueue(say("result", result));
+        } }));
+    };
+}"""  # a backup that reports once, and ends when the test says so
+
+
+def test_the_progress_of_a_backup_is_shown_until_its_result(page: Any, keys: dict[str, str]) -> None:
+    sign_in(page, keys["admin"])
+    page.get_by_role("tab", name="Care").click()
+    page.evaluate(HELD)
+    page.get_by_role("button", name="Back up").click()
+    playwright.expect(page.get_by_role("status")).to_have_text("backup: parts 3 of 12")
+    playwright.expect(page.get_by_role("progressbar", name="backup")).to_have_js_property("value", 3)
+    playwright.expect(page.get_by_role("button", name="Back up")).to_be_disabled()
+    page.evaluate("window.finish()")
+    playwright.expect(page.get_by_role("status")).to_have_text("backup: done. held has 7 rows, 2.0 KB.")
+    assert page.get_by_role("progressbar").count() == 0
 
 
 def test_tiers_and_the_audit_are_plotted(page: Any, keys: dict[str, str]) -> None:
@@ -280,82 +258,3 @@ def test_the_map_and_the_requests(page: Any, keys: dict[str, str]) -> None:
     page.get_by_role("button", name="Send").click()
     playwright.expect(page.locator("p[role=status]")).to_have_text("200")
     playwright.expect(page.locator("pre")).to_contain_text('"count"')
-
-
-@pytest.mark.parametrize(
-    ("width", "scheme"), [(375, "light"), (420, "dark"), (1400, "light"), (1400, "dark")]
-)
-def test_no_screen_scrolls_sideways(
-    browser: Any, server: RunningServer, keys: Any, width: int, scheme: str
-) -> None:
-    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
-    context.set_default_timeout(20_000)
-    page = context.new_page()
-    page.goto(f"{server.url}/console")
-    sign_in(page, keys["admin"])
-
-    def looked_at(name: str) -> None:
-        assert page.evaluate("document.documentElement.scrollWidth") <= width, name
-        shot(page, f"{name}-{scheme}-{width}", whole=True)
-
-    page.locator("tbody tr").first.wait_for()
-    looked_at("rows")
-    page.get_by_role("button", name="New row").click()
-    assert page.locator("dialog").bounding_box()["width"] <= width
-    looked_at("new-row")
-    page.keyboard.press("Escape")
-    page.locator("dialog").wait_for(state="detached")
-    page.get_by_role("tab", name="Search").click()
-    page.select_option("select[name=kind]", "id")
-    page.fill("input[name=what]", "p-003")
-    page.get_by_role("button", name="Search").click()
-    page.get_by_role("region", name="By the prefix alone").locator("tbody tr").first.wait_for()
-    looked_at("search")
-    page.get_by_role("tab", name="Map").click()
-    wait_until_drawn(page)
-    looked_at("map")
-    page.get_by_role("tab", name="Requests").click()
-    page.locator("textarea[name=body]").wait_for()
-    looked_at("requests")
-    page.get_by_role("tab", name="Care").click()
-    page.get_by_role("button", name="Tier report").click()
-    playwright.expect(page.get_by_role("img", name="Recall against latency")).to_be_visible(timeout=60_000)
-    looked_at("care")
-    context.close()
-
-
-def test_all_is_reached_by_the_keyboard(page: Any, keys: dict[str, str]) -> None:
-    playwright.expect(page.locator("input[name=key]")).to_be_focused()
-    page.keyboard.type(keys["admin"])
-    page.keyboard.press("Enter")
-    playwright.expect(page.get_by_role("button", name="papers")).to_be_focused()
-    page.keyboard.press("Enter")
-    playwright.expect(page.get_by_role("tab", name="Rows")).to_be_focused()
-    reach(page, "New row")
-    page.keyboard.press("Enter")
-    playwright.expect(page.locator("input[name=id]")).to_be_focused()
-    page.keyboard.press("Escape")
-    page.locator("dialog").wait_for(state="detached")
-    playwright.expect(page.get_by_role("button", name="New row")).to_be_focused()
-    reach(page, "p-000")
-    page.keyboard.press("Enter")
-    page.locator("textarea[name=metadata]").wait_for()
-    reach(page, "Close")
-    page.keyboard.press("Enter")
-    page.locator("dialog").wait_for(state="detached")
-    playwright.expect(page.get_by_role("button", name="p-000")).to_be_focused()
-    reach(page, "Rows", "Shift+Tab")
-    for name in ("Search", "Map", "Care", "Requests", "Rows"):
-        page.keyboard.press("ArrowRight")
-        tab = page.get_by_role("tab", name=name)
-        playwright.expect(tab).to_be_focused()
-        playwright.expect(tab).to_have_attribute("aria-selected", "true")
-
-
-def reach(page: Any, text: str, key: str = "Tab") -> None:
-    """Press a key until what has the focus shows this text."""
-    for _ in range(20):
-        page.keyboard.press(key)
-        if page.evaluate("document.activeElement.textContent") == text:
-            return
-    pytest.fail(f"{text} was not reached by {key}")

@@ -88,6 +88,29 @@ def test_a_backup_never_replaces_anything(tmp_path: Path, opened: Any) -> None:
     assert len(store) == 1
 
 
+def test_a_backup_reports_its_progress_and_is_stopped_by_an_error_there(tmp_path: Path, opened: Any) -> None:
+    store = opened(dim=8)
+    store.upsert([f"r{n}" for n in range(50)], nested_vectors(50, 8, seed=1))
+    store.optimize()
+    seen: list[mrlstore.Progress] = []
+    store.backup(tmp_path / "copy.mrl", progress=seen.append)
+    assert [one.done for one in seen if one.phase == "parts"] == list(range(seen[0].total + 1))
+    assert seen[0].total >= 1
+    assert [(one.phase, one.done, one.total) for one in seen[-2:]] == [
+        ("catalogue", 0, 1),
+        ("catalogue", 1, 1),
+    ]
+    for stop in seen:
+
+        def stopping(progress: mrlstore.Progress, stop: mrlstore.Progress = stop) -> None:
+            if progress == stop:
+                raise RuntimeError("enough")
+
+        with pytest.raises(RuntimeError, match="enough"):
+            store.backup(tmp_path / "other.mrl", progress=stopping)
+        assert sorted(entry.name for entry in tmp_path.iterdir()) == ["copy.mrl", "store.mrl"]
+
+
 def test_a_backup_into_the_store_itself_is_refused(tmp_path: Path, opened: Any) -> None:
     store = opened(dim=8)
     store.upsert(["a"], np.ones((1, 8)))

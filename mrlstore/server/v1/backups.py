@@ -22,7 +22,7 @@ from mrlstore.server.indexes import IndexFacts, IndexRoot
 from mrlstore.server.operations import Answer
 from mrlstore.server.refusals import HttpRefusal, not_found
 from mrlstore.server.v1.call_arguments import require_all_namespaces
-from mrlstore.server.v1.jobs import Work
+from mrlstore.server.v1.jobs import Report, Work
 from mrlstore.system.whole_file import whole_file
 
 _FOLDER: Final = ".backups"
@@ -52,10 +52,10 @@ class Backups:
         moment = datetime.now(UTC).strftime("%Y-%m-%dT%H%M%SZ")
         name = _checked(parse_object(body).get("name", moment))
 
-        def work(report: object) -> dict[str, Any]:
+        def work(report: Report) -> dict[str, Any]:
             def copy(store: mrlstore.Store) -> None:
                 folder.mkdir(parents=True, exist_ok=True)
-                store.backup(folder / f"{name}{_STORE}")
+                store.backup(folder / f"{name}{_STORE}", report)
                 with whole_file(folder / f"{name}{_FACTS}") as file:
                     file.write(json.dumps(asdict(self._root.facts(index))).encode())
                 _copy_model(self._root.path / index, folder / name)

@@ -11,7 +11,7 @@ function Summary({ explanation, hits, alone }) {
   const { margin, visited, reranked, warnings, microseconds } = explanation;
   const among = alone && places(alone), gained = alone && hits.filter((hit) => !among.has(hit.id)).length;
   return html`<p>Margin ${margin == null ? "unknown" : margin.toFixed(4)}; ${count(visited)} codes looked at, ${count(reranked)} rows re-ranked.
-      ${alone && html` <b>${gained} of ${hits.length} hits are missing in the prefix's own list.</b>`}</p>
+      ${alone && html` <b>Missing in the prefix's own list: ${gained} of ${hits.length} hits.</b>`}</p>
     ${warnings.map((words) => html`<p class="faint" key=${words}>${words}</p>`)}
     <${Stages} microseconds=${microseconds} />`;
 }
