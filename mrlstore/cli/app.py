@@ -74,6 +74,7 @@ COMMANDS: Final = {
     "backup": "care",
     "ship": "ship_command",
     "restore": "ship_command",
+    "cluster": "cluster_command",
     "warm": "warm",
     "serve": "serve",
     "keys": "keys_command",

@@ -39,7 +39,8 @@ def in_commands(text: str, store: object) -> str:
 
 def store_named_by(arguments: list[str]) -> str:
     """The store of a command line, for words about it: what follows the command."""
-    rest = [argument for argument in arguments[1:] if not argument.startswith("-")]
+    words = 2 if arguments[:1] == ["cluster"] else 1  # `cluster` is followed by a command of its own
+    rest = [argument for argument in arguments[words:] if not argument.startswith("-")]
     return rest[0] if rest else "STORE"
 
 

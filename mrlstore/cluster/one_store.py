@@ -29,7 +29,7 @@ def export_store(source: ShardedStore, path: str | os.PathLike[str], progress: R
     """Write all rows of a cluster to a new store on this machine, and give how many those were.
 
     Each row is of the moment at which its page is read. The float16 rows are the same bit for bit, lengths
-    but for rounding; graphs are built anew. The fingerprint of an embedder is not taken along.
+    but for rounding; graphs are built anew. The fingerprint of the embedder is taken along.
 
     Args:
         source: the cluster, connected to.
@@ -72,7 +72,7 @@ def import_store(
     """Create a cluster with the rows and the settings of a store, and give how many rows those were.
 
     When this returns object storage has a snapshot of each shard, with its graphs. The float16 rows are the
-    same bit for bit, lengths but for rounding; the fingerprint of an embedder is not taken along.
+    same bit for bit, lengths but for rounding; the fingerprint of the embedder is taken along.
 
     Args:
         path: the store; it is only read.
@@ -116,7 +116,9 @@ def import_store(
 
 def _copied(source: Any, target: Any) -> Iterator[int]:
     """Write all rows of one into the other; how many are written, batch by batch."""
-    done = 0
+    done, fingerprint = 0, source.embedder_fingerprint
+    if fingerprint is not None:
+        target.record_embedder(fingerprint)
     rows = source.scan(namespace=None, include=("metadata", "document", "vector"))
     for namespace, some in groupby(rows, key=lambda record: record.namespace):
         while batch := list(islice(some, _ROWS)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,9 @@ from mrlstore.checks import check_namespace
 from mrlstore.cluster.engine import Engine
 from mrlstore.cluster.home import Durability, Home
 from mrlstore.cluster.sharded_query import ShardedQuery
-from mrlstore.embedders.fingerprint import check_same, fingerprint_of
+from mrlstore.embedders.fingerprint import Fingerprint, Fingerprinted, check_same, fingerprint_of
 from mrlstore.embedders.protocol import Embedder
-from mrlstore.errors import MrlStoreError
+from mrlstore.errors import MrlStoreError, ObjectNotFound
 from mrlstore.object_storage import ObjectStorage
 from mrlstore.system.late import LateModule
 from mrlstore.types import Problem, Stats, VerifyReport
@@ -92,6 +93,20 @@ class ShardedStore(ShardedQuery):
     def path(self) -> Path:
         """The home as a path, which no file of an export may lie in; for buckets one that does not exist."""
         return Path(self._storage.url)
+
+    @property
+    def embedder_fingerprint(self) -> str | dict[str, Any] | None:
+        """Fingerprint of the embedder whose vectors the cluster holds, as `Store.embedder_fingerprint`."""
+        try:
+            recorded: str | dict[str, Any] = json.loads(self._storage.get(_EMBEDDER))
+        except ObjectNotFound:
+            return None
+        return recorded
+
+    def record_embedder(self, fingerprint: str | Mapping[str, Any]) -> None:
+        """Say by which embedder the rows are embedded that `upsert` stores, as `Store.record_embedder`."""
+        self._check_writes()
+        self._settle_embedder(Fingerprint(fingerprint))
 
     def add(
         self,
@@ -214,7 +229,7 @@ class ShardedStore(ShardedQuery):
         except MrlStoreError as error:
             return f"<{name} ({type(error).__name__})>"
 
-    def _settle_embedder(self, embedder: Embedder) -> None:
+    def _settle_embedder(self, embedder: Fingerprinted) -> None:
         """Record the embedder of the first document; InvalidInput if the cluster has vectors of another."""
         self._storage.create(_EMBEDDER, fingerprint_of(embedder).encode())
         check_same(self._storage.get(_EMBEDDER).decode(), embedder)

@@ -41,7 +41,7 @@ READERS = {
     "set-prefix-dim": ["4"],
 }
 WITH_OWN_TESTS = {"keys", "serve", "create", "import", "export-hnswlib", "migrate", "demo", "add", "re-embed"}
-WITH_OWN_TESTS |= {"ship", "restore"}
+WITH_OWN_TESTS |= {"ship", "restore", "cluster"}
 
 
 def run_process(*arguments: str, program: str = "") -> subprocess.CompletedProcess[str]:

@@ -1,0 +1,121 @@
+"""`status` and `verify`: what object storage has of a cluster, and what is damaged of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import mrlstore
+from mrlstore import cluster
+from mrlstore.cluster import HomeReport
+
+SHARD = "home/shards/0000"
+
+
+def fill(folder: Path) -> None:
+    """A home with two snapshots, and log behind both."""
+    cluster.create(folder / "home", dim=8, m=4)
+    with cluster.connect(folder / "home", folder=folder / "copies", auto_maintain=False) as store:
+        for number in range(3):
+            store.upsert([f"{number}-{row}" for row in range(300)], [[1.0] * 7 + [row] for row in range(300)])
+            if number < 2:
+                store.snapshot()
+
+
+def verified(folder: Path) -> HomeReport:
+    return cluster.verify(folder / "home")
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def newest(folder: Path, kind: str) -> Path:
+    return max((folder / SHARD / kind).iterdir(), key=lambda path: path.stat().st_mtime_ns)
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
+    "a part that is changed": (lambda folder: flip(newest(folder, "parts")), "checksum"),
+    "a part that is gone": (lambda folder: newest(folder, "parts").unlink(), "lacks parts/"),
+    "pages that are changed": (lambda folder: flip(newest(folder, "catalogue")), "checksum"),
+    "pages that are gone": (lambda folder: newest(folder, "catalogue").unlink(), "lacks catalogue/"),
+    "a manifest that is changed": (lambda folder: flip(newest(folder, "snapshots")), "manifest"),
+    "an entry that is changed": (lambda folder: flip(newest(folder, "log")), "checksum"),
+    "an entry that is gone": (
+        lambda folder: sorted((folder / SHARD / "log").iterdir())[-2].unlink(),
+        "is missing",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The files of a home that is sound, and of its copy."""
+    folder = tmp_path_factory.mktemp("sound")
+    fill(folder)
+    report = verified(folder)
+    assert report.ok and report.snapshots == 2 and report.log_entries >= 2 and report.bytes_checked > 0
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"), key=lambda path: path.stat().st_mtime_ns)
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_damage_is_found(name: str, sound: dict[str, bytes], tmp_path: Path) -> None:
+    for file, data in sound.items():
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_bytes(data)
+    assert verified(tmp_path).ok
+    damage, words = DAMAGES[name]
+    damage(tmp_path)
+    report = verified(tmp_path)
+    assert not report.ok and any(words in problem.what for problem in report.problems), report.problems
+
+    # The remedy that a problem names: the damaged objects are removed, and a whole copy ships all anew.
+    for problem in report.problems:
+        path = Path(problem.path.removeprefix("file://"))
+        if path.is_file() and "lacks" not in problem.what:
+            path.unlink()
+    with cluster.connect(tmp_path / "home", folder=tmp_path / "copies", auto_maintain=False) as store:
+        assert store.count() == 900
+        store.snapshot()
+        store.upsert(["more"], None)
+        store.snapshot()
+    assert verified(tmp_path).ok
+    with cluster.connect(tmp_path / "home", folder=tmp_path / "others", mode="r") as reader:
+        assert reader.count() == 901
+
+
+def test_what_is_collected_meanwhile_is_no_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path)
+    from mrlstore.cluster import home_check
+
+    check, calls = home_check._check_log, 0
+
+    def after_two_more_snapshots(*given: object) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            with cluster.connect(tmp_path / "home", folder=tmp_path / "copies", auto_maintain=False) as store:
+                store.snapshot()
+                store.upsert(["more"], None)
+                store.snapshot()
+        check(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(home_check, "_check_log", after_two_more_snapshots)
+    assert verified(tmp_path).ok and calls == 2
+
+
+def test_where_there_is_no_cluster(tmp_path: Path) -> None:
+    for call in (cluster.status, cluster.verify):
+        with pytest.raises(mrlstore.StoreNotFound, match="no cluster"):
+            call(tmp_path / "nothing")
+    cluster.create(tmp_path / "home", dim=8)
+    assert cluster.status(tmp_path / "home").shards[0].epoch == 0
+    assert verified(tmp_path) == HomeReport(True, (), 1, 0, 0, 0)
