@@ -8,7 +8,7 @@ from pathlib import Path
 from mrlstore.object_storage import ObjectStorage
 from mrlstore.shared_log import LogObjects
 from mrlstore.shipping.collection import collect
-from mrlstore.shipping.manifest import SnapshotManifest, newest_complete, snapshot_refs
+from mrlstore.shipping.manifest import SnapshotManifest, newest_complete
 from mrlstore.shipping.snapshot_reader import restore_snapshot
 from mrlstore.shipping.snapshot_writer import SnapshotWriter
 
@@ -23,18 +23,8 @@ class ShardSnapshots:
         self._storage, self._prefix = storage, prefix
 
     def newest(self) -> SnapshotManifest | None:
-        """The newest complete snapshot; None if there is none.
-
-        Where snapshots are there and none is whole, they may have been removed one after the other while they
-        were looked at: that counts once a second listing is the same.
-        """
-        before = None
-        while True:
-            listed = snapshot_refs(self._storage, self._prefix)
-            found = newest_complete(self._storage, self._prefix)
-            if found is not None or not listed or listed == before:
-                return found
-            before = listed
+        """The newest complete snapshot; None if there is none."""
+        return newest_complete(self._storage, self._prefix)
 
     def restore(self, target: Path, like: Path | None = None) -> SnapshotManifest:
         """Make `target` the store of the newest snapshot; which one that was.

@@ -23,7 +23,7 @@ FORMAT: Final = 1
 _FOLDER: Final = "snapshots"
 _NAME: Final = re.compile(r"(\d{10})-(\d{20})\.json")
 _PART: Final = re.compile(r"[0-9a-f]{32}")
-_OBJECT: Final = re.compile(r"(parts|catalogue)/\d{10}-[0-9a-f]{32,40}")
+_OBJECT: Final = re.compile(r"(parts/\d{10}-[0-9a-f]{32}|catalogue/\d{10}-[0-9a-f]{32}-[0-9a-f]{40})")
 _FILE: Final = re.compile(r"[a-z][a-z0-9_.]{0,70}\.(npy|json)")
 _LIMIT: Final = 64 * 1024 * 1024  # bytes of a manifest; a real one has a few thousand
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mrlstore.errors import CorruptStore, InvalidInput, ObjectNotFound, StoreNotFound
-from mrlstore.object_storage import open_storage
+from mrlstore.object_storage import ObjectStorage, open_storage
 from mrlstore.shipping.manifest import (
     SnapshotManifest,
     SnapshotRef,
@@ -47,16 +47,14 @@ def restore_points(
         StoreNotFound: there is none.
         ObjectStorageError: object storage could not be asked.
     """
-    storage = open_storage(url, options)
-    sizes = stored_sizes(storage, "")
-    found = []
-    for ref in snapshot_refs(storage, ""):
-        try:
-            manifest = read_manifest(storage, "", ref)
-        except (ObjectNotFound, CorruptStore):  # removed since the listing, or damaged
-            continue
-        if is_complete(manifest, sizes):
-            found.append(_point_of(manifest))
+    storage, before = open_storage(url, options), None
+    while True:
+        refs = snapshot_refs(storage, "")
+        found = _complete_points(storage, refs)
+        # None of these: each may have been removed, once a newer one was there, before it was looked at.
+        if found or refs in ([], before):
+            break
+        before = refs
     if not found:
         raise StoreNotFound(f"{storage.url}: there is no complete snapshot of a store here")
     return found
@@ -99,6 +97,18 @@ def restore(
             progress(Progress("restoring", done, total))
 
     return _point_of(restore_snapshot(storage, Path(os.path.abspath(path)), ref, report=report))
+
+
+def _complete_points(storage: ObjectStorage, refs: list[SnapshotRef]) -> list[RestorePoint]:
+    sizes, found = stored_sizes(storage, ""), []  # listed after the manifests, which are put last
+    for ref in refs:
+        try:
+            manifest = read_manifest(storage, "", ref)
+        except (ObjectNotFound, CorruptStore):  # removed since the listing, or damaged
+            continue
+        if is_complete(manifest, sizes):
+            found.append(_point_of(manifest))
+    return found
 
 
 def _point_of(manifest: SnapshotManifest) -> RestorePoint:

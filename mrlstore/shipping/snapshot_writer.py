@@ -111,7 +111,13 @@ class SnapshotWriter:
         )
 
     def _put_bundle(self, data: bytes, pages: int) -> PageBundle:
-        bundle = PageBundle(f"catalogue/{self._epoch:010}-{content_name(data)}", pages, len(data))
+        """Put a bundle under a name that no other has ever had, even of the same pages.
+
+        Pages may become again what they were. A removal that object storage carries out late, after the call
+        for it has failed, would otherwise take away the bundle that was put since.
+        """
+        name = f"catalogue/{self._epoch:010}-{uuid.uuid4().hex}-{content_name(data)}"
+        bundle = PageBundle(name, pages, len(data))
         self._put(bundle.object, data)
         return bundle
 

@@ -10,6 +10,8 @@ import pytest
 import mrlstore
 from mrlstore import cluster
 from mrlstore.cluster import HomeReport
+from mrlstore.shared_log import LogObjects
+from mrlstore.shared_log.log_objects import Place
 
 SHARD = "home/shards/0000"
 
@@ -94,22 +96,20 @@ def test_damage_is_found(name: str, sound: dict[str, bytes], tmp_path: Path) -> 
 
 def test_what_is_collected_meanwhile_is_no_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(tmp_path)
-    from mrlstore.cluster import home_check
+    listed, is_first = LogObjects.places, True
 
-    check, calls = home_check._check_log, 0
-
-    def after_two_more_snapshots(*given: object) -> None:
-        nonlocal calls
-        calls += 1
-        if calls == 1:
+    def after_two_more_snapshots(log: LogObjects, after: int) -> list[Place]:
+        nonlocal is_first
+        if is_first:
+            is_first = False
             with cluster.connect(tmp_path / "home", folder=tmp_path / "copies", auto_maintain=False) as store:
                 store.snapshot()
                 store.upsert(["more"], None)
                 store.snapshot()
-        check(*given)  # type: ignore[arg-type]
+        return listed(log, after)
 
-    monkeypatch.setattr(home_check, "_check_log", after_two_more_snapshots)
-    assert verified(tmp_path).ok and calls == 2
+    monkeypatch.setattr(LogObjects, "places", after_two_more_snapshots)
+    assert verified(tmp_path).ok and not is_first
 
 
 def test_where_there_is_no_cluster(tmp_path: Path) -> None:

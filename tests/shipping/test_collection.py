@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import mrlstore
-from mrlstore.object_storage import StoredObject
-from mrlstore.shipping import store_copy
+from mrlstore.object_storage import ObjectStorage, StoredObject
+from mrlstore.shipping import restore_points, store_copy
 from mrlstore.shipping.collection import collect
-from mrlstore.shipping.manifest import is_complete, newest_complete, stored_sizes
+from mrlstore.shipping.manifest import (
+    SnapshotRef,
+    is_complete,
+    newest_complete,
+    snapshot_refs,
+    stored_sizes,
+)
 from mrlstore.shipping.snapshot_reader import restore_snapshot
+from mrlstore.shipping.snapshot_writer import SnapshotWriter
 from mrlstore.shipping.store_copy import StoreCopy
 from tests import inside
 from tests.object_storage.doubles import MemoryStorage
@@ -50,6 +58,41 @@ def test_nothing_is_removed_once_a_later_epoch_has_begun(store: Any, monkeypatch
     assert collect(storage, copy.epoch + 1, lambda: True).removed == 0, "the newest is of another epoch"
     assert storage.objects == before
     assert collect(storage, copy.epoch, lambda: True).removed > 4
+
+
+def test_a_removal_that_comes_late_hits_no_bundle_that_was_put_since(store: Any) -> None:
+    storage = MemoryStorage()
+    writer = SnapshotWriter(storage, 1, None)
+    writer.ship(inside.session(store), lambda moment: moment.generation)
+    late = [name for name in storage.objects if name.startswith("catalogue/")]
+    writer.forget()
+    again = writer.ship(inside.session(store), lambda moment: moment.generation)
+    storage.delete(late)
+    assert late and is_complete(again, stored_sizes(storage, ""))
+
+
+def test_points_that_are_removed_while_they_are_listed(store: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(store_copy, "COLLECT_EVERY", 1)
+    home, is_first = tmp_path / "home", True
+
+    def ship() -> None:
+        with store.ship(home, every_s=3600) as shipping:
+            shipping.now()
+
+    ship()
+
+    def then_replaced(storage: ObjectStorage, prefix: str) -> list[SnapshotRef]:
+        nonlocal is_first
+        found = snapshot_refs(storage, prefix)
+        if is_first:
+            is_first = False
+            for number in range(2):  # the newest two stay
+                store.upsert([f"more{number}"], None)
+                ship()
+        return found
+
+    monkeypatch.setattr(import_module("mrlstore.shipping.restore_points"), "snapshot_refs", then_replaced)
+    assert [point.rows for point in restore_points(home)] == [32, 31] and not is_first
 
 
 class Forgetful(MemoryStorage):

@@ -31,7 +31,7 @@ MANIFEST = SnapshotManifest(
     taken="2026-01-01T00:00:00.000+00:00",
     page_bytes=8192,
     pages=4,
-    bundles=(PageBundle("catalogue/0000000001-" + "a" * 40, 4, 40_000),),
+    bundles=(PageBundle(f"catalogue/0000000001-{PART}-" + "a" * 40, 4, 40_000),),
     parts=(ShippedPart(PART, f"parts/0000000003-{PART}", (ShippedFile("keys.npy", 128),), "b" * 64),),
 )
 
