@@ -132,7 +132,10 @@ def _open_parquet(file: BinaryIO, name: str) -> Batches:
 
     def read() -> Iterator[Any]:
         for number, size in enumerate(group_sizes(file)):  # one by one: pyarrow reads ahead as far as it may
-            yield from whole.iter_batches(_rows_at_once(size), row_groups=[number])
+            for batch in whole.iter_batches(_rows_at_once(size), row_groups=[number]):
+                yield batch
+                del batch
+                pyarrow().default_memory_pool().release_unused()  # else it keeps as much again
 
     return Batches(readable(read(), name), columns, whole.metadata.num_rows)
 
