@@ -34,7 +34,7 @@ def check(path: Path) -> None:
 
 @pytest.mark.parametrize("maintain", [False, True])
 def test_readers_see_one_generation_while_a_writer_writes_and_optimizes(turned: Path, maintain: bool) -> None:
-    turns = figure(120, 12)
+    turns = figure(120, 8)
     modes = ["r", "a", "r", "a"][: figure(4, 2)]
     writer = Child(bodies.write_turns, str(turned), turns, maintain)
     readers = [Child(bodies.read_turns, str(turned), turns, mode) for mode in modes]
@@ -51,7 +51,7 @@ def test_readers_see_one_generation_while_a_writer_writes_and_optimizes(turned: 
 
 
 def test_two_writers_with_optimize_in_both_lose_nothing(path: Path) -> None:
-    batches = figure(60, 10)
+    batches = figure(60, 6)
     mrlstore.open(path, dim=bodies.DIM, prefix_dim=bodies.PREFIX, auto_maintain=False).close()
     writers = [Child(bodies.write_share, str(path), number, batches) for number in range(2)]
     with children(*writers):

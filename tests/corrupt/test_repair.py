@@ -206,5 +206,5 @@ def test_a_repair_that_breaks_off_makes_nothing_worse(template: Path, tmp_path: 
         return files
 
     total = attempt(10**9).count
-    for nth in range(1 + figure(0, total // 20), total, figure(7, total // 10)):
+    for nth in range(1 + figure(0, total // 20), total, figure(7, total // 6)):
         assert attempt(nth).failed

@@ -43,7 +43,7 @@ def test_every_crash_while_a_store_is_made(tmp_path: Path, there: bool) -> None:
         disk.feed(op)
         if op.verb not in CHANGES or position < begin:
             continue
-        for _ in range(figure(12, 4)):
+        for _ in range(figure(12, 2)):
             keep = rng.choice([0.0, 1.0, 0.5, 0.5, rng.random()])
             disk.image(tmp_path / "image", rng, keep)
             try:
@@ -54,7 +54,7 @@ def test_every_crash_while_a_store_is_made(tmp_path: Path, there: bool) -> None:
                 ) from error
             shutil.rmtree(tmp_path / "image")
             judged += 1
-    assert judged > figure(300, 100)
+    assert judged > figure(300, 50)
 
 
 def test_a_store_that_lost_its_catalogue_is_no_unfinished_one(tmp_path: Path) -> None:

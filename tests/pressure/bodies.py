@@ -118,7 +118,7 @@ def no_descriptors(pipe: Pipe, path: str) -> None:
         first.upsert(ids(3000), rows(3000))
         first.optimize()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (128, hard))
     taken = []
     while True:
         try:
