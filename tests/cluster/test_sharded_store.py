@@ -266,7 +266,12 @@ def test_async_twins_and_embedders(tmp_path: Path) -> None:
 
     with connected(storage, tmp_path / "a", embedder=Counting()) as store:
         asyncio.run(work(store))
+        before = store.embedder_fingerprint
         ids = store.add(["one", "three", "seventeen"])
+        assert (before, store.embedder_fingerprint) == (None, "counting")
+        store.record_embedder("counting")
+        with pytest.raises(mrlstore.InvalidInput, match="another"):
+            store.record_embedder("another")
         assert store.query(text="three", k=1).ids == [ids[1]]
     other: Any = Counting()
     other.fingerprint = "another"

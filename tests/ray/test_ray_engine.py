@@ -18,6 +18,7 @@ import ray
 
 import mrlstore
 from mrlstore import cluster
+from mrlstore.cli import main
 from mrlstore.cluster.ray_engine import NAMESPACE, host_name
 from tests.oracle import nested_vectors
 
@@ -78,6 +79,11 @@ def test_answers_are_those_of_one_store(home: Path) -> None:
         with connected(home, mode="r") as other:
             assert other.count() == 199
             assert other.query(vectors[0], 3).ids == many.query(vectors[0], 3).ids
+        again = home.parent / "again.mrl"
+        assert main(["cluster", "export", str(home), str(again), "--engine", "ray"]) == 0
+        with mrlstore.open(again, mode="r") as exported:
+            assert list(exported.scan()) == list(one.scan())
+    assert main(["cluster", "verify", str(home)]) == 0
 
 
 @pytest.mark.parametrize("how", ["killed", "killed for good", "frozen"])
