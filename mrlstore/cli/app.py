@@ -82,6 +82,8 @@ COMMANDS: Final = {
     "completion": "completion",
 }
 
+GROUPS: Final = ("cluster", "keys")
+
 
 class LazyGroup(click.Group):
     """A group whose commands are imported when they are named; `--help` imports all of them."""
@@ -119,6 +121,11 @@ def app() -> None:
     """Group the commands; each does its own work."""
 
 
+def _or_help(arguments: list[str]) -> list[str]:
+    """The arguments; with --help where they name no command, or a group of commands and none of these."""
+    return [*arguments, "--help"] if arguments in ([], *([name] for name in GROUPS)) else arguments
+
+
 def run(arguments: list[str]) -> int:
     """Run one command line; failures become one line on stderr and an exit code."""
     output.escape_what_cannot_be_encoded()
@@ -126,7 +133,7 @@ def run(arguments: list[str]) -> int:
     with warnings.catch_warnings(), logged_warnings_printed(store):
         warnings.showwarning = lambda message, *_, **__: print_warning(str(message), store)
         try:
-            code = app.main(args=arguments or ["--help"], prog_name="mrlstore", standalone_mode=False)
+            code = app.main(args=_or_help(arguments), prog_name="mrlstore", standalone_mode=False)
             sys.stdout.flush()
         except BrokenPipeError:
             # The reader of our output, such as head, has closed it; nothing more can be written.

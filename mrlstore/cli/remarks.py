@@ -24,6 +24,7 @@ _ARGUMENTS: Final = (
     (re.compile(r'format="\.\.\."'), "--format ..."),
     (re.compile(r'vectors="\.\.\."'), "--vectors FILE.npy"),
     (re.compile(r"open it with prefix_dim="), "`mrlstore create --prefix-dim` makes one"),
+    (re.compile(r"mrlstore\.cluster\.create makes one"), "`mrlstore cluster create` makes one"),
 )
 # Events whose words a command prints itself, or as a Python warning.
 _PRINTED: Final = {"damaged", "verified", "repaired", "recall differs"}

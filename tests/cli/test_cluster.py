@@ -58,6 +58,7 @@ def test_exit_codes(filled: Path, tmp_path: Path, run: Run) -> None:
     for line in (["status", absent], ["verify", absent], ["export", absent, tmp_path / "x.mrl"]):
         done = run("cluster", *line)
         assert done.code == 3 and done.err.count("\n") == 1 and "absent" in done.err
+        assert "`mrlstore cluster create` makes one" in done.err
     assert run("cluster", "import", tmp_path / "no.mrl", home).code == 3
     assert run("cluster", "create", home).code == 2
     assert run("cluster", "create", home, "--dim", DIM, "--shards", 3).code == 2

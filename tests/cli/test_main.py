@@ -16,7 +16,7 @@ import click
 import pytest
 
 import mrlstore
-from mrlstore.cli.app import COMMANDS, app
+from mrlstore.cli.app import COMMANDS, GROUPS, app
 from mrlstore.cli.output import bytes_text, share_bar
 
 from .conftest import Run, make_rows, write_jsonl
@@ -94,6 +94,13 @@ def test_help_of_a_command_teaches_by_example(name: str, run: Run) -> None:
         options = {option for each in (command, *inner) for given in each.params for option in given.opts}
         used = {word for word in shlex.split(example) if word.startswith("-") and len(word) > 1}
         assert used <= options, f"the example {example!r} uses unknown options"
+
+
+def test_a_group_alone_shows_its_help(run: Run) -> None:
+    groups = [name for name in COMMANDS if isinstance(app.get_command(click.Context(app), name), click.Group)]
+    assert sorted(GROUPS) == sorted(groups)
+    for name in groups:
+        assert (run(name).code, run(name).out) == (0, run(name, "--help").out)
 
 
 @pytest.mark.parametrize("name", READERS)
