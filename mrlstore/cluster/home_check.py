@@ -43,7 +43,7 @@ class HomeReport:
     problems: tuple[Problem, ...]
     shards: int
     snapshots: int  # that were read whole
-    log_entries: int
+    log_entries: int  # that were read
     bytes_checked: int  # of parts and of pages of the catalogue
 
 
@@ -177,12 +177,25 @@ def _check_object(
 
 def _check_log(storage: ObjectStorage, prefix: str, start: int, found: _ShardCheck) -> None:
     """Read every place behind one, up to the newest that is listed now."""
-    log = LogObjects(storage, prefix)
-    listed = log.places(start)
-    for place in range(start + 1, listed[-1].number + 1 if listed else 0):
-        try:
-            if log.read(place) is None:
-                found.note(f"{storage.url}/{prefix}/log", f"place {place} is missing")
-        except CorruptStore as error:
-            found.note(error.path, error.reason)
-        found.log_entries += 1
+    log, expected = LogObjects(storage, prefix), start + 1
+    for listed in log.places(start):
+        while expected < listed.number and _is_there(log, expected, found):
+            expected += 1  # created while the listing was made, which may lack it
+        if expected < listed.number:
+            last = listed.number - 1
+            text = f"place {last} is" if expected == last else f"places {expected} to {last} are"
+            found.note(f"{storage.url}/{prefix}/log", f"{text} missing")
+        if not _is_there(log, listed.number, found):
+            found.note(f"{storage.url}/{prefix}/log", f"place {listed.number} is missing")
+        expected = listed.number + 1
+
+
+def _is_there(log: LogObjects, place: int, found: _ShardCheck) -> bool:
+    """Read an entry; False where there is none. One that is damaged is noted."""
+    try:
+        there = log.read(place) is not None
+    except CorruptStore as error:
+        found.note(error.path, error.reason)
+        there = True
+    found.log_entries += there
+    return there

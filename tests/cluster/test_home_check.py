@@ -68,11 +68,15 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     }
 
 
+def written(files: dict[str, bytes], folder: Path) -> None:
+    for file, data in files.items():
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_bytes(data)
+
+
 @pytest.mark.parametrize("name", DAMAGES)
 def test_damage_is_found(name: str, sound: dict[str, bytes], tmp_path: Path) -> None:
-    for file, data in sound.items():
-        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / file).write_bytes(data)
+    written(sound, tmp_path)
     assert verified(tmp_path).ok
     damage, words = DAMAGES[name]
     damage(tmp_path)
@@ -110,6 +114,16 @@ def test_what_is_collected_meanwhile_is_no_problem(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(LogObjects, "places", after_two_more_snapshots)
     assert verified(tmp_path).ok and not is_first
+
+
+def test_a_gap_of_many_places_is_one_problem(sound: dict[str, bytes], tmp_path: Path) -> None:
+    written(sound, tmp_path)
+    for path in (tmp_path / SHARD / "snapshots").iterdir():
+        path.unlink()
+    report = verified(tmp_path)
+    first = min(int(path.name) for path in (tmp_path / SHARD / "log").iterdir())
+    assert [problem.what for problem in report.problems] == [f"places 1 to {first - 1} are missing"]
+    assert report.log_entries == len(list((tmp_path / SHARD / "log").iterdir()))
 
 
 def test_where_there_is_no_cluster(tmp_path: Path) -> None:
