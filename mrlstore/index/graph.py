@@ -93,12 +93,12 @@ def grow_graph(
     with Threads(threads, "mrlstore-build") as pool:
         builder = _Builder(codes, order, start.neighbours, ef, threads, pool, progress)
         builder.adopt(start)
-        copies = [builder.insert_batch(radius) for _ in iter(lambda: builder.inserted < len(order), False)]
-    for rows, nodes in copies:
         stands_in = np.arange(len(codes))
-        stands_in[rows] = nodes
-        node_of = stands_in[node_of]
-    nodes = np.setdiff1d(order, np.concatenate([np.zeros(0, np.int64), *(rows for rows, _ in copies)]))
+        while builder.inserted < len(order):
+            copies, originals = builder.insert_batch(radius)
+            stands_in[copies] = originals
+    node_of = stands_in[node_of]
+    nodes = np.setdiff1d(order, np.flatnonzero(stands_in != np.arange(len(codes))))
     fresh = np.intersect1d(new, nodes)
     missing = max(entry_count(len(nodes)) - len(start.entries), 0)
     drawn = rng.permutation(fresh if len(start.entries) else nodes)[:missing]

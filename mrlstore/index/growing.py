@@ -18,7 +18,7 @@ from mrlstore.index.codes import BLOCK
 from mrlstore.index.group import GroupIndex
 from mrlstore.kernels.group_table import EMPTY
 
-MIN_KEPT: Final = 0.5  # share of a group's rows below which a graph is built anew
+MIN_KEPT: Final = 0.5  # share of a group's rows that are in the old graph; with less it is built anew
 MAX_REMOVED: Final = 0.3  # share of removed rows above which it is
 
 Rows = NDArray[np.int64]
@@ -33,13 +33,11 @@ class Seed:
 
     def fits(self, rows: int) -> bool:
         """Whether inserting the others of so many rows costs less than a new graph, and is as good."""
-        kept = int(np.count_nonzero(self.rows >= 0))
-        removed = len(self.rows) - kept
-        return (
-            self.index.neighbours is not None
-            and kept >= MIN_KEPT * rows
-            and removed <= MAX_REMOVED * len(self.rows)
-        )
+        if self.index.neighbours is None:
+            return False
+        coded = np.delete(self.rows, self.index.unprefixed.astype(np.int64))  # the others are no nodes
+        kept = int(np.count_nonzero(coded >= 0))
+        return kept >= MIN_KEPT * rows and len(coded) - kept <= MAX_REMOVED * len(coded)
 
 
 class Mending(NamedTuple):

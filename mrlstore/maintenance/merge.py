@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -123,8 +124,7 @@ def kept_graph(
     if verify_index(index.arrays, index.info, segment.groups):
         return None
     seeds: list[Seed | None] = []
-    bounds = base.arrays["groups"].tolist()
-    for start, stop in zip(bounds, bounds[1:], strict=False):
+    for start, stop in pairwise(base.arrays["groups"].tolist()):
         run = segment.run(order.namespaces[start]) if stop - start >= MIN_GRAPH_ROWS else None
         if run is None or run.group.index is None:
             seeds.append(None)

@@ -136,3 +136,20 @@ def test_which_graphs_are_kept(kept: float, others: float, fits: bool) -> None:
     places = np.where(np.arange(OLD) < kept * OLD, np.arange(OLD), -1)
     seed = Seed(open_index(arrays, info, 0, 0, OLD), places)
     assert seed.fits(int(kept * OLD + others * OLD)) is fits
+
+
+def test_a_graph_whose_nodes_were_removed_is_not_kept() -> None:
+    """Most rows stay, but these have no direction in the prefix, so none of the old nodes is left."""
+    nodes, others = 2_100, 6_000
+    old = nodes + others
+    rows = nested(old + nodes, DIM)
+    rows[nodes:old, :PREFIX] = 0
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    stored, places = rows.astype(np.float16), np.arange(old) - nodes
+    arrays, info = build_index(stored[:old], np.array([0, old]), **OPTIONS)
+    seed = Seed(open_index(arrays, info, 0, 0, old), np.where(places < 0, -1, places))
+    assert len(seed.index.unprefixed) == others
+    left, bounds = stored[nodes:], np.array([0, old])
+    assert not seed.fits(len(left))
+    anew, told = build_index(left, bounds, like=coding_of(arrays, PREFIX), seeds=[seed], **OPTIONS)
+    assert verify_index(anew, told, bounds) == []
