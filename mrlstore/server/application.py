@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from starlette.routing import Router
+from starlette.routing import BaseRoute, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mrlstore import telemetry
@@ -32,11 +32,7 @@ def create_app(config: ServerConfig) -> ASGIApp:
     )
     serving = Serving(config, root)
     families = [api.api_family(serving) for api in (v1, qdrant, chroma, pinecone)]
-    routes = [
-        *(route for family in families for route in family.routes),
-        *health.routes(serving),
-        *console.routes(serving),
-    ]
+    beside = [*health.routes(serving), *console.routes(serving)]
 
     @asynccontextmanager
     async def lifespan(_: object) -> AsyncIterator[None]:
@@ -48,14 +44,28 @@ def create_app(config: ServerConfig) -> ASGIApp:
         finally:
             serving.close()
 
-    router = Router(routes, redirect_slashes=False, default=_no_route, lifespan=lifespan)
+    # One router for each API: to try the routes of all of them took a fifth of a query's time in the server.
+    routers = [
+        (family.prefix, _router(family.routes if family.prefix else [*family.routes, *beside]))
+        for family in sorted(families, key=lambda family: -len(family.prefix))
+    ]
+    starting = Router(lifespan=lifespan)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await starting(scope, receive, send)
+            return
+        path: str = scope["path"]
+        router = next(router for prefix, router in routers if path.startswith(prefix))
         scope["app"] = router  # so that a route raises what the guard writes in the shape of the API
         await router(scope, receive, send)
 
     open_paths = health.OPEN | v1.OPEN | qdrant.OPEN | chroma.OPEN | console.OPEN
     return Guard(app, config, families, open_paths, HttpSpans() if config.telemetry else None)
+
+
+def _router(routes: Sequence[BaseRoute]) -> Router:
+    return Router(routes, redirect_slashes=False, default=_no_route)
 
 
 async def _no_route(scope: Scope, receive: Receive, send: Send) -> None:

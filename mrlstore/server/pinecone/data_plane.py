@@ -85,16 +85,16 @@ def is_quick(asked: Query) -> bool:
 
 def query(index: ServedIndex, call: HttpCall, asked: Query) -> Answer:
     """The nearest rows to a vector, or to that of a stored row."""
-    store, vector, lsn = index.store, asked.vector, index.store.generation
+    store, vector, lsn, dim = index.store, asked.vector, index.store.generation, index.store.dim
     if "vector" in asked.include:
-        check_numbers(asked.top_k, store.dim)
+        check_numbers(asked.top_k, dim)
     if asked.id is not None:
         found = store.get([asked.id], namespace=asked.space, include=("vector",))
         vector = found[0].vector if found else None
-    elif vector is not None and store.dim is not None and len(vector) != store.dim:
-        raise invalid(f"vector: {len(vector)} numbers, but the index has dimension {store.dim}")
+    elif vector is not None and dim is not None and len(vector) != dim:
+        raise invalid(f"vector: {len(vector)} numbers, but the index has dimension {dim}")
     matches: list[dict[str, Any]] = []
-    if vector is not None and store.dim is not None:
+    if vector is not None and dim is not None:
         nearest = _nearest(store, asked, vector)
         scores = scores_of(index.facts.metric, nearest.cosines, vector).tolist()
         for row, score in zip(nearest.rows, scores, strict=True):
