@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import get_args
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Literal, get_args
 
 from mrlstore import checks
 from mrlstore.api import arguments
@@ -13,12 +15,17 @@ from mrlstore.catalogue.settings import EF_CONSTRUCTION_RANGE, M_RANGE
 from mrlstore.embedders.protocol import Embedder
 from mrlstore.errors import InvalidInput, MrlStoreError
 from mrlstore.index.build import require_builder
-from mrlstore.storage import create
+from mrlstore.storage import create, log_place
 from mrlstore.storage.create import Mode
 from mrlstore.system import cpus
 from mrlstore.system.files import Files
+from mrlstore.system.late import LateModule
 from mrlstore.types import LIMITS, GraphBuilder, Tokenizer
 from mrlstore.writing import writer
+
+# The only name from above this package: `open` opens stores with a log too, which have a writer as shards do.
+shared_store: Final = LateModule("mrlstore.cluster.shared_store")
+Durability = Literal["local", "shared"]
 
 
 def open(  # noqa: A001
@@ -34,6 +41,9 @@ def open(  # noqa: A001
     threads: int | None = None,
     tokenizer: Tokenizer | None = None,
     graph: GraphBuilder | None = None,
+    durability: Durability | None = None,
+    ship_to: str | os.PathLike[str] | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> Store:
     """Open the store at `path`, or create it.
 
@@ -53,6 +63,12 @@ def open(  # noqa: A001
         graph: what builds the graphs of a new store: "mrlstore" (the default) from the int8 codes, or
             "hnswlib" from the float32 prefixes, which needs the extra mrlstore[hnswlib] and more memory; see
             docs/graphs.md. `Store.set_graph` changes it.
+        durability: "local" (the default for a new store): a write is on the disk when it returns. "shared":
+            it is in a log in object storage too, and survives the loss of the disk; then one process writes,
+            see docs/object-storage.md. A store keeps what it was made with.
+        ship_to: with durability="shared", the place of the log: "s3://bucket/prefix", "gs://...", "az://..."
+            or a folder, for this store alone. What is there already is restored to `path`.
+        options: for buckets, as in `Store.ship`.
 
     Returns:
         The store. Opening reads no vectors and takes milliseconds at any size.
@@ -64,6 +80,8 @@ def open(  # noqa: A001
         CorruptStore: the folder is not empty and not a store, or its catalogue is damaged.
         FormatTooNew: a newer mrlstore wrote it.
         ImportError: graph="hnswlib", not in mode "r", and hnswlib is not installed.
+        StoreLocked: another process writes this store with durability="shared"; the message says which.
+        ObjectStorageError: with durability="shared", object storage cannot be used.
     """
     return open_store(
         path,
@@ -77,6 +95,9 @@ def open(  # noqa: A001
         threads=threads,
         tokenizer=tokenizer,
         graph=graph,
+        durability=durability,
+        ship_to=ship_to,
+        options=options,
         files=Files(),
     )
 
@@ -94,6 +115,9 @@ def open_store(
     threads: int | None = None,
     tokenizer: Tokenizer | None = None,
     graph: GraphBuilder | None = None,
+    durability: Durability | None = None,
+    ship_to: str | os.PathLike[str] | None = None,
+    options: Mapping[str, Any] | None = None,
     files: Files,
 ) -> Store:
     """`open` with other `Files`, with which tests record what is done to the file system and make it fail."""
@@ -113,14 +137,30 @@ def open_store(
         if mode != "r":
             require_builder(graph)
     wanted = prefix_dim if prefix_dim is not None or dim is None else min(writer.DEFAULT_PREFIX_DIM, dim)
+    fresh = create.new_settings(dim, wanted, m, ef_construction, tokenizer, graph)
     try:
-        fresh = create.new_settings(dim, wanted, m, ef_construction, tokenizer, graph)
-        create.ensure(files, place, mode, fresh)
+        log = _log_of(files, place, mode, durability, ship_to)
+        if log is not None:
+            store: Store = shared_store.open_shared(
+                place,
+                log,
+                options,
+                fresh,
+                files,
+                mode=mode,
+                embedder=embedder,
+                auto_maintain=auto_maintain,
+                threads=workers,
+            )
+        else:
+            create.ensure(files, place, mode, fresh)
+            store = Store(
+                place, files, mode=mode, embedder=embedder, auto_maintain=auto_maintain, threads=workers
+            )
     except MrlStoreError:
         raise
     except OSError as error:
         raise create.typed(error, place) from error
-    store = Store(place, files, mode=mode, embedder=embedder, auto_maintain=auto_maintain, threads=workers)
     try:
         _check_same("dim", dim, store._session.settings.dim)
         _check_same("prefix_dim", prefix_dim, store._session.settings.prefix_dim)
@@ -130,6 +170,35 @@ def open_store(
         store.close()
         raise
     return store
+
+
+def _log_of(
+    files: Files,
+    place: Path,
+    mode: Mode,
+    durability: Durability | None,
+    ship_to: str | os.PathLike[str] | None,
+) -> str | os.PathLike[str] | None:
+    """The URL of the log that writes have to go to; None where the store has none, or is only read."""
+    if durability is not None:
+        checks.check_choice(durability, "durability", get_args(Durability))
+    if mode == "r":
+        if durability == "shared" or ship_to is not None:
+            raise InvalidInput(
+                'durability: goes with writing. Open the path with mode="r" alone to read it here; elsewhere '
+                'mrlstore.cluster.connect(ship_to, mode="r") reads'
+            )
+        return None
+    if ship_to is not None and durability != "shared":
+        raise InvalidInput('ship_to: goes with durability="shared"; Store.ship sends snapshots alone')
+    there = log_place.read(files, place)
+    if durability == "local" and there is not None:
+        raise InvalidInput(f'durability: the writes of {place} are in the log at {there.url}; give "shared"')
+    if ship_to is None and there is None:
+        if durability == "shared":
+            raise InvalidInput('ship_to: durability="shared" needs the place of the log')
+        return None
+    return there.url if ship_to is None and there is not None else ship_to
 
 
 def _check_same(name: str, given: int | str | None, stored: int | str | None, remedy: str = "") -> None:

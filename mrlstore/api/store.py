@@ -20,12 +20,13 @@ from mrlstore.api.reading_methods import ReadingMethods
 from mrlstore.api.recall_methods import RecallMethods
 from mrlstore.api.selection_arguments import check_changes, check_selection
 from mrlstore.checks import check_ids, check_namespace, namespace_words
-from mrlstore.embedders.fingerprint import Fingerprint
+from mrlstore.embedders.fingerprint import Fingerprint, Fingerprinted
 from mrlstore.embedders.protocol import Embedder
 from mrlstore.errors import InvalidInput, MrlStoreError
 from mrlstore.search import grouping, hybrid, id_ties, picked, query
 from mrlstore.search.examples import Examples, direction
 from mrlstore.search.grouping import Grouping
+from mrlstore.search.params import Selection
 from mrlstore.storage.create import Mode
 from mrlstore.storage.session import Session
 from mrlstore.system.files import Files
@@ -44,7 +45,7 @@ from mrlstore.types import (
 )
 from mrlstore.where import parse
 from mrlstore.writing import writer
-from mrlstore.writing.batch import make_batch
+from mrlstore.writing.batch import Batch, RowChange, make_batch
 
 if TYPE_CHECKING:
     from mrlstore import ingest
@@ -111,7 +112,7 @@ class Store(CareMethods, RecallMethods, ReadingMethods):
         Raises:
             InvalidInput: another one is recorded already, or this is none.
         """
-        writer.settle_embedder(self._writable(), Fingerprint(fingerprint))
+        self._settle_embedder(self._writable(), Fingerprint(fingerprint))
 
     def upsert(
         self,
@@ -148,7 +149,7 @@ class Store(CareMethods, RecallMethods, ReadingMethods):
         checks.check_choice(on_conflict, "on_conflict", ("replace", "skip", "error"))
         session = self._writable()
         batch = make_batch(ids, vectors, metadatas, documents, namespace, session.settings.dim)
-        count = writer.upsert(session, batch, on_conflict)
+        count = self._store_batch(session, batch, on_conflict)
         self._wake()
         return count
 
@@ -188,7 +189,7 @@ class Store(CareMethods, RecallMethods, ReadingMethods):
         session = self._writable()
         selection = check_selection(ids, where, None, namespace, "update", ordered=True)
         changes = check_changes(selection, metadatas, documents, vectors, session.settings.dim)
-        count = writer.update(session, namespace, selection, changes)
+        count = self._change_rows(session, namespace, selection, changes)
         self._wake()
         return count
 
@@ -206,14 +207,15 @@ class Store(CareMethods, RecallMethods, ReadingMethods):
         InvalidInput when nothing is given, or only an empty filter or prefix: `clear` empties a namespace.
         """
         session = self._writable()
-        count = writer.delete(session, namespace, check_selection(ids, where, prefix, namespace, "delete"))
+        selection = check_selection(ids, where, prefix, namespace, "delete")
+        count = self._remove_rows(session, namespace, selection)
         self._wake()
         return count
 
     def clear(self, namespace: str = "") -> Written:
         """Remove all rows of a namespace; durable when this returns. Gives how many there were."""
         session = self._writable()
-        count = writer.clear(session, check_namespace(namespace))
+        count = self._remove_all(session, check_namespace(namespace))
         self._wake()
         return count
 
@@ -249,7 +251,7 @@ class Store(CareMethods, RecallMethods, ReadingMethods):
             EmbedError: some items could not be embedded; it says which succeeded.
         """
         session, embedder = self._writable(), self._embedding()
-        writer.settle_embedder(session, embedder)
+        self._settle_embedder(session, embedder)
         done = ingest.ingest(
             self,
             embedder,
@@ -474,6 +476,27 @@ class Store(CareMethods, RecallMethods, ReadingMethods):
         segments = len(snapshot.segments)
         dims = "no vectors yet" if snapshot.dim is None else f"{snapshot.dim:,} dims"
         return f"<{name}: {rows:,} row{'s' * (rows != 1)}, {dims}, {segments} segment{'s' * (segments != 1)}>"
+
+    def _store_batch(self, session: Session, batch: Batch, on_conflict: Conflict) -> Written:
+        return writer.upsert(session, batch, on_conflict)
+
+    def _change_rows(
+        self,
+        session: Session,
+        namespace: str,
+        selection: Selection,
+        changes: Mapping[str, RowChange] | RowChange,
+    ) -> Written:
+        return writer.update(session, namespace, selection, changes)
+
+    def _remove_rows(self, session: Session, namespace: str, selection: Selection) -> Written:
+        return writer.delete(session, namespace, selection)
+
+    def _remove_all(self, session: Session, namespace: str) -> Written:
+        return writer.clear(session, namespace)
+
+    def _settle_embedder(self, session: Session, embedder: Fingerprinted) -> None:
+        writer.settle_embedder(session, embedder)
 
     def _nearest_ids(
         self, vector: NDArray[np.float32], k: int, namespace: str, target_recall: float

@@ -19,11 +19,11 @@ from mrlstore.errors import (
     StoreNotFound,
 )
 from mrlstore.object_storage import ObjectStorage
+from mrlstore.shared_log import HOME, shard_prefix
 from mrlstore.types import GraphBuilder, Tokenizer
 
 FORMAT: Final = 1
 Durability = Literal["shared"]
-_NAME: Final = "cluster.json"
 
 
 @dataclass(frozen=True)
@@ -43,25 +43,25 @@ class Home:
 
     def prefix(self, shard: int) -> str:
         """The folder of a shard in object storage."""
-        return f"shards/{shard:04}"
+        return shard_prefix(shard)
 
 
 def create_home(storage: ObjectStorage, home: Home) -> None:
     """Probe that `create` excludes, and create `cluster.json`; StoreExists if there is one."""
     storage.probe()
-    if not storage.create(_NAME, json.dumps(asdict(home), indent=1).encode()):
+    if not storage.create(HOME, json.dumps(asdict(home), indent=1).encode()):
         raise StoreExists(f"{storage.url}: there is a cluster already")
 
 
 def read_home(storage: ObjectStorage) -> Home:
     """What the cluster was created with; StoreNotFound, CorruptStore or FormatTooNew where that fails."""
     try:
-        data = storage.get(_NAME, 65_536)
+        data = storage.get(HOME, 65_536)
     except ObjectNotFound as error:
         raise StoreNotFound(
             f"{storage.url}: there is no cluster; mrlstore.cluster.create makes one"
         ) from error
-    where = f"{storage.url}/{_NAME}"
+    where = f"{storage.url}/{HOME}"
     try:
         found = json.loads(data)
         version = found["format"]

@@ -38,6 +38,15 @@ class ShardCare(NamedTuple):
     poll_s: float = 0.25
 
 
+class WriterFigures(NamedTuple):
+    """What the writer of a shard has done, and why it has stopped, if it has."""
+
+    epoch: int
+    snapshots: int
+    bytes_sent: int
+    stopped: str | None
+
+
 class RunningShard:
     """A shard of which this process has a copy. Safe to use from many threads."""
 
@@ -51,6 +60,14 @@ class RunningShard:
     def writes(self) -> bool:
         """Whether this process writes it, as far as is known here."""
         return self._writer is not None and not isinstance(self._writer.stopped, WriterReplaced)
+
+    def figures(self) -> WriterFigures:
+        """Those of the writer, which must have been begun here."""
+        writer = self._writer
+        if writer is None:
+            raise ShardUnavailable(f"shard {self.copy.shard} is not written in this process")
+        stopped = None if writer.stopped is None else str(writer.stopped)
+        return WriterFigures(writer.epoch, writer.snapshots_shipped, writer.bytes_sent, stopped)
 
     def begin(self, *, write: bool) -> None:
         """Open the copy and let it catch up; with `write` as the writer, whoever was it before."""

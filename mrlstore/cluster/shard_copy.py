@@ -19,15 +19,15 @@ from mrlstore.errors import CorruptStore, ShardUnavailable, StoreLocked, WriterR
 from mrlstore.object_storage import ObjectStorage
 from mrlstore.shared_log import LogEntry, LogObjects
 from mrlstore.shipping import epochs
+from mrlstore.shipping.log_tail import entries_behind, may_be_left_over
 from mrlstore.system.files import Files, Lock, make_parents
 from mrlstore.system.log import log_event
 
 _COPY: Final = re.compile(r"[0-9]{16}-[0-9a-f]{8}")
-_READ_BYTES: Final = 64 * 1024 * 1024  # of the log, at a time
 _TRIES: Final = 5  # of starting from the newest snapshot, each time that it was overtaken meanwhile
 
 
-class _Held:
+class HeldStore:
     """A store that readers use; it is closed when it was replaced and the last of them is done."""
 
     def __init__(self, store: ShardStore) -> None:
@@ -57,7 +57,7 @@ class ShardCopy:
         self.snapshots = ShardSnapshots(storage, self.prefix)
         self._folder, self._files = folder / f"shard-{shard:04}", files or Files()
         self._auto_maintain, self._threads = auto_maintain, threads
-        self._held: _Held | None = None
+        self._held: HeldStore | None = None
         self._guard = threading.Lock()
         self._lock: Lock | None = None
 
@@ -108,21 +108,7 @@ class ShardCopy:
 
     def unread(self) -> list[LogEntry] | None:
         """The next entries behind the mark; None where the log no longer has the next one: start again."""
-        return self._behind(self.mark.place)
-
-    def _behind(self, place: int) -> list[LogEntry] | None:
-        """Entries behind a place, up to 64 MB and at least one."""
-        found = self.log.places(place)
-        entries, size = [], 0
-        for number, there in enumerate(found, place + 1):
-            if there.number != number or size > _READ_BYTES:
-                break
-            entry = self.log.read(number)
-            if entry is None:
-                return None
-            entries.append(entry)
-            size += there.size
-        return None if found and not entries else entries
+        return entries_behind(self.log, self.mark.place)
 
     def apply(self, entry: LogEntry) -> None:
         """Apply the entry behind the mark; one of an epoch before that of the mark is void, and skipped."""
@@ -168,7 +154,7 @@ class ShardCopy:
         self.snapshots.restore(fresh, like=self.store.path)
         store = self._opened(fresh)
         while store.mark.place < self.mark.place:
-            entries = self._behind(store.mark.place)
+            entries = entries_behind(self.log, store.mark.place)
             if not entries or self._may_be_left_over(entries):
                 _discard(store)
                 return False
@@ -178,15 +164,7 @@ class ShardCopy:
         return True
 
     def _may_be_left_over(self, entries: list[LogEntry]) -> bool:
-        """Whether entries may lie below a snapshot, where a sleeper can create what nobody is to read.
-
-        That takes an epoch that is later than the entry's, and a snapshot.
-        """
-        found = [entry.epoch for entry in entries]
-        if min(found) == max(found) and epochs.is_newest(self.storage, max(found), self.prefix):
-            return False
-        newest = self.snapshots.newest()
-        return newest is not None and newest.place >= entries[0].place
+        return may_be_left_over(self.storage, self.prefix, entries)
 
     def is_newest(self, epoch: int) -> bool:
         """Whether no later epoch has begun: one HEAD."""
@@ -196,6 +174,10 @@ class ShardCopy:
         """WriterReplaced if a later epoch has begun."""
         if not self.is_newest(epoch):
             raise self.replaced_by(epoch + 1)
+
+    def newest_epoch(self) -> int:
+        """The newest epoch that has begun."""
+        return epochs.newest_epoch(self.storage, self.prefix)
 
     def replaced_by(self, epoch: int) -> WriterReplaced:
         """The error of a writer that finds a later epoch."""
@@ -219,7 +201,7 @@ class ShardCopy:
         if self._lock is None:
             raise StoreLocked(f"{self._folder}: another process uses this copy of the shard")
 
-    def _opened_last(self, *, make: bool) -> _Held | None:
+    def _opened_last(self, *, make: bool) -> HeldStore | None:
         """The copy that was restored last; what cannot be used is dropped, for object storage has it all.
 
         Where there is none, an empty one is made, or with `make` false there is none.
@@ -230,11 +212,11 @@ class ShardCopy:
                 shutil.rmtree(old, ignore_errors=True)
         if copies:
             try:
-                return _Held(self._opened(copies[-1]))
+                return HeldStore(self._opened(copies[-1]))
             except CorruptStore as error:
                 log_event("copy of a shard dropped", copies[-1], str(error))
                 shutil.rmtree(copies[-1], ignore_errors=True)
-        return _Held(self._opened(self._new_path(0))) if make else None
+        return HeldStore(self._opened(self._new_path(0))) if make else None
 
     def _opened(self, path: Path) -> ShardStore:
         return open_shard_store(
@@ -257,7 +239,7 @@ class ShardCopy:
     def _replace(self, store: ShardStore) -> None:
         """Let a store take the place of the present one, which is removed once nobody reads it."""
         with self._guard:
-            held, self._held = self._held, _Held(store)
+            held, self._held = self._held, HeldStore(store)
             if held is None:
                 return
             held.replaced = True

@@ -18,6 +18,7 @@ from mrlstore.shipping.snapshot_writer import SnapshotWriter
 from mrlstore.storage import create
 from mrlstore.storage.create import new_settings
 from mrlstore.system.files import Files
+from mrlstore.types import Settings
 from mrlstore.writing import resolved_writes
 from mrlstore.writing.resolved_writes import Applied, RemoveRows, ResolvedWrite, StoreRows
 
@@ -91,10 +92,14 @@ class ShardStore(Store):
             return marks.forgotten(connection)
 
 
+def settings_of(home: Home) -> Settings:
+    """The settings of a new copy."""
+    return new_settings(home.dim, home.prefix_dim, home.m, home.ef_construction, home.tokenizer, home.graph)
+
+
 def open_shard_store(
     home: Home, path: Path, files: Files, *, auto_maintain: bool, threads: int
 ) -> ShardStore:
     """The store at a path, made with the settings of the cluster if there is none."""
-    wanted = new_settings(home.dim, home.prefix_dim, home.m, home.ef_construction, home.tokenizer, home.graph)
-    create.ensure(files, path, "a", wanted)
+    create.ensure(files, path, "a", settings_of(home))
     return ShardStore(path, files, mode="a", embedder=None, auto_maintain=auto_maintain, threads=threads)

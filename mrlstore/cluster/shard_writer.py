@@ -49,6 +49,13 @@ class _Resolved(NamedTuple):
     rows: int
 
 
+class _Appended(NamedTuple):
+    """Where a group stands in the log, and the generation of the copy that has it."""
+
+    mark: Mark
+    generation: int
+
+
 class ShardWriter:
     """Writes one shard, from the beginning of its epoch until anything unexpected happens.
 
@@ -67,11 +74,18 @@ class ShardWriter:
         self._snapshots: SnapshotWriter | None = None
         self._shipped = 0  # the place of the last snapshot that was tried
         self._shipped_at, self._shipped_bytes = time.monotonic(), 0
+        self.snapshots_shipped = 0
 
     @property
     def stopped(self) -> MrlStoreError | None:
         """Why it writes no more: WriterReplaced or ShardUnavailable; None while it does."""
         return self._stopped
+
+    @property
+    def bytes_sent(self) -> int:
+        """Bytes of the entries of the log, and of the objects of snapshots."""
+        snapshots = 0 if self._snapshots is None else self._snapshots.bytes_sent
+        return self.copy.log.bytes_created + snapshots
 
     def start(self) -> None:
         """Begin an epoch, catch up with the log, and claim it.
@@ -167,6 +181,7 @@ class ShardWriter:
             self._shipped_at, self._shipped_bytes = time.monotonic(), self.copy.log.bytes_created
             shipped = self.copy.store.shipped_by(self._snapshots)
             self._shipped = max(self._shipped, shipped.place)
+            self.snapshots_shipped += 1
             self.copy.snapshots.collect(self.copy.log, shipped, lambda: self.copy.is_newest(self.epoch))
             return shipped.place
 
@@ -260,16 +275,16 @@ class ShardWriter:
     def _commit(self, group: Sequence[_Resolved]) -> None:
         """Append a group to the log, look at the epochs, apply, acknowledge; or stop for good."""
         try:
-            mark = self._append(group)
+            done = self._append(group)
         except MrlStoreError as error:
             self._end(error)
             for one in group:
                 one.waiting.answer.set_exception(error)
             return
         for one in group:
-            one.waiting.answer.set_result(ShardWritten(one.rows, *mark))
+            one.waiting.answer.set_result(ShardWritten(one.rows, *done.mark, done.generation))
 
-    def _append(self, group: Sequence[_Resolved]) -> Mark:
+    def _append(self, group: Sequence[_Resolved]) -> _Appended:
         operations = tuple(
             ClientOperation(one.waiting.operation.client, one.waiting.operation.number, str(one.rows))
             for one in group
@@ -283,13 +298,13 @@ class ShardWriter:
             self._step_over(place)
         self._look()
         try:
-            self.copy.store.apply(entry.writes, entry.mark, entry.operations)
+            applied = self.copy.store.apply(entry.writes, entry.mark, entry.operations)
         except MrlStoreError as error:
             raise ShardUnavailable(
                 f"shard {self.copy.shard}: a write is in the log, but this copy could not take it ({error}); "
                 "the next writer will"
             ) from error
-        return entry.mark
+        return _Appended(entry.mark, applied.generation)
 
     def _created(self, entry: LogEntry) -> bool:
         """Whether the entry has its place; repeated where that is unknown."""

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-import threading
 import time
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -17,6 +14,7 @@ from mrlstore.cluster.asking import Asking
 from mrlstore.cluster.cluster_results import ClusterWritten
 from mrlstore.cluster.engine import Engine, ShardWrite
 from mrlstore.cluster.home import Home
+from mrlstore.cluster.operation_lanes import OperationLanes
 from mrlstore.cluster.slots import divided
 from mrlstore.cluster.write_requests import (
     Clear,
@@ -36,33 +34,12 @@ _TRIES: Final = 5  # of a write whose fate is unknown
 _PAUSE_S: Final = 0.1  # before the second, twice as long before each further one
 
 
-class _Lanes:
-    """Names of clients for the operations that are under way: each lane has one at a time in a shard."""
-
-    def __init__(self) -> None:
-        self._name, self._numbers = uuid.uuid4().hex, itertools.count()
-        self._free: dict[int, list[tuple[str, int]]] = {}
-        self._guard = threading.Lock()
-
-    def take(self, shard: int) -> OperationId:
-        """An operation that nobody has used."""
-        with self._guard:
-            free = self._free.setdefault(shard, [])
-            client, number = free.pop() if free else (f"{self._name}-{next(self._numbers)}", 0)
-        return OperationId(client, number + 1)
-
-    def give_back(self, shard: int, operation: OperationId) -> None:
-        """Let another write use the lane; not where the fate of this one is unknown."""
-        with self._guard:
-            self._free[shard].append((operation.client, operation.number))
-
-
 class ShardedWriting(Asking):
     """Upsert, update, delete and clear over the shards of a cluster."""
 
     def __init__(self, home: Home, engine: Engine, *, writes: bool) -> None:
         super().__init__(home, engine)
-        self._writes, self._lanes = writes, _Lanes()
+        self._writes, self._lanes = writes, OperationLanes()
 
     def upsert(
         self,

@@ -60,8 +60,12 @@ WriteRequest = Upsert | Update | Delete | Clear
 
 
 class ShardWritten(NamedTuple):
-    """What a shard acknowledged: how many rows, and the epoch and place of the log that has them."""
+    """What a shard acknowledged: how many rows, and the epoch and place of the log that has them.
+
+    `generation` is that of the writer's copy, 0 where the write was done before.
+    """
 
     rows: int
     epoch: int
     place: int
+    generation: int = 0

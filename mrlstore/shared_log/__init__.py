@@ -4,6 +4,6 @@ An entry that was created under its place is the commit.
 """
 
 from mrlstore.shared_log.entries import LogEntry, decoded, encoded
-from mrlstore.shared_log.log_objects import LogObjects
+from mrlstore.shared_log.log_objects import HOME, LogObjects, shard_prefix
 
-__all__ = ["LogEntry", "LogObjects", "decoded", "encoded"]
+__all__ = ["HOME", "LogEntry", "LogObjects", "decoded", "encoded", "shard_prefix"]

@@ -11,10 +11,16 @@ from mrlstore.errors import CorruptStore, ObjectNotFound
 from mrlstore.object_storage import ObjectStorage
 from mrlstore.shared_log.entries import LogEntry, decoded, encoded
 
+HOME: Final = "cluster.json"  # what a cluster, or a store with a log, was created with
 ENTRY_BYTES: Final = 64 * 1024 * 1024  # a larger entry is uploaded before, and its place names it
 _DIGITS: Final = 16
 _REFERENCE: Final = b"MRLLARGE1\n"
 _PIECE: Final = 8 * 1024 * 1024
+
+
+def shard_prefix(shard: int) -> str:
+    """The folder of a shard in object storage; a store with a log has one."""
+    return f"shards/{shard:04}"
 
 
 class Place(NamedTuple):

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mrlstore.errors import CorruptStore, InvalidInput, ObjectNotFound, StoreNotFound
 from mrlstore.object_storage import ObjectStorage, open_storage
+from mrlstore.shared_log import HOME, shard_prefix
+from mrlstore.shipping.log_restore import restore_with_log
 from mrlstore.shipping.manifest import (
     SnapshotManifest,
     SnapshotRef,
@@ -39,6 +42,9 @@ def restore_points(
 ) -> list[RestorePoint]:
     """List the moments of a store that can be restored, the newest first.
 
+    Of a store with a log these are its snapshots; `restore` can bring back any place of the log behind them
+    too.
+
     Args:
         url: where it was shipped to: "s3://bucket/prefix", "gs://", "az://" or a folder.
         options: as in `Store.ship`.
@@ -48,9 +54,10 @@ def restore_points(
         ObjectStorageError: object storage could not be asked.
     """
     storage, before = open_storage(url, options), None
+    prefix = _prefix_of(storage)
     while True:
-        refs = snapshot_refs(storage, "")
-        found = _complete_points(storage, refs)
+        refs = snapshot_refs(storage, prefix)
+        found = _complete_points(storage, prefix, refs)
         # None of these: each may have been removed, once a newer one was there, before it was looked at.
         if found or refs in ([], before):
             break
@@ -74,9 +81,11 @@ def restore(
     and synced when this returns; a call that fails leaves nothing.
 
     Args:
-        url: where it was shipped to.
+        url: where it was shipped to, or the log of a store with durability="shared".
         path: the folder of the store to be; nothing may be there.
-        point: `RestorePoint.name` of a moment, as `restore_points` lists them; None: the newest.
+        point: `RestorePoint.name` of a moment, as `restore_points` lists them; None: the newest. Where there
+            is a log, None is its last write, and the number behind the dash may be any place of the log
+            behind a snapshot.
         options: as in `Store.ship`.
         progress: told how many bytes are there.
 
@@ -96,14 +105,38 @@ def restore(
         if progress is not None:
             progress(Progress("restoring", done, total))
 
-    return _point_of(restore_snapshot(storage, Path(os.path.abspath(path)), ref, report=report))
+    target, prefix = Path(os.path.abspath(path)), _prefix_of(storage)
+    if not prefix:
+        return _point_of(restore_snapshot(storage, target, ref, report=report))
+    done = restore_with_log(storage, prefix, target, None if ref is None else ref.place, report)
+    return replace(
+        _point_of(done.snapshot),
+        name=f"{done.mark.epoch}-{done.mark.place}",
+        generation=done.generation,
+        rows=done.rows,
+    )
 
 
-def _complete_points(storage: ObjectStorage, refs: list[SnapshotRef]) -> list[RestorePoint]:
-    sizes, found = stored_sizes(storage, ""), []  # listed after the manifests, which are put last
+def _prefix_of(storage: ObjectStorage) -> str:
+    """The prefix of a store's snapshots: that of the only shard where there is a log, else none."""
+    try:
+        home = json.loads(storage.get(HOME, 65_536))
+    except ObjectNotFound:
+        return ""
+    except ValueError as error:
+        raise CorruptStore(f"{storage.url}/{HOME}", f"not the description of a cluster ({error})") from error
+    if not isinstance(home, dict) or home.get("shards") != 1:
+        raise InvalidInput(
+            f"{storage.url}: a cluster of several shards; `mrlstore cluster export` makes one store of it"
+        )
+    return shard_prefix(0)
+
+
+def _complete_points(storage: ObjectStorage, prefix: str, refs: list[SnapshotRef]) -> list[RestorePoint]:
+    sizes, found = stored_sizes(storage, prefix), []  # listed after the manifests, which are put last
     for ref in refs:
         try:
-            manifest = read_manifest(storage, "", ref)
+            manifest = read_manifest(storage, prefix, ref)
         except (ObjectNotFound, CorruptStore):  # removed since the listing, or damaged
             continue
         if is_complete(manifest, sizes):

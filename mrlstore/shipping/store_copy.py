@@ -10,6 +10,7 @@ from typing import Final
 from mrlstore.catalogue import settings
 from mrlstore.errors import InvalidInput, ObjectStorageError, StoreLocked
 from mrlstore.object_storage import ObjectStorage
+from mrlstore.shared_log import HOME
 from mrlstore.shipping import epochs
 from mrlstore.shipping.collection import collect
 from mrlstore.shipping.manifest import SnapshotManifest, is_complete, newest_complete, stored_sizes
@@ -39,6 +40,10 @@ class StoreCopy:
         self.storage, self.snapshots = storage, 0
         self.newest: SnapshotManifest | None = None  # what this process has shipped last
         self._session, self._keep = session, keep
+        if storage.size(HOME) is not None:
+            raise InvalidInput(
+                f"{storage.url}: a cluster, or the log of a store, is here; take another place"
+            )
         storage.probe()
         identity = {"format": 1, "store_uuid": session.settings.store_uuid}
         if not storage.create(_IDENTITY, json.dumps(identity).encode()):
