@@ -52,6 +52,8 @@ def facets(
         values = [{"value": facet.value, "count": facet.count} for facet in found[:limit]]
         print_json({"values": values, "more": more})
         return
+    if not found:
+        print_line(f"no row has a value for {safe_line(field)}", file=sys.stderr)
     width = max((len(f"{facet.count:,}") for facet in found), default=0)
     for facet in found[:limit]:
         value = facet.value if isinstance(facet.value, str) else json.dumps(facet.value)
@@ -95,3 +97,5 @@ def sample(
         return
     for record in records:
         print_record(record)
+    if not records and n:
+        print_line("no rows", file=sys.stderr)

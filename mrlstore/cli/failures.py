@@ -77,4 +77,7 @@ def _message(error: BaseException) -> str:
         return error.format_message()
     if isinstance(error, click.Abort | KeyboardInterrupt):
         return "interrupted"
+    if isinstance(error, OSError) and not isinstance(error, errors.MrlStoreError) and error.strerror:
+        said = error.strerror[0].lower() + error.strerror[1:]  # "[Errno 2]" says nothing to people
+        return said if error.filename is None else f"{error.filename}: {said}"
     return " ".join(str(error).split()) or type(error).__name__

@@ -72,6 +72,9 @@ def list_keys(file: Path, as_json: bool) -> None:
         shown = ("id", "name", "role", "created", "indexes", "namespaces")
         output.print_json([{name: getattr(key, name) for name in shown} for key in found])
         return
+    if not found:
+        state = "has no keys" if file.exists() else "does not exist: `mrlstore keys add` makes it"
+        output.errors().print(f"{file} {state}", soft_wrap=True)
     for key in found:
         parts = [key.id, key.role, key.created, key.name]
         parts += [f"indexes {', '.join(key.indexes)}"] if key.indexes is not None else []

@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 import click
+
+from mrlstore.cli.output import count_text
+
+if TYPE_CHECKING:
+    from mrlstore.server.config import ServerConfig
 
 Decorated = Callable[..., Any]
 
@@ -57,4 +62,18 @@ def serve(root: Path | None, **options: Any) -> None:
     from mrlstore.server.config import ServerConfig
     from mrlstore.server.workers import serve as run
 
-    run(ServerConfig.from_environment(root=root, **options))
+    config = ServerConfig.from_environment(root=root, **options)
+    if not (config.root / "catalogue.db").exists():  # a store is refused as ROOT
+        click.echo(_greeting(config), err=True)
+    run(config)
+
+
+def _greeting(config: ServerConfig) -> str:
+    """What is served, and at which address a browser and clients find it."""
+    host = f"[{config.host}]" if ":" in config.host else config.host
+    url = config.public_url or f"http{'s' if config.tls else ''}://{host}:{config.port}"
+    stores = len(list(config.root.glob("*.mrl"))) if config.root.is_dir() else 0
+    found = (
+        f"{count_text(stores, 'store')} in {config.root}" if stores else f"{config.root}, without a store yet"
+    )
+    return f"Serving {found} at {url}; the console is at {url.rstrip('/')}/console"

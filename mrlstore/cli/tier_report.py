@@ -21,6 +21,7 @@ from mrlstore.exchange.vector_file import vectors_of_file
 from mrlstore.recall.tiers import DIMS, GOAL, PROJECTED, Tier, TierReport
 from mrlstore.recall.tiers.page import size_text
 
+_VECTOR_FILES = (".npy", ".parquet", ".pq", ".arrow", ".feather", ".ipc")
 _WIDE = 112  # characters: a terminal of this width holds the whole table
 _NARROW = (0, 1, 3, 4, 6)  # table columns shown in a narrower terminal: tier, recall, p50, QPS, memory/row
 
@@ -100,6 +101,8 @@ def _measured(source: Path, column: str | None, threads: int | None) -> Iterator
     if not source.is_file():
         if column is not None:
             raise click.UsageError("--column goes with a Parquet or Arrow file")
+        if not source.exists() and source.suffix.lower() in _VECTOR_FILES:
+            raise click.UsageError(f"{source}: no such file")
         with mrlstore.open(source, mode="r", threads=threads) as opened:
             yield opened
         return
