@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
@@ -17,6 +17,7 @@ from mrlstore.cli.options import (
     FileOrUrl,
     json_option,
     open_existing,
+    storage_option,
     store_argument,
     threads_option,
     timeout_option,
@@ -165,27 +166,35 @@ def _print_problems(report: VerifyReport, store: Path, out: Console) -> None:
 @click.command()
 @store_argument
 @click.argument("destination", type=FileOrUrl(must_exist=False))
+@storage_option
 @json_option
-def backup(store: Path, destination: Path | str, as_json: bool) -> None:
+def backup(store: Path, destination: Path | str, options: dict[str, Any] | None, as_json: bool) -> None:
     """Copy a store to DESTINATION while it is in use.
 
-    The copy is one consistent moment. On the same file system the vectors are shared by hard links, so it
-    is quick and takes little space; for safety against a broken disk, copy it to another disk.
+    DESTINATION is a new folder, or an s3://, gs:// or az:// URL. The copy shows the store at one moment. On
+    the same file system the vectors are shared by hard links, so it is quick and takes little space; for
+    safety against a broken disk, copy it to another disk. To a URL the store is sent as by `mrlstore ship
+    --once`: a second backup to the same URL sends only what has changed. `mrlstore restore` brings it back.
 
     \b
-    Example:
+    Examples:
       mrlstore backup papers.mrl backups/papers-monday.mrl
+      mrlstore backup papers.mrl s3://backups/papers
     """
-    if isinstance(destination, str):
-        raise click.UsageError(
-            "a backup is a folder on this machine; a copy in object storage is made by "
-            f"`mrlstore ship {shlex.quote(str(store))} {shlex.quote(destination)} --once`"
-        )
     started = time.perf_counter()
-    with mrlstore.open(store, mode="r") as opened, output.progress_bars(as_json=as_json) as progress:
-        opened.backup(destination, progress)
-    with mrlstore.open(destination, mode="r") as copy:
-        rows = copy.count(namespace=None)
+    if isinstance(destination, str):
+        from mrlstore.shipping import restore_points
+
+        with mrlstore.open(store, mode="r") as opened, opened.ship(destination, options=options) as shipping:
+            shipping.now()
+        rows = restore_points(destination, options=options)[0].rows
+    elif options is not None:
+        raise click.UsageError("--option goes with an s3://, gs:// or az:// URL")
+    else:
+        with mrlstore.open(store, mode="r") as opened, output.progress_bars(as_json=as_json) as progress:
+            opened.backup(destination, progress)
+        with mrlstore.open(destination, mode="r") as copy:
+            rows = copy.count(namespace=None)
     seconds = time.perf_counter() - started
     if as_json:
         output.print_json({"destination": str(destination), "rows": rows, "seconds": seconds})

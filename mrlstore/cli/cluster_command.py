@@ -11,8 +11,7 @@ import click
 
 from mrlstore import cluster as clusters
 from mrlstore.cli import failures, output
-from mrlstore.cli.options import json_option, store_argument
-from mrlstore.cli.ship_command import storage_option
+from mrlstore.cli.options import json_option, storage_option, store_argument
 from mrlstore.cluster.home import Durability
 from mrlstore.types import GraphBuilder, Tokenizer
 

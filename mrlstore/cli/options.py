@@ -134,3 +134,32 @@ def open_existing(path: Path, threads: int | None = None) -> mrlstore.Store:
     """
     mrlstore.open(path, mode="r").close()
     return mrlstore.open(path, mode="a", threads=threads, auto_maintain=False)
+
+
+def _key_values(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, Any] | None:
+    """KEY=VALUE options as what obstore takes; `client_options.KEY` goes one level deeper."""
+    found: dict[str, Any] = {}
+    for value in values:
+        key, separator, text = value.partition("=")
+        if not separator or not key:
+            raise click.BadParameter(f"{value!r} is not KEY=VALUE")
+        group, dot, inner = key.partition(".")
+        (found.setdefault(group, {}) if dot else found)[inner if dot else key] = _plain(text)
+    return found or None
+
+
+def _plain(text: str) -> Any:
+    return {"true": True, "false": False}.get(text.lower(), text)
+
+
+def storage_option(function: Decorated) -> Decorated:
+    """--option, which is passed on to obstore."""
+    return click.option(
+        "--option",
+        "options",
+        multiple=True,
+        callback=_key_values,
+        metavar="KEY=VALUE",
+        help="For buckets, what obstore takes, such as region, endpoint or server_side_encryption; may be "
+        "given several times. Secrets belong in the environment: other users see command lines.",
+    )(function)

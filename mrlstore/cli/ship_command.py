@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
@@ -14,41 +13,11 @@ import click
 
 import mrlstore
 from mrlstore.cli import output
-from mrlstore.cli.options import json_option, store_argument
+from mrlstore.cli.options import json_option, storage_option, store_argument
 from mrlstore.shipping import RestorePoint, Shipping, restore_points
 from mrlstore.shipping import restore as restore_store
 
 _LAST_S: Final = 60.0  # for the last snapshot when the process is asked to end
-Decorated = Callable[..., Any]
-
-
-def _pairs(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, Any] | None:
-    """KEY=VALUE options as what obstore takes; `client_options.KEY` goes one level deeper."""
-    found: dict[str, Any] = {}
-    for value in values:
-        key, separator, text = value.partition("=")
-        if not separator or not key:
-            raise click.BadParameter(f"{value!r} is not KEY=VALUE")
-        group, dot, inner = key.partition(".")
-        (found.setdefault(group, {}) if dot else found)[inner if dot else key] = _plain(text)
-    return found or None
-
-
-def _plain(text: str) -> Any:
-    return {"true": True, "false": False}.get(text.lower(), text)
-
-
-def storage_option(function: Decorated) -> Decorated:
-    """--option, which is passed on to obstore."""
-    return click.option(
-        "--option",
-        "options",
-        multiple=True,
-        callback=_pairs,
-        metavar="KEY=VALUE",
-        help="For buckets, what obstore takes, such as region, endpoint or server_side_encryption; may be "
-        "given several times. Secrets belong in the environment: other users see command lines.",
-    )(function)
 
 
 @click.command()
