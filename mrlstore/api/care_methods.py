@@ -12,6 +12,7 @@ from mrlstore.api.handle import Handle
 from mrlstore.checks import check_flag, check_namespace
 from mrlstore.maintenance import steps
 from mrlstore.storage import statistics
+from mrlstore.system.job import callback_errors
 from mrlstore.system.late import LateModule
 from mrlstore.types import HnswlibFiles, RepairReport, Stats, VerifyReport
 
@@ -36,6 +37,7 @@ class CareMethods(Handle):
         with session.storing("looking at the store"):
             return statistics.stats(session)
 
+    @callback_errors()
     def optimize(self, progress: ProgressCallback | None = None, timeout_s: float | None = None) -> None:
         """Flush, merge and index everything committed before this call, and give disk space back.
 
@@ -46,12 +48,14 @@ class CareMethods(Handle):
         with self._background_paused():
             steps.optimize(session, job)
 
+    @callback_errors()
     def verify(self, progress: ProgressCallback | None = None) -> VerifyReport:
         """Check every checksum, range and cross-reference; damaged parts are marked for every process."""
         session, job = self._session, arguments.check_job(progress)
         with session.storing("verifying"):
             return verify.verify(session, job)
 
+    @callback_errors()
     def repair(
         self, progress: ProgressCallback | None = None, timeout_s: float | None = None
     ) -> RepairReport:
@@ -65,6 +69,7 @@ class CareMethods(Handle):
         with self._background_paused(), session.storing("repairing"):
             return repair.repair(session, job)
 
+    @callback_errors()
     def backup(self, dest: str | os.PathLike[str], progress: ProgressCallback | None = None) -> None:
         """Make `dest` a store of its own with the present content: parts are hard links where possible.
 
@@ -114,6 +119,7 @@ class CareMethods(Handle):
         storage = object_storage.open_storage(url, options)
         return shipping.Shipping(self._session, storage, every_s, keep)
 
+    @callback_errors()
     def export_hnswlib(
         self,
         path: str | os.PathLike[str],

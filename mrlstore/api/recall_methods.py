@@ -16,11 +16,11 @@ from mrlstore.catalogue import rows
 from mrlstore.checks import check_namespace
 from mrlstore.errors import InvalidInput
 from mrlstore.maintenance import steps
-from mrlstore.recall.audit import Audit
+from mrlstore.recall.audit import Audit, unaudited
 from mrlstore.recall.defaults import DIMS, QUERIES
 from mrlstore.search.queries import take_units
 from mrlstore.storage.session import Session
-from mrlstore.system.job import Job
+from mrlstore.system.job import Job, callback_errors
 from mrlstore.system.late import LateModule
 from mrlstore.types import GraphBuilder, Vectors
 
@@ -39,6 +39,7 @@ class RecallMethods(Handle):
     _auditing: tuple[float, float, int, float] | None = None  # rate, floor, window, cost
     _learning = False
 
+    @callback_errors()
     def calibrate(
         self,
         queries: Vectors | None = None,
@@ -131,6 +132,7 @@ class RecallMethods(Handle):
         """
         return live_questions.drop(self._writable())
 
+    @callback_errors()
     def tier_report(
         self,
         queries: Vectors | None = None,
@@ -175,9 +177,10 @@ class RecallMethods(Handle):
         units = None if queries is None else check_queries(queries, dim)
 
         def answer(query: NDArray[np.float32], count: int, target: float) -> tuple[list[int], float]:
-            started = time.perf_counter()
-            ids = self._nearest_ids(query, count, namespace, target)
-            elapsed = time.perf_counter() - started
+            with unaudited():
+                started = time.perf_counter()
+                ids = self._nearest_ids(query, count, namespace, target)
+                elapsed = time.perf_counter() - started
             with session.catalogue.read() as connection:
                 return [row.key for row in rows.by_id(connection, namespace, ids)], elapsed
 
@@ -188,6 +191,7 @@ class RecallMethods(Handle):
             answer=answer, job=job,
         )  # fmt: skip
 
+    @callback_errors()
     def set_prefix_dim(
         self,
         prefix_dim: int,
@@ -210,6 +214,7 @@ class RecallMethods(Handle):
         with self._background_paused():
             steps.set_prefix_dim(session, wanted, job)
 
+    @callback_errors()
     def set_graph(
         self,
         graph: GraphBuilder,

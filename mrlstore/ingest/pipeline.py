@@ -16,7 +16,7 @@ from mrlstore.embedders.protocol import Embedder
 from mrlstore.errors import EmbedError, InvalidInput, LimitExceeded
 from mrlstore.ingest.document_rows import DocumentRow, Metadata, Split, Window, WindowMaker
 from mrlstore.ingest.embed_rows import EmbeddedRows, embed_rows, is_down
-from mrlstore.system.job import Job
+from mrlstore.system.job import Job, callback_errors
 from mrlstore.types import Progress, Record
 from mrlstore.writing.batch import make_batch
 
@@ -284,7 +284,8 @@ class IngestRun:
         done.failed |= window.refused | embedded.failed
         done.without_vector |= kept
         self._documents += window.documents
-        self._job.step("embed", self._documents, self._total)
+        with callback_errors():
+            self._job.step("embed", self._documents, self._total)
 
     def _must_stop(self, embedded: EmbeddedRows) -> bool:
         if self._on_error == "raise":

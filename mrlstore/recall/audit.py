@@ -13,6 +13,7 @@ import random
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -22,13 +23,26 @@ from mrlstore.recall.ground_truth import TIE
 from mrlstore.storage.session import Answered
 from mrlstore.storage.snapshot import SnapshotMoved
 from mrlstore.system.log import log_event
+from mrlstore.system.scope import scope
 from mrlstore.types import AuditStats
 
 if TYPE_CHECKING:
     from mrlstore.recall.live_questions import LiveQuestions
 
 QUEUE: Final = 16
+_unaudited: set[int] = set()  # threads whose queries are the library's own
 WARN_EVERY_S: Final = 60.0
+
+
+@scope
+def unaudited() -> Iterator[None]:
+    """No query of the calling thread is checked in this block: it measures, and nobody has put it."""
+    me = threading.get_ident()
+    try:
+        _unaudited.add(me)
+        yield
+    finally:
+        _unaudited.discard(me)
 
 
 class Audit:
@@ -58,6 +72,8 @@ class Audit:
 
     def takes(self) -> bool:
         """Whether to check the next answer: decided at random, at the audit's rate."""
+        if threading.get_ident() in _unaudited:
+            return False
         return self.rate >= 1 or random.random() < self.rate
 
     def offer(self, answered: Answered) -> None:

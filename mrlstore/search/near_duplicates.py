@@ -29,7 +29,7 @@ from mrlstore.search.query import search, search_once
 from mrlstore.search.records import records_of
 from mrlstore.storage.session import Session, View
 from mrlstore.storage.vector_rows import with_directions
-from mrlstore.system.job import Job
+from mrlstore.system.job import Job, callback_errors
 from mrlstore.system.threads import Threads
 from mrlstore.types import DuplicateGroup, Namespaces
 from mrlstore.where import Node
@@ -69,7 +69,8 @@ def duplicates(
     def groups() -> Iterator[DuplicateGroup]:
         given, size = 0, _RUN * session.threads
         for start in range(0, len(keys), size):
-            job.step(_PHASE, start, len(keys))
+            with callback_errors():
+                job.step(_PHASE, start, len(keys))
             here = current(session)
             run = partial(finder.run, keys[start : start + size], here.threads)
             for keys_of_group, group in here.consistently(run, here.snapshots.latest()):
@@ -78,7 +79,8 @@ def duplicates(
                 given += 1
                 if given == limit:
                     return
-        job.step(_PHASE, len(keys), len(keys))
+        with callback_errors():
+            job.step(_PHASE, len(keys), len(keys))
 
     return iter(()) if limit == 0 else groups()
 

@@ -23,6 +23,7 @@ from mrlstore.types import Record
 from mrlstore.where import Node
 
 _PAGE = 256
+_to_json = json.JSONEncoder(default=repr).encode  # json.dumps makes an encoder anew for each text
 
 
 def get(session: Session, namespace: str, selection: Selection, projection: Projection) -> list[Record]:
@@ -129,7 +130,7 @@ def encode_cursor(namespace: str, id: str) -> str:
 
     A damaged catalogue may give bytes for a text. They pass here: reading the row tells of the damage.
     """
-    return base64.urlsafe_b64encode(json.dumps([namespace, id], default=repr).encode()).decode()
+    return base64.urlsafe_b64encode(_to_json([namespace, id]).encode()).decode()
 
 
 def decode_cursor(cursor: str) -> tuple[str, str]:

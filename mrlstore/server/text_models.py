@@ -92,7 +92,9 @@ class TextModels:
         elif kind == "gemini":
             made = gemini_of({"model": _GEMINI, "dim": index.store.dim})
         else:
-            raise invalid("the index was not created for a model: it has vectors only; use upsert and query")
+            raise invalid(
+                "texts: the index has no model that embeds them; send vectors, or create an index for a model"
+            )
         if made is not None:
             self._settle(index, made)
             self._known.put((index.name, index.stamp), made)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,6 +13,29 @@ from mrlstore.types import Progress
 
 class Interrupted(Exception):
     """The job was asked to stop. What it had begun is removed; nothing of it was committed."""
+
+
+class CallbackError(BaseException):
+    """Carries what a progress callback raised past the library's handlers.
+
+    To them a FileNotFoundError is a part that is gone, an OSError a full disk, StorePoisoned a lost commit.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+@contextmanager
+def callback_errors() -> Iterator[None]:
+    """What a progress callback raises in the block reaches the caller as it was raised."""
+    try:
+        yield
+    except CallbackError as carried:
+        error = carried.error
+    else:
+        return
+    raise error
 
 
 @dataclass(frozen=True)
@@ -38,10 +62,16 @@ class Job:
             raise Interrupted
 
     def step(self, phase: str, done: int, total: int) -> None:
-        """Report `done` of `total` units of a phase; raises Interrupted if the job is to stop."""
+        """Report `done` of `total` units of a phase.
+
+        Raises Interrupted if the job is to stop, and CallbackError if the callback has failed.
+        """
         self.check()
         if self.progress is not None:
-            self.progress(Progress(phase, done, total))
+            try:
+                self.progress(Progress(phase, done, total))
+            except Exception as error:
+                raise CallbackError(error) from error
 
 
 UNWATCHED: Final = Job()  # reports to nobody and is never stopped

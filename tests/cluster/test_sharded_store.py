@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import pickle
 import shutil
@@ -555,3 +556,34 @@ def test_readers_are_served_while_writers_stop_and_begin_again(
         for thread in threads:
             thread.join(60)
     assert not failures, failures
+
+
+def test_the_methods_are_those_of_a_store() -> None:
+    """Each has the arguments and defaults of `Store`; what is there beside, or not there, is listed."""
+    absent = {
+        "audit", "backup", "calibrate", "drop_questions", "duplicates", "export_hnswlib", "generation",
+        "repair", "set_graph", "set_prefix_dim", "settings", "ship", "tier_report",
+    }  # fmt: skip
+    more = {"home", "snapshot", "url"}
+    arguments = {"after", "on_missing"}  # a token, and what to do where a shard does not answer
+    differ = {
+        "query": {"ties"},  # shards know no order of row keys in common
+        "aquery": {"ties"},
+        "query_batch": {"explain"},
+        "aquery_batch": {"explain"},
+        "optimize": {"progress", "timeout_s"},
+        "verify": {"progress"},
+    }
+    public = {name for name in dir(cluster.ShardedStore) if not name.startswith("_")}
+    assert public == {name for name in dir(mrlstore.Store) if not name.startswith("_")} - absent | more
+    for name in public - more:
+        ours, theirs = getattr(cluster.ShardedStore, name), getattr(mrlstore.Store, name)
+        if not callable(theirs):
+            continue
+        first, second = (
+            {each.name: (each.kind, each.default) for each in inspect.signature(method).parameters.values()}
+            for method in (ours, theirs)
+        )
+        changed = {argument for argument in second if first.get(argument) != second[argument]}
+        assert changed == differ.get(name, set()), name
+        assert set(first) - set(second) <= arguments - set(second), name

@@ -186,7 +186,9 @@ def test_an_index_of_vectors_has_no_texts(client: TestClient) -> None:
     client.post("/indexes", json={"name": "notes", "dimension": 4})
     assert upsert(client, [{"_id": "a", "text": "x"}]).status_code == 400
     answer = search(client, query={"inputs": {"text": "a"}, "top_k": 1})
-    assert answer.status_code == 400 and "not created for a model" in answer.text
+    assert (
+        answer.status_code == 400 and "the index has no model that embeds them; send vectors" in answer.text
+    )
 
 
 def test_a_store_that_was_filled_by_commands_is_searched_by_texts(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,48 @@ def test_an_error_in_progress_reaches_the_caller_and_harms_nothing(opened: Any) 
     store.optimize()
     assert store.stats().flat_segments == 0
     assert_same_rows(store, oracle)
+
+
+ANGRY: dict[str, Callable[[Any, Path, Any], object]] = {
+    "optimize": lambda store, folder, angry: store.optimize(progress=angry),
+    "verify": lambda store, folder, angry: store.verify(progress=angry),
+    "repair": lambda store, folder, angry: store.repair(progress=angry),
+    "backup": lambda store, folder, angry: store.backup(folder / "copy.mrl", progress=angry),
+    "calibrate": lambda store, folder, angry: store.calibrate(progress=angry),
+    "tier_report": lambda store, folder, angry: store.tier_report(sample=100, progress=angry),
+    "set_prefix_dim": lambda store, folder, angry: store.set_prefix_dim(4, progress=angry),
+    "duplicates": lambda store, folder, angry: list(store.duplicates(progress=angry)),
+}
+
+
+@pytest.mark.parametrize("verb", ANGRY)
+def test_an_error_in_progress_is_not_taken_for_one_of_the_store(
+    opened: Any, tmp_path: Path, verb: str
+) -> None:
+    """A missing file of the callback's is no missing part, and its StorePoisoned poisons nothing."""
+    store = opened(dim=8)
+    store.upsert([f"r{i}" for i in range(300)], nested_vectors(300, 8))
+    store.optimize()
+    store.upsert(["tail"], nested_vectors(1, 8))
+    for error in (
+        FileNotFoundError(2, "no such file", "of the caller"),
+        PermissionError(13, "not allowed", "of the caller"),
+        mrlstore.StorePoisoned("another store"),
+        mrlstore.CorruptStore("another store", "is damaged"),
+        RuntimeError("can't start new thread"),
+    ):
+        told: list[object] = []
+
+        def angry(step: mrlstore.Progress, error: Exception = error, told: list[object] = told) -> None:
+            told.append(step)
+            raise error
+
+        with pytest.raises(type(error)) as raised:
+            ANGRY[verb](store, tmp_path, angry)
+        assert raised.value is error and len(told) == 1
+        assert len(store) == 301
+        assert not (tmp_path / "copy.mrl").exists()
+        store.upsert(["tail"], nested_vectors(1, 8))
 
 
 def test_a_keyboard_interrupt_in_optimize_harms_nothing(opened: Any) -> None:

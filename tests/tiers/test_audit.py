@@ -88,6 +88,17 @@ def test_its_cost_is_bounded(generated: Indexed) -> None:
         assert figure.let_go >= 50 - 1 - QUEUE
 
 
+def test_the_queries_of_a_tier_report_are_not_checked(audited: Indexed) -> None:
+    """It measures with queries of its own, which nobody has put."""
+    report = audited.store.tier_report(k=5, dims=(PREFIX,), count=20, sample=100)
+    assert report.tiers
+    assert inside.session(audited.store).audit.wait(PATIENCE_S)
+    assert audited.store.stats().audit == ()
+    audited.store.query(audited.queries[0], k=5)
+    assert inside.session(audited.store).audit.wait(PATIENCE_S)
+    assert [one.queries for one in audited.store.stats().audit] == [1]
+
+
 def test_without_rate_nothing_is_checked(generated: Indexed) -> None:
     generated.store.audit(1e-12)
     for query in generated.queries[:50]:
