@@ -47,7 +47,16 @@ class LocalEngine(Engine):
         self._writes, indexes = writes, auto_maintain and writes
         self._shards = [
             RunningShard(
-                ShardCopy(home, shard, storage, folder, auto_maintain=indexes, threads=threads), care
+                ShardCopy(
+                    home,
+                    shard,
+                    storage,
+                    folder,
+                    auto_maintain=indexes,
+                    threads=threads,
+                    shares=not writes,
+                ),
+                care,
             )
             for shard in range(home.shards)
         ]

@@ -114,6 +114,7 @@ class RunningShard:
     def _answer(self, question: ShardQuestion, floor: int) -> ShardAnswer:
         if not self.writes and not self._care.poll_s:
             self.follow()
+            floor = max(floor, self.copy.log_end())
         deadline = time.monotonic() + _WAIT_S
         while (place := self.copy.mark.place) < floor:
             if self.writes or time.monotonic() > deadline:
@@ -162,6 +163,8 @@ class RunningShard:
     def _adopt(self) -> None:
         """Take a newer snapshot where many rows of the copy are in no graph."""
         with self._guard:
+            if not self.copy.is_kept_here:
+                return
             stats = self.copy.store.stats()
             if stats.rows - stats.rows_without_vector - stats.indexed_rows >= _IN_NO_GRAPH:
                 self.copy.adopt()

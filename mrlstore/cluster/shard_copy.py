@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import threading
 import uuid
@@ -12,32 +11,38 @@ from pathlib import Path
 from typing import Final
 
 from mrlstore.catalogue.marks import Mark
+from mrlstore.cluster import folder_lock
+from mrlstore.cluster.folder_lock import FolderLock
 from mrlstore.cluster.home import Home
+from mrlstore.cluster.neighbour_copy import COPY, newer_than
 from mrlstore.cluster.shard_store import ShardStore, open_shard_store
 from mrlstore.cluster.snapshots import ShardSnapshots
-from mrlstore.errors import CorruptStore, ShardUnavailable, StoreLocked, WriterReplaced
+from mrlstore.errors import CorruptStore, ShardUnavailable, WriterReplaced
 from mrlstore.object_storage import ObjectStorage
 from mrlstore.shared_log import LogEntry, LogObjects
 from mrlstore.shipping import epochs
 from mrlstore.shipping.log_tail import entries_behind, may_be_left_over
-from mrlstore.system.files import Files, Lock, make_parents
+from mrlstore.system.files import Files, make_parents
 from mrlstore.system.log import log_event
 
-_COPY: Final = re.compile(r"[0-9]{16}-[0-9a-f]{8}")
 _TRIES: Final = 5  # of starting from the newest snapshot, each time that it was overtaken meanwhile
 
 
 class HeldStore:
-    """A store that readers use; it is closed when it was replaced and the last of them is done."""
+    """A store that readers use; it is closed when it was replaced and the last of them is done.
 
-    def __init__(self, store: ShardStore) -> None:
-        self.store, self.readers, self.replaced = store, 0, False
+    `elsewhere`: another process keeps it, and it stays where it is.
+    """
+
+    def __init__(self, store: ShardStore, *, elsewhere: bool = False) -> None:
+        self.store, self.readers, self.replaced, self.elsewhere = store, 0, False, elsewhere
 
 
 class ShardCopy:
     """The folder of one shard, with the objects in object storage that it is a view of.
 
-    Only one process uses a folder at a time; readers of other threads may read while it moves on.
+    One process keeps the copy in a folder; with `shares` others of the machine read it. Threads may read
+    while it moves on.
     """
 
     def __init__(
@@ -50,7 +55,9 @@ class ShardCopy:
         auto_maintain: bool,
         threads: int = 1,
         files: Files | None = None,
+        shares: bool = False,
     ) -> None:
+        """`shares`: it is only read, and where another process keeps the copy in the folder, that one is."""
         self.home, self.shard, self.storage = home, shard, storage
         self.prefix = home.prefix(shard)
         self.log = LogObjects(storage, self.prefix)
@@ -59,7 +66,8 @@ class ShardCopy:
         self._auto_maintain, self._threads = auto_maintain, threads
         self._held: HeldStore | None = None
         self._guard = threading.Lock()
-        self._lock: Lock | None = None
+        self._lock: FolderLock | None = None
+        self._shares = shares
 
     @property
     def store(self) -> ShardStore:
@@ -68,6 +76,11 @@ class ShardCopy:
         if held is None:
             raise ShardUnavailable(f"shard {self.shard} of {self.storage.url} is not open in this process")
         return held.store
+
+    @property
+    def is_kept_here(self) -> bool:
+        """Whether this process keeps the copy, and not another one that uses the same folder."""
+        return self._lock is not None
 
     @property
     def opened(self) -> ShardStore | None:
@@ -95,11 +108,13 @@ class ShardCopy:
                 held.readers -= 1
                 last = held.replaced and not held.readers
             if last:
-                _discard(held.store)
+                _discard(held)
 
     def start(self) -> None:
         """Open the folder; if the newest snapshot lies further on, the folder is dropped and restored."""
-        self._take_lock()
+        if not self._take_lock():
+            self._read_of_neighbour()
+            return
         newest = self.snapshots.newest()
         if self._held is None:
             self._held = self._opened_last(make=newest is None)
@@ -127,7 +142,12 @@ class ShardCopy:
         raise ShardUnavailable(f"shard {self.shard} of {self.storage.url}: its log has a gap")
 
     def follow(self) -> int:
-        """Apply what the log has behind the mark, as a reader; gives how many entries those were."""
+        """Apply what the log has behind the mark, as a reader; gives how many entries those were.
+
+        Where another process keeps the copy, that one applies them, and 0 is given.
+        """
+        if self._shares and not self._keeps():
+            return 0
         for _ in range(_TRIES):
             entries = self.unread()
             if entries == []:
@@ -156,11 +176,11 @@ class ShardCopy:
         while store.mark.place < self.mark.place:
             entries = entries_behind(self.log, store.mark.place)
             if not entries or self._may_be_left_over(entries):
-                _discard(store)
+                _discard(HeldStore(store))
                 return False
             for entry in entries:
                 _apply(store, entry)
-        self._replace(store)
+        self._replace(HeldStore(store))
         return True
 
     def _may_be_left_over(self, entries: list[LogEntry]) -> bool:
@@ -193,20 +213,47 @@ class ShardCopy:
         if lock is not None:
             lock.release()
 
-    def _take_lock(self) -> None:
+    def log_end(self) -> int:
+        """The last place of the log, where another process keeps the copy; 0 where this one does."""
         if self._lock is not None:
-            return
-        make_parents(self._files, self._folder / "any")
-        self._lock = self._files.lock(self._folder)
+            return 0
+        places = self.log.places(self.mark.place)
+        return places[-1].number if places else 0
+
+    def _take_lock(self) -> bool:
+        """Whether this process keeps the copy now; StoreLocked where it has to, and another does."""
         if self._lock is None:
-            raise StoreLocked(f"{self._folder}: another process uses this copy of the shard")
+            make_parents(self._files, self._folder / "any")
+            take = folder_lock.for_reading if self._shares else folder_lock.for_writing
+            self._lock = take(self._files, self._folder)
+            held = self._held
+            if self._lock is not None and held is not None:  # what was read of another process
+                with self._guard:
+                    self._held = None
+                held.store.close()
+        return self._lock is not None
+
+    def _keeps(self) -> bool:
+        """Whether it keeps the copy: it takes it from one that has ended, and gives it to a writer."""
+        if self._lock is not None and not self._lock.is_wanted():
+            return True
+        if self._lock is not None:
+            self.close()
+        self.start()
+        return self._lock is not None
+
+    def _read_of_neighbour(self) -> None:
+        """Read the copy that another process keeps in the folder."""
+        store = newer_than(self._files, self._folder, self.opened)
+        if store is not None:
+            self._replace(HeldStore(store, elsewhere=True))
 
     def _opened_last(self, *, make: bool) -> HeldStore | None:
         """The copy that was restored last; what cannot be used is dropped, for object storage has it all.
 
         Where there is none, an empty one is made, or with `make` false there is none.
         """
-        copies = sorted(one for one in self._folder.iterdir() if _COPY.fullmatch(one.name))
+        copies = sorted(one for one in self._folder.iterdir() if COPY.fullmatch(one.name))
         for old in self._folder.iterdir():
             if old not in copies[-1:]:
                 shutil.rmtree(old, ignore_errors=True)
@@ -234,18 +281,18 @@ class ShardCopy:
         """
         fresh = self._new_path(place)
         self.snapshots.restore(fresh, like=None if self._held is None else self._held.store.path)
-        self._replace(self._opened(fresh))
+        self._replace(HeldStore(self._opened(fresh)))
 
-    def _replace(self, store: ShardStore) -> None:
+    def _replace(self, fresh: HeldStore) -> None:
         """Let a store take the place of the present one, which is removed once nobody reads it."""
         with self._guard:
-            held, self._held = self._held, HeldStore(store)
+            held, self._held = self._held, fresh
             if held is None:
                 return
             held.replaced = True
             unused = not held.readers
         if unused:
-            _discard(held.store)
+            _discard(held)
 
 
 def _apply(store: ShardStore, entry: LogEntry) -> None:
@@ -256,7 +303,8 @@ def _apply(store: ShardStore, entry: LogEntry) -> None:
         store.apply(entry.writes, entry.mark, entry.operations)
 
 
-def _discard(store: ShardStore) -> None:
-    """Close and remove a copy that has been replaced."""
-    store.close()
-    shutil.rmtree(store.path, ignore_errors=True)
+def _discard(held: HeldStore) -> None:
+    """Close a copy that has been replaced, and remove it where this process keeps it."""
+    held.store.close()
+    if not held.elsewhere:
+        shutil.rmtree(held.store.path, ignore_errors=True)

@@ -314,7 +314,7 @@ def test_bad_homes_are_refused(tmp_path: Path) -> None:
         cluster.create(tmp_path / "home", dim=DIM)
     with cluster.connect(tmp_path / "home", folder=tmp_path / "copies") as store:
         store.upsert(["a"], vectors()[:1])
-        with pytest.raises(mrlstore.StoreLocked, match="another process uses"):
+        with pytest.raises(mrlstore.StoreLocked, match="uses this copy"):
             cluster.connect(tmp_path / "home", folder=tmp_path / "copies")
     with cluster.connect(tmp_path / "home", mode="r") as reader:
         assert reader.query(vectors()[0], 1).ids == ["a"]
