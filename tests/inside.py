@@ -17,6 +17,8 @@ from mrlstore.search import searcher
 EXPORT_PAGE = "mrlstore.exchange.exporting._PAGE"
 EXPORT_BLOCK_BYTES = "mrlstore.exchange.exporting._BLOCK_BYTES"
 CLUSTER_PAUSE_S = "mrlstore.cluster.sharded_writing._PAUSE_S"
+IMPORT_ROWS = "mrlstore.cluster.one_store._ROWS"
+IS_POWER_OF_TWO = "mrlstore.cluster.home.is_power_of_two"
 CLUSTER_LOOK_S = "mrlstore.cluster.running_shard.LOOK_S"
 SHARED_STORE_PAUSE_S = "mrlstore.cluster.shared_store._PAUSE_S"
 WRITER_PAUSE_S = "mrlstore.cluster.shard_writer._PAUSE_S"

@@ -211,8 +211,8 @@ def import_(
 ) -> None:
     """Make a cluster with all rows and settings of STORE.
 
-    When it is done object storage has a snapshot of each shard, with its graphs. If it is interrupted, HOME
-    has a part of the rows: remove it and begin anew.
+    When it is done object storage has a snapshot of each shard, with its graphs. If it is interrupted,
+    the same command goes on where it stopped.
 
     \b
     Example:

@@ -86,6 +86,15 @@ def _checked(found: Mapping[str, Any], where: str) -> Home:
     return home
 
 
+def check_home(shards: object, durability: object) -> int:
+    """The number of shards, where both may be those of a home; InvalidInput where not."""
+    count = checks.check_count(shards, "shards", 1, SLOTS)
+    if not is_power_of_two(count):
+        raise InvalidInput(f"shards: {count} is not a power of two; take 1, 2, 4, 8 and so on")
+    checks.check_choice(durability, "durability", get_args(Durability))
+    return count
+
+
 def new_home(
     dim: int,
     prefix_dim: int,
@@ -97,10 +106,7 @@ def new_home(
     durability: str,
 ) -> Home:
     """A home with checked numbers of shards and durability."""
-    count = checks.check_count(shards, "shards", 1, SLOTS)
-    if not is_power_of_two(count):
-        raise InvalidInput(f"shards: {count} is not a power of two; take 1, 2, 4, 8 and so on")
-    checks.check_choice(durability, "durability", get_args(Durability))
+    count = check_home(shards, durability)
     kept: Durability = "shared"
     return Home(FORMAT, uuid.uuid4().hex, dim, prefix_dim, m, ef_construction, tokenizer, graph, count, kept)
 

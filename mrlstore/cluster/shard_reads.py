@@ -107,9 +107,9 @@ def namespaces(store: Store) -> dict[str, int]:
     return store.namespaces()
 
 
-def optimize(store: Store) -> None:
+def optimize(store: Store, timeout_s: float | None) -> None:
     """`Store.optimize`."""
-    store.optimize()
+    store.optimize(timeout_s=timeout_s)
 
 
 def warm(store: Store) -> None:

@@ -181,16 +181,20 @@ class ShardedQuery(ShardedReading):
         ef: int | None = None,
         exact: bool = False,
         dim: int | None = None,
+        explain: bool = False,
         after: str | None = None,
         on_missing: OnMissing = "raise",
     ) -> ClusterBatch:
         """The answers to many queries [n, dim], each as `query` gives it, in one message to each shard."""
         params = arguments.check_params(
-            include, k, namespace, min_score, target_recall, shortlist, ef, exact, dim, False, self.dim
+            include, k, namespace, min_score, target_recall, shortlist, ef, exact, dim, explain, self.dim
         )
         search = self._search(params, where, after, on_missing)
+        if params.explain:
+            self._only(search.shards, "explain")
         matrix = take_vectors(vectors, self._home.dim, "vectors")
-        asked = self._asked(search, "query_batch", {"vectors": matrix, **search.arguments(search.params.k)})
+        more = {"vectors": matrix, "explain": params.explain}
+        asked = self._asked(search, "query_batch", {**more, **search.arguments(search.params.k)})
         results = []
         for number in range(len(matrix)):
             answers = {shard: found[number] for shard, found in asked.values.items()}

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from mrlstore.api.aio import off_loop
-from mrlstore.api.arguments import ProgressCallback
+from mrlstore.api.arguments import ProgressCallback, check_job
 from mrlstore.checks import check_namespace
 from mrlstore.cluster.engine import Engine
 from mrlstore.cluster.home import Durability, Home
+from mrlstore.cluster.only_in_stores import OnlyInStores
+from mrlstore.cluster.shard_store import settings_of
 from mrlstore.cluster.sharded_query import ShardedQuery
 from mrlstore.embedders.fingerprint import Fingerprint, Fingerprinted, check_same, fingerprint_of
 from mrlstore.embedders.protocol import Embedder
 from mrlstore.errors import MrlStoreError, ObjectNotFound
 from mrlstore.object_storage import ObjectStorage
 from mrlstore.system.late import LateModule
-from mrlstore.types import Problem, Stats, VerifyReport
+from mrlstore.types import Problem, Progress, Settings, Stats, VerifyReport
 
 if TYPE_CHECKING:
     from mrlstore import ingest
@@ -54,7 +56,7 @@ class ClusterStats:
     shards: tuple[ShardStats, ...]
 
 
-class ShardedStore(ShardedQuery):
+class ShardedStore(OnlyInStores, ShardedQuery):
     """The shards of a cluster with the methods of `Store`; made by `mrlstore.cluster.connect`.
 
     Safe to use from many threads. A call may touch several shards: each takes its part of a write whole, and
@@ -78,6 +80,11 @@ class ShardedStore(ShardedQuery):
     def home(self) -> Home:
         """What the cluster was created with."""
         return self._home
+
+    @property
+    def settings(self) -> Settings:
+        """What each shard was created with; the uuid is that of the cluster."""
+        return replace(settings_of(self._home), store_uuid=self._home.uuid)
 
     @property
     def url(self) -> str:
@@ -153,9 +160,17 @@ class ShardedStore(ShardedQuery):
             shards,
         )
 
-    def optimize(self) -> None:
-        """Flush, merge and index every shard, as `Store.optimize`."""
-        self._ask(self._shards(None), "optimize", {})
+    def optimize(self, progress: ProgressCallback | None = None, timeout_s: float | None = None) -> None:
+        """Flush, merge and index every shard, as `Store.optimize`; `progress` is told of each shard.
+
+        With `progress` one shard comes after the other, else all at the same time.
+        """
+        check_job(progress, timeout_s)
+        shards = self._shards(None)
+        for number, some in enumerate([[shard] for shard in shards] if progress is not None else [shards], 1):
+            self._ask(some, "optimize", {"timeout_s": timeout_s})
+            if progress is not None:
+                progress(Progress("optimizing", number, len(shards)))
 
     def snapshot(self) -> None:
         """Ship a snapshot of each shard, and remove from object storage what these make needless.
@@ -169,9 +184,15 @@ class ShardedStore(ShardedQuery):
         """Bring codes and graphs of every shard into memory."""
         self._ask(self._shards(None), "warm", {})
 
-    def verify(self) -> VerifyReport:
-        """Check every copy that answers, as `Store.verify`."""
-        found: dict[int, VerifyReport] = self._ask(self._shards(None), "verify", {}).values
+    def verify(self, progress: ProgressCallback | None = None) -> VerifyReport:
+        """Check every copy that answers, as `Store.verify`; `progress` is told of each shard."""
+        check_job(progress)
+        found: dict[int, VerifyReport] = {}
+        shards = self._shards(None)
+        for number, some in enumerate([[shard] for shard in shards] if progress is not None else [shards], 1):
+            found |= self._ask(some, "verify", {}).values
+            if progress is not None:
+                progress(Progress("verifying", number, len(shards)))
         graphs: dict[str, int] = {}
         for report in found.values():
             for name, rows in report.rows_by_graph.items():

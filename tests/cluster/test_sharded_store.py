@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 import mrlstore
 from mrlstore import cluster
+from mrlstore.cluster.only_in_stores import OnlyInStores
 from mrlstore.cluster.slots import SLOTS, shard_of, shards_of, slot_of
 from mrlstore.exchange.exact import stored_rows
 from mrlstore.object_storage import StoredObject
@@ -29,7 +30,7 @@ from tests.cluster.clusters import DIM, connected, made
 from tests.object_storage.doubles import Fault, FaultyStorage, MemoryStorage
 from tests.oracle import nested_vectors
 
-SHARDS = (1, 2, 4, 8)
+SHARDS = (1, 2, 4, 7, 8)  # seven cannot be created, but nothing else needs a power of two
 IDS = [f"r{number}" for number in range(160)] + ["Z", "é", "日", "\U0001f600", "a b"]
 
 
@@ -71,7 +72,9 @@ def fill(store: Any) -> None:
 def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
     folder = tmp_path_factory.mktemp("clusters")
     one = mrlstore.open(folder / "one.mrl", dim=DIM, auto_maintain=False)
-    many = {count: connected(made(count), folder / str(count)) for count in SHARDS}
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(inside.IS_POWER_OF_TWO, lambda number: True)
+        many = {count: connected(made(count), folder / str(count)) for count in SHARDS}
     stores: list[Any] = [one, *many.values()]
     for store in stores:
         fill(store)
@@ -245,6 +248,87 @@ def test_writes_are_those_of_one_store(tmp_path: Path) -> None:
             ):
                 with pytest.raises(mrlstore.InvalidInput):
                     wrong()
+
+
+def test_every_method_of_a_store_is_there_or_says_why_not(built: Built) -> None:
+    store, refused = built.many[4], set()
+    for name in dir(mrlstore.Store):
+        if name.startswith("_"):
+            continue
+        one = getattr(mrlstore.Store, name)
+        if callable(one) and not hasattr(OnlyInStores, name):
+            missing = (
+                inspect.signature(one).parameters.keys()
+                - inspect.signature(getattr(cluster.ShardedStore, name)).parameters.keys()
+            )
+            assert not missing, f"{name}: {missing}"
+            continue
+        try:
+            member = getattr(store, name)
+            if name not in ("settings", "path", "dim", "prefix_dim", "embedder_fingerprint"):
+                member("argument")
+        except mrlstore.InvalidInput as error:
+            assert str(error).startswith(f"{name}: not for a cluster")
+            refused.add(name)
+    assert len(refused) == 12
+    assert store.settings.dim == DIM and store.settings.store_uuid == store.home.uuid
+
+
+def test_optimize_and_verify_tell_how_far_they_are(tmp_path: Path) -> None:
+    with connected(made(2), tmp_path) as store:
+        store.upsert(IDS[:20], vectors()[:20])
+        told: list[tuple[str, int, int]] = []
+
+        def note(at: mrlstore.Progress) -> None:
+            told.append((at.phase, at.done, at.total))
+
+        store.optimize(note, timeout_s=60)
+        assert store.verify(note).ok
+        assert told == [("optimizing", 1, 2), ("optimizing", 2, 2), ("verifying", 1, 2), ("verifying", 2, 2)]
+        with pytest.raises(mrlstore.InvalidInput, match="timeout_s"):
+            store.optimize(timeout_s=-1)
+        with pytest.raises(mrlstore.InvalidInput, match="explain"):
+            store.query_batch(vectors()[:2], explain=True)
+        store.upsert(IDS[:5], vectors()[:5], namespace="tenant")
+        (answer,) = store.query_batch(vectors()[:1], 2, namespace="tenant", explain=True)
+        assert answer.plan.explanation is not None
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_an_import_that_was_interrupted_goes_on(
+    quick_path: Path, monkeypatch: pytest.MonkeyPatch, changed: bool
+) -> None:
+    monkeypatch.setattr(inside.IMPORT_ROWS, 16)
+    with mrlstore.open(quick_path / "one.mrl", dim=DIM, auto_maintain=False) as one:
+        fill(one)
+
+    def stop(at: mrlstore.Progress) -> None:
+        if at.done > 60:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cluster.import_store(quick_path / "one.mrl", quick_path / "home", shards=2, progress=stop)
+    with pytest.raises(mrlstore.InvalidInput, match="shards: 4 were given"):
+        cluster.import_store(quick_path / "one.mrl", quick_path / "home", shards=4)
+    with mrlstore.open(quick_path / "other.mrl", dim=DIM) as other:
+        other.upsert(["a"], vectors()[:1])
+    with pytest.raises(mrlstore.StoreExists):
+        cluster.import_store(quick_path / "other.mrl", quick_path / "home", shards=2)
+    with mrlstore.open(quick_path / "one.mrl", auto_maintain=False) as one:
+        if changed:
+            first = [row.id for row in one.scan(limit=10)]
+            one.delete(first[:5])
+            one.upsert(["0 before all", first[6]], vectors()[:2])
+        wanted = list(one.scan(namespace=None))
+    told: list[int] = []
+    rows = cluster.import_store(
+        quick_path / "one.mrl", quick_path / "home", shards=2, progress=lambda at: told.append(at.done)
+    )
+    assert rows == len(wanted) and (told[0] > 60) is not changed
+    with cluster.connect(quick_path / "home", mode="r") as many:
+        assert list(many.scan(namespace=None)) == wanted
+    with pytest.raises(mrlstore.StoreExists):
+        cluster.import_store(quick_path / "one.mrl", quick_path / "home", shards=2)
 
 
 def test_async_twins_and_embedders(tmp_path: Path) -> None:
