@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import NamedTuple
 
 from mrlstore.catalogue.connection import Connection, matches
@@ -47,7 +48,13 @@ def problems(connection: Connection) -> list[str]:
 def _all(connection: Connection) -> list[tuple[Stored, bool]]:
     """Every entry, and whether it matches its crc."""
     found = connection.execute("SELECT k, class, value, crc FROM calibration ORDER BY k, class")
-    return [(Stored(*entry), matches(crc, _crc, *entry)) for *entry, crc in found]
+    return [(Stored(*entry), _is_sound(_crc, crc, *entry)) for *entry, crc in found]
+
+
+@lru_cache(maxsize=256)
+def _is_sound(compute: Callable[..., int], crc: object, *entry: object) -> bool:
+    """Whether an entry has this crc; remembered, because every reader loads all of them after each commit."""
+    return matches(crc, compute, *entry)
 
 
 def _crc(k: int, filters: str, text: str) -> int:

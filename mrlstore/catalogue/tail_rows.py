@@ -9,8 +9,8 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,8 +36,7 @@ SINCE: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class TailRow:
+class TailRow(NamedTuple):
     """A committed row whose vector is not yet in a segment; `vector` is its float16 unit row as bytes."""
 
     key: int
@@ -58,8 +57,13 @@ def insert(connection: Connection, generation: int, rows: Iterable[tuple[int, Bu
     )
 
 
-def since(connection: Connection, generation: int, longest: int = 0) -> list[TailRow]:
-    """Rows written after `generation`, in the order of their keys; documents of up to `longest` bytes."""
+def since(
+    connection: Connection, generation: int, longest: int = 0, *, directions: bool = True
+) -> list[TailRow]:
+    """Rows written after `generation`, in the order of their keys; documents of up to `longest` bytes.
+
+    Without `directions` the caller finds out which vectors are zero or not finite.
+    """
     found: Any = connection.execute(SINCE, (generation, longest))
     rows = []
     for key, vector, norm, gen, crc, namespace, id, bare, metadata, document, is_long, row_crc in found:
@@ -72,11 +76,16 @@ def since(connection: Connection, generation: int, longest: int = 0) -> list[Tai
         rows.append(TailRow(key, namespace, id, metadata, vector, norm, document, has_texts))
     rows.sort(key=lambda row: row.key)
     if rows:
-        _check_vectors(connection, rows)
+        _check_vectors(connection, rows, directions)
     return rows
 
 
-def _check_vectors(connection: Connection, rows: list[TailRow]) -> None:
+def without_direction(source: Path | str, key: int) -> CorruptStore:
+    """The error for a vector that is zero or not finite."""
+    return CorruptStore(source, f"the tail row with key {key} has no direction")
+
+
+def _check_vectors(connection: Connection, rows: list[TailRow], directions: bool) -> None:
     """Raise CorruptStore where a vector has other dims than the store, no direction, or no usable length."""
     dim = settings.dims(connection).dim or 0
     for row in rows:
@@ -85,11 +94,10 @@ def _check_vectors(connection: Connection, rows: list[TailRow]) -> None:
                 connection.filename,
                 f"the tail row with key {row.key} has {len(row.vector) // 2} dims and length {row.norm:g}",
             )
-    wrong = np.flatnonzero(_without_direction([row.vector for row in rows], dim))
-    if len(wrong):
-        raise CorruptStore(
-            connection.filename, f"the tail row with key {rows[wrong[0]].key} has no direction"
-        )
+    if directions:
+        wrong = np.flatnonzero(_without_direction([row.vector for row in rows], dim))
+        if len(wrong):
+            raise without_direction(connection.filename, rows[wrong[0]].key)
 
 
 def broken(connection: Connection) -> list[int]:
@@ -114,8 +122,8 @@ def _has_size(vector: bytes, norm: float, dim: int) -> bool:
 def _without_direction(vectors: Sequence[bytes], dim: int) -> NDArray[np.bool_]:
     """Bool [n]: float16 vectors that are zero, or not finite."""
     bits = np.frombuffer(b"".join(vectors), dtype="<u2").reshape(len(vectors), dim)
-    not_finite = ((bits & _EXPONENT) == _EXPONENT).any(axis=1)
-    return np.asarray(not_finite | ~(bits & ~_SIGN).any(axis=1))
+    largest = (bits & ~_SIGN).max(axis=1, initial=0)
+    return np.asarray((largest == 0) | (largest >= _EXPONENT))
 
 
 def count(connection: Connection) -> int:

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mrlstore.index.group import SCALE_BYTES, SHORT_PREFIX, GroupIndex
+from mrlstore.index.group import SCALE_BYTES, SHORT_PREFIX, GroupIndex, digest_of
 from mrlstore.kernels.load import kernels
 from mrlstore.system.late import numpy_random
 from mrlstore.system.lazy import lazy
@@ -30,7 +30,8 @@ MIN_SAMPLE: Final = 1_000  # fewer rows get no rotation
 HELD_OUT: Final = 250  # rows of the sample that judge the rotation
 # Code rows that a query is taken to read: fewer than a walk visits, because prefetching hides a part.
 VISITS: Final = 300
-_FEW_ROWS: Final = 512  # up to which rows are rotated on one core: see kernels/rotate.py
+_TILE: Final = 32  # axes that the kernel encode_rows takes at a time
+_NO_AXES: Final = np.empty((0, 0), np.float32)
 KEPT_COST: Final = 1.5  # a rotation that the store has is taken where queries cost so much more at most
 
 
@@ -44,8 +45,16 @@ class Rotation:
 
     @lazy
     def by_dim(self) -> NDArray[np.float32]:
-        """The axes as float32 [prefix, c], C-contiguous."""
-        return np.ascontiguousarray(self.axes.T)
+        """The axes beside each other, float32 [prefix, c and zeros up to a multiple of 32]."""
+        count, prefix_dim = self.axes.shape
+        beside = np.zeros((prefix_dim, -(-count // _TILE) * _TILE), np.float32)
+        beside[:, :count] = self.axes.T
+        return beside
+
+    @lazy
+    def digest(self) -> bytes:
+        """Equal for rotations by which a vector has the same code."""
+        return digest_of(self.codes, self.scales)
 
 
 @dataclass(frozen=True)
@@ -88,7 +97,7 @@ def encode(
     prefixes: NDArray[np.float32], usable: NDArray[np.bool_], rotation: Rotation | None
 ) -> NDArray[np.uint8]:
     """Code rows uint8 [n, stride] of unit prefixes float32 [n, prefix]; rows not usable get scale zero."""
-    numbers = prefixes if rotation is None else _rotated(prefixes, rotation)
+    numbers = prefixes if rotation is None else product(prefixes, rotation.axes.T)
     n, code_dim = numbers.shape
     codes = np.full((n, stride_of(code_dim)), 128, np.uint8)
     peaks = np.maximum(np.abs(numbers).max(axis=1), np.float32(TINY))
@@ -99,21 +108,34 @@ def encode(
     return codes
 
 
-def _rotated(prefixes: NDArray[np.float32], rotation: Rotation) -> NDArray[np.float32]:
-    """Prefixes float32 [n, prefix] along the axes, float32 [n, c]."""
-    if len(prefixes) > _FEW_ROWS or not kernels().compiled:
-        return product(prefixes, rotation.axes.T)
-    numbers = np.empty((len(prefixes), len(rotation.axes)), np.float32)
-    kernels().rotate_rows(prefixes, rotation.by_dim, numbers)
-    return numbers
-
-
 def encoded(
     vectors: NDArray[np.floating], prefix_dim: int, rotation: Rotation | None = None
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
     """The codes of vectors, uint8 [n, stride], and the rows without a usable prefix, uint32 [u]."""
     prefixes, usable = unit_prefixes(vectors, prefix_dim)
     return encode(prefixes, usable, rotation), np.flatnonzero(~usable).astype(np.uint32)
+
+
+def encode_rows(
+    vectors: NDArray[np.float16],
+    prefix_dim: int,
+    rotation: Rotation | None,
+    inv_norms: NDArray[np.float32],
+    codes: NDArray[np.uint8],
+    has_prefix: NDArray[np.bool_],
+) -> None:
+    """Write codes [n, stride], 1 / length [n] and whether the prefix is usable [n] of vectors [n, dim].
+
+    By one kernel on one core, which must be ready; all arrays are C-contiguous.
+    """
+    dim = vectors.shape[1]
+    axes = _NO_AXES if rotation is None else rotation.by_dim
+    room = np.empty((9, max(dim + LINE, axes.shape[1])), np.float32)
+    kernels().encode_rows(
+        vectors.__array_interface__["data"][0], dim, prefix_dim,
+        prefix_dim if rotation is None else len(rotation.scales), SHORT_PREFIX,
+        axes, room, inv_norms, codes, has_prefix.view(np.uint8),
+    )  # fmt: skip
 
 
 def codes_only(
@@ -124,8 +146,12 @@ def codes_only(
 ) -> GroupIndex:
     """An index without a graph around codes, for the tail: its codes are scanned."""
     none = np.zeros(0, np.uint32)
-    axes, scales = (None, None) if rotation is None else (rotation.codes, rotation.scales)
-    return GroupIndex(prefix_dim, codes, axes, scales, None, none, codes[:0], unprefixed)
+    if rotation is None:
+        return GroupIndex(prefix_dim, codes, None, None, None, none, codes[:0], unprefixed)
+    return GroupIndex(
+        prefix_dim, codes, rotation.codes, rotation.scales, None, none, codes[:0], unprefixed,
+        rotation_digest=rotation.digest,
+    )  # fmt: skip
 
 
 def coding_of(arrays: Mapping[str, NDArray[Any]], prefix_dim: int) -> Coding | None:
@@ -143,7 +169,7 @@ def coding_of(arrays: Mapping[str, NDArray[Any]], prefix_dim: int) -> Coding | N
 
 def same_rotation(a: Rotation | None, b: Rotation | None) -> bool:
     """Whether a vector has the same code by both."""
-    if a is None or b is None:
+    if a is None or b is None or a is b:
         return a is b
     return np.array_equal(a.codes, b.codes) and np.array_equal(a.scales, b.scales)
 

@@ -30,6 +30,13 @@ class CopySets(NamedTuple):
 NO_COPIES: Final = CopySets(np.zeros((0, 3), np.uint32), np.zeros(0, np.uint32))
 
 
+def digest_of(rotation: NDArray[np.uint8], scales: NDArray[np.float32]) -> bytes:
+    """Equal for rotations by which a vector has the same code."""
+    digest = hashlib.blake2b(rotation.tobytes(), digest_size=16)
+    digest.update(scales.tobytes())
+    return digest.digest()
+
+
 @dataclass(frozen=True)
 class GroupIndex:
     """The index part's slice for one group. Without `neighbours` only its codes are scanned."""
@@ -44,6 +51,7 @@ class GroupIndex:
     unprefixed: NDArray[np.uint32]  # [u] rows whose prefix is too short: no node, always re-ranked
     scale_at: int = SCALE_AT  # in parts of version 2 and older the scale lies behind the numbers
     copies: CopySets = NO_COPIES  # rows that are no nodes of the graph
+    rotation_digest: bytes | None = None  # where it is known already, see digest_of
 
     @lazy
     def encoding(self) -> tuple[object, ...]:
@@ -51,9 +59,7 @@ class GroupIndex:
         shape = self.prefix_dim, self.codes.shape[1], self.scale_at
         if self.rotation is None or self.rotation_scales is None:
             return shape
-        digest = hashlib.blake2b(self.rotation.tobytes(), digest_size=16)
-        digest.update(self.rotation_scales.tobytes())
-        return (*shape, digest.digest())
+        return (*shape, self.rotation_digest or digest_of(self.rotation, self.rotation_scales))
 
     @lazy
     def node_of(self) -> NDArray[np.int64]:

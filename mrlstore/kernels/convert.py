@@ -8,6 +8,7 @@ from llvmlite import ir
 
 from .emit import (
     BYTE,
+    DOUBLE,
     FLOAT,
     FLOATS,
     INTS,
@@ -25,6 +26,7 @@ from .emit import (
     splat,
     types,
     vector_of,
+    widen,
 )  # fmt: skip
 
 # float32 of this size have a distance of 1, so that to add it and to subtract it again rounds to whole
@@ -71,6 +73,39 @@ def largest(typingctx: Any, numbers: Any, length: Any) -> Any:
 def _greater(builder: Any, a: Any, b: Any) -> Any:
     """Lane by lane the greater; bits of floats that are not negative order like the floats."""
     return builder.select(builder.icmp_signed(">", a, b), a, b)
+
+
+@intrinsic
+def widen_squares(typingctx: Any, halves: Any, length: Any, numbers: Any) -> Any:
+    """Write halves: float16 [length] as float32 to `numbers`; both addresses. Gives their sum of squares.
+
+    The sum is float64, exact for rows of about unit length: the squares of float16 are multiples of 2**-48.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        halves, length, numbers = arguments
+        wide = ir.VectorType(DOUBLE, LANES)
+        total = cgutils.alloca_once_value(builder, wide(None))
+        rest = cgutils.alloca_once_value(builder, DOUBLE(0.0))
+        builder.store(wide(None), total)
+        builder.store(DOUBLE(0.0), rest)
+
+        def step(offset: Any, sums: Any, kind: Any, shape: Any) -> None:
+            bits = load(builder, offset_by(builder, halves, builder.shl(offset, LONG(1))), shape(SHORT))
+            number = widen(builder, bits, kind, shape)
+            target = pointer(builder, offset_by(builder, numbers, builder.shl(offset, LONG(2))), kind)
+            builder.store(number, target, align=4)
+            square = builder.fpext(builder.fmul(number, number), shape(DOUBLE))  # exact in float32 too
+            builder.store(builder.fadd(builder.load(sums), square), sums)
+
+        whole = builder.and_(length, LONG(-LANES))
+        with cgutils.for_range_slice(builder, LONG(0), whole, LONG(LANES), LONG) as (start, _):
+            step(start, total, FLOATS, vector_of)
+        with cgutils.for_range_slice(builder, whole, length, LONG(1), LONG) as (start, _):
+            step(start, rest, FLOAT, scalar_of)
+        return builder.fadd(reduce_lanes(builder, builder.load(total), builder.fadd), builder.load(rest))
+
+    return types.float64(types.int64, types.int64, types.int64), generate
 
 
 @intrinsic

@@ -5,6 +5,7 @@ Callers have checked every row number: an address is read as it is given.
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -25,9 +26,11 @@ from .emit import (
     load,
     multiply_add,
     offset_by,
+    pointer,
     prefetch_line,
     reduce_lanes,
     scalar_of,
+    splat,
     types,
     vector_of,
     widen,
@@ -188,3 +191,36 @@ def dot_codes_of_four(typingctx: Any, a: Any, b: Any, c: Any, d: Any, query: Any
         return context.make_tuple(builder, result, _code_dots(builder, rows, query, length))
 
     return result(*[types.int64] * 6), generate
+
+
+@intrinsic
+def multiply_rows(
+    typingctx: Any, rows: Any, row_bytes: Any, axes: Any, axis_bytes: Any, length: Any, products: Any
+) -> Any:
+    """Write the products of four rows with 32 columns of a matrix: float32 [4, 32] to `products`.
+
+    rows: address of four float32 [length], `row_bytes` bytes apart, as the products are; axes: address of
+    float32 [length, 32], `axis_bytes` from one line to the next. The sums stay in registers.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        rows, row_bytes, axes, axis_bytes, length, products = arguments
+        sums = [[cgutils.alloca_once_value(builder, FLOATS(None)) for _ in range(2)] for _ in range(4)]
+        for slot in itertools.chain(*sums):
+            builder.store(FLOATS(None), slot)
+        starts = [builder.mul(row_bytes, LONG(row)) for row in range(4)]
+        with cgutils.for_range_slice(builder, LONG(0), length, LONG(1), LONG) as (i, _):
+            line = offset_by(builder, axes, builder.mul(i, axis_bytes))
+            parts = [load(builder, offset_by(builder, line, LONG(64 * part)), FLOATS) for part in range(2)]
+            for start, pair in zip(starts, sums, strict=True):
+                place = builder.add(start, builder.shl(i, LONG(2)))
+                number = splat(builder, load(builder, offset_by(builder, rows, place), FLOAT), FLOATS)
+                for part, slot in zip(parts, pair, strict=True):
+                    builder.store(multiply_add(builder, number, part, builder.load(slot)), slot)
+        for start, pair in zip(starts, sums, strict=True):
+            for part, slot in enumerate(pair):
+                target = offset_by(builder, products, builder.add(start, LONG(64 * part)))
+                builder.store(builder.load(slot), pointer(builder, target, FLOATS), align=4)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 6), generate

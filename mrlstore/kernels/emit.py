@@ -22,7 +22,7 @@ types: Any = numba_types
 _arrays: Any = numba_arrays
 
 BYTE, SHORT, INT, LONG = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.IntType(64)
-FLOAT, HALF = ir.FloatType(), ir.HalfType()
+FLOAT, HALF, DOUBLE = ir.FloatType(), ir.HalfType(), ir.DoubleType()
 LANES = 16  # numbers of 32 bits in a vector of 512 bits; LLVM splits it where registers are shorter
 FLOATS = ir.VectorType(FLOAT, LANES)
 INTS = ir.VectorType(INT, LANES)

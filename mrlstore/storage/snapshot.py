@@ -248,7 +248,8 @@ class Snapshots:
                 if view is not None
                 else Tail.empty(dim, prefix_dim, rotation)
             )
-            view = view.without(np.concatenate(moved)).extended(tail_rows.since(connection, since, LONGEST))
+            fresh = tail_rows.since(connection, since, LONGEST, directions=False)
+            view = view.without(np.concatenate(moved)).extended(fresh)
             calibration = _calibration(connection, known)
             return Snapshot(generation, dim, prefix_dim, tuple(parts), view, calibration, mark)
         return Snapshot(generation, None, None, tuple(parts), None, mark=mark)

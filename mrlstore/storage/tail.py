@@ -17,11 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrlstore.catalogue.rows import metadata_of
-from mrlstore.catalogue.tail_rows import TailRow
+from mrlstore.catalogue.tail_rows import TailRow, without_direction
 from mrlstore.errors import CorruptStore
 from mrlstore.index import codes
 from mrlstore.index.codes import Rotation
 from mrlstore.index.group import Group
+from mrlstore.kernels.load import kernels
 from mrlstore.storage.row_texts import IN_CATALOGUE, TextKind, kept
 from mrlstore.storage.vector_rows import in_original_length, inverse_lengths
 from mrlstore.system.bounded_cache import BoundedCache
@@ -36,6 +37,10 @@ _COPIED: Final = (
     "vectors", "norms", "inv_norms", "keys", "spaces", "ids", "metadata", "documents", "has_texts",
 )  # fmt: skip
 _LEAST_CAPACITY: Final = 64  # rows of a new buffer
+# Rows that a buffer has room for once it had to grow: memory that is not written to costs nothing, and a copy
+# of 10,000 vectors of 3 KB would hold a query up for 40 ms.
+_GROWN_CAPACITY: Final = 16_384
+_GROWN_BYTES: Final = 256 * 1024 * 1024  # of vectors, at most
 _PARSED: Final = 16_384  # rows whose metadata is kept parsed, eight times what a tail usually has
 _PARSED_BYTES: Final = 64 * 1024 * 1024
 # What a parsed dict takes: an empty one 64 bytes; text of short strings and numbers grows by about 10 times.
@@ -113,14 +118,16 @@ class TailBuffer:
         return fresh
 
     def write(self, start: int, rows: Sequence[TailRow]) -> None:
-        """Write rows from row `start` on. Views of up to `start` rows do not see them."""
+        """Write rows from row `start` on. Views of up to `start` rows do not see them.
+
+        CorruptStore where a vector is zero or not finite.
+        """
         stop, dim = start + len(rows), self.vectors.shape[1]
         if any(len(row.vector) != 2 * dim for row in rows):
             raise CorruptStore("catalogue.db", f"the tail has vectors of other dims than {dim}")
-        block = np.frombuffer(b"".join(row.vector for row in rows), dtype=np.float16).reshape(len(rows), dim)
-        self.vectors[start:stop] = block
+        block = np.frombuffer(b"".join([row.vector for row in rows]), dtype=np.float16)
+        self.vectors[start:stop] = block.reshape(len(rows), dim)
         self.norms[start:stop] = [row.norm for row in rows]
-        self.inv_norms[start:stop] = inverse_lengths(block)
         self.keys[start:stop] = [row.key for row in rows]
         self.spaces[start:stop] = [self.numbers.setdefault(row.namespace, len(self.numbers)) for row in rows]
         self.ids[start:stop] = [row.id for row in rows]
@@ -128,12 +135,20 @@ class TailBuffer:
         self.documents[start:stop] = [row.document for row in rows]
         self.has_texts[start:stop] = [row.has_texts for row in rows]
         self.encode(start, stop)
+        usable = np.isfinite(self.inv_norms[start:stop]) & (self.inv_norms[start:stop] > 0)
+        if not usable.all():
+            raise without_direction("catalogue.db", rows[int(np.argmin(usable))].key)
 
     def encode(self, start: int, stop: int) -> None:
-        """Make the codes of rows whose vectors are there."""
-        self.codes[start:stop], short = codes.encoded(
-            self.vectors[start:stop], self.prefix_dim, self.rotation
-        )
+        """Make the codes and inverse lengths of rows whose vectors are there."""
+        vectors, inv_norms = self.vectors[start:stop], self.inv_norms[start:stop]
+        if kernels().compiled:
+            made = self.codes[start:stop], self.has_prefix[start:stop]
+            codes.encode_rows(vectors, self.prefix_dim, self.rotation, inv_norms, *made)
+            return
+        with np.errstate(all="ignore"):  # of damaged rows, which `write` refuses
+            inv_norms[:] = inverse_lengths(vectors)
+        self.codes[start:stop], short = codes.encoded(vectors, self.prefix_dim, self.rotation)
         self.has_prefix[start:stop] = True
         self.has_prefix[start + short.astype(np.int64)] = False
 
@@ -218,7 +233,8 @@ class Tail:
             return self
         view, stop = self, self.length + len(rows)
         if stop > len(self.buffer.keys) or not self._claim():
-            view = self.packed(capacity=2 * stop)
+            most = _GROWN_BYTES // (2 * self.buffer.vectors.shape[1])
+            view = self.packed(capacity=max(2 * stop, min(_GROWN_CAPACITY, most)))
         view.buffer.write(view.length, rows)
         live = np.concatenate([view.live, np.ones(len(rows), dtype=np.bool_)])
         return Tail(view.buffer, len(live), live)

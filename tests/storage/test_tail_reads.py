@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import pytest
 
 import mrlstore
 from mrlstore.catalogue import tail_rows
-from mrlstore.index import codes
-from mrlstore.system import products
 from tests import inside
 from tests.nested import nested
 
@@ -30,27 +24,3 @@ def test_new_rows_of_the_tail_are_found_by_their_generation(tmp_path: Path) -> N
             found = tail_rows.since(connection, session.snapshots.latest().generation - 1)
         assert [row.id for row in found] == [str(i) for i in range(200, 300)]
         assert [row.key for row in found] == sorted(row.key for row in found)
-
-
-def test_few_rows_are_rotated_on_one_core(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the kernel, to the numbers that a product of matrices gives."""
-    rows = nested(2_000, 256)
-    rotation = codes.choose_rotation(rows.astype(np.float16), 256)
-    assert rotation is not None
-    calls: list[int] = []
-
-    def watched(a: Any, b: Any) -> Any:
-        calls.append(len(a))
-        return products.product(a, b)
-
-    monkeypatch.setattr(codes, "product", watched)
-    prefixes, usable = codes.unit_prefixes(rows[:7], 256)
-    few = codes.encode(prefixes, usable, rotation)
-    assert calls == []
-    many, all_usable = codes.unit_prefixes(rows, 256)
-    whole = codes.encode(many, all_usable, rotation)[:7]
-    assert calls == [2_000]
-    assert np.abs(few[:, 4:].astype(int) - whole[:, 4:]).max() <= 1
-    np.testing.assert_allclose(
-        few[:, :4].copy().view(np.float32), whole[:, :4].copy().view(np.float32), rtol=1e-5
-    )
