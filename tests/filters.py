@@ -76,6 +76,9 @@ def accepts(operator: str, operand: Any, present: bool, value: Any) -> bool:
     if operator == "$other":
         excluded = [token(one) for one in operand]
         return any(one[0] != "nothing" and one not in excluded for one in tokens(value))
+    if operator == "$within":
+        members = value if isinstance(value, list) else [value]
+        return any(all(accepts(op, limit, True, one) for op, limit in operand.items()) for one in members)
     kind, limit = token(operand)
     same = [content for other, content in tokens(value) if other == kind and not isinstance(value, list)]
     if operator in ("$gt", "$gte"):
@@ -246,6 +249,7 @@ def draw_condition(draw: st.DrawFn, found: list[Any]) -> Any:
         lambda: {"$all": several(1, 3)},
         lambda: {"$exists": draw(st.booleans())},
         lambda: {"$gt": limit(), "$lte": limit()},
+        lambda: {"$within": {"$gte": limit(), draw(st.sampled_from(["$lt", "$lte"])): limit()}},
         lambda: {"$gte": limit(), "$lt": limit()},
         lambda: {"$not": {"$gte": limit(), "$in": several(0, 3)}},
     ]

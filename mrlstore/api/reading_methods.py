@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mrlstore import checks
 from mrlstore.api import arguments
 from mrlstore.api.aio import OwnThreads, off_loop
@@ -107,6 +110,10 @@ class ReadingMethods(OwnThreads):
         elif falling:
             raise InvalidInput("descending: goes with order_by, the field that rows are sorted by")
         return records.scan(self._session, self._current, namespace, selection, projection, order)
+
+    def _whole_number_ids(self, where: Where | None, namespace: str) -> NDArray[np.uint64]:
+        """The ids that are whole numbers, ascending: for APIs of servers whose ids are numbers."""
+        return records.whole_number_ids(self._session, namespace, parse(where))
 
     def count(self, where: Where | None = None, *, namespace: str | None = "") -> int:
         """How many rows match, with a vector or without; `namespace=None` counts those of all namespaces."""

@@ -201,6 +201,26 @@ def in_order(
     return connection.execute(sql, (*bound, limit)).fetchall()  # type: ignore[return-value]
 
 
+def whole_number_ids(
+    connection: Connection, namespace: str, keys: NDArray[np.int64] | None = None
+) -> NDArray[np.uint64]:
+    """The ids that are whole numbers below 2**64, uint64, ascending; of some keys or all. No leading zeros.
+
+    The index by id is read from "0" to ":", which takes 0.5 us for each id that begins with a digit.
+    """
+    if keys is not None and not len(keys):
+        return np.empty(0, np.uint64)
+    source = "rows" if keys is None else "carray(?) CROSS JOIN rows ON key = value"
+    bound = () if keys is None else (apsw.carray(keys, flags=apsw.SQLITE_CARRAY_INT64),)
+    found = connection.execute(
+        f"SELECT id FROM {source} WHERE namespace = ? AND id >= '0' AND id < ':' AND length(id) <= 20"
+        " AND id NOT GLOB '*[^0-9]*' AND (id = '0' OR id NOT GLOB '0*')"
+        " AND (length(id) < 20 OR id <= '18446744073709551615')",
+        (*bound, namespace),
+    )
+    return np.sort(np.fromiter((int(id) for (id,) in found), np.uint64))
+
+
 def count(connection: Connection, namespace: str | None) -> Count:
     """How many rows a namespace has, or all of them together."""
     counts = namespaces(connection)

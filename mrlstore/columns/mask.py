@@ -22,7 +22,7 @@ from mrlstore.columns.dictionary import (
 from mrlstore.columns.full_check import verify_layout
 from mrlstore.columns.layout import NULL, ODD, PRESENT, Field, Layout, read_layout
 from mrlstore.columns.row_values import RowValues, Tally, row_values, tally
-from mrlstore.where import And, AnyMember, Contains, Exists, In, Leaf, Node, Not, Or, OtherThan, Range
+from mrlstore.where import And, AnyMember, Contains, Exists, In, Leaf, Node, Not, Or, OtherThan, Range, Within
 
 Fetch = Callable[[NDArray[np.int64]], Sequence[dict[str, Any] | None]]
 Codes = list[Interval] | NDArray[np.bool_]  # a set of codes: sorted disjoint intervals, or bool [size]
@@ -249,6 +249,9 @@ def _test(leaf: Leaf, field: Field, codes: NDArray[Any]) -> _Test:
             return _Test(same, same, odd, odd)
         case Range(_, op, operand):
             return _Test(ordered(field, op, operand), [], check_scalars=True)
+        case Within(_, bounds):
+            inside = intersected([ordered(field, bound.op, bound.operand) for bound in bounds])
+            return _Test(inside, inside, check_scalars=True, check_members=True)
         case Contains(_, str(value)):
             return _Test(containing(field, value, codes), equal_to(field, (value,)), True, is_odd(value))
         case Contains(_, value):

@@ -115,6 +115,17 @@ def count(session: Session, namespace: str | None, node: Node | None) -> int:
     return session.consistently(run)
 
 
+def whole_number_ids(session: Session, namespace: str, node: Node | None) -> NDArray[np.uint64]:
+    """The ids that are whole numbers below 2**64, of all rows or those that match, ascending."""
+
+    def run(view: View) -> NDArray[np.uint64]:
+        with view.connection() as connection:
+            keys = None if node is None else matching_keys(connection, view.snapshot, namespace, node)
+            return rows.whole_number_ids(connection, namespace, keys)
+
+    return session.consistently(run)
+
+
 def namespaces(session: Session) -> dict[str, int]:
     """How many rows each namespace has."""
 

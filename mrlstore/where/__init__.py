@@ -20,6 +20,7 @@ from mrlstore.where.nodes import (
     OtherThan,
     Range,
     Scalar,
+    Within,
     resolve,
 )
 from mrlstore.where.parse import MAX_PATH, check_field, parse
@@ -40,8 +41,8 @@ __all__ = [
     "OtherThan",
     "Range",
     "Scalar",
+    "Within",
     "as_whole",
-    "check_field",
     "check_field",
     "order_key",
     "parse",

@@ -137,6 +137,13 @@ class Range(Leaf):
 
 
 @dataclass(frozen=True)
+class Within(Leaf):
+    """$within: the value, or at least one member of a list, is of their type and meets all bounds."""
+
+    bounds: tuple[Range, ...]  # one or more, of the same field
+
+
+@dataclass(frozen=True)
 class Exists(Leaf):
     """$exists: the key is there; null counts as there."""
 
@@ -177,6 +184,8 @@ def _holds(leaf: Leaf, value: Any) -> bool:
         case Range(_, op, operand):
             kind = (str,) if isinstance(operand, str) else (int, float)
             return isinstance(value, kind) and not isinstance(value, bool) and _COMPARE[op](value, operand)
+        case Within(_, bounds):
+            return any(all(_holds(bound, member) for bound in bounds) for member in members)
         case Contains(_, part):
             if isinstance(value, str):
                 return isinstance(part, str) and part in value
@@ -207,6 +216,8 @@ def _key(node: Node) -> str:
             operands = [json.dumps(field), _scalar_key(value)]
         case Range(field, op, operand):
             operands = [json.dumps(field), op, _scalar_key(operand)]
+        case Within(field, bounds):
+            operands = [json.dumps(field), *sorted({bound.key for bound in bounds})]
         case Leaf(field):
             operands = [json.dumps(field)]
         case _:

@@ -24,6 +24,7 @@ from mrlstore.where.nodes import (
     OtherThan,
     Range,
     Scalar,
+    Within,
     tag,
 )
 
@@ -203,8 +204,8 @@ def _exists(field: str, operand: Any, at: str) -> Node:
     return Exists(field) if operand else Not(Exists(field))
 
 
-def _ordering(op: Ordering) -> Callable[[str, Any, str], Node]:
-    def build(field: str, operand: Any, at: str) -> Node:
+def _ordering(op: Ordering) -> Callable[[str, Any, str], Range]:
+    def build(field: str, operand: Any, at: str) -> Range:
         value = _plain(operand, at)
         if isinstance(value, bool) or not isinstance(value, int | float | str):
             raise InvalidInput(f"{at}: takes a number or a string, not {_show(operand)}")
@@ -213,19 +214,30 @@ def _ordering(op: Ordering) -> Callable[[str, Any, str], Node]:
     return build
 
 
+def _within(field: str, operand: Any, at: str) -> Node:
+    if not isinstance(operand, Mapping) or not operand or not all(op in _BOUNDS for op in operand):
+        raise InvalidInput(f"{at}: takes a dict of one or more of {', '.join(_BOUNDS)}")
+    bounds = [_BOUNDS[op](field, limit, f"{at}.{op}") for op, limit in operand.items()]
+    return Within(field, tuple(bounds))
+
+
 def _negation(build: Callable[[str, Any, str], Node]) -> Callable[[str, Any, str], Node]:
     return lambda field, operand, at: Not(build(field, operand, at))
 
 
+_BOUNDS: Final[dict[str, Callable[[str, Any, str], Range]]] = {
+    "$gt": _ordering("$gt"),
+    "$gte": _ordering("$gte"),
+    "$lt": _ordering("$lt"),
+    "$lte": _ordering("$lte"),
+}
 _OPERATORS: Final[dict[str, Callable[[str, Any, str], Node]]] = {
     "$eq": _eq,
     "$ne": _negation(_eq),
     "$in": _in,
     "$nin": _negation(_in),
-    "$gt": _ordering("$gt"),
-    "$gte": _ordering("$gte"),
-    "$lt": _ordering("$lt"),
-    "$lte": _ordering("$lte"),
+    **_BOUNDS,
+    "$within": _within,
     "$exists": _exists,
     "$contains": _contains,
     "$not_contains": _negation(_contains),

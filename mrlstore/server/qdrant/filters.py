@@ -198,6 +198,7 @@ def _match(key: str, given: Clause, place: str) -> Clause:
 
 
 def _range(key: str, given: Clause, place: str) -> Clause:
+    bounds: Clause = {}
     clauses: list[Clause] = []
     for name, operand in given.items():
         if name not in _ORDER:
@@ -209,8 +210,10 @@ def _range(key: str, given: Clause, place: str) -> Clause:
         elif isinstance(operand, bool) or not isinstance(operand, int | float):
             raise invalid(f"{place}.{name}: expected a number or a time, got {shown(operand)}")
         else:
-            clauses.append({key: {_ORDER[name]: operand}})
-    return {"$and": clauses} if clauses else {key: {"$gte": -inf}}
+            bounds[_ORDER[name]] = operand
+    if bounds or not clauses:
+        clauses.append({key: {"$within": bounds or {"$gte": -inf}}})
+    return {"$and": clauses}
 
 
 def _is_empty(key: str) -> Clause:

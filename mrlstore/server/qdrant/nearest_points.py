@@ -15,6 +15,7 @@ from mrlstore.server.indexes import Metric, ServedIndex
 from mrlstore.server.metric_scores import scores_of
 from mrlstore.server.operations import Answer
 from mrlstore.server.qdrant.answers import answered_with
+from mrlstore.server.qdrant.point_order import points_in_order
 from mrlstore.server.qdrant.point_query import (
     PointQuery,
     Vector,
@@ -225,12 +226,12 @@ def _unranked(index: ServedIndex, asked: PointQuery, shape: PointShape) -> Point
     most, store = asked.limit + asked.offset, index.store
     if asked.order_by is not None:
         rows = ordered_rows(index, asked.filter, asked.order_by, most, shape.include)
-    elif asked.filter.only is not None or asked.filter.without:
-        raise invalid("query: has_id is offered beside a vector or an id")
     elif asked.sample:
+        if asked.filter.only is not None or asked.filter.without:
+            raise invalid("query: has_id is not offered for a sample")
         rows = store.sample(most, where=asked.filter.where, namespace="", include=shape.include)
     else:
-        rows = list(store.scan(asked.filter.where, limit=most, include=shape.include))
+        rows = points_in_order(store, asked.filter, None, most, shape.include)
     return [
         shape.point(row.id, row.metadata, row.vector, version=0, score=0.0) for row in rows[asked.offset :]
     ]

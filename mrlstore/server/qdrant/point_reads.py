@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import islice
 from typing import Any, Final
 
-from mrlstore.search.records import encode_cursor
 from mrlstore.server.bodies import check_numbers, parse_object, shown
 from mrlstore.server.http_call import HttpCall
 from mrlstore.server.indexes import ServedIndex
@@ -15,6 +12,7 @@ from mrlstore.server.qdrant.answers import answered_with
 from mrlstore.server.qdrant.filters import Clause, PointFilter, filter_of
 from mrlstore.server.qdrant.payloads import Payload, PayloadSelector, payload_selector
 from mrlstore.server.qdrant.point_ids import point_id, row_id, row_ids
+from mrlstore.server.qdrant.point_order import points_in_order
 from mrlstore.server.qdrant.vector_layout import Row, VectorLayout, absent_point, answered, names_of
 from mrlstore.server.refusals import HttpRefusal, invalid
 from mrlstore.types import Include, Record
@@ -78,7 +76,7 @@ def retrieve_one(index: ServedIndex, call: HttpCall, body: bytes) -> Answer:
 
 
 def scroll(index: ServedIndex, call: HttpCall, body: bytes) -> Answer:
-    """POST /points/scroll: a page of the points that match, in the order of the texts of their ids."""
+    """POST /points/scroll: a page of the points that match, in the order of their ids."""
     call.require_namespace("")
     given = parse_object(body)
     shape, limit = PointShape(index, given, payload=True), checked_limit(given.get("limit"), _PAGE)
@@ -90,7 +88,7 @@ def scroll(index: ServedIndex, call: HttpCall, body: bytes) -> Answer:
         rows, following = ordered_rows(index, chosen, given["order_by"], limit, shape.include), None
     else:
         start = None if offset is None else row_id(offset, "offset")
-        found = list(islice(_rows_from(index, chosen, start, limit + 1, shape.include), limit + 1))
+        found = points_in_order(index.store, chosen, start, limit + 1, shape.include)
         rows = found[:limit]
         following = point_id(found[limit].id) if len(found) > limit else None
     points = [shape.point(row.id, row.metadata, row.vector) for row in rows]
@@ -154,25 +152,6 @@ def ordered_rows(
         {"$and": conditions}, order_by=key, descending=direction == "desc", limit=limit, include=include
     )
     return list(found)
-
-
-def _rows_from(
-    index: ServedIndex, chosen: PointFilter, start: str | None, most: int, include: tuple[Include, ...]
-) -> Iterator[Record]:
-    """Rows that match, from the id `start` on."""
-    store = index.store
-    if chosen.only is not None:
-        ids = sorted(id for id in chosen.names(chosen.only) if start is None or id.encode() >= start.encode())
-        yield from store.get(ids, where=chosen.where, include=include)
-        return
-    after = None
-    if start is not None:
-        if start not in chosen.without:
-            yield from store.get([start], where=chosen.where, include=include)
-        after = encode_cursor("", start)
-    for row in store.scan(chosen.where, include=include, after=after, limit=most + len(chosen.without)):
-        if row.id not in chosen.without:
-            yield row
 
 
 def needed_vector(index: ServedIndex, id: str) -> Row:
