@@ -138,6 +138,7 @@ package: .venv/package.stamp
 .venv/hosted-chroma.stamp: WANTS = "chromadb==1.5.9"
 .venv/hosted-langchain.stamp: WANTS = "langchain-pinecone==0.2.13" "langchain-qdrant==1.1.0" "langchain-chroma==1.1.0"
 .venv/hosted-llamaindex.stamp: WANTS = "llama-index-vector-stores-pinecone==0.9.0"
+.venv/milvus.stamp: WANTS = "pymilvus==3.0.2" "milvus-lite==3.2.2"
 .venv/fuzz.stamp: WANTS = --editable ".[arrow]" --group fuzz
 .venv/lint.stamp: WANTS = --editable ".[demo,gemini,media,report,server,client]" --group test --group lint
 .venv/bench.stamp: WANTS = --editable ".[demo]" --group bench

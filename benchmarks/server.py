@@ -26,6 +26,7 @@ import psutil
 from numpy.typing import NDArray
 
 import mrlstore
+from benchmarks.bare_client import read_answer
 from tests.nested import nested
 from tests.server.running import RunningServer, running
 
@@ -91,20 +92,6 @@ def drive(port: int, sent: list[bytes], clients: int, seconds: float) -> tuple[i
         thread.join()
     every = [each for some in latencies for each in some]
     return len(every), time.perf_counter() - began, every
-
-
-def read_answer(connection: socket.socket) -> bytes:
-    """One answer with a Content-Length; raises where its status is not 200."""
-    data = connection.recv(65_536)
-    while b"\r\n\r\n" not in data:
-        data += connection.recv(65_536)
-    head, _, body = data.partition(b"\r\n\r\n")
-    if not head.startswith(b"HTTP/1.1 200"):
-        raise RuntimeError(data[:500].decode())
-    length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
-    while len(body) < length:
-        body += connection.recv(65_536)
-    return body
 
 
 def measured(server: RunningServer, sent: list[bytes], clients: int, seconds: float) -> Load:
