@@ -19,6 +19,10 @@ from mrlstore.errors import CorruptStore
 _HEAD = struct.Struct("<qqiiii")
 _decode = json.JSONDecoder().raw_decode
 _METADATA_TYPES: Final = {dict, type(None)}
+_WHOLE_NUMBER = (
+    "namespace = ? AND id >= '0' AND id < ':' AND length(id) <= 20 AND id NOT GLOB '*[^0-9]*'"
+    " AND (id = '0' OR id NOT GLOB '0*') AND (length(id) < 20 OR id <= '18446744073709551615')"
+)
 _COLUMNS = "key, namespace, id, bare, metadata, document, crc"
 
 
@@ -210,14 +214,13 @@ def whole_number_ids(
     """
     if keys is not None and not len(keys):
         return np.empty(0, np.uint64)
-    source = "rows" if keys is None else "carray(?) CROSS JOIN rows ON key = value"
-    bound = () if keys is None else (apsw.carray(keys, flags=apsw.SQLITE_CARRAY_INT64),)
-    found = connection.execute(
-        f"SELECT id FROM {source} WHERE namespace = ? AND id >= '0' AND id < ':' AND length(id) <= 20"
-        " AND id NOT GLOB '*[^0-9]*' AND (id = '0' OR id NOT GLOB '0*')"
-        " AND (length(id) < 20 OR id <= '18446744073709551615')",
-        (*bound, namespace),
-    )
+    if keys is None:
+        found = connection.execute(f"SELECT id FROM rows WHERE {_WHOLE_NUMBER}", (namespace,))
+    else:
+        found = connection.execute(
+            f"SELECT id FROM carray(?) CROSS JOIN rows ON key = value WHERE {_WHOLE_NUMBER}",
+            (apsw.carray(keys, flags=apsw.SQLITE_CARRAY_INT64), namespace),
+        )
     return np.sort(np.fromiter((int(id) for (id,) in found), np.uint64))
 
 
