@@ -282,8 +282,9 @@ def _usage(chosen: ChosenEmbedder) -> dict[str, Any]:
 
 
 def _print_counts(result: Mapping[str, Any], usage: Mapping[str, Any], store: Path) -> None:
-    rows, new = count_text(result["rows"], "row"), count_text(result["new"], "new one")
-    print_line(f"{rows}, {new}, in {result['seconds']:.1f} s; {store} has {result['store_rows']:,}")
+    rows, new = count_text(result["rows"], "row"), f"{result['new']:,} new"
+    held = count_text(result["store_rows"], "row")
+    print_line(f"{rows}, {new}, in {result['seconds']:.1f} s; {store} has {held}")
     for sent in usage.values():
         dollars = sent["estimated_usd"]
         known = dollars is not None

@@ -73,9 +73,9 @@ class EmbedderChoice:
         try:
             with mrlstore.open(store, mode="r") as opened:
                 self._recorded, stats = opened.embedder_fingerprint, opened.stats()
-            self._has_vectors = stats.rows > stats.rows_without_vector
+            self._has_vectors, self._dim = stats.rows > stats.rows_without_vector, stats.dim
         except StoreNotFound:
-            self._recorded, self._is_new, self._has_vectors = None, True, False
+            self._recorded, self._is_new, self._has_vectors, self._dim = None, True, False, None
         recorded = self._recorded
         if name is None and recorded is not None and not (is_gemini(recorded) or is_local(recorded)):
             raise _unknown(store, recorded, "Add rows in Python")
@@ -120,6 +120,12 @@ class EmbedderChoice:
             )
         else:
             model = fit_model(texts(), path)
+            dim = getattr(model.embedder, "dim", None)  # none where there are too few texts
+            if None not in (dim, self._dim) and dim != self._dim:
+                raise InvalidInput(
+                    f"{self._store} takes vectors of {self._dim:,} dimensions; a local embedder fitted on "
+                    f"these texts gives {dim:,}. Add to another store, or name an embedder by --embedder"
+                )
         return ChosenEmbedder(model.embedder, model)
 
 
@@ -176,8 +182,10 @@ def embedder_for_questions(
         if not path.exists() and name not in (None, "local"):
             raise _no_such(str(name))
         if not path.exists():
-            made = "was filled by a local embedder, and its file" if recorded else "names no embedder, and"
-            raise InvalidInput(f"{store} {made} {path} is not there. Name one by --embedder, or {instead}")
+            made = "was filled by a local embedder" if recorded else "does not say which embedder filled it"
+            raise InvalidInput(
+                f"{store} {made}, and there is no {path}. Name the embedder by --embedder, or {instead}"
+            )
         from mrlstore.embedders.local import LocalEmbedder
 
         embedder = LocalEmbedder.load(path)

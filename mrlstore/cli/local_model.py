@@ -87,12 +87,12 @@ class LocalModel:
         if texts < FEW_TEXTS:
             found.append(
                 f"a model fitted on {texts:,} texts finds little more than the words themselves: it takes "
-                f"some {FEW_TEXTS} to learn which belong together. --keywords needs none"
+                f"about {FEW_TEXTS} to learn which words belong together. --keywords needs no model"
             )
         if rows > 3 * texts and not self.is_new and texts < MOST_TEXTS:
             found.append(
-                f"{rows:,} rows are stored by now, and the model knows only the words of {texts:,} texts: "
-                "mrlstore re-embed STORE NEW --embedder local makes a model of all of them"
+                f"{rows:,} rows are stored now, but the model knows only the words of {texts:,} texts: "
+                "mrlstore re-embed STORE NEW --embedder local makes a model from all of them"
             )
         return found
 

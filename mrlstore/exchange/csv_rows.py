@@ -78,12 +78,7 @@ def _check_columns(columns: list[str], name: str, fields: FieldNames) -> None:
     twice = next((column for column in columns if columns.count(column) > 1), None)
     if twice is not None:
         raise InvalidInput(f"{name}: two columns are called {twice!r}")
-    if fields.name("id") not in columns:
-        raise InvalidInput(fields.without_id(name, columns))
-    try:
-        fields.extras(columns)
-    except InvalidInput as error:
-        raise InvalidInput(f"{name}: {error}") from error
+    fields.check_columns(name, columns)
 
 
 def _rows(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -84,18 +84,35 @@ class FieldNames:
         known = {self.name(key) for key in KEYS} | self.omit
         extras = [name for name in found if name not in known]
         if extras and self.extra == "refuse":
-            others = "" if len(extras) == 1 else f" and {len(extras) - 1} more"
+            parts = ", ".join(sorted(KEYS))
+            if len(extras) == 1:
+                unknown, them = f"{extras[0]!r} is not a part of a row ({parts})", "it"
+            else:
+                unknown, them = (
+                    f"{extras[0]!r} and {len(extras) - 1} more are not parts of a row ({parts})",
+                    "them",
+                )
             raise InvalidInput(
-                f"{extras[0]!r}{others} is no part of a row, which has {', '.join(sorted(KEYS))}: "
-                f'extra="metadata" makes metadata of it, omit={extras[:1]!r} leaves it out, '
-                f'names={{"vector": {extras[0]!r}}} says which part it is'
+                f'{unknown}: extra="metadata" makes metadata of {them}, omit={extras[:1]!r} leaves '
+                f'{extras[0]!r} out, names={{"vector": {extras[0]!r}}} says which part it is'
             )
         return extras
 
-    def without_id(self, name: str, columns: Iterable[str]) -> str:
-        """What is wrong with a file that has no column of ids, and what to do."""
-        key, held = self.name("id"), ", ".join(columns)[:500]
-        return f'{name}: no column {key!r}; it has {held}. names={{"id": "COLUMN"}} says which has the ids'
+    def check_columns(self, name: str, columns: Sequence[str]) -> None:
+        """InvalidInput if a table lacks the column of ids or one that was named, or has columns too many."""
+        held = ", ".join(columns)[:500]
+        if self.name("id") not in columns:
+            raise InvalidInput(
+                f"{name}: no column {self.name('id')!r}; it has {held}. "
+                'names={"id": "COLUMN"} says which has the ids'
+            )
+        absent = next((column for column in self.names.values() if column not in columns), None)
+        if absent is not None:
+            raise InvalidInput(f"{name}: no column {absent!r}; it has {held}")
+        try:
+            self.extras(columns)
+        except InvalidInput as error:
+            raise InvalidInput(f"{name}: {error}") from error
 
     def id_of(self, value: Any) -> Any:
         """An id as the store takes it; raises ValueError for a number that is not to become a text."""

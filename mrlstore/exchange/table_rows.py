@@ -118,12 +118,7 @@ def _check_columns(names: Sequence[str], name: str, fields: FieldNames) -> None:
         return  # an empty frame
     if len(set(names)) != len(names):
         raise InvalidInput(f"{name}: two columns of the same name")
-    if fields.name("id") not in names:
-        raise InvalidInput(fields.without_id(name, names))
-    try:
-        fields.extras(names)
-    except InvalidInput as error:
-        raise InvalidInput(f"{name}: {error}") from error
+    fields.check_columns(name, names)
 
 
 def _rows(

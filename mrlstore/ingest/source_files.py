@@ -206,10 +206,14 @@ def _text(path: Path) -> str:
         text = path.read_text(encoding)
     except UnicodeError as error:
         kind = file_type(path)
-        what = f"{kind}, which is not read" if kind else "neither UTF-8 text nor a medium that is known"
+        what = (
+            f"{kind}, which is not read"
+            if kind
+            else "neither UTF-8 text nor a known kind of image, sound, film or PDF"
+        )
         raise InvalidInput(f"{path.as_posix()}: {what}") from error
     if "\0" in text:
-        raise InvalidInput(f"{path.as_posix()}: has zero bytes, so it is no text")
+        raise InvalidInput(f"{path.as_posix()}: not a text file: it contains zero bytes")
     return text
 
 

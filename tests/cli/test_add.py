@@ -43,13 +43,13 @@ def test_a_folder_goes_in_but_for_what_cannot_be_read(notes: Path, run: Run) -> 
     """One PDF, one image, one text without a known word stopped all the rest once."""
     done = run("add", "kb.mrl", "notes")
     assert done.code == 6
-    assert "6 rows, 6 new ones" in done.out
+    assert "6 rows, 6 new," in done.out
     assert "local embedder kb.lsa.npz: fitted now on 6 texts" in done.out
     assert sorted(line for line in done.err.splitlines() if line.startswith(("skipped", "stored"))) == [
         "skipped: notes/a-scan.pdf: a PDF without text (scanned?); "
         "--embedder gemini reads its pages as images",
         "skipped: notes/a.png: image/png, and the local embedder reads texts only",
-        "skipped: notes/odd.bin: neither UTF-8 text nor a medium that is known",
+        "skipped: notes/odd.bin: neither UTF-8 text nor a known kind of image, sound, film or PDF",
         "stored without a vector: notes/numbers.txt: it has no word that the model knows",
     ]
     assert "mrlstore: warning: a model fitted on 6 texts finds little" in done.err

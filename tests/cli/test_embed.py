@@ -55,7 +55,7 @@ def test_add_with_gemini(folder: Path, run: Run, google: Any, monkeypatch: pytes
     assert (first["documents"], first["new"], first["usage"]["items"]) == (7, 7, 7)
     assert first["usage"]["estimated_usd"] > 0
     out = run(*arguments).out
-    assert "7 rows, 0 new ones" in out and "sent 0, 0 from the cache; about $0.0000" in out
+    assert "7 rows, 0 new," in out and "sent 0, 0 from the cache; about $0.0000" in out
     ids = run("query", "all.mrl", "anything", "-k", 9, "--json").json["hits"]
     assert {hit["id"] for hit in ids} >= {"in/cat.png", "in/paper.pdf#1-6", "in/paper.pdf#7-8", "in/boat.md"}
     assert google.contents[-1] == ["task: search result | query: anything"]

@@ -172,6 +172,20 @@ def test_an_unknown_command(run: Run) -> None:
     assert "frobnicate" in done.err
 
 
+def test_a_slip_in_a_command_is_answered_with_the_nearest_one(run: Run) -> None:
+    assert "No such command 'creat'. Did you mean 'create'?" in run("creat", "x.mrl").err
+    assert "Did you mean" not in run("zzz").err
+
+
+def test_what_is_empty_or_absent_is_said(tmp_path: Path, run: Run) -> None:
+    run("create", "empty.mrl", "--dim", 4)
+    assert "no row has a value for year" in run("facets", "empty.mrl", "year").err
+    assert "no rows" in run("sample", "empty.mrl").err
+    assert "keys.json does not exist" in run("keys", "list", "keys.json").err
+    assert run("tiers", "none.npy").err.startswith("mrlstore: none.npy: no such file")
+    assert run("export", "empty.mrl", "none/rows.jsonl").err == "mrlstore: none: no such folder\n"
+
+
 @pytest.mark.parametrize("command", ["get {} row-1 row-2", "scan {} --json", "query {} --id row-1 --explain"])
 def test_a_reader_that_has_seen_enough_is_no_error(filled: Path, command: str) -> None:
     program = f"{shlex.quote(sys.executable)} -u -m mrlstore.cli {command.format(filled)}"

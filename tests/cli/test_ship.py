@@ -33,6 +33,14 @@ def test_ship_once_list_and_restore(filled: Path, tmp_path: Path, run: Run) -> N
             assert store.count() == 20 and store.verify().ok
 
 
+def test_a_backup_to_a_url(filled: Path, tmp_path: Path, run: Run) -> None:
+    url = (tmp_path / "home").as_uri()
+    assert f"Backed up 20 rows to {url}" in run("backup", filled, url).out
+    assert run("backup", filled, url, "--json").json["rows"] == 20, "a second one, of what has changed"
+    assert run("restore", url, tmp_path / "r.mrl", "--json").json["rows"] == 20
+    assert run("backup", filled, tmp_path / "b.mrl", "--option", "region=x").code == 2
+
+
 def test_exit_codes(filled: Path, tmp_path: Path, run: Run) -> None:
     assert run("restore", tmp_path / "nothing", tmp_path / "r.mrl").code == 3
     assert run("restore", tmp_path / "nothing").code == 2

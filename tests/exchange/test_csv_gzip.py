@@ -93,13 +93,20 @@ def test_bad_rows_are_told_with_their_line(store: mrlstore.Store) -> None:
         (b"", "no line of column names"),
         (b"name,vector\n", r"no column 'id'; it has name, vector. names=\{\"id\": \"COLUMN\"\}"),
         (b"id,id\n", "two columns are called 'id'"),
-        (b"id,year\n", "'year' is no part of a row"),
+        (b"id,year\n", "'year' is not a part of a row"),
         (b"id\n\xff\xfe\n", "-:2: not UTF-8 text"),
     ],
 )
 def test_bad_csv_files(store: mrlstore.Store, content: bytes, said: str) -> None:
     with pytest.raises(InvalidInput, match=said):
         import_rows(store, io.BytesIO(content), format="csv")
+
+
+def test_a_column_that_is_named_and_absent_is_refused(store: mrlstore.Store) -> None:
+    """Else a slip in a name would replace all rows by rows without a vector."""
+    with pytest.raises(InvalidInput, match="no column 'embeding'; it has id, embedding"):
+        import_rows(store, io.BytesIO(b"id,embedding\na,[1 0]\n"), format="csv", names={"vector": "embeding"})
+    assert len(store) == 0
 
 
 def test_a_line_without_end_is_refused(store: mrlstore.Store, monkeypatch: pytest.MonkeyPatch) -> None:

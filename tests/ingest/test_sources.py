@@ -115,7 +115,7 @@ def test_what_cannot_be_read_is_named_and_all_the_rest_is_given(folder: Path) ->
     }
     assert {place.removeprefix("in/"): why.split(":")[0] for place, why in skipped.items()} == {
         "away.md": "a link that leads nowhere",
-        "x.bin": "neither UTF-8 text nor a medium that is known",
+        "x.bin": "neither UTF-8 text nor a known kind of image, sound, film or PDF",
         "broken.pdf": "a PDF that cannot be read",
         "rows.jsonl, line 2": "no JSON",
         "rows.jsonl, line 3": 'an object with "document", a text, is needed',

@@ -111,7 +111,7 @@ def _check_enough(rows: int, namespace: str) -> None:
     if rows < _FEWEST:
         raise InvalidInput(
             f"{namespace_words(namespace)} has {rows} rows with vectors; a report on tiers needs {_FEWEST}, "
-            "and says little below some thousand"
+            "and says little with fewer than a few thousand"
         )
 
 
