@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import Final
 
 import click
@@ -69,6 +70,18 @@ def report(error: BaseException, store: str, *, as_json: bool) -> int:
     return code
 
 
+def _of_the_system(said: str, name: object) -> str:
+    """What the system said, with the file that it is about, but without a number such as "[Errno 13]"."""
+    said = " ".join(said.split())
+    if name is None:
+        return said
+    path = Path(str(name))
+    if path.suffix == ".partial":
+        path = path.parent  # of a temporary file only the folder means something to people
+    folder = str(path.parent)
+    return said if folder != "." and folder in said else f"{path}: {said[0].lower()}{said[1:]}"
+
+
 def _message(error: BaseException) -> str:
     if isinstance(error, click.UsageError):
         where = error.ctx.command_path if error.ctx else "mrlstore"
@@ -77,7 +90,6 @@ def _message(error: BaseException) -> str:
         return error.format_message()
     if isinstance(error, click.Abort | KeyboardInterrupt):
         return "interrupted"
-    if isinstance(error, OSError) and not isinstance(error, errors.MrlStoreError) and error.strerror:
-        said = error.strerror[0].lower() + error.strerror[1:]  # "[Errno 2]" says nothing to people
-        return said if error.filename is None else f"{error.filename}: {said}"
+    if isinstance(error, OSError) and error.strerror:
+        return _of_the_system(error.strerror, error.filename)
     return " ".join(str(error).split()) or type(error).__name__

@@ -16,6 +16,7 @@ import click
 import pytest
 
 import mrlstore
+from mrlstore.cli import failures
 from mrlstore.cli.app import COMMANDS, GROUPS, app
 from mrlstore.cli.output import bytes_text, share_bar
 
@@ -177,13 +178,25 @@ def test_a_slip_in_a_command_is_answered_with_the_nearest_one(run: Run) -> None:
     assert "Did you mean" not in run("zzz").err
 
 
-def test_what_is_empty_or_absent_is_said(tmp_path: Path, run: Run) -> None:
+def test_what_is_empty_or_absent_is_said(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     run("create", "empty.mrl", "--dim", 4)
     assert "no row has a value for year" in run("facets", "empty.mrl", "year").err
     assert "no rows" in run("sample", "empty.mrl").err
     assert "keys.json does not exist" in run("keys", "list", "keys.json").err
     assert run("tiers", "none.npy").err.startswith("mrlstore: none.npy: no such file")
     assert run("export", "empty.mrl", "none/rows.jsonl").err == "mrlstore: none: no such folder\n"
+
+
+def test_errors_of_the_system_are_said_without_their_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+    denied = "writing a backup to /data/b.mrl: Permission denied"
+    for error, said in [
+        (PermissionError(13, "Permission denied", "data/.1f2e.partial"), "data: permission denied"),
+        (mrlstore.StorageError(13, denied, "/data/b.mrl.tmp-1f2e"), denied),
+        (OSError(98, "address already in use"), "address already in use"),
+    ]:
+        assert failures.report(error, "x.mrl", as_json=False) == 1
+        assert capsys.readouterr().err == f"mrlstore: {said}\n"
 
 
 @pytest.mark.parametrize("command", ["get {} row-1 row-2", "scan {} --json", "query {} --id row-1 --explain"])
