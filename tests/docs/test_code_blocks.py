@@ -2,7 +2,7 @@
 
 Blocks of ```python share one namespace per page. In blocks of ```console, lines that start with `$ mrlstore`
 are run, and the lines below them, where there are any, must be what is printed (`...` stands for anything).
-The options of all other commands of mrlstore, in ```console and ```sh, must exist.
+Commands in ```sh are only shown; the options of those of mrlstore must exist. ```py is run by another test.
 A block that cannot be run stands below a line `<!-- not run: the reason -->`. A page that says
 `<!-- needs: pyarrow, pandas -->` is skipped where these packages are not installed.
 """
@@ -29,6 +29,15 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 NOT_RUN = re.compile(r"<!-- not run: \S.* -->\s*\Z")
 
+ELSEWHERE = {"py": ["docs/gemini.md"]}  # tests/embedders/gemini/test_guide.py runs it with another client
+SHOWN = {"sh", "text", ""}
+GIVEN = {  # files that a page takes for granted
+    "README.md": {
+        "notes/tides.md": "The moon pulls the water of the sea: there are tides twice a day.",
+        "notes/bread.md": "Flour, water and salt make a dough, and yeast makes it rise.",
+        "notes/whales.md": "The blue whale is the largest animal that ever lived in the sea.",
+    }
+}
 NEEDS = re.compile(r"<!-- needs: ([\w, ]+) -->")
 
 
@@ -91,12 +100,29 @@ def test_the_code_of_a_page_runs(
             pytest.importorskip(package.strip())
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
+    for name, text in GIVEN.get(page.name, {}).items():
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_text(text)
     names: dict[str, Any] = {"__name__": "__main__"}
     for block in blocks_of(page):
         if block.language == "python":
             run_python(block, page, names)
         else:
             run_console(block, page, capsys)
+
+
+def test_every_block_is_run_or_says_why_not() -> None:
+    """Each language has a known runner; a ```console block without a prompt would silently run nothing."""
+    for page in PAGES:
+        text, name = page.read_text(encoding="utf-8"), str(page.relative_to(ROOT))
+        for match in FENCE.finditer(text):
+            language = match[2]
+            if language in ELSEWHERE:
+                assert name in ELSEWHERE[language]
+            elif language == "console":
+                assert NOT_RUN.search(text[: match.start()]) or re.search(r"^ *\$ ", match[3], re.M), name
+            else:
+                assert language == "python" or language in SHOWN, f"{name}: {language}"
 
 
 def test_the_readme_and_the_first_guide_have_code() -> None:

@@ -88,7 +88,7 @@ def test_what_is_no_document(folder: Path) -> None:
     (folder / "z.gif").write_bytes(b"GIF89a\xff")
     for name, words in {
         "x.bin": "neither UTF-8 text nor",
-        "y.txt": "has zero bytes",
+        "y.txt": "not a text file",
         "z.gif": "image/gif, which is not read",
     }.items():
         with pytest.raises(InvalidInput, match=f"in/{name}: {words}"):
