@@ -150,7 +150,8 @@ def test_the_way_out_is_said_in_options(tmp_path: Path, run: Run) -> None:
     assert done.code == 6
     assert '--id-as-text makes "17" of it' in done.err
     assert (
-        "--extra metadata makes metadata of it, --omit emb leaves it out, --name vector=emb says" in done.err
+        "--extra metadata makes metadata of them, --omit emb leaves 'emb' out, --name vector=emb says"
+        in done.err
     )
     assert "=True" not in done.err and 'extra="' not in done.err
     done = run(

@@ -108,7 +108,5 @@ def test_the_command_line_takes_urls(
     assert "--force replaces it" in capsys.readouterr().err
     assert main(["import", str(tmp_path / "copy.mrl"), url]) == 0
     assert "Imported 600 rows" in capsys.readouterr().out
-    assert main(["backup", str(full.path), "s3://bucket/papers"]) == 2
-    assert "s3://bucket/papers --once" in capsys.readouterr().err
     assert main(["import", str(tmp_path / "other.mrl"), "s3://bucket/papers/rows.xyz"]) == 2
     assert not (tmp_path / "other.mrl").exists()
