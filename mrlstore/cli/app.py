@@ -40,7 +40,7 @@ Examples:
 A row in a JSONL file is one line like
   {{"id": "paper-17", "vector": [0.1, ...], "metadata": {{"year": 2021}}, "document": "On ..."}}
 
-Every command but serve takes --json and then prints one JSON value. Progress is shown on a terminal only.
+Every command except serve takes --json, and then prints one JSON value. Progress is shown only on a terminal.
 
 {failures.EXIT_CODES}"""
 

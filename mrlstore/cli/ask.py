@@ -87,9 +87,9 @@ def query(
 ) -> None:
     """Find the rows nearest to a question.
 
-    QUESTION is in words, which the embedder that the store was filled with turns into a vector. Or the
-    question is another row, by its id, or a vector. With --keywords rows whose documents have these words are
-    found too, and both answers become one by reciprocal rank; or the keywords are the whole question.
+    QUESTION is a text, which is turned into a vector by the embedder that filled the store. Instead you can
+    give the id of a row, or a vector. --keywords also finds rows whose documents have these words, and both
+    lists are combined by reciprocal rank; keywords alone are a question too.
 
     \b
     Examples:

@@ -33,11 +33,11 @@ _TARGETS = (0.9, 0.95, 0.99)
 @click.command()
 @store_argument
 @click.option("--queries", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE.npy",
-              help="Query vectors, [n, dim]; without, live questions or some made of rows.")  # fmt: skip
+              help="Query vectors, [n, dim]; by default live questions or rows.")  # fmt: skip
 @click.option("-k", "ks", default=(10,), show_default=True, multiple=True, type=int, metavar="N",
               help="Results per query; may be given several times.")  # fmt: skip
 @click.option(
-    "--count", default=QUERIES, show_default=True, metavar="N", help="Questions to make of stored rows."
+    "--count", default=QUERIES, show_default=True, metavar="N", help="Questions to make from stored rows."
 )
 @namespace_option
 @threads_option
@@ -53,9 +53,9 @@ def calibrate(
 ) -> None:
     """Measure which effort gives which recall.
 
-    Queries with a target recall go by it. A store does this by itself, with questions made of stored rows,
-    when it is first indexed and when 3% of its rows are new or gone. It pays where you have a few hundred
-    real queries, or ask for another k.
+    A query with a target recall chooses its effort by this. A store calibrates by itself, with questions made
+    from stored rows, when it is first indexed and when 3% of its rows are new or gone. Run this command if
+    you have a few hundred real queries, or want results for another k.
 
     \b
     Examples:

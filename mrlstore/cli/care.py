@@ -36,7 +36,7 @@ _SHOWN = 20  # ids of lost vectors that are printed without --json
 def optimize(store: Path, timeout_s: float | None, threads: int | None, as_json: bool) -> None:
     """Index every row, merge segments, give disk space back.
 
-    Never needed for right answers, and safe at any time: readers and writers go on meanwhile.
+    Answers are right without it, and it is safe at any time: readers and writers continue meanwhile.
 
     \b
     Example:
@@ -73,8 +73,8 @@ def optimize(store: Path, timeout_s: float | None, threads: int | None, as_json:
 def verify(store: Path, as_json: bool) -> int:
     """Check every checksum, range and link of a store.
 
-    Reads everything. What is found damaged is marked, so that every process works around it. Exit code 5
-    says that something was found.
+    This reads everything. Damaged parts are marked, so that every process works around them. Exit code 5
+    means that damage was found.
 
     \b
     Example:

@@ -27,7 +27,7 @@ _SHOWN = 5  # duplicates of a group that are printed without --json
     show_default=True,
     type=float,
     metavar="COSINE",
-    help="The least cosine similarity with the row that represents a group, up to 1.",
+    help="The lowest cosine similarity with the row that represents a group, up to 1.",
 )
 @where_option
 @namespace_option
@@ -45,9 +45,9 @@ def duplicates(
 ) -> None:
     """Find groups of rows whose vectors are nearly equal.
 
-    These are boilerplate, reprints, versions of a text. Each group is printed when it is found: first the
-    row that represents it, the first by its id, then its duplicates, the most similar first. Nothing is
-    deleted.
+    Such rows are boilerplate, reprints or versions of a text. Each group is printed as soon as it is found:
+    first the row that represents it (the first by id), then its duplicates, the most similar first. Nothing
+    is deleted.
 
     \b
     Examples:

@@ -59,19 +59,19 @@ class Added:
     "--overlap",
     type=click.IntRange(min=0),
     metavar="N",
-    help="Tokens that chunks share at most; by default an eighth of a chunk.",
+    help="The most tokens that two chunks share; by default an eighth of a chunk.",
 )
 @click.option(
     "--exclude",
     multiple=True,
     metavar="PATTERN",
-    help='Leave out what matches in folders, as in .gitignore: "drafts/", "*.log"; can be repeated.',
+    help='Leave out files in folders that match, as in .gitignore: "drafts/", "*.log"; can be repeated.',
 )
 @click.option(
-    "--ext", multiple=True, metavar="EXT", help="Of folders, only files with these endings, such as md,txt."
+    "--ext", multiple=True, metavar="EXT", help="In folders, take only files ending in these, such as md,txt."
 )
 @click.option("--no-gitignore", is_flag=True, help="Also add files that .gitignore leaves out.")
-@click.option("--delete-missing", is_flag=True, help="Delete rows of files that are gone.")
+@click.option("--delete-missing", is_flag=True, help="Delete the rows of files that no longer exist.")
 @namespace_option
 @json_option
 def add(
@@ -93,11 +93,12 @@ def add(
 
     FILES are texts, Markdown, HTML, PDFs, JSONL with a "document" on each line, and folders of all these; for
     Gemini also images (PNG, JPEG), sound (MP3, WAV) and film (MP4, MOV). The local embedder reads the text of
-    PDFs, page by page. Hidden files are left out, and what .gitignore names. Front matter becomes metadata.
+    PDFs, page by page. Hidden files, and files that .gitignore names, are left out. Front matter becomes
+    metadata.
 
-    What cannot be read is named, and all the rest is added; a text that cannot be embedded is stored without
-    a vector, so that keywords find it; the exit code is then 6. What is stored already with the same content
-    is not embedded again, so an interrupted command goes on where it stopped.
+    Files that cannot be read are reported, and all others are added. A text that cannot be embedded is stored
+    without a vector, so that keywords find it. In both cases the exit code is 6. Content that is stored
+    already is not embedded again, so you can repeat an interrupted command and it continues.
 
     \b
     Examples:
@@ -241,10 +242,10 @@ def re_embed_(
 ) -> int:
     """Embed the documents of a store again, into another store.
 
-    It takes another embedder. Ids, namespaces and metadata are kept. Media are read again from the files
-    that "add" read them from. Rows whose content is not found (files that are gone, vectors without a
-    document) are reported; texts that cannot be embedded are stored without a vector; the exit code is then
-    6. If it is interrupted, the same command continues.
+    TARGET has another embedder, and the same ids, namespaces and metadata. Media are read again from the
+    files from which "add" read them. Rows without content (their file is gone, or they have a vector but no
+    document) are reported; texts that cannot be embedded are stored without a vector. In both cases the exit
+    code is 6. If it is interrupted, the same command continues.
 
     \b
     Examples:

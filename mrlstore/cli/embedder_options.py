@@ -28,22 +28,22 @@ def embedder_options(function: Decorated) -> Decorated:
             "--embedder",
             "name",
             metavar="gemini|local|FILE",
-            help="gemini, or one of its models by name; local: made from the texts and kept beside the "
-            "store; or the file of a saved local embedder. By default the one that the store was filled "
-            "with, for a new store local.",
+            help="gemini, or the name of a Gemini model; local, a model that is made from the texts and kept "
+            "beside the store; or the file of a saved local embedder. By default the embedder that filled "
+            "the store, and for a new store local.",
         ),
         click.option(
             "--task",
             default="retrieval",
             show_default=True,
             metavar="TASK",
-            help="The task that Gemini embeds for.",
+            help="The task for which Gemini embeds.",
         ),
         click.option(
             "--cache",
             type=click.Path(path_type=Path, dir_okay=False),
             metavar="FILE",
-            help="Keep what Gemini answered, so that it is not paid for twice.",
+            help="Keep Gemini's answers in this file, so that nothing is paid for twice.",
         ),
     )
     for option in reversed(options):

@@ -28,10 +28,10 @@ Exit codes:
   0  done
   1  something failed: the disk, the system, an embedder
   2  the command line or the input was refused
-  3  not there: the store, or an id that was asked for
-  4  in the way: it exists already, or another process holds it
+  3  not found: the store, or an id that you named
+  4  in the way: it exists already, or another process is using it
   5  damaged: verify found problems, or the store cannot be read
-  6  some rows were refused or not embedded; all others are in
+  6  some rows were refused or not embedded; all others are stored
 """
 
 

@@ -14,8 +14,8 @@ from mrlstore.cli.options import json_option
 def keys() -> None:
     """Make, list and revoke the keys of a server.
 
-    FILE holds their hashes and is given to `mrlstore serve --api-keys`. Servers that run see a change at
-    their next request.
+    FILE holds the hashes of the keys; give it to `mrlstore serve --api-keys`. A running server notices a
+    change at its next request.
 
     \b
     Examples:
@@ -47,7 +47,7 @@ _file = click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 def add(
     file: Path, role: str, name: str, indexes: tuple[str, ...], namespaces: tuple[str, ...], as_json: bool
 ) -> None:
-    """Make a key and print it, this once. FILE is made where it is missing."""
+    """Make a key and print it, once only. FILE is created if it does not exist."""
     from mrlstore.server.api_keys import add_key
 
     key, entry = add_key(file, role, name=name, indexes=indexes or None, namespaces=namespaces or None)
@@ -56,7 +56,7 @@ def add(
     else:
         output.print_line(key)
         output.errors().print(
-            f"Key {entry.id} ({entry.role}); it is not stored, keep it now.", soft_wrap=True
+            f"Key {entry.id} ({entry.role}). It is not stored anywhere: keep it now.", soft_wrap=True
         )
 
 

@@ -57,7 +57,7 @@ def migrate_(
 
     SOURCE is the folder of a Chroma, LanceDB or local Qdrant database, qdrant:URL, pinecone:INDEX (or its
     host), faiss:FILE, hnswlib:FILE, or a JSONL, CSV, Parquet, Arrow or .npy file. chroma:FOLDER,
-    lancedb:FOLDER and qdrant:FOLDER say which database it is where that cannot be seen. Keys are read
+    lancedb:FOLDER and qdrant:FOLDER say which database it is if that is unclear. Keys are read
     from QDRANT_API_KEY and PINECONE_API_KEY. The database's own package must be installed, but not hnswlib.
 
     One collection goes to the unnamed namespace, several to namespaces of their names. If interrupted, the

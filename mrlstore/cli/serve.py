@@ -47,10 +47,10 @@ def _server_options(function: Decorated) -> Decorated:
 def serve(root: Path | None, **options: Any) -> None:
     """Serve the stores of the folder ROOT over HTTP.
 
-    There are the APIs of Pinecone, Qdrant and Chroma, one of its own, and a console. The store papers.mrl
-    in ROOT is the index papers. Every option can be given by the environment: --public-url is
-    MRLSTORE_PUBLIC_URL, ROOT is MRLSTORE_ROOT. SIGTERM and Ctrl-C stop it, after requests that run are
-    finished. Needs the extra: pip install 'mrlstore[server]'
+    The server has the APIs of Pinecone, Qdrant and Chroma, one of its own, and a console at /console. The
+    store papers.mrl in ROOT is the index papers. Every option is also an environment variable: --public-url
+    is MRLSTORE_PUBLIC_URL, and ROOT is MRLSTORE_ROOT. SIGTERM and Ctrl-C stop the server when the running
+    requests are finished. It needs an extra: pip install 'mrlstore[server]'
 
     \b
     Examples:

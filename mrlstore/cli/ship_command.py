@@ -23,11 +23,11 @@ _LAST_S: Final = 60.0  # for the last snapshot when the process is asked to end
 @click.command()
 @store_argument
 @click.argument("url")
-@click.option("--once", is_flag=True, help="Ship the present content, and end.")
+@click.option("--once", is_flag=True, help="Ship the current content once, and end.")
 @click.option(
-    "--every", "every_s", type=float, default=10.0, metavar="SECONDS", help="Between two snapshots."
+    "--every", "every_s", type=float, default=10.0, metavar="SECONDS", help="Time between two snapshots."
 )
-@click.option("--keep", type=int, default=2, metavar="N", help="How many of the newest snapshots stay.")
+@click.option("--keep", type=int, default=2, metavar="N", help="How many of the newest snapshots to keep.")
 @storage_option
 @json_option
 def ship(
@@ -86,8 +86,8 @@ def _until_a_signal(shipping: Shipping) -> mrlstore.ShippingStats:
 @click.command()
 @click.argument("url")
 @click.argument("store", type=click.Path(path_type=Path), required=False)
-@click.option("--list", "listed", is_flag=True, help="List the moments that can be restored.")
-@click.option("--at", "point", metavar="NAME", help="One of these; by default the newest.")
+@click.option("--list", "listed", is_flag=True, help="List the snapshots that can be restored.")
+@click.option("--at", "point", metavar="NAME", help="The snapshot to restore, by default the newest.")
 @storage_option
 @json_option
 def restore(
@@ -100,7 +100,7 @@ def restore(
 ) -> None:
     """Make STORE from its copy in object storage.
 
-    Nothing may be at STORE yet. Every byte is checked against the checksums that were taken when it was
+    STORE must not exist yet. Every byte is compared with the checksums that were computed when it was
     shipped.
 
     \b

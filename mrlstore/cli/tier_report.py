@@ -29,15 +29,15 @@ _NARROW = (0, 1, 3, 4, 6)  # table columns shown in a narrower terminal: tier, r
 @click.command()
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("--queries", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE.npy",
-              help="Query vectors, [n, dim]; without, stored rows are taken as queries.")  # fmt: skip
+              help="Query vectors, [n, dim]; by default stored rows are used as queries.")  # fmt: skip
 @click.option("-k", default=10, show_default=True, type=click.IntRange(1, 1000), help="Results per query.")
 @click.option("--dims", metavar="D,D,...", help=f"Prefixes; by default {','.join(map(str, DIMS))}.")
 @click.option(
     "--by", metavar="FIELD", help='Also give recall for each value of a metadata field, or by "namespace".'
 )
 @click.option("--column", metavar="NAME", help="The column of a Parquet or Arrow file that has the vectors.")
-@click.option("--count", default=200, show_default=True, help="Stored rows to take as queries.")
-@click.option("--sample", default=10_000, show_default=True, help="Most rows that graphs are built on.")
+@click.option("--count", default=200, show_default=True, help="Stored rows to use as queries.")
+@click.option("--sample", default=10_000, show_default=True, help="The most rows to build graphs on.")
 @click.option("--full", is_flag=True, help="Print every tier, not only the rows that the decision needs.")
 @click.option("-o", "--save", "targets", type=click.Path(path_type=Path), multiple=True, metavar="FILE",
               help="Write the report as .html, .png, .json or .csv; may be given several times.")  # fmt: skip
@@ -62,8 +62,8 @@ def tiers(
     """Decide which length of prefix to index.
 
     SOURCE is a store, or a .npy, Parquet or Arrow file of vectors, which is indexed in a temporary folder.
-    Every length is measured alone and with a re-rank on all dims. Shown are the rows that a decision needs,
-    beside the store as it is, and the command to run. Nothing in the store is changed.
+    Every length is measured alone, and with a re-rank on all dims. The report shows the rows that you need
+    for a decision, compared with the store as it is, and the command to run. Nothing in the store is changed.
 
     \b
     Examples:

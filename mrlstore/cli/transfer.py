@@ -49,7 +49,7 @@ written_format_option = click.option(
     type=click.Choice(["replace", "skip", "error"]),
     default="replace",
     show_default=True,
-    help="What to do with an id that is there already. With skip, an interrupted import goes on.",
+    help="What to do if an id exists already. With skip you can continue an interrupted import.",
 )
 @click.option(
     "--name",
@@ -66,10 +66,10 @@ written_format_option = click.option(
     help="What to do with fields that are no part of a row: make metadata of them, or refuse them.",
 )
 @click.option("--omit", multiple=True, metavar="FIELD", help="A field to leave out; can be repeated.")
-@click.option("--id-as-text", is_flag=True, help="Make texts of ids that are whole numbers.")
+@click.option("--id-as-text", is_flag=True, help="Turn ids that are whole numbers into texts.")
 @click.option("--strict", is_flag=True, help="Stop at the first bad row. Batches before it are in.")
 @click.option(
-    "--batch", default=4096, show_default=True, type=click.IntRange(1, 100_000), help="Rows to a commit."
+    "--batch", default=4096, show_default=True, type=click.IntRange(1, 100_000), help="Rows in each commit."
 )
 @json_option
 def import_(
@@ -194,10 +194,10 @@ def _without_vector(done: Imported) -> str:
 @click.option("--float16", is_flag=True, help="Write vectors as they are stored, in half the space.")
 @where_option
 @click.option(
-    "-n", "--namespace", metavar="NAME", help="Only this one; by default all, and rows name theirs."
+    "-n", "--namespace", metavar="NAME", help="Only this one; by default all, and each row names its own."
 )
 @click.option("--limit", type=click.IntRange(min=0), metavar="N", help="At most so many rows.")
-@click.option("--after", metavar="CURSOR", help="Go on behind the cursor that an earlier export printed.")
+@click.option("--after", metavar="CURSOR", help="Continue after the cursor that an earlier export printed.")
 @click.option("--force", is_flag=True, help="Replace files that are there.")
 @json_option
 def export(
@@ -205,9 +205,9 @@ def export(
 ) -> None:
     """Write rows to a file.
 
-    It is JSONL, Parquet or Arrow. TARGET is the file, "-" JSONL on standard output; its name says the
-    format, also as .jsonl.gz. It may be an s3://, gs:// or az:// URL. Importing it gives the same rows, and
-    vectors stored as the same bits. The file appears when it is whole.
+    TARGET is a JSONL, Parquet or Arrow file, or an s3://, gs:// or az:// URL; its ending says which format,
+    and .jsonl.gz is compressed. "-" writes JSONL to standard output. Importing the file gives the same rows,
+    with the same bits of every stored vector. The file appears only when it is complete.
 
     \b
     Examples:
@@ -266,7 +266,7 @@ def export_hnswlib(
 ) -> None:
     """Write the vectors as an index of hnswlib.
 
-    Their ids go into a text file. Row i of the index has the label i, and its id is line i of the ids,
+    The ids go into a text file. Row i of the index has the label i, and its id is line i of that file,
     counted from 0. The graph is built here, by hnswlib (pip install 'mrlstore[hnswlib]'), in memory.
 
     \b

@@ -24,7 +24,7 @@ from mrlstore.types import GraphBuilder, Tokenizer
 
 @click.command()
 @store_argument
-@click.option("--dim", type=int, metavar="N", help="Length of the vectors; by default, of the first ones.")
+@click.option("--dim", type=int, metavar="N", help="Length of the vectors; by default that of the first.")
 @click.option("--prefix-dim", type=int, metavar="N", help="Length of the searched prefix; by default 768.")
 @click.option("--m", default=16, show_default=True, metavar="N", help="Links of a row in the graph.")
 @click.option(
@@ -53,7 +53,7 @@ def create(
 ) -> None:
     """Make an empty store.
 
-    STORE is its folder, which must not exist yet. An import creates a missing store by itself.
+    STORE is the folder, which must not exist yet. An import creates a missing store by itself.
 
     \b
     Examples:
@@ -107,8 +107,8 @@ def update(
 ) -> int:
     """Change metadata, documents and vectors of rows.
 
-    What is not given stays. Rows are chosen by IDS, by --where, or by both. Exit code 3 means that some IDS
-    do not exist; the others are changed.
+    What you do not give stays as it is. Choose rows by IDS, by --where, or by both. Exit code 3 means that
+    some IDS do not exist; the others are changed.
 
     \b
     Examples:
@@ -160,7 +160,7 @@ def delete(
 ) -> None:
     """Delete rows by their ids, a filter or a prefix.
 
-    If several are given, rows must meet all of them. Missing ids are no error.
+    If you give several of these, rows must match all of them. Missing ids are not an error.
 
     \b
     Examples:

@@ -31,12 +31,12 @@ class ServerConfig:
 
     root: Path
     host: str = _option(
-        "127.0.0.1", "Address to listen on; another than this machine's own needs --api-keys."
+        "127.0.0.1", "Address to listen on. Any other than this machine's own needs --api-keys."
     )
     port: int = _option(5080, "Port to listen on.", "N")
-    workers: int = _option(1, "Processes that serve.", "N")
+    workers: int = _option(1, "Number of processes that answer requests.", "N")
     public_url: str | None = _option(
-        None, "The URL that clients use, where it differs, such as https://vectors.example.org.", "URL"
+        None, "The URL that clients use, if it is another one, such as https://vectors.example.org.", "URL"
     )
     allowed_hosts: str = _option(
         "", "More names, separated by commas, that requests may be addressed to (the header Host).", "NAMES"
@@ -53,11 +53,11 @@ class ServerConfig:
     max_rate: int = _option(
         0, "Requests of one key a second in each process; more get 429. 0: no limit.", "N"
     )
-    timeout_s: int = _option(60, "Seconds that one request may take, its body and its answer included.", "N")
+    timeout_s: int = _option(60, "Seconds that a request may take, including its body and its answer.", "N")
     idle_s: int = _option(75, "Seconds that an idle connection stays open.", "N")
     header_s: int = _option(10, "Seconds in which a client must send the headers of a request.", "N")
-    drain_s: int = _option(30, "Seconds that running requests get when the server is stopped.", "N")
-    open_stores: int = _option(64, "Stores that each process keeps open.", "N")
+    drain_s: int = _option(30, "Seconds that running requests get to finish when the server is stopped.", "N")
+    open_stores: int = _option(64, "Number of stores that each process keeps open.", "N")
     threads: int | None = _option(
         None, "Threads for builds and batches of each store; all cores by default.", "N"
     )
