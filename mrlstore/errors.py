@@ -26,7 +26,7 @@ class LimitExceeded(InvalidInput):
 
 
 class StoreNotFound(MrlStoreError, FileNotFoundError):
-    """There is no store at this path, and the mode does not allow to create one."""
+    """There is no store at this path, and the mode does not allow creating one."""
 
 
 class StoreExists(MrlStoreError, FileExistsError):

@@ -91,25 +91,24 @@ class CareMethods(Handle):
     ) -> Shipping:
         """Keep a copy of the store in object storage up to date, in a background thread.
 
-        Moments of the store, as `backup` makes them, are sent: each part once, of the catalogue the pages
-        that have changed. Any number of processes may write meanwhile; one of them, or another, ships. What
-        was committed less than `every_s` seconds and the time of a snapshot ago is not there yet: `stats()`
-        tells how far behind it is. `mrlstore.shipping.restore` makes a store of it again. See
-        docs/object-storage.md.
+        It sends snapshots that show the store at one moment, as `backup` does: each part once, and of the
+        catalogue only the pages that have changed. Any number of processes may write meanwhile; one process
+        ships, which may be one of them. The copy lacks what was committed in the last `every_s` seconds and
+        while a snapshot is made; `stats()` tells how far behind it is. `mrlstore.shipping.restore` makes a
+        store from the copy. See docs/object-storage.md.
 
         Args:
             url: "s3://bucket/prefix", "gs://bucket/prefix", "az://container/prefix" or a folder: a place for
                 this store alone. Buckets need mrlstore[object-storage].
-            every_s: seconds between two snapshots while something is written; they are longer where a
-                snapshot takes long.
+            every_s: seconds between two snapshots while something is written; more if a snapshot takes long.
             keep: how many of the newest snapshots stay, 2 or more; what they do not need is removed.
             options: for buckets, what obstore takes, such as `region`, `endpoint`, `access_key_id`,
                 `server_side_encryption`, `client_options`. What is not given comes from the environment.
                 Nothing of it is stored.
 
         Returns:
-            A `Shipping`, whose `now` ships and returns when it is done. It ends with the store, with its own
-            `stop` or a `with` block. A forked child does not ship; its parent goes on.
+            A `Shipping`, whose `now` ships at once and returns when it is done. Shipping ends when the store
+            is closed, at `stop`, or at the end of a `with` block. After a fork only the parent ships.
 
         Raises:
             InvalidInput: an argument is wrong, another store is shipped there, or a newer copy of this one.

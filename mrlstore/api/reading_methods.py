@@ -79,16 +79,16 @@ class ReadingMethods(OwnThreads):
             prefix: only ids that start with it.
             include: what records carry, as in `get`.
             limit: at most so many, 0 or more; None gives all.
-            after: the `cursor` of a record of a scan in the same order, to go on behind it: the next page.
+            after: the `cursor` of a record of a scan in the same order, to continue after that record.
             order_by: a metadata field: rows by its value, False, True, numbers, then strings by code points;
                 equal ones by (namespace, id). Rows without such a value (no field, null, a list, an object)
                 come last.
             descending: the greatest value first; rows without one still come last.
 
         Returns:
-            An iterator, which reads the rows as it goes on. They are those of the moment of the call, but for
-            such as are removed before they are reached. The order by a field reads that field of all rows
-            that match.
+            An iterator, which reads rows as you consume it. They are the rows that existed at the moment of
+            the call, except those that are removed before they are reached. An order by a field first reads
+            that field of all matching rows.
 
         Raises:
             InvalidInput: an argument is wrong, or the cursor is of another order.
@@ -161,7 +161,7 @@ class ReadingMethods(OwnThreads):
             n: how many, 0 or more.
             where: only rows that match this filter.
             namespace: whose rows; None takes those of all.
-            seed: a whole number, which gives the same rows again as long as nothing is written.
+            seed: a whole number; the same number gives the same rows as long as nothing is written.
             include: what records carry, as in `get`.
 
         Raises:
@@ -197,11 +197,11 @@ class ReadingMethods(OwnThreads):
             progress: called with how many rows have been looked at.
 
         Returns:
-            An iterator, which gives each group when it is found; the first ones come at once. A row is in one
-            group at most, and its score is the exact cosine on the whole vectors. Deleting the duplicates of
-            every group leaves rows of which no two are so similar, but for pairs that a search missed: each
-            row is searched for with a target recall of 0.99. Rows without a vector are in no group, nor are
-            rows that are written while the iterator runs.
+            An iterator, which yields each group as soon as it is found; the first ones come at once. A row is
+            in one group at most, and its score is the exact cosine on the whole vectors. If you delete the
+            duplicates of every group, no two of the remaining rows are so similar, except for pairs that a
+            search missed: each row is searched for with a target recall of 0.99. Rows without a vector are in
+            no group, nor are rows that are written while the iterator runs.
 
         Raises:
             InvalidInput: an argument is wrong.

@@ -51,8 +51,8 @@ class RecallMethods(Handle):
     ) -> Calibration:
         """Learn how much effort gives which recall on this store, and keep it for `query(target_recall=...)`.
 
-        Runs by itself when a store is first indexed, and when `optimize` or background maintenance finds that
-        3% of the rows are new or gone. Calling it pays where you have real queries, or ask for another k.
+        This runs by itself when a store is first indexed, and when `optimize` or background maintenance finds
+        that 3% of the rows are new or gone. Call it if you have real queries, or want results for another k.
 
         Args:
             queries: numbers [q, dim], a few hundred of those that will be asked; None takes the live
@@ -98,7 +98,7 @@ class RecallMethods(Handle):
             rate: the share of queries to check, from 0 (off) to 1.
             floor: a recall; when the whole interval lies below it, a warning is logged (logger "mrlstore").
             window: how many of the last checked queries count, for each k.
-            cost: the share of one core that the checks may take at most; queries beyond it are let go.
+            cost: the largest share of one core that the checks may take; queries beyond it are not checked.
 
             learn: keep the vectors of the checked queries in the store, the newest 1,000, and measure the
                 calibration curves with them once there are 100, and again after every 200 new ones. So

@@ -102,7 +102,7 @@ class Store(CareMethods, RecallMethods, ReadingMethods):
         return parsed
 
     def record_embedder(self, fingerprint: str | Mapping[str, Any]) -> None:
-        """Say by which embedder the rows are embedded that `upsert` stores, as `add` says of its own.
+        """Record which embedder made the vectors that `upsert` stores, as `add` does for its own.
 
         From then on `add` and `query(text=...)` with another one are refused. Durable when this returns.
 
@@ -110,7 +110,7 @@ class Store(CareMethods, RecallMethods, ReadingMethods):
             fingerprint: of the embedder: a string, or a mapping of JSON values.
 
         Raises:
-            InvalidInput: another one is recorded already, or this is none.
+            InvalidInput: another embedder is recorded already, or the argument is not a fingerprint.
         """
         self._settle_embedder(self._writable(), Fingerprint(fingerprint))
 
@@ -203,8 +203,8 @@ class Store(CareMethods, RecallMethods, ReadingMethods):
     ) -> Written:
         """Remove rows that meet all of what is given: ids, a filter, a prefix of their ids.
 
-        Missing ids are no error. Durable when this returns; gives how many rows were removed. Raises
-        InvalidInput when nothing is given, or only an empty filter or prefix: `clear` empties a namespace.
+        Missing ids are not an error. Durable when this returns; returns how many rows were removed. Raises
+        InvalidInput if nothing is given, or only an empty filter or prefix: use `clear` to empty a namespace.
         """
         session = self._writable()
         selection = check_selection(ids, where, prefix, namespace, "delete")
@@ -308,7 +308,7 @@ class Store(CareMethods, RecallMethods, ReadingMethods):
                 their directions is searched for, and the examples themselves are no hits.
             negative: examples that hits should not be like: the difference of both means is added to that of
                 the positive ones (in Qdrant, the strategy average_vector).
-            k: how many, 1 to 10,000. If k rows with a vector match, k come back.
+            k: how many hits, 1 to 10,000. If k rows with a vector match, k hits come back.
             where: a filter on metadata, see docs/filters.md.
             namespace: the namespace that is searched, a list of several, or None for all; `Hit.namespace` is
                 that of a hit. In each segment every namespace is searched by itself, so several take about as
@@ -316,19 +316,21 @@ class Store(CareMethods, RecallMethods, ReadingMethods):
             include: what hits carry: "metadata", "document", "vector". () is the fastest.
             min_score: leave out hits with a lower cosine similarity.
             target_recall: the share of the true best k to be found, above 0 and up to 1, on average; by
-                default 0.99. The effort is chosen from what `calibrate` has measured; `Result.plan` tells the
-                recall that it lets expect. 1 scans exactly.
-            shortlist: rows re-ranked on their full vectors at most, at least k; turns the effort knob off.
-            ef: candidates kept at most in the walk of the graph; turns the effort knob off.
+                default 0.99. The effort is chosen from what `calibrate` has measured; `Result.plan` tells
+                which recall to expect. 1 scans exactly.
+            shortlist: the most rows that are re-ranked on their full vectors, at least k; replaces
+                `target_recall`.
+            ef: the most candidates that a walk of the graph keeps; replaces `target_recall`.
             exact: score every row at full dimension.
-            dim: score every row by the cosine of the first `dim` dimensions: how tiers are compared.
+            dim: score every row by the cosine of its first `dim` dimensions, to compare lengths of prefixes.
             explain: fill `Result.plan.explanation`: ranks by prefix, margins, times; see docs/tiers.md.
             keywords: words as a person types them: any of them may match, "words in double quotes" stand side
                 by side, `pars*` is any word that begins so. See docs/keywords.md.
             weights: how much the vector's list and the keywords' list count, by default (1, 1).
-            offset: pass over so many of the best rows: the second page of ten has offset=10. At most 10,000
-                with k. Each page is searched anew, so pages fit without a gap where the answers are exact and
-                nothing is written in between; rows in order are read by `scan` and its cursors.
+            offset: skip so many of the best rows: the second page of ten has offset=10. k and offset together
+                are at most 10,000. Each page is a search of its own, so pages join without a gap only if the
+                answers are exact and nothing is written in between. To read all rows, use `scan` and its
+                cursors.
             group_by: a metadata field: the k groups with the best hits, `group_size` hits of each, as
                 `Result.groups` and together as hits. A row belongs to the group of each value that
                 `{field: value}` matches it by; rows without the field to none. k * group_size is at most
@@ -337,8 +339,8 @@ class Store(CareMethods, RecallMethods, ReadingMethods):
             diversity: from 0 to 1: hits are picked one after the other, each the best by (1 - diversity) *
                 score - diversity * greatest cosine with a hit before (maximal marginal relevance, on the full
                 vectors). They come in that order, with their scores. Not with keywords.
-            candidates: among how many of the best rows diverse hits are picked, at most 1,000; by default 4 *
-                k, at least 100.
+            candidates: from how many of the best rows diverse hits are picked, at most 1,000; by default 4 *
+                k, but at least 100.
             ties: "id": equal scores go by id, in the order of UTF-8, and with `exact` those with the smallest
                 ids are the answer, in every store that holds the same rows. By default they go by row key,
                 that is by the time of writing. Not with keywords, group_by, offset, diversity or examples.
