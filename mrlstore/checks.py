@@ -169,7 +169,7 @@ def iso_text(value: datetime.date | datetime.time) -> str:
             raise ValueError(f"{value.isoformat()}: in UTC it is out of the years 1 to 9999") from None
     text = value.isoformat()
     if text == "NaT":  # of pandas
-        raise ValueError("NaT is no time")
+        raise ValueError("NaT is not a time")
     return text
 
 

@@ -33,7 +33,7 @@ _SCHEMA: Final = "https://opentelemetry.io/schemas/1.33.0"  # the first with sta
 # The buckets that the conventions advise begin at 1 ms, and most queries of an embedded store take less.
 _BUCKETS_S: Final = (1e-4, 2e-4, 5e-4, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 5, 10, 60, 600)
 _RETURNED: Final = "db.response.returned_rows"
-_GIVEN_UP: Final = (Interrupted, SnapshotMoved)  # the step is done again later, so the span is no error
+_GIVEN_UP: Final = (Interrupted, SnapshotMoved)  # the step is done again later, so the span is not an error
 
 
 def instrument(

@@ -305,7 +305,7 @@ class Store(CareMethods, RecallMethods, ReadingMethods):
             text: words that the store's embedder embeds,
             content: whatever else that embedder understands, or
             positive: examples that hits should be like, ids of the namespace or vectors [dim]: the mean of
-                their directions is searched for, and the examples themselves are no hits.
+                their directions is searched for, and the examples themselves are not hits.
             negative: examples that hits should not be like: the difference of both means is added to that of
                 the positive ones (in Qdrant, the strategy average_vector).
             k: how many hits, 1 to 10,000. If k rows with a vector match, k hits come back.

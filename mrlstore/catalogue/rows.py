@@ -56,7 +56,7 @@ class Count(NamedTuple):
 
 
 def metadata_of(text: str | None) -> dict[str, Any] | None:
-    """Metadata from its JSON text; CorruptStore if that is no JSON object.
+    """Metadata from its JSON text; CorruptStore if that is not a JSON object.
 
     A matching checksum does not prove that it is one: whoever forges a row can compute the checksum too.
     """

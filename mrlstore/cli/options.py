@@ -87,7 +87,7 @@ def picking_options(function: Decorated) -> Decorated:
     for option in (
         click.option(
             "--like", "positive", multiple=True, callback=_several, metavar="ID",
-            help="Rows like this one, which is no hit itself; may be given several times.",
+            help="Rows like this one, which is not a hit itself; may be given several times.",
         ),
         click.option(
             "--unlike", "negative", multiple=True, callback=_several, metavar="ID",

@@ -18,7 +18,7 @@ def read_vector(text: str) -> NDArray[Any]:
         try:
             vector = np.array(json.loads(text))
         except (ValueError, RecursionError) as error:
-            raise InvalidInput(f"--vector is no JSON list of numbers: {error}") from error
+            raise InvalidInput(f"--vector is not a JSON list of numbers: {error}") from error
     else:
         try:
             vector = read_vectors(Path(text))
@@ -35,7 +35,7 @@ def read_vectors(path: Path) -> NDArray[Any]:
     try:
         found = np.load(path, allow_pickle=False)
     except (ValueError, EOFError) as error:
-        raise InvalidInput(f"{path} is no .npy file of vectors: {error}") from error
+        raise InvalidInput(f"{path} is not a .npy file of vectors: {error}") from error
     if not isinstance(found, np.ndarray):
         raise InvalidInput(f"{path} is an archive of several arrays, not a .npy file of vectors")
     return found

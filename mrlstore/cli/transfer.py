@@ -63,7 +63,7 @@ written_format_option = click.option(
     type=click.Choice(["refuse", "metadata"]),
     default="refuse",
     show_default=True,
-    help="What to do with fields that are no part of a row: make metadata of them, or refuse them.",
+    help="What to do with fields that are not part of a row: make metadata of them, or refuse them.",
 )
 @click.option("--omit", multiple=True, metavar="FIELD", help="A field to leave out; can be repeated.")
 @click.option("--id-as-text", is_flag=True, help="Turn ids that are whole numbers into texts.")

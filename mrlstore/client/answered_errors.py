@@ -14,7 +14,7 @@ def error_of(status: int, answer: Any, where: str) -> MrlStoreError:
 
     Args:
         status: the status of HTTP.
-        answer: the body, parsed; None where it is no JSON.
+        answer: the body, parsed; None where it is not JSON.
         where: the URL of the index, for messages.
     """
     told = answer.get("error") if isinstance(answer, dict) else None

@@ -169,7 +169,7 @@ def _checked(answer: httpx.Response, where: str) -> Any:
     except ValueError:
         parsed = None
         if answer.is_success:
-            raise ServerError(f"{where}: the answer is no JSON; is it a server of mrlstore?") from None
+            raise ServerError(f"{where}: the answer is not JSON; is it a server of mrlstore?") from None
     if not answer.is_success:
         raise error_of(answer.status_code, parsed, where)
     return parsed

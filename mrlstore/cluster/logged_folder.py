@@ -75,7 +75,7 @@ class LoggedFolder(ShardCopy):
             there = log_place.read(self._files, self._path)
             if there is None and any(self._files.list_dir(self._path)):
                 raise InvalidInput(
-                    f"{self._path}: something is there that is no copy of the log at {self.storage.url}. "
+                    f"{self._path}: something is there that is not a copy of the log at {self.storage.url}. "
                     "Give another path; the rows of a store go into a log by `mrlstore cluster import STORE "
                     "URL`, and are restored from there"
                 )

@@ -48,7 +48,7 @@ ARRAYS: Final = (
     "ints",  # int64, ascending: distinct whole numbers (with `floats`, only if too large for those)
     "floats",  # float64, ascending: the other distinct numbers
     "big_ends",  # uint32 or 64: where each of `bigs` ends, its closing 0xFF included
-    "bigs",  # whole numbers beyond int64 that are no float64: `dictionary.sortable`, then SEPARATOR
+    "bigs",  # whole numbers beyond int64 that are not float64: `dictionary.sortable`, then SEPARATOR
     "string_ends",  # uint32 or 64
     "strings",  # distinct strings, ascending: UTF-8 (surrogates pass), then SEPARATOR
 )
@@ -79,7 +79,7 @@ _ENDS: Final = ("big_ends", "string_ends")
 
 
 class InvalidColumns(ValueError):
-    """The blob is damaged or is no columns part; nothing was read beyond its bounds."""
+    """The blob is damaged or is not a columns part; nothing was read beyond its bounds."""
 
 
 @dataclass(frozen=True)

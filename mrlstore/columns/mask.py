@@ -136,7 +136,7 @@ class Columns:
                 for clause in clauses[1:]:
                     decision = _either(decision, self._evaluate(clause, start, stop))
                 return decision
-        raise TypeError(f"{type(node).__name__} is no condition")
+        raise TypeError(f"{type(node).__name__} is not a condition")
 
     def _fused(self, clauses: Sequence[Node]) -> tuple[list[list[Range]], list[Node]]:
         """The ranges over plain fields, those of one field together, to be one comparison; and the rest.
@@ -258,7 +258,7 @@ def _test(leaf: Leaf, field: Field, codes: NDArray[Any]) -> _Test:
             return _Test([], equal_to(field, (value,)), check_members=is_odd(value))
         case Exists():
             return _Test([(PRESENT, field.size)], [])
-    raise TypeError(f"{type(leaf).__name__} is no condition")
+    raise TypeError(f"{type(leaf).__name__} is not a condition")
 
 
 def _slice(

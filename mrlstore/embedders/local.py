@@ -62,7 +62,7 @@ class NoKnownWord(EmbedError):
 
 
 class NotText(InvalidInput):
-    """A content is no text; `item` is its number. Others can be embedded."""
+    """A content is not a text; `item` is its number. Others can be embedded."""
 
     def __init__(self, message: str, item: int) -> None:
         super().__init__(message)
@@ -148,7 +148,7 @@ class LocalEmbedder:
 
         Raises:
             NoKnownWord (an EmbedError): texts have no word that the model knows; `items` are their numbers.
-            NotText (an InvalidInput): a content is no text; `item` is its number.
+            NotText (an InvalidInput): a content is not a text; `item` is its number.
             CorruptStore: the file of the model is damaged where it was read now.
         """
         for number, text in enumerate(contents):
@@ -307,7 +307,7 @@ def _map_directions(file: BinaryIO, archive: zipfile.ZipFile) -> NDArray[np.floa
     start, size = file.tell(), os.fstat(file.fileno()).st_size
     count = math.prod(shape)
     if by_columns or dtype != np.float32 or not 0 < count <= (size - start) // 4:
-        raise ValueError("directions are no array of float32 rows, or cut off")
+        raise ValueError("directions are not an array of float32 rows, or cut off")
     return np.frombuffer(map_file(file.fileno(), size), dtype, count, start).reshape(shape)
 
 

@@ -120,7 +120,7 @@ def open_batches(file: BinaryIO, name: str, format: str) -> Batches:
         numbers = range(arrow.num_record_batches)
         return Batches(readable((arrow.get_batch(i) for i in numbers), name), arrow.schema, None)
     except (pa.ArrowException, OSError, ValueError) as error:  # a name that is not UTF-8 is a ValueError
-        raise InvalidInput(f"{name} is no {format} file that can be read: {error}") from error
+        raise InvalidInput(f"{name} cannot be read as {format}: {error}") from error
 
 
 def _open_parquet(file: BinaryIO, name: str) -> Batches:

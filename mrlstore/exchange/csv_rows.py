@@ -135,4 +135,4 @@ def _vector(cell: str | None) -> NDArray[np.float32] | None:
         with np.errstate(over="ignore"):  # the store refuses infinity, and says of which row
             return np.array([float(text) for text in numbers], dtype=np.float32)
     except ValueError as error:
-        raise ValueError(f"the vector is no list of numbers: {cell!r:.60}") from error
+        raise ValueError(f"the vector is not a list of numbers: {cell!r:.60}") from error

@@ -79,7 +79,7 @@ def import_rows(
             was interrupted goes on when it is run again with "skip": what is there is only read.
         strict: raise at the first bad row; batches before it are in.
         names: what the file calls the parts of a row: {"id": "doc_id", "vector": "embedding"}.
-        extra: "metadata" makes metadata of fields that are no part of a row, "refuse" refuses them.
+        extra: "metadata" makes metadata of fields that are not part of a row, "refuse" refuses them.
         omit: fields of the file that are left out.
         id_as_text: make texts of ids that are whole numbers; otherwise their rows are refused.
         batch: rows to a commit, 1 to 100,000; fewer if they are large.
@@ -209,7 +209,7 @@ def _vectors(rows: list[InputRow]) -> list[NDArray[Any] | None]:
         if row.vector.dtype != np.float16:
             raise InvalidInput("norm: goes with vectors of float16 only, which are unit rows then")
         if not 0 < row.norm <= float(np.finfo(np.float32).max) or len(row.vector) > LIMITS.max_dim:
-            raise InvalidInput(f"norm: {row.norm} is no length of a vector")
+            raise InvalidInput(f"norm: {row.norm} is not the length of a vector")
         units.setdefault(len(row.vector), []).append(row.vector)
         places.setdefault(len(row.vector), []).append(position)
     for dim, positions in places.items():

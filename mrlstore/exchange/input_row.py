@@ -71,7 +71,7 @@ class FieldNames:
     def __post_init__(self) -> None:
         unknown = sorted(set(self.names) - set(KEYS))
         if unknown:
-            raise InvalidInput(f"names: {unknown[0]!r} is no part of a row; those are {', '.join(KEYS)}")
+            raise InvalidInput(f"names: {unknown[0]!r} is not a part of a row: {', '.join(KEYS)}")
         if self.extra not in ("refuse", "metadata"):
             raise InvalidInput(f'extra: expected "refuse" or "metadata", got {self.extra!r}')
 
@@ -80,7 +80,7 @@ class FieldNames:
         return self.names.get(key, key)
 
     def extras(self, found: Iterable[str]) -> list[str]:
-        """The file's fields that are no part of a row and not omitted; InvalidInput if those are refused."""
+        """The file's fields that are not part of a row and not omitted; InvalidInput if those are refused."""
         known = {self.name(key) for key in KEYS} | self.omit
         extras = [name for name in found if name not in known]
         if extras and self.extra == "refuse":
@@ -120,7 +120,7 @@ class FieldNames:
             return value
         number = float(value) if isinstance(value, float | np.floating) else 0.0
         if not (abs(number) < _EXACT and number.is_integer()):
-            raise ValueError(f"the id {value} is no whole number, and no text")
+            raise ValueError(f"the id {value} is neither a whole number nor a text")
         name = str(int(value))
         if not self.id_as_text:
             raise ValueError(
@@ -188,7 +188,7 @@ def make_vector(cell: Any) -> NDArray[Any] | None:
         cell = cell.tolist() if cell.dtype == object else None
     # Converting would take texts and truth values for numbers.
     if not isinstance(cell, list | tuple) or not all(map(_is_number_type, set(map(type, cell)))):
-        raise ValueError("the vector is no flat list of numbers")
+        raise ValueError("the vector is not a flat list of numbers")
     with np.errstate(over="ignore"):  # the store refuses infinity, and says of which row
         return np.array(cell, dtype=np.float32)
 

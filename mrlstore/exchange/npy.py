@@ -48,7 +48,7 @@ def _check_header(path: Path) -> None:
     with path.open("rb") as file:
         start = file.read(12)
     if start[:6] != _MAGIC or len(start) < 10:
-        raise InvalidInput(f"{path} is no .npy file")
+        raise InvalidInput(f"{path} is not a .npy file")
     length = int.from_bytes(start[8:10] if start[6] == 1 else start[8:12], "little")
     if length > _LONGEST_HEADER:
         raise InvalidInput(f"{path}: a header of {length:,} bytes; at most {_LONGEST_HEADER:,}")

@@ -109,7 +109,7 @@ class _Finder:
                 self.divide(cell, depth + 1)
 
     def compare(self, rows: Rows) -> None:
-        """Make each row the copy of the first row before it that is near and is no copy itself."""
+        """Make each row the copy of the first row before it that is near and is not a copy itself."""
         numbers = decoded(self.codes[rows])
         for start in range(0, len(rows), _COMPARED):
             close = _squared_distances(numbers, numbers[start : start + _COMPARED]) <= self.radius

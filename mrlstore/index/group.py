@@ -50,7 +50,7 @@ class GroupIndex:
     entry_codes: NDArray[np.uint8]  # [e, stride] their codes, side by side
     unprefixed: NDArray[np.uint32]  # [u] rows whose prefix is too short: no node, always re-ranked
     scale_at: int = SCALE_AT  # in parts of version 2 and older the scale lies behind the numbers
-    copies: CopySets = NO_COPIES  # rows that are no nodes of the graph
+    copies: CopySets = NO_COPIES  # rows that are not nodes of the graph
     rotation_digest: bytes | None = None  # where it is known already, see digest_of
 
     @lazy

@@ -35,7 +35,7 @@ class Seed:
         """Whether inserting the others of so many rows costs less than a new graph, and is as good."""
         if self.index.neighbours is None:
             return False
-        coded = np.delete(self.rows, self.index.unprefixed.astype(np.int64))  # the others are no nodes
+        coded = np.delete(self.rows, self.index.unprefixed.astype(np.int64))  # the others are not nodes
         kept = int(np.count_nonzero(coded >= 0))
         return kept >= MIN_KEPT * rows and len(coded) - kept <= MAX_REMOVED * len(coded)
 

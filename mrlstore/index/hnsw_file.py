@@ -83,7 +83,7 @@ class _Header(NamedTuple):
 def open_hnsw_file(path: Path) -> HnswFile:
     """Map an index file and check it, reading its links and labels once.
 
-    Raises InvalidInput where it is no index file, or damaged, and OSError where it cannot be read.
+    Raises InvalidInput where it is not an index file, or damaged, and OSError where it cannot be read.
     """
     size = path.stat().st_size
     with path.open("rb") as file:

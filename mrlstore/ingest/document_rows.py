@@ -90,7 +90,7 @@ class Window:
     changes: dict[str, dict[str, Any]] = field(default_factory=dict)  # id -> new metadata of a stored row
     bare: dict[str, dict[str, Any]] = field(default_factory=dict)  # the same of fresh rows without a vector
     stale: list[str] = field(default_factory=list)  # ids of stored rows of an earlier text, to be removed
-    refused: dict[str, Exception] = field(default_factory=dict)  # id or place -> why it is no row
+    refused: dict[str, Exception] = field(default_factory=dict)  # id or place -> why it is not a row
 
 
 def digest_of(content: Content) -> str:

@@ -129,7 +129,7 @@ def ingest(
 
 
 def _check_columns(given: Mapping[str, Any]) -> None:
-    """Refuse values that are no list, and columns whose lengths are known and differ.
+    """Refuse values that are not lists, and columns whose lengths are known and differ.
 
     A set is refused where columns are paired by position. Documents alone may be a set.
     """

@@ -170,7 +170,7 @@ def read(k: int, name: str, text: str) -> Curve | None:
 
 def _read_level(value: object) -> Level:
     if not isinstance(value, dict):
-        raise ValueError("a level that is no JSON object")
+        raise ValueError("a level that is not a JSON object")
     path: MeasuredPath = _one_of(value, "way", get_args(MeasuredPath))
     return Level(
         path=path,

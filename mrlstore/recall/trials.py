@@ -68,7 +68,7 @@ class Probes:
 
 
 def questions(namespace: str, vectors: NDArray[np.float32]) -> Probes:
-    """Queries that are no stored rows, float32 [q, dim], unit length."""
+    """Queries that are not stored rows, float32 [q, dim], unit length."""
     nobody = np.full(len(vectors), -1, dtype=np.int64)
     zeros = np.zeros(len(vectors), dtype=np.int64)
     return Probes(namespace, vectors, nobody, nobody, zeros, zeros.astype(np.bool_))
@@ -283,7 +283,7 @@ def _add_shortlist(
     own_position = np.flatnonzero(keys == own)
     ranks = np.where(always[positions], 0, positions)
     if len(own_position):
-        ranks -= ~always[positions] & (positions > own_position[0])  # the row itself is no answer
+        ranks -= ~always[positions] & (positions > own_position[0])  # the row itself is not an answer
     for number, count in enumerate(scored):
         reached = there & (always[positions] | (positions < count))
         trial.ranks[number, reached] = ranks[reached]

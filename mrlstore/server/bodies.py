@@ -58,7 +58,7 @@ def float_row(
         zero: also take a vector of length zero.
 
     Raises:
-        HttpRefusal: 400, it is no list of finite numbers of that length with a length above zero.
+        HttpRefusal: 400, it is not a list of finite numbers of that length with a length above zero.
     """
     if type(numbers) is not list:
         raise invalid(f"{place}: expected a list of numbers, got {shown(numbers)}")

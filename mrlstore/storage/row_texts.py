@@ -92,7 +92,7 @@ class RowTexts:
         as_json: bool,
     ) -> None:
         """Offsets [n + 1], text and crcs [n], C-contiguous; `on_damage` is called for each damaged text."""
-        # As `texts.Texts`: memoryviews are faster than numpy, and an unsigned offset is no negative index.
+        # As `texts.Texts`: memoryviews are faster than numpy, and an unsigned offset is not a negative index.
         self._starts, self._text, self._crcs = offsets.view(np.uint64).data, text.data, crcs.data
         self._on_damage, self._as_json = on_damage, as_json
         self.kept = offsets, text, crcs  # whose addresses the kernel has

@@ -181,7 +181,7 @@ class Files:
         return Stamp(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
     def is_strange(self, path: Path) -> bool:
-        """Whether something is there that is no regular file; a link to one is none."""
+        """Whether something is there that is not a regular file; a link to one is none."""
         try:
             return not stat.S_ISREG(os.lstat(path).st_mode)
         except FileNotFoundError:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 _GROUP_OR_OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
-_UNMAPPED: Final = 65534  # owner of files whose real owner is no user of this container
+_UNMAPPED: Final = 65534  # owner of files whose real owner is not a user of this container
 
 
 def check_private(folder: Path) -> None:

@@ -113,7 +113,7 @@ class In(Leaf):
 
 @dataclass(frozen=True)
 class AnyMember(In):
-    """$any: a list that has at least one of `values`; a value that is no list does not match."""
+    """$any: a list that has at least one of `values`; a value that is not a list does not match."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ def _matches(node: Node, metadata: Mapping[str, Any]) -> bool:
             return any(_matches(clause, metadata) for clause in clauses)
         case Not(clause):
             return not _matches(clause, metadata)
-    raise TypeError(f"{type(node).__name__} is no condition")
+    raise TypeError(f"{type(node).__name__} is not a condition")
 
 
 def _holds(leaf: Leaf, value: Any) -> bool:
@@ -201,7 +201,7 @@ def _fields(node: Node) -> set[str]:
             return set(clause.fields)
         case Leaf(field):
             return {field}
-    raise TypeError(f"{type(node).__name__} is no condition")
+    raise TypeError(f"{type(node).__name__} is not a condition")
 
 
 def _key(node: Node) -> str:
@@ -221,7 +221,7 @@ def _key(node: Node) -> str:
         case Leaf(field):
             operands = [json.dumps(field)]
         case _:
-            raise TypeError(f"{type(node).__name__} is no condition")
+            raise TypeError(f"{type(node).__name__} is not a condition")
     return f"{type(node).__name__}({','.join(operands)})"
 
 

@@ -39,7 +39,7 @@ def array_from(value: object, place: str, axes: int) -> NDArray[np.float32]:
     except (binascii.Error, ValueError) as error:
         raise InvalidInput(f"{place}: not base64 ({error})") from error
     if len(raw) % 4:
-        raise InvalidInput(f"{place}: {len(raw)} bytes are no whole number of float32")
+        raise InvalidInput(f"{place}: {len(raw)} bytes are not a whole number of float32")
     flat = np.frombuffer(raw, dtype=_FLOAT32).astype(np.float32, copy=False)
     shape = value.get("shape", [flat.size])
     if not isinstance(shape, list) or not all(type(each) is int and each >= 0 for each in shape):

@@ -92,7 +92,7 @@ def settle_embedder(session: Session, embedder: Fingerprinted) -> None:
 
 
 def delete(session: Session, namespace: str, selection: Selection) -> Written:
-    """Remove the selected rows; durable when this returns. Missing ids are no error."""
+    """Remove the selected rows; durable when this returns. Missing ids are not an error."""
     with session.storing("deleting rows"), session.catalogue.write() as write:
         names = chosen_ids(session, write.connection, namespace, selection)
         return Written(remove_rows(write, namespace, names), write.generation)

@@ -191,7 +191,7 @@ def test_what_does_not_belong_together_is_refused(quick_path: Path) -> None:
         mrlstore.open(path, dim=9)
     with pytest.raises(mrlstore.StoreExists):
         opened(path, url, mode="x")
-    with pytest.raises(mrlstore.InvalidInput, match="no copy of the log"):
+    with pytest.raises(mrlstore.InvalidInput, match="not a copy of the log"):
         opened(quick_path / "backup.mrl", url)
     with pytest.raises(mrlstore.InvalidInput, match="belongs to another log"):
         opened(path, quick_path / "other log")

@@ -80,7 +80,7 @@ def test_bad_rows_are_told_with_their_line(store: mrlstore.Store) -> None:
     done = import_rows(store, io.BytesIO(text.encode()), format="csv")
     assert {one.place: one.why for one in done.refusals} == {
         "-:3": "1 cells below 2 column names",
-        "-:4": "the vector is no list of numbers: '[1,x]'",
+        "-:4": "the vector is not a list of numbers: '[1,x]'",
         "-:5": "no id",
         "-:6": "3 cells below 2 column names",
     }
@@ -172,7 +172,7 @@ def test_ids_that_are_numbers(store: mrlstore.Store) -> None:
     done = import_rows(store, io.BytesIO(lines), id_as_text=True)
     assert sorted(rows_of(store)) == ["1000", "17", "18"]
     assert [one.place for one in done.refusals] == ["-:3", "-:4", "-:5"]
-    assert done.refusals[0].why == "the id 1.5 is no whole number, and no text"
+    assert done.refusals[0].why == "the id 1.5 is neither a whole number nor a text"
     with pytest.raises(InvalidInput, match="id_as_text"):
         import_rows(store, io.BytesIO(lines), id_as_text="yes")  # type: ignore[arg-type]
 

@@ -220,7 +220,7 @@ def _check_text(text: str) -> None:
         try:
             text.encode()
         except UnicodeEncodeError as error:
-            raise InvalidInput(f"the text is no valid Unicode: {error}") from error
+            raise InvalidInput(f"the text is not valid Unicode: {error}") from error
 
 
 def _check_media(parts: Sequence[str | Media], model: Model) -> None:

@@ -191,7 +191,7 @@ def each_id(file: Path) -> Iterator[str]:
         with file.open(encoding="utf-8") as lines:
             while line := lines.readline(_LONGEST_LINE):
                 if len(line) == _LONGEST_LINE:
-                    raise InvalidInput(f"{file}: a line of {_LONGEST_LINE:,} characters or more is no id")
+                    raise InvalidInput(f"{file}: a line of {_LONGEST_LINE:,} characters or more is not an id")
                 yield line.rstrip("\r\n")
         return
     names = open_array(file)

@@ -21,7 +21,7 @@ _LIMIT: Final = 1_000  # rows of a page
 
 
 class FileOrigin:
-    """The rows of a file, as `import_rows` reads them; fields that are no part of a row become metadata."""
+    """The rows of a file, as `import_rows` reads them; fields that are not part of a row become metadata."""
 
     name = "file"
 

@@ -67,7 +67,7 @@ class MrlDocumentStore(StoreHolder):
 
         Raises:
             DuplicateDocumentError: under FAIL, an id exists or is given twice.
-            InvalidInput (a ValueError): something that is no document, or can't be stored.
+            InvalidInput (a ValueError): something that is not a document, or can't be stored.
         """
         given: Any = documents
         if not isinstance(given, list) or not all(isinstance(item, Document) for item in given):
@@ -88,7 +88,7 @@ class MrlDocumentStore(StoreHolder):
     write_documents_async = off_loop(write_documents)
 
     def delete_documents(self, document_ids: list[str]) -> None:
-        """Remove documents; missing ones are no error."""
+        """Remove documents; missing ones are not an error."""
         self._store.delete(document_ids, namespace=self._namespace)
 
     delete_documents_async = off_loop(delete_documents)

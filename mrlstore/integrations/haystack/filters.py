@@ -1,6 +1,6 @@
 """Haystack's filter dictionaries as a `where`. See docs/integrations/haystack.md for what differs.
 
-Conditions on a document's `id` and `content` are no part of a `where`, which goes by metadata; a filter that
+Conditions on a document's `id` and `content` are not part of a `where`, which goes by metadata; a filter that
 has one is tried on each document.
 """
 

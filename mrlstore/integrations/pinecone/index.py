@@ -181,7 +181,7 @@ class Index(StoreHolder):
     ) -> UpdateResponse:
         """Change one vector's values and metadata by id, or the metadata of all that match a filter.
 
-        Metadata are merged. A missing id is no error. With `dry_run` matches are counted and nothing changes.
+        Metadata are merged. Missing ids are skipped. With `dry_run` matches are counted and nothing changes.
         New values are written in a step of their own: a change by somebody else just then may be overwritten.
         """
         _refuse_sparse(sparse_values)

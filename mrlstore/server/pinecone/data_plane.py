@@ -156,7 +156,7 @@ def fetch_by_metadata(index: ServedIndex, call: HttpCall, body: bytes) -> Answer
 
 
 def update(index: ServedIndex, call: HttpCall, body: bytes) -> Answer:
-    """POST /vectors/update: a row by id, or the metadata of all that match. A missing id is no error."""
+    """POST /vectors/update: a row by id, or the metadata of all that match. A missing id is not an error."""
     given = parse_object(body)
     space = _space(call, given.get("namespace"))
     refuse_sparse(given.get("sparseValues"), "sparseValues")

@@ -208,7 +208,7 @@ def files_of(uri: object, import_root: Path | None) -> list[NamespaceFile]:
     base = import_root.resolve()
     folder = (base / unquote(parts.path)).resolve()
     if not folder.is_relative_to(base) or not folder.is_dir():
-        raise invalid(f"uri: {uri!r:.200} is no folder below the one that may be read")
+        raise invalid(f"uri: {uri!r:.200} is not a folder below the one that may be read")
     found = [NamespaceFile("", path) for path in sorted(folder.glob("*.parquet"))]
     for inner in sorted(path for path in folder.iterdir() if path.is_dir()):
         found += [NamespaceFile(space_of(inner.name), path) for path in sorted(inner.glob("*.parquet"))]

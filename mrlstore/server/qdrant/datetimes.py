@@ -27,7 +27,7 @@ def time_range(key: str, operator: str, value: str, place: str) -> dict[str, Any
     """The condition that the time at `key` is "$gt", "$gte", "$lt" or "$lte" another one.
 
     Raises:
-        HttpRefusal: 400, `value` is no time.
+        HttpRefusal: 400, `value` is not a time.
     """
     moment = _moment(value, place)
     before = {"$or": [{key: {"$lt": moment.text}}, {key: {"$in": list(moment.earlier)}}]}
@@ -44,7 +44,7 @@ def _moment(value: str, place: str) -> _Moment:
         given = datetime.fromisoformat(value)
         moment = (given.replace(tzinfo=UTC) if given.tzinfo is None else given).astimezone(UTC)
     except (ValueError, OverflowError):
-        raise invalid(f"{place}: {value!r:.60} is no time such as 2024-05-31T10:00:00Z") from None
+        raise invalid(f"{place}: {value!r:.60} is not a time such as 2024-05-31T10:00:00Z") from None
     second = moment.strftime("%Y-%m-%dT%H:%M:%S").zfill(19)
     fraction = f"{moment.microsecond:06}".rstrip("0")
     digits = [fraction.ljust(length, "0") for length in (1, 2, 3, 6, 9) if length >= len(fraction)]

@@ -161,7 +161,7 @@ def _condition(given: Clause, place: str, depth: int) -> Clause:
             raise invalid(
                 f"{place}: the condition {name} is not offered here; dotted keys reach into objects"
             )
-    raise invalid(f"{place}: {shown(given)} is no condition")
+    raise invalid(f"{place}: {shown(given)} is not a condition")
 
 
 def _about_field(given: Clause, place: str) -> Clause:

@@ -41,7 +41,7 @@ def new_row_id(given: object, place: str) -> str:
     """As `row_id`, for a point that may be new: of strings only UUIDs."""
     found = row_id(given, place)
     if isinstance(given, str) and _canonical(given) is None:
-        raise invalid(f"{place}: {shown(given)} is no point id: expected an unsigned integer or a UUID")
+        raise invalid(f"{place}: {shown(given)} is not a point id: expected an unsigned integer or a UUID")
     return found
 
 

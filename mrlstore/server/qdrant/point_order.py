@@ -56,7 +56,7 @@ def points_in_order(
 def _others(
     store: Store, chosen: PointFilter, start: str | None, most: int, include: tuple[Include, ...]
 ) -> list[Record]:
-    """Rows whose ids are no whole numbers, in the order of their texts."""
+    """Rows whose ids are not whole numbers, in the order of their texts."""
     found: list[Record] = []
     after = None
     if start is not None:

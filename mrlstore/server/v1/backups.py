@@ -90,7 +90,7 @@ class Backups:
         place = self._found(call)
         doomed = place.with_name(f".{place.name}.deleted")
         shutil.rmtree(doomed, ignore_errors=True)
-        os.rename(place, doomed)  # from here on it is no backup
+        os.rename(place, doomed)  # from here on it is not a backup
         shutil.rmtree(doomed, ignore_errors=True)
         for ending in (_FACTS, _MODEL):
             place.with_name(f"{place.name.removesuffix(_STORE)}{ending}").unlink(missing_ok=True)

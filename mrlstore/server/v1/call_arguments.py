@@ -23,7 +23,7 @@ _LONG_NUMBER: Final = re.compile(rb"[0-9]{19}")
 def arguments_of(call: HttpCall, declared: Declared, body: bytes) -> Arguments:
     """The arguments of an operation, with vectors as float32; what values mean the store itself checks.
 
-    Raises HttpRefusal (400) for names that the operation does not have and for what is no vector, and 403
+    Raises HttpRefusal (400) for names that the operation does not have and for what is not a vector, and 403
     for namespaces that the key does not open.
     """
     given = parse_object(body)

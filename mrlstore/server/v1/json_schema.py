@@ -15,7 +15,7 @@ from mrlstore.types import BatchResult, Hit, HitGroup, Plan, Result
 _SCALARS: Final = {
     bool: "boolean", int: "integer", float: "number", str: "string", type(None): "null",
 }  # fmt: skip
-# What `mrlstore.wire.result_values` writes of classes that are no dataclasses.
+# What `mrlstore.wire.result_values` writes of classes that are not dataclasses.
 _PARTS: Final[dict[Any, dict[str, Any]]] = {
     Result: {"hits": list[Hit], "groups": list[HitGroup], "plan": Plan},
     BatchResult: {"results": list[Result]},
