@@ -1,7 +1,7 @@
 # Every target makes the virtual environment that it needs under .venv/ and installs what it needs there.
 # Needed beforehand: Python 3.11 or newer.  make PYTHON=/path/to/python chooses a Python.
 
-.PHONY: help demo demo-cluster test test-gemini2 test-integrations test-hosted test-console test-s3 test-ray torture fuzz lint bench retrieval docs package clean
+.PHONY: help demo demo-cluster test test-python test-gemini2 test-integrations test-hosted test-console test-s3 test-ray torture fuzz lint bench retrieval docs package clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -26,6 +26,7 @@ help:
 	@echo "make demo      semantic search over the documentation that every Python carries, in about two minutes"
 	@echo "make demo-cluster  three simulated nodes of Ray, of which one is lost; needs 150 MB of packages"
 	@echo "make test      the tests, within ten minutes      make test TESTS=tests/cli"
+	@echo "make test-python  a part of the tests under another Python    make test-python PYTHON=/path/to/python3.14"
 	@echo "make test-gemini2  the tests of the Gemini adapter under the older google-genai 2.x"
 	@echo "make test-integrations  the suites that LangChain and others ship, each in an environment of its own"
 	@echo "make test-hosted  apps on the unmodified clients of Pinecone, Qdrant and Chroma against the server"
@@ -52,6 +53,11 @@ demo: .venv/demo.stamp
 test: .venv/test.stamp
 	@.venv/test/bin/$(KERNELS)
 	@.venv/test/bin/python -m pytest -n $(WORKERS) $(TESTS)
+
+# Under another Python than that of .venv/test: the library and its command line.
+test-python: .venv/python.stamp
+	@.venv/python/bin/$(KERNELS)
+	@.venv/python/bin/python -m pytest -n $(WORKERS) tests/store tests/storage tests/keywords tests/cli tests/exchange
 
 test-gemini2: .venv/gemini2.stamp
 	@.venv/gemini2/bin/python -m pytest -n $(WORKERS) tests/embedders tests/ingest tests/cli/test_embed.py
@@ -112,6 +118,7 @@ package: .venv/package.stamp
 
 .venv/demo.stamp: WANTS = --editable ".[demo]"
 .venv/test.stamp: WANTS = --editable ".[demo,gemini,media,report,server,client]" --group test
+.venv/python.stamp: WANTS = --editable ".[demo,report,server,client]" --group test
 .venv/gemini2.stamp: WANTS = --editable ".[demo,gemini,media,report]" "google-genai>=2.20,<3" --group test
 .venv/langchain.stamp: WANTS = --editable ".[cli,langchain]" --group test-langchain
 .venv/haystack.stamp: WANTS = --editable ".[cli,haystack]" --group test
