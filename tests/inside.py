@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from importlib import import_module
 from typing import Any
 
@@ -28,6 +29,7 @@ COLUMN_CHUNK_BYTES = "mrlstore.columns.dictionary._CHUNK_BYTES"
 DUPLICATES_DEEPER = "mrlstore.search.near_duplicates.DEEPER"
 OBJECT_FILES_OPEN = "mrlstore.exchange.object_files.open_storage"
 OBJECT_FILES_PIECE = "mrlstore.exchange.object_files._PIECE"
+BEFORE_A_MERGE = "mrlstore.maintenance.steps._check_free_space"
 MASK_FETCH_ROWS = "mrlstore.columns.mask._FETCH_ROWS"
 MASK_BLOCK = "mrlstore.columns.mask._BLOCK"
 MASK_MAX_INTERVALS = "mrlstore.columns.mask._MAX_INTERVALS"
@@ -74,6 +76,20 @@ def background_stop(store: Any) -> Any:
     """The event that ends the background thread of a store."""
     assert store._background is not None
     return store._background._stop
+
+
+def background_works(store: Any) -> bool:
+    """Whether a thread does the background work of a store, within 10 s."""
+    end = time.monotonic() + 10.0
+    while not store._background._threads and time.monotonic() < end:
+        time.sleep(0.001)
+    return bool(store._background._threads)
+
+
+def background_is_paused(store: Any) -> bool:
+    """Whether background work waits for an optimize() to end."""
+    assert store._background is not None
+    return bool(store._background.is_paused())
 
 
 def close_connections(store: Any) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,7 +18,7 @@ from mrlstore.maintenance.background import Background
 from mrlstore.storage.create import Mode
 from mrlstore.storage.session import Session, open_session
 from mrlstore.system.files import Files
-from mrlstore.system.scope import scope
+from mrlstore.system.scope import Scope
 
 
 class Handle:
@@ -27,7 +27,7 @@ class Handle:
     def __init__(self, path: Path, files: Files, *, mode: Mode, auto_maintain: bool, threads: int) -> None:
         self._path, self._files, self._mode, self._threads = path, files, mode, threads
         self._auto_maintain = auto_maintain and mode != "r"
-        self._open_lock = threading.Lock()
+        self._open_lock = threading.RLock()  # a signal handler may read
         self._opened: Session | None = None
         self._background: Background | None = None
         self._closed = False
@@ -73,9 +73,14 @@ class Handle:
                 session = open_session(
                     self._path, self._files, read_only=self._mode == "r", threads=self._threads
                 )
-                self._background = Background(session) if self._auto_maintain else None
+                background = Background(session) if self._auto_maintain else None
                 self._prepare(session)
-                self._release = weakref.finalize(self, _shut, session, self._background)
+                earlier = self._opened
+                if earlier is not None:  # opened by a signal handler, meanwhile
+                    session.close()
+                    return earlier
+                self._background = background
+                self._release = weakref.finalize(self, _shut, session, background)
                 self._opened = session
             return session
 
@@ -92,17 +97,19 @@ class Handle:
             raise InvalidInput(f'{self._path} was opened with mode="r"; open it with mode="a" to write')
         return session
 
-    @scope
-    def _background_paused(self) -> Iterator[None]:
+    def _background_paused(self) -> Scope[None]:
         """The store's background thread lets go of LOCK, and starts again afterwards."""
+        return Scope(self._pausing)
+
+    def _pausing(self, pause: Scope[None]) -> Generator[None, None, None]:
         background = self._background
-        if background is not None:
-            background.pause()
         try:
+            if background is not None:
+                background.pause(pause)
             yield
         finally:
             if background is not None:
-                background.resume()
+                background.resume(pause)
 
     def _wake(self) -> None:
         if self._background is not None:
@@ -110,7 +117,7 @@ class Handle:
 
     def _after_fork(self) -> None:
         """In a forked child: leave what the parent opened alone, and open afresh at the next call."""
-        self._open_lock = threading.Lock()
+        self._open_lock = threading.RLock()
         if self._release is not None:
             self._release.detach()
         self._opened, self._background, self._release = None, None, None

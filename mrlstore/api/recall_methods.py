@@ -119,9 +119,9 @@ class RecallMethods(Handle):
         window = checks.check_count(window, "window", 1, 1_000_000)
         self._auditing = (shares[0], shares[1], window, shares[2]) if shares[0] else None
         self._learning = learn
-        session.audit = self._new_audit(session)
         if before is not None:
-            before.stop()
+            before.stop()  # first: once replaced, nobody could end its thread
+        session.audit = self._new_audit(session)
 
     def drop_questions(self) -> int:
         """Delete the vectors of live questions that `audit(learn=True)` has kept; gives how many there were.

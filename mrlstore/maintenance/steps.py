@@ -241,6 +241,8 @@ def merge(session: Session, inputs: list[LiveSegment], job: Job) -> None:
         generation = snapshot.generation
     names = {part.segment.row.base.name for part in inputs}
     inputs = [part for part in snapshot.segments if part.segment.row.base.name in names]
+    if any(part.segment.row.base.damaged for part in inputs):
+        raise SnapshotMoved  # verify() has marked one since they were chosen
     made: list[NewPart] = []
     row: SegmentRow | None = None
     wanted = index_settings(session)

@@ -22,6 +22,7 @@ from mrlstore.planning import confidence
 from mrlstore.recall.ground_truth import TIE
 from mrlstore.storage.session import Answered
 from mrlstore.storage.snapshot import SnapshotMoved
+from mrlstore.system.event import Event
 from mrlstore.system.log import log_event
 from mrlstore.system.scope import scope
 from mrlstore.types import AuditStats
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 QUEUE: Final = 16
 _unaudited: set[int] = set()  # threads whose queries are the library's own
 WARN_EVERY_S: Final = 60.0
+_WORKER: Final = "worker"
 
 
 @scope
@@ -63,10 +65,11 @@ class Audit:
         self._queue: deque[Answered] = deque()
         self._seen: dict[int, deque[tuple[int, int]]] = {}  # k -> (found, to be found) of each query
         self._let_go = 0
-        self._lock = threading.Lock()
+        # Taken in C code, which no exception cuts in two; a signal handler that queries may take it again.
+        self._lock = threading.RLock()
         self._work = threading.Condition(self._lock)
-        self._stopped = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._stopped = Event()
+        self._threads: dict[str, threading.Thread] = {}  # the one that compares; it enters itself
         self._busy = False
         self._warned_at = -WARN_EVERY_S
 
@@ -78,15 +81,20 @@ class Audit:
 
     def offer(self, answered: Answered) -> None:
         """Queue an answer for comparison with the exact one."""
-        with self._work:
+        with self._lock:
             if len(self._queue) >= QUEUE or self._stopped.is_set():
                 self._let_go += 1
                 return
             self._queue.append(answered)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="mrlstore-audit", daemon=True)
-                self._thread.start()
+            if _WORKER not in self._threads:
+                self._start()
             self._work.notify_all()
+
+    def _start(self) -> None:
+        try:
+            threading.Thread(target=self._run, name="mrlstore-audit", daemon=True).start()
+        except RuntimeError as error:  # no memory for another thread: the next answer tries again
+            log_event("audit failed", self.name, str(error), level=logging.WARNING)
 
     def figures(self) -> tuple[AuditStats, ...]:
         """Rolling recall for each k, with its interval."""
@@ -98,7 +106,7 @@ class Audit:
     def wait(self, timeout_s: float) -> bool:
         """Whether all queries taken so far are checked within this time; they are checked without pauses."""
         deadline = time.monotonic() + timeout_s
-        with self._work:
+        with self._lock:
             while self._queue or self._busy:
                 left = deadline - time.monotonic()
                 if left <= 0:
@@ -111,11 +119,12 @@ class Audit:
         self._stopped.set()
         if self._learner is not None:
             self._learner.stop()
-        with self._work:
+        with self._lock:
             self._queue.clear()
             self._work.notify_all()
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(5.0)
+        thread = self._threads.get(_WORKER)
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(5.0)
 
     def _figure(self, k: int, pairs: list[tuple[int, int]], let_go: int) -> AuditStats:
         found, wanted = (sum(pair[i] for pair in pairs) for i in (0, 1))
@@ -123,8 +132,11 @@ class Audit:
         return AuditStats(k, len(pairs), span.mean, span.low, span.high, let_go)
 
     def _run(self) -> None:
+        me = threading.current_thread()
+        if self._threads.setdefault(_WORKER, me) is not me:
+            return
         while not self._stopped.is_set():
-            with self._work:
+            with self._lock:
                 while not self._queue and not self._stopped.is_set():
                     self._work.wait()
                 if self._stopped.is_set():
@@ -141,7 +153,7 @@ class Audit:
             except Exception as error:
                 log_event("audit failed", self.name, str(error), level=logging.ERROR, trace=True)
             del item
-            with self._work:
+            with self._lock:
                 self._busy = False
                 self._work.notify_all()
             self._stopped.wait((time.perf_counter() - started) * (1 / self.cost - 1))

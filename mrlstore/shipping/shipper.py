@@ -34,7 +34,8 @@ class Shipping:
 
     def __init__(self, session: Session, storage: ObjectStorage, every_s: float, keep: int) -> None:
         self._session, self._path, self._every_s = session, session.path, every_s
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()  # taken in C code, which no exception cuts in two
+        self._changed = threading.Condition(self._lock)
         self._survived = forks.survived()
         self._stopped = False
         self._wanted = 0  # how many calls of `now` have begun
@@ -44,9 +45,13 @@ class Shipping:
         self._ahead_since: float | None = None  # when a commit was seen that is not in the copy
         self._copy = StoreCopy(session, storage, keep)
         self._thread = threading.Thread(target=self._run, name="mrlstore-shipping", daemon=True)
-        self._thread.start()
-        session.shipping = (*session.shipping, self)
-        _running.add(self)
+        try:
+            session.shipping = (*session.shipping, self)
+            _running.add(self)
+            self._thread.start()
+        except BaseException:  # Ctrl-C, or no memory for a thread: nobody has this object, to stop it
+            self.stop()
+            raise
 
     def now(self, timeout_s: float | None = None) -> ShippingStats:
         """Ship what has been committed before this call, and return once it is in object storage.
@@ -62,7 +67,7 @@ class Shipping:
         """
         self._check_process()
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        with self._changed:
+        with self._lock:
             self._wanted += 1
             mine = self._wanted
             self._changed.notify_all()
@@ -80,7 +85,7 @@ class Shipping:
         """Wait up to so many seconds for its end; StoreLocked once another process ships to this place."""
         self._check_process()
         deadline = time.monotonic() + timeout_s
-        with self._changed:
+        with self._lock:
             while not self._stopped and (left := deadline - time.monotonic()) > 0:
                 if self._ended is not None:
                     raise self._ended
@@ -89,7 +94,7 @@ class Shipping:
     def figures(self) -> ShippingStats:
         """How far the copy has come, as `Store.stats().shipping` tells it."""
         self._check_process()
-        with self._changed:
+        with self._lock:
             if self._ahead_since is None and not self._stopped and self._copy.is_behind():
                 self._ahead_since = time.monotonic()
             newest, ahead = self._copy.newest, self._ahead_since
@@ -108,13 +113,13 @@ class Shipping:
         """End it within seconds; a snapshot that is under way is given up. Again is harmless."""
         if self._survived != forks.survived():
             return  # the thread is the parent's
-        with self._changed:
+        with self._lock:
             self._stopped = True
             self._changed.notify_all()
         session = self._session
         session.shipping = tuple(one for one in session.shipping if one is not self)
         _running.discard(self)
-        if self._thread is not threading.current_thread():
+        if self._thread.ident is not None and self._thread is not threading.current_thread():
             self._thread.join(_JOIN_S)
 
     def __enter__(self) -> Shipping:
@@ -148,7 +153,7 @@ class Shipping:
                 wait_s = pause_s = min(_RETRY_S[1], 2 * wait_s or _RETRY_S[0])
                 self._log(error)
             next_at = time.monotonic() + pause_s
-            with self._changed:
+            with self._lock:
                 self._error, self._tried = error, wanted
                 self._ended = error if isinstance(error, TakenOver) else None
                 self._changed.notify_all()
@@ -157,7 +162,7 @@ class Shipping:
         """Ship what has been committed; the error if that fails. Interrupted where it was stopped."""
 
         def shipped() -> None:
-            with self._changed:
+            with self._lock:
                 self._ahead_since = started if self._copy.is_behind() else None
 
         try:
@@ -177,7 +182,7 @@ class Shipping:
             ahead = True
             with suppress(MrlStoreError):  # the store cannot be read: the next try tells it
                 ahead = self._copy.is_behind()
-            with self._changed:
+            with self._lock:
                 if ahead and self._ahead_since is None:
                     self._ahead_since = time.monotonic()
                 if self._stopped or self._ended is not None:

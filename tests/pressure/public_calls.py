@@ -51,6 +51,7 @@ class Bench:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.path = folder, folder / "store.mrl"
+        self.extra: mrlstore.Store | None = None  # a third handle, of calls that open one
         self.store = self.opened(dim=DIM)
         for first, prefix in ((0, "s"), (100, "r")):
             for space in SPACES:
@@ -88,6 +89,15 @@ class Bench:
         target = self.folder / name
         shutil.rmtree(target, ignore_errors=True)
         return target
+
+
+def glance(store: mrlstore.Store) -> Rows:
+    """The rows of "b", found in two ways that must agree; takes a fifth of the time of `look`."""
+    found = {record.id: record.metadata["n"] for record in store.scan(namespace="b") if record.metadata}
+    wanted = sorted(id for id, n in found.items() if n >= 108 and not id.startswith("bare"))
+    where = {"n": {"$gte": 108}}
+    assert sorted(store.query(VECTORS[0], k=500, where=where, namespace="b", include=()).ids) == wanted
+    return found
 
 
 def look(store: mrlstore.Store, namespace: str = "b") -> Rows:
@@ -299,7 +309,8 @@ def _ship(bench: Bench) -> None:
 
 
 def _judge_shipped(bench: Bench) -> None:
-    assert bench.store.stats().shipping == ()
+    if bench.store.stats().shipping:  # interrupted before the caller had it; the store ends it
+        bench.reopen()
     for thread in threading.enumerate():  # one that has just been told to end
         if thread.name == "mrlstore-shipping":
             thread.join(10.0)
@@ -341,13 +352,16 @@ def _no_audit(bench: Bench) -> None:
 
 
 def _open(bench: Bench) -> None:
-    with mrlstore.open(bench.path, auto_maintain=True) as opened:
-        opened.count(namespace="b")
+    bench.extra = mrlstore.open(bench.path, auto_maintain=True)
+    bench.extra.upsert(["probe"], VECTORS[:1], namespace="c")
+    bench.extra.close()
 
 
 def _no_background(bench: Bench) -> None:
+    if bench.extra is not None:
+        bench.extra.close()
     for thread in threading.enumerate():
-        if thread.name.startswith("mrlstore-back"):
+        if thread.name == "mrlstore-maintenance":
             thread.join(10.0)
             assert not thread.is_alive()
 

@@ -20,8 +20,8 @@ import pytest
 import mrlstore
 from tests import inside
 from tests.pressure.opcodes import AtOpcode, Counted, counted, interrupt, lack_memory
-from tests.pressure.public_calls import CARE, READS, VECTORS, WRITES, Bench, Care, Rows, look
-from tests.scale import FULL, figure
+from tests.pressure.public_calls import CARE, READS, VECTORS, WRITES, Bench, Care, Rows, glance, look
+from tests.scale import FULL, figure, shares
 
 # Python itself drops what is raised in a finalizer, and says so.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -30,6 +30,7 @@ FRESH = ("query filtered", "query hybrid", "query_batch", "get by filter", "scan
 RAISED: dict[str, Callable[[], None]] = {"interrupt": interrupt, "no memory": lack_memory}
 LOOK_EVERY = figure(50, 3)  # trials between two looks at all rows in every way
 MOST_FAILURES = 10
+SHARES = shares(20)  # of the bytecodes of a call
 
 
 class Trials:
@@ -78,6 +79,12 @@ class Trials:
         self.bench.close()
 
 
+@pytest.fixture(params=SHARES, ids=lambda number: f"share{number:02}")
+def share(request: pytest.FixtureRequest) -> int:
+    number: int = request.param
+    return number
+
+
 @pytest.fixture(params=RAISED if FULL else ["interrupt"])
 def trials(request: pytest.FixtureRequest, quick_path: Path) -> Iterator[Trials]:
     threads = threading.active_count()
@@ -95,9 +102,9 @@ def both_write(bench: Bench) -> None:
     bench.other.delete(["probe"], namespace="c")
 
 
-def both_see(bench: Bench) -> Rows:
-    found = look(bench.store)
-    assert look(bench.other) == found
+def both_see(bench: Bench, looking: Callable[[mrlstore.Store], Rows] = look) -> Rows:
+    found = looking(bench.store)
+    assert looking(bench.other) == found
     return found
 
 
@@ -107,12 +114,16 @@ def test_every_public_call_is_tried() -> None:
     assert names - twins == {name.split()[0] for name in (*READS, *WRITES, *CARE)} - {"open"}
 
 
-def read_at_each_bytecode(trials: Trials, name: str, *, fresh: bool, sample: int) -> None:
+def read_at_each_bytecode(trials: Trials, name: str, share: int, *, fresh: bool, sample: int) -> None:
     read, bench = READS[name], trials.bench
     before, expected = look(bench.store), read(bench)
-    if fresh:
-        bench.reopen()
-    count = counted(lambda: read(bench))
+
+    def begin() -> None:
+        """The handle is a new one, or has been asked the same before and has all that it keeps for that."""
+        if fresh:
+            trials.bench.reopen()
+        else:
+            assert read(trials.bench) == read(trials.bench) == expected
 
     def judge(answer: object) -> None:
         assert answer is None or answer == expected
@@ -121,26 +132,27 @@ def read_at_each_bytecode(trials: Trials, name: str, *, fresh: bool, sample: int
         if trials.tried % LOOK_EVERY == 0:
             assert both_see(trials.bench) == before
 
-    for nth in count.places(name, sample):
-        if fresh:
-            trials.bench.reopen()
+    begin()
+    count = counted(lambda: read(bench))
+    for nth in count.places(name, sample)[share :: len(SHARES)]:
+        begin()
         trials.run(read, judge, nth)
     trials.finish(name, count)
 
 
 @pytest.mark.parametrize("name", READS)
-def test_a_read_is_cut_at_every_bytecode(trials: Trials, name: str) -> None:
-    read_at_each_bytecode(trials, name, fresh=False, sample=2 if name == "tier_report" else 8)
+def test_a_read_is_cut_at_every_bytecode(trials: Trials, name: str, share: int) -> None:
+    read_at_each_bytecode(trials, name, share, fresh=False, sample=2 if name == "tier_report" else 8)
 
 
 @pytest.mark.parametrize("name", FRESH)
-def test_a_read_of_a_fresh_handle_is_cut_at_every_bytecode(trials: Trials, name: str) -> None:
+def test_a_read_of_a_fresh_handle_is_cut_at_every_bytecode(trials: Trials, name: str, share: int) -> None:
     """It has its connections and maps to open first."""
-    read_at_each_bytecode(trials, name, fresh=True, sample=8)
+    read_at_each_bytecode(trials, name, share, fresh=True, sample=8)
 
 
 @pytest.mark.parametrize("name", WRITES)
-def test_a_write_is_cut_at_every_bytecode(trials: Trials, name: str) -> None:
+def test_a_write_is_cut_at_every_bytecode(trials: Trials, name: str, share: int) -> None:
     run, back = WRITES[name]
     before, others = look(trials.bench.store), look(trials.bench.store, "a")
     count = counted(lambda: run(trials.bench))
@@ -150,20 +162,20 @@ def test_a_write_is_cut_at_every_bytecode(trials: Trials, name: str) -> None:
     assert name == "upsert skipping" or after != before
 
     def judge(_: object) -> None:
-        found = both_see(trials.bench)
-        assert found in (before, after)
-        assert trials.tried % LOOK_EVERY or look(trials.bench.store, "a") == others
+        whole = trials.tried % LOOK_EVERY == 0
+        assert both_see(trials.bench, look if whole else glance) in (before, after)
+        assert not whole or look(trials.bench.store, "a") == others
         both_write(trials.bench)
         back(trials.bench)
-        assert look(trials.bench.other) == before
+        assert not whole or look(trials.bench.other) == before
 
-    for nth in count.places(name, 16):
+    for nth in count.places(name, 16)[share :: len(SHARES)]:
         trials.run(run, judge, nth)
     trials.finish(name, count)
 
 
 @pytest.mark.parametrize("name", CARE)
-def test_maintenance_is_cut_at_every_bytecode(trials: Trials, name: str) -> None:
+def test_maintenance_is_cut_at_every_bytecode(trials: Trials, name: str, share: int) -> None:
     call: Care = CARE[name]
     before = look(trials.bench.store)
     call.begin(trials.bench)
@@ -176,10 +188,10 @@ def test_maintenance_is_cut_at_every_bytecode(trials: Trials, name: str) -> None
         call.judge(trials.bench)
         if name == "close":
             trials.bench.reopen()
-        assert both_see(trials.bench) == before
+        assert both_see(trials.bench, glance) == before
         both_write(trials.bench)
 
-    for nth in count.places(name, 4):
+    for nth in count.places(name, 4)[share :: len(SHARES)]:
         call.begin(trials.bench)
         trials.run(call.run, judge, nth)
     trials.bench.other.optimize(timeout_s=5)
@@ -195,10 +207,10 @@ def test_descriptors_and_threads_do_not_grow_under_interrupts(trials: Trials) ->
 
     if not Path("/proc/self/fd").is_dir():
         pytest.skip("descriptors are counted in /proc")
-    call = CARE["open"].run
-    count = counted(lambda: call(trials.bench))
+    call = CARE["open"]
+    count = counted(lambda: call.run(trials.bench))
     before = held()
     for nth in count.places("descriptors", 20):
-        trials.run(call, lambda _: None, nth)
+        trials.run(call.run, lambda _: call.judge(trials.bench), nth)
     trials.finish("open", count)
     assert held() <= before
