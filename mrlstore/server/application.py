@@ -70,4 +70,5 @@ def _router(routes: Sequence[BaseRoute]) -> Router:
 
 async def _no_route(scope: Scope, receive: Receive, send: Send) -> None:
     call = HttpCall.of(scope)
-    raise not_found(f"there is nothing at {call.method} {call.path:.200}")
+    hint = "; the console is at /console" if call.path == "/" else ""
+    raise not_found(f"there is nothing at {call.method} {call.path:.200}{hint}")
