@@ -24,7 +24,8 @@ _durability = click.option(
     type=click.Choice(get_args(Durability)),
     default="shared",
     show_default=True,
-    help="shared: a write that returned is in the log in object storage.",
+    help="shared: a write that returned is in the log in object storage. local: it is on the disk, and "
+    "in the log a moment later.",
 )
 _folder = click.option(
     "--folder",

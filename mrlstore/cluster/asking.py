@@ -73,6 +73,11 @@ class Asking:
             self._own = newest((self._own, places))
         return token_of(places)
 
+    def _lost(self, shard: int) -> None:
+        """Await own writes no longer of which a shard may have lost some, as its error has said."""
+        with self._own_guard:
+            self._own.pop(shard, None)
+
     def _only(self, shards: Iterable[int], what: str) -> int:
         """The shard, where there is one; InvalidInput that says what cannot be done over several."""
         few = list(shards)

@@ -23,7 +23,7 @@ from mrlstore.shared_log import HOME, shard_prefix
 from mrlstore.types import GraphBuilder, Tokenizer
 
 FORMAT: Final = 1
-Durability = Literal["shared"]
+Durability = Literal["shared", "local"]
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def new_home(
 ) -> Home:
     """A home with checked numbers of shards and durability."""
     count = check_home(shards, durability)
-    kept: Durability = "shared"
+    kept: Durability = "local" if durability == "local" else "shared"
     return Home(FORMAT, uuid.uuid4().hex, dim, prefix_dim, m, ef_construction, tokenizer, graph, count, kept)
 
 

@@ -20,6 +20,7 @@ from mrlstore.object_storage import ObjectStorage
 from mrlstore.system import forks
 
 _THREADS: Final = 32
+_FOLLOWERS: Final = "followers"
 _LONG_S: Final = 0.001  # of an answer; shorter ones cost more in threads than one after the other
 
 T = TypeVar("T")
@@ -45,6 +46,8 @@ class LocalEngine(Engine):
         self._rounds: ShardRounds | None = None
         self._pool = ThreadPoolExecutor(min(_THREADS, home.shards), thread_name_prefix="mrlstore-shard")
         self._writes, indexes = writes, auto_maintain and writes
+        if home.durability == "local" and not writes:
+            folder = folder / _FOLLOWERS  # the writer's copies may be ahead of the log
         self._shards = [
             RunningShard(
                 ShardCopy(

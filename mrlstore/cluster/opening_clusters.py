@@ -49,7 +49,8 @@ def create(
         dim: dimensions of the vectors.
         prefix_dim: leading dimensions that are indexed; by default 768 or dim.
         shards: how many, a power of two up to 4,096. It cannot be changed: take few large ones.
-        durability: "shared": what is acknowledged is in the log in object storage.
+        durability: "shared": what is acknowledged is in the log in object storage. "local": it is on the disk
+            of the writer, and comes into the log a moment later; see docs/scale.md for what may be lost.
         m: links of each row in the graphs.
         ef_construction: effort of building the graphs.
         tokenizer: how documents are cut into words.
@@ -162,9 +163,12 @@ def connect(
         )
     if checks.check_number(num_cpus, "num_cpus") < 0:
         raise InvalidInput(f"num_cpus: expected 0 or more, got {num_cpus}")
+    found = read_home(storage)
+    if found.durability == "local":
+        storage.close()
+        raise InvalidInput('engine: "ray" moves writers between nodes, and needs durability="shared"')
     with importing:
         from mrlstore.cluster.ray_engine import RayEngine
-    found = read_home(storage)
     running = RayEngine(
         found,
         storage.url,

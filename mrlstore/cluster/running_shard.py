@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 from mrlstore.cluster import shard_reads
@@ -27,6 +28,7 @@ _ADOPT_S: Final = 30.0  # between two looks of a copy for snapshots with graphs
 _IN_NO_GRAPH: Final = 2_000  # rows of a copy, from which on it takes a newer snapshot
 _WAIT_S: Final = 10.0  # for a copy to reach the place that a reader needs
 _PAUSE_S: Final = 0.02
+_DRAIN_S: Final = 10.0  # for the log to have all that was acknowledged, when a cluster is closed
 
 
 class ShardCare(NamedTuple):
@@ -54,6 +56,7 @@ class RunningShard:
         self.copy, self._care = copy, care
         self._writer: ShardWriter | None = None
         self._guard, self._closed = threading.Lock(), False
+        self._dropped = False  # of a writer that was replaced: its copy
         self._looked_at = self._adopted_at = time.monotonic()
 
     @property
@@ -144,7 +147,16 @@ class RunningShard:
     def follow(self) -> None:
         """Apply what the log has behind the mark."""
         with self._guard:
+            self._drop_what_was_not_uploaded()
             self.copy.follow()
+
+    def _drop_what_was_not_uploaded(self) -> None:
+        """With durability="local", the copy of a writer that was replaced may hold what nobody else will."""
+        writer = self._writer
+        if self.copy.outbox is not None and writer is not None and not self._dropped and not self.writes:
+            self._dropped = True
+            self.copy.drop()
+            self.copy.start()
 
     def look_after(self) -> None:
         """Writer: ship a snapshot that is due, notice a later writer. Copy: follow, take newer graphs."""
@@ -173,5 +185,8 @@ class RunningShard:
         """Write no more, and close the copy."""
         self._closed = True
         if self._writer is not None:
+            if self._writer.stopped is None:
+                with suppress(MrlStoreError):  # what is not uploaded is kept, and the next writer does it
+                    self._writer.drain(_DRAIN_S)
             self._writer.stop("was closed")
         self.copy.close()

@@ -15,6 +15,7 @@ from mrlstore.cluster import folder_lock
 from mrlstore.cluster.folder_lock import FolderLock
 from mrlstore.cluster.home import Home
 from mrlstore.cluster.neighbour_copy import COPY, newer_than
+from mrlstore.cluster.outbox import Outbox
 from mrlstore.cluster.shard_store import ShardStore, open_shard_store
 from mrlstore.cluster.snapshots import ShardSnapshots
 from mrlstore.errors import CorruptStore, ShardUnavailable, WriterReplaced
@@ -22,9 +23,11 @@ from mrlstore.object_storage import ObjectStorage
 from mrlstore.shared_log import LogEntry, LogObjects
 from mrlstore.shipping import epochs
 from mrlstore.shipping.log_tail import entries_behind, may_be_left_over
+from mrlstore.shipping.manifest import SnapshotManifest
 from mrlstore.system.files import Files, make_parents
 from mrlstore.system.log import log_event
 
+_OUTBOX: Final = "outbox"
 _TRIES: Final = 5  # of starting from the newest snapshot, each time that it was overtaken meanwhile
 
 
@@ -68,6 +71,7 @@ class ShardCopy:
         self._guard = threading.Lock()
         self._lock: FolderLock | None = None
         self._shares = shares
+        self.outbox = Outbox(self._files, self._folder / _OUTBOX) if home.durability == "local" else None
 
     @property
     def store(self) -> ShardStore:
@@ -118,8 +122,38 @@ class ShardCopy:
         newest = self.snapshots.newest()
         if self._held is None:
             self._held = self._opened_last(make=newest is None)
+            if self._held is not None and self.outbox is not None and self._is_abandoned(newest):
+                self.drop()
+                self._take_lock()
+                self._held = self._opened_last(make=newest is None)
         if newest is not None and (self._held is None or newest.place > self.mark.place):
+            if self.outbox is not None:
+                self.outbox.clear()
             self._restore(newest.place)
+
+    def drop(self) -> None:
+        """Close the copy and remove it, with what it has and the log has not."""
+        path = self.opened.path if self.opened is not None else None
+        self.close()
+        if path is not None:
+            shutil.rmtree(path, ignore_errors=True)
+        if self.outbox is not None:
+            self.outbox.clear()
+
+    def _is_abandoned(self, newest: SnapshotManifest | None) -> bool:
+        """Whether a later epoch than that of the copy has claimed the log, or shipped.
+
+        The copy may then hold what was acknowledged with durability="local" and never came into the log.
+        """
+        mark, start = self.mark, 0 if newest is None else newest.place
+        if not mark.place:
+            return False
+        found = [0 if newest is None else newest.epoch]
+        for place in self.log.places(start):
+            entry = self.log.read(place.number)
+            if entry is not None:  # else it was collected meanwhile, and a newer snapshot has it
+                found.append(entry.epoch)
+        return max(found) > mark.epoch
 
     def unread(self) -> list[LogEntry] | None:
         """The next entries behind the mark; None where the log no longer has the next one: start again."""
@@ -254,14 +288,18 @@ class ShardCopy:
         Where there is none, an empty one is made, or with `make` false there is none.
         """
         copies = sorted(one for one in self._folder.iterdir() if COPY.fullmatch(one.name))
+        if self.outbox is not None and not copies:
+            self.outbox.clear()
         for old in self._folder.iterdir():
-            if old not in copies[-1:]:
+            if old not in copies[-1:] and old.name != _OUTBOX:
                 shutil.rmtree(old, ignore_errors=True)
         if copies:
             try:
                 return HeldStore(self._opened(copies[-1]))
             except CorruptStore as error:
                 log_event("copy of a shard dropped", copies[-1], str(error))
+                if self.outbox is not None:
+                    self.outbox.clear()
                 shutil.rmtree(copies[-1], ignore_errors=True)
         return HeldStore(self._opened(self._new_path(0))) if make else None
 

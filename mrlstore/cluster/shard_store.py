@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +16,9 @@ from mrlstore.maintenance import steps
 from mrlstore.shipping.manifest import SnapshotManifest
 from mrlstore.shipping.snapshot_writer import SnapshotWriter
 from mrlstore.storage import create
+from mrlstore.storage.backup import CopiedMoment
 from mrlstore.storage.create import new_settings
+from mrlstore.storage.session import CopyKeeper
 from mrlstore.system.files import Files
 from mrlstore.types import Settings
 from mrlstore.writing import resolved_writes
@@ -77,9 +79,18 @@ class ShardStore(Store):
                 with steps.take_lock(self._session, _LOCK_S):
                     steps.flush(self._session)
 
-    def shipped_by(self, writer: SnapshotWriter) -> SnapshotManifest:
-        """Ship a moment of the store, whose place is its mark."""
-        return writer.ship(self._session, lambda moment: moment.mark.place)
+    def shipped_by(self, writer: SnapshotWriter, logged: Callable[[int], None]) -> SnapshotManifest:
+        """Ship a moment of the store, whose place is its mark; `logged` waits until the log has it."""
+
+        def place_of(moment: CopiedMoment) -> int:
+            logged(moment.mark.place)
+            return moment.mark.place
+
+        return writer.ship(self._session, place_of)
+
+    def tell_shipping(self, keeper: CopyKeeper) -> None:
+        """Let `stats` tell what this keeper does, until the store is closed, which stops it."""
+        self._session.shipping = (*self._session.shipping, keeper)
 
     def last_operation(self, client: str) -> ClientOperation | None:
         """The last operation of a client that was applied, where it is still kept."""

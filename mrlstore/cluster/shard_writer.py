@@ -10,7 +10,9 @@ from concurrent.futures import Future
 from typing import Final, NamedTuple
 
 from mrlstore.catalogue.marks import ClientOperation, Mark
+from mrlstore.cluster.outbox import Outbox, Uploader
 from mrlstore.cluster.shard_copy import ShardCopy
+from mrlstore.cluster.upload_figures import UploadFigures
 from mrlstore.cluster.write_requests import OperationId, ShardWritten, Upsert, WriteRequest
 from mrlstore.errors import (
     CorruptStore,
@@ -28,6 +30,7 @@ from mrlstore.shipping.snapshot_writer import SnapshotWriter
 from mrlstore.system.log import log_event
 from mrlstore.writing.resolved_writes import ResolvedWrite
 
+_LOG_S: Final = 60.0  # for the log to have what a snapshot is to hold
 _TRIES: Final = 3  # of a request to object storage, beside those of its client
 _PAUSE_S: Final = 0.05
 _GROUP_ROWS: Final = 4_096  # rows that are put together into one log entry
@@ -75,6 +78,7 @@ class ShardWriter:
         self._shipped = 0  # the place of the last snapshot that was tried
         self._shipped_at, self._shipped_bytes = time.monotonic(), 0
         self.snapshots_shipped = 0
+        self._uploader: Uploader | None = None  # with durability="local"
 
     @property
     def stopped(self) -> MrlStoreError | None:
@@ -103,14 +107,41 @@ class ShardWriter:
 
     def _start(self) -> None:
         self.epoch = epochs.claim_epoch(self.copy.storage, self.copy.prefix)
+        outbox = self.copy.outbox
+        uploader = None
+        if outbox is not None:
+            uploader = Uploader(outbox, self.copy.log, self._look, self._taken, self._end)
         while True:
             self.copy.catch_up(self.epoch)
+            if outbox is not None and uploader is not None:
+                self._upload_kept(outbox, uploader)
             claim = LogEntry(self.copy.mark.place + 1, self.epoch, self._name)
             if self.copy.log.create(claim):
                 break
         self.copy.check_epoch(self.epoch)
         self.copy.apply(claim)
+        if uploader is not None:
+            uploader.begin(claim.place)
+            self._uploader = uploader
+            self.copy.store.tell_shipping(UploadFigures(self, uploader))
         self._stopped = None
+
+    def _upload_kept(self, outbox: Outbox, uploader: Uploader) -> None:
+        """Bring into the log what a process that was killed had acknowledged, and forget what it had not."""
+        for kept in outbox.kept():
+            if kept.place > self.copy.mark.place:
+                outbox.remove(kept.place)
+            else:
+                uploader.upload(kept)
+
+    def drain(self, timeout_s: float) -> None:
+        """Wait until the log has all that was acknowledged; ShardUnavailable if it has not in time."""
+        if self._uploader is not None:
+            self._uploader.wait_for(self.copy.mark.place, timeout_s)
+
+    def _wait_for_log(self, place: int) -> None:
+        if self._uploader is not None:
+            self._uploader.wait_for(place, _LOG_S)
 
     def write(self, operation: OperationId, request: WriteRequest) -> ShardWritten:
         """Do a write; it is in the log, and applied, when this returns.
@@ -179,7 +210,7 @@ class ShardWriter:
             self.copy.store.flush()
             self._shipped = self.copy.mark.place
             self._shipped_at, self._shipped_bytes = time.monotonic(), self.copy.log.bytes_created
-            shipped = self.copy.store.shipped_by(self._snapshots)
+            shipped = self.copy.store.shipped_by(self._snapshots, self._wait_for_log)
             self._shipped = max(self._shipped, shipped.place)
             self.snapshots_shipped += 1
             self.copy.snapshots.collect(self.copy.log, shipped, lambda: self.copy.is_newest(self.epoch))
@@ -205,6 +236,8 @@ class ShardWriter:
             self._stopped = error if replaced else self._unavailable(f"has stopped: {error}")
             url, shard = self.copy.storage.url, self.copy.shard
             log_event("writer of a shard stopped", url, str(error), shard=shard, epoch=self.epoch)
+            if self._uploader is not None:
+                self._uploader.stop()
 
     def _check_running(self) -> None:
         stopped = self._stopped
@@ -247,6 +280,8 @@ class ShardWriter:
             if done is not None:
                 waiting.answer.set_result(done)
                 return None
+            if self._uploader is not None:
+                self._uploader.wait_for_room()
             write = self.copy.store.resolved(waiting.request)
             return _Resolved(waiting, write, self.copy.store.rows_of(write))
         except (InvalidInput, OperationForgotten, ShardUnavailable, WriterReplaced) as error:
@@ -290,6 +325,8 @@ class ShardWriter:
             for one in group
         )
         writes = tuple(one.write for one in group)
+        if self._uploader is not None:
+            return self._appended_behind(self._uploader, writes, operations)
         while True:
             place = self.copy.mark.place + 1
             entry = LogEntry(place, self.epoch, self._name, writes, operations)
@@ -305,6 +342,36 @@ class ShardWriter:
                 "the next writer will"
             ) from error
         return _Appended(entry.mark, applied.generation)
+
+    def _appended_behind(
+        self,
+        uploader: Uploader,
+        writes: Sequence[ResolvedWrite],
+        operations: Sequence[ClientOperation],
+    ) -> _Appended:
+        """Keep an entry on this disk and apply it; the log gets it behind that."""
+        outbox, place = self.copy.outbox, self.copy.mark.place + 1
+        assert outbox is not None
+        entry = LogEntry(place, self.epoch, self._name, tuple(writes), tuple(operations))
+        try:
+            kept = outbox.keep(entry)
+            applied = self.copy.store.apply(entry.writes, entry.mark, entry.operations)
+        except (MrlStoreError, OSError) as error:
+            raise ShardUnavailable(
+                f"shard {self.copy.shard}: this copy could not take a write ({error})"
+            ) from error
+        uploader.add(kept)
+        return _Appended(entry.mark, applied.generation)
+
+    def _taken(self, entry: LogEntry) -> MrlStoreError:
+        """Why the place of an acknowledged entry is another's."""
+        there = self.copy.log.read(entry.place)
+        if there is not None and there.epoch > entry.epoch:
+            return self.copy.replaced_by(there.epoch)
+        return CorruptStore(
+            f"{self.copy.storage.url}/{self.copy.prefix}/log",
+            f"place {entry.place} is taken, and not by an entry that this epoch or a later one has written",
+        )
 
     def _created(self, entry: LogEntry) -> bool:
         """Whether the entry has its place; repeated where that is unknown."""

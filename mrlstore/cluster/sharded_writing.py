@@ -25,7 +25,14 @@ from mrlstore.cluster.write_requests import (
     Upsert,
     WriteRequest,
 )
-from mrlstore.errors import IdExists, InvalidInput, MrlStoreError, PartialWrite, ShardUnavailable
+from mrlstore.errors import (
+    IdExists,
+    InvalidInput,
+    MrlStoreError,
+    PartialWrite,
+    ShardUnavailable,
+    WriterReplaced,
+)
 from mrlstore.search.params import Selection
 from mrlstore.types import Conflict, Vectors, Where
 from mrlstore.writing.batch import Batch, RowChange, make_batch
@@ -169,6 +176,8 @@ class ShardedWriting(Asking):
         for one, outcome in zip(sent, self._engine.write(sent), strict=True):
             if isinstance(outcome, MrlStoreError):
                 failed[one.shard] = outcome
+                if isinstance(outcome, WriterReplaced) and self._home.durability == "local":
+                    self._lost(one.shard)
                 if isinstance(outcome, InvalidInput):
                     self._lanes.give_back(one.shard, one.operation)
             else:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mrlstore.cluster import ShardedStore
-from mrlstore.cluster.home import Home, create_home, new_home
+from mrlstore.cluster.home import Durability, Home, create_home, new_home
 from mrlstore.cluster.opening_clusters import open_cluster
 from mrlstore.cluster.running_shard import ShardCare
 from mrlstore.cluster.shard_copy import ShardCopy
@@ -20,14 +20,14 @@ from tests.oracle import nested_vectors
 DIM = 8
 
 
-def home_of(shards: int = 1) -> Home:
-    return new_home(DIM, DIM, 4, 20, "unicode61", "mrlstore", shards, "shared")
+def home_of(shards: int = 1, durability: Durability = "shared") -> Home:
+    return new_home(DIM, DIM, 4, 20, "unicode61", "mrlstore", shards, durability)
 
 
-def made(shards: int = 1) -> MemoryStorage:
+def made(shards: int = 1, durability: Durability = "shared") -> MemoryStorage:
     """Object storage with the home of a cluster."""
     storage = MemoryStorage()
-    create_home(storage, home_of(shards))
+    create_home(storage, home_of(shards, durability))
     return storage
 
 

@@ -5,6 +5,10 @@ steps anything may happen to it: it may sleep while others take many steps, cras
 be late: its sender hears nothing, and it arrives at some later step or never. Deletions are late always.
 
 Content is reduced to the operations that it holds, in order; a log place holds one operation, or a claim.
+
+With `local` a writer acknowledges what its folder has, and creates the log places of it behind that. Then the
+loss of a disk, and a writer elsewhere that begins meanwhile, may cost what was not uploaded: these operations
+are `excused`.
 """
 
 from __future__ import annotations
@@ -32,6 +36,10 @@ Rule = Literal[
     "a snapshot of one's own epoch",
     "one's own last snapshot",
     "names are not used again",
+    "abandoned copies are dropped",
+    "what was kept is uploaded before the claim",
+    "look after uploading",
+    "uploaded in order",
 ]
 
 
@@ -86,6 +94,8 @@ class Writer(NamedTuple):
     snapshot: Manifest | None = None  # that is being shipped
     removal: tuple[frozenset[PartName | Manifest], int] | None = None  # found; and the log up to a place
     shipped: int = 0  # the mark of the last snapshot that was begun in this epoch, whatever became of it
+    queue: tuple[Entry, ...] = ()  # with `local`: acknowledged, not uploaded, and on the disk
+    found: Manifest | None = None  # with `local`: the newest snapshot when it started
 
 
 class Follower(NamedTuple):
@@ -107,6 +117,8 @@ class World(NamedTuple):
     writers: tuple[Writer, ...] = ()
     followers: tuple[Follower, ...] = ()
     acknowledged: frozenset[str] = frozenset()
+    excused: frozenset[str] = frozenset()
+    uploaded: frozenset[str] = frozenset()  # operations of which `stats()` says so, with `local`
     late_puts: int = 0  # how many puts were late so far
     crashes: int = 0
     snapshots: int = 0  # how many were begun
@@ -125,6 +137,7 @@ class Bounds(NamedTuple):
     lost_disks: bool = False
     snapshots: int = 0
     collections: int = 0
+    local: bool = False
 
     def start(self) -> World:
         """Everything empty, nobody started."""

@@ -18,11 +18,13 @@ from tests.cluster.model.protocol import (
     arrivals,
     entry_at,
     newest,
+    recovered,
     restored,
     with_entry,
 )
 
 Off = frozenset[Rule]
+QUEUED = 2  # operations that may be acknowledged and not uploaded
 
 
 def steps(world: World, bounds: Bounds, off: Off) -> Iterator[World]:
@@ -42,22 +44,28 @@ def steps(world: World, bounds: Bounds, off: Off) -> Iterator[World]:
 def _writer_steps(world: World, writer: Writer, bounds: Bounds, off: Off) -> Iterator[tuple[World, Writer]]:
     if writer.state == "down":
         if world.epochs < bounds.epochs:
-            yield (
-                world._replace(epochs=world.epochs + 1),
-                Writer("start", world.epochs + 1, writer.folder),
-            )
+            begun = world._replace(epochs=world.epochs + 1)
+            if bounds.local:
+                begun = _excusing(begun, writer.folder)
+            yield begun, Writer("start", world.epochs + 1, writer.folder, queue=writer.queue)
         return
     if world.crashes < bounds.crashes:
         crashed = world._replace(crashes=world.crashes + 1)
-        yield crashed, Writer(folder=writer.folder)
+        yield crashed, _stopped(writer)
         if bounds.lost_disks and writer.folder.mark:
-            yield crashed, Writer()
+            yield _excusing(crashed, Folder()) if bounds.local else crashed, Writer()
     yield from _STEPS[writer.state](world, writer, bounds, off)
+
+
+def _excusing(world: World, folder: Folder) -> World:
+    """What is neither in object storage nor in this folder may be lost: it is, or was, on another disk."""
+    safe = {*(recovered(world, frozenset()) or ()), *folder.content}
+    return world._replace(excused=world.excused | (world.acknowledged - safe))
 
 
 def _stopped(writer: Writer) -> Writer:
     """It stops for good: whoever is started in its place has its folder."""
-    return Writer(folder=writer.folder)
+    return Writer(folder=writer.folder, queue=writer.queue)
 
 
 def _start(world: World, writer: Writer, bounds: Bounds, off: Off) -> Iterator[tuple[World, Writer]]:
@@ -67,14 +75,26 @@ def _start(world: World, writer: Writer, bounds: Bounds, off: Off) -> Iterator[t
     if manifest is not None and manifest.mark > folder.mark and "newest snapshot at the start" not in off:
         if "complete manifests only" in off and not manifest.parts <= world.parts:
             return  # it hangs: what the recovery finds is judged in `recovered`
-        folder = restored(manifest)
+        folder, writer = restored(manifest), writer._replace(queue=())
     if "nothing read below the snapshot" in off and (below := _lowest(world)) is not None:
         folder = folder._replace(mark=min(folder.mark, below - 1))
-    yield world, writer._replace(state="read", folder=folder)
+    state = "judge" if bounds.local else "read"
+    yield world, writer._replace(state=state, folder=folder, found=manifest if bounds.local else None)
 
 
 def _lowest(world: World) -> int | None:
     return min((entry.place for entry in world.log), default=None)
+
+
+def _judge(world: World, writer: Writer, bounds: Bounds, off: Off) -> Iterator[tuple[World, Writer]]:
+    """Drop the folder if a later epoch than its own has claimed the log or shipped."""
+    manifest, folder = writer.found, writer.folder
+    behind = [entry for entry in world.log if manifest is None or entry.place > manifest.mark]
+    epochs = [entry.epoch for entry in behind] + ([] if manifest is None else [manifest.epoch])
+    queue = writer.queue
+    if max(epochs, default=0) > folder.claimed and "abandoned copies are dropped" not in off:
+        folder, queue = (Folder() if manifest is None else restored(manifest)), ()
+    yield world, writer._replace(state="read", folder=folder, queue=queue)
 
 
 def _read(world: World, writer: Writer, bounds: Bounds, off: Off) -> Iterator[tuple[World, Writer]]:
@@ -86,6 +106,8 @@ def _read(world: World, writer: Writer, bounds: Bounds, off: Off) -> Iterator[tu
             yield world, writer._replace(state="start")
         elif higher:
             yield world, writer._replace(state="replay", entry=min(higher))
+        elif writer.queue and "what was kept is uploaded before the claim" not in off:
+            yield from _upload(world, writer, bounds, off)
         else:
             yield world, writer._replace(state="claim")
     else:
@@ -129,14 +151,54 @@ def _serving(world: World, writer: Writer, bounds: Bounds, off: Off) -> Iterator
             continue
         if operation in writer.folder.content and "operations count once" not in off:
             yield world._replace(acknowledged=world.acknowledged | {operation}), writer
+        elif bounds.local:
+            if len(writer.queue) < QUEUED:
+                yield _acknowledged_at_once(world, writer, operation, off)
         else:
             yield from _append(world, writer._replace(operation=operation), bounds, off)
     shipped = writer.folder.base == _part_name(writer, off)  # no name is put twice
+    if writer.queue:
+        yield from _upload(world, writer, bounds, off)
+        return  # a snapshot waits for the log
     if world.snapshots < bounds.snapshots and not shipped:
         yield world._replace(snapshots=world.snapshots + 1), _snapshot_begun(writer, off)
     if world.collections < bounds.collections:
         for after, changed in _found(world, writer, off):
             yield after._replace(collections=after.collections + 1), changed
+
+
+def _acknowledged_at_once(world: World, writer: Writer, operation: str, off: Off) -> tuple[World, Writer]:
+    """With `local` the folder has it, and its log place is created later."""
+    entry = Entry(writer.folder.mark + 1, writer.epoch, operation)
+    changed = writer._replace(folder=with_entry(writer.folder, entry, off), queue=(*writer.queue, entry))
+    lost: frozenset[str] = frozenset({operation} if world.epochs > writer.epoch else ())
+    told = world._replace(acknowledged=world.acknowledged | {operation}, excused=world.excused | lost)
+    return told, changed
+
+
+def _upload(world: World, writer: Writer, bounds: Bounds, off: Off) -> Iterator[tuple[World, Writer]]:
+    """Create the log place of what was acknowledged first; a place that another has ends the writer."""
+    entry = writer.queue[-1 if "uploaded in order" in off else 0]
+    there = entry_at(world, entry.place)
+    if there is not None and there != entry:
+        yield world, _stopped(writer)
+        return
+    done = writer._replace(state="uploaded", entry=entry)
+    yield world._replace(log=world.log | {entry}), done
+    if there is None and world.late_puts < bounds.late_puts:
+        late = world._replace(late_puts=world.late_puts + 1)
+        yield late._replace(late=world.late | {entry}), writer
+
+
+def _uploaded(world: World, writer: Writer, bounds: Bounds, off: Off) -> Iterator[tuple[World, Writer]]:
+    if world.epochs > writer.epoch and "look after uploading" not in off:
+        yield world, _stopped(writer)
+        return
+    left = tuple(entry for entry in writer.queue if entry != writer.entry)
+    began = writer.folder.claimed == writer.epoch
+    assert writer.entry is not None and writer.entry.operation is not None
+    told = world._replace(uploaded=world.uploaded | {writer.entry.operation})
+    yield told, writer._replace(state="serving" if began else "read", entry=None, queue=left)
 
 
 def _append(world: World, writer: Writer, bounds: Bounds, off: Off) -> Iterator[tuple[World, Writer]]:
@@ -251,6 +313,8 @@ def _removing(world: World, writer: Writer) -> tuple[World, Writer]:
 
 _STEPS = {
     "start": _start,
+    "judge": _judge,
+    "uploaded": _uploaded,
     "read": _read,
     "replay": _replay,
     "claim": _claim,

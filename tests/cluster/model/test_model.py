@@ -25,6 +25,12 @@ MANIFEST_OVERTAKEN: Final = Bounds(
 )
 VOID_ENTRIES: Final = Bounds(operations=("x",), snapshots=1)
 TWO_COLLECTORS: Final = Bounds(writers=3, epochs=3, operations=("x",), snapshots=2, collections=2)
+LOCAL: Final = Bounds(epochs=3, local=True, crashes=1, lost_disks=True)
+LOCAL_KILLED: Final = LOCAL._replace(
+    writers=1, crashes=2, lost_disks=False, late_puts=1, snapshots=1, collections=1
+)
+LOCAL_SLEEPER: Final = Bounds(local=True, snapshots=1, collections=1)
+LOCAL_FOLLOWED: Final = LOCAL_SLEEPER._replace(followers=1, crashes=1, operations=("x",))
 
 GREEN: Final = {
     "two starters at once, a late put, a crash, a lost disk": TWO_STARTERS,
@@ -38,6 +44,10 @@ GREEN: Final = {
     "content that was there before": CONTENT_RETURNS,
     "entries that are void": VOID_ENTRIES,
     "a manifest that arrives after a collection": MANIFEST_OVERTAKEN,
+    "durability local, a crash, a lost disk, a writer elsewhere": LOCAL,
+    "durability local, killed twice": LOCAL_KILLED,
+    "durability local, a sleeper": LOCAL_SLEEPER,
+    "durability local, a follower": LOCAL_FOLLOWED,
 }
 
 
@@ -69,6 +79,10 @@ NEEDED: Final = [
     Needed("a snapshot of one's own epoch", TWO_COLLECTORS),
     Needed("one's own last snapshot", MANIFEST_OVERTAKEN),
     Needed("names are not used again", CONTENT_RETURNS),
+    Needed("abandoned copies are dropped", LOCAL),
+    Needed("what was kept is uploaded before the claim", LOCAL_KILLED),
+    Needed("look after uploading", LOCAL_SLEEPER),
+    Needed("uploaded in order", LOCAL),
 ]
 
 
@@ -105,6 +119,8 @@ def test_every_rule_has_its_test() -> None:
         SLOW_FOLLOWER._replace(epochs=3),
         SLEEPER._replace(epochs=3, snapshots=2, collections=2),
         CONTENT_RETURNS._replace(writers=2, epochs=2, operations=("x", "y"), snapshots=3),
+        LOCAL._replace(late_puts=1, snapshots=1),
+        LOCAL._replace(writers=3, crashes=0, snapshots=1, collections=1),
     ],
     ids=lambda bounds: str(bounds),
 )
