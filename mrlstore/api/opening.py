@@ -51,7 +51,8 @@ def open(  # noqa: A001
         path: a folder of the store's own, by custom `NAME.mrl`; on a local file system.
         dim: dimensions of the vectors, 2 to 8,192. None: those of the store, or of the first write.
         prefix_dim: leading dimensions that are indexed; by default min(768, dim).
-        mode: "a" opens or creates, "r" opens read only, "x" creates and refuses an existing store.
+        mode: "a" opens or creates, "r" opens read only, "r+" opens for writing and never creates, "x" creates
+            and refuses an existing store.
         embedder: turns documents and query texts into vectors, for `add` and `query(text=...)`.
         m: links of each row in the graph, 2 to 100 (HNSW's M); for a new store.
         ef_construction: effort of building the graph, 8 to 2,000; for a new store.
@@ -75,7 +76,7 @@ def open(  # noqa: A001
 
     Raises:
         InvalidInput: an argument is wrong, contradicts the store, or the path is a file.
-        StoreNotFound: mode "r" and nothing is there.
+        StoreNotFound: mode "r" or "r+" and nothing is there.
         StoreExists: mode "x" and something is there.
         CorruptStore: the folder is not empty and not a store, or its catalogue is damaged.
         FormatTooNew: a newer mrlstore wrote it.
@@ -122,7 +123,7 @@ def open_store(
 ) -> Store:
     """`open` with other `Files`, with which tests record what is done to the file system and make it fail."""
     place = arguments.check_path(path)
-    checks.check_choice(mode, "mode", ("r", "a", "x"))
+    checks.check_choice(mode, "mode", get_args(Mode))
     checks.check_optional_count(dim, "dim", LIMITS.min_dim, LIMITS.max_dim)
     checks.check_optional_count(prefix_dim, "prefix_dim", 1, dim or LIMITS.max_dim)
     checks.check_count(m, "m", *M_RANGE)

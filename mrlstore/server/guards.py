@@ -21,7 +21,8 @@ from mrlstore.server.api_keys import EVERYTHING, Grant, KeyFile
 from mrlstore.server.config import ServerConfig
 from mrlstore.server.http_call import KEY, Disconnected, HttpCall
 from mrlstore.server.http_spans import HttpSpans
-from mrlstore.server.refusals import INVALID, HttpRefusal, refusal_of
+from mrlstore.server.refusals import INVALID, HttpRefusal, disk_full, refusal_of
+from mrlstore.system.files import FULL
 
 _LOG: Final = logging.getLogger("mrlstore.server")
 _ACCESS: Final = logging.getLogger("mrlstore.server.access")
@@ -96,6 +97,11 @@ class Guard:
                     told = refusal_of(error)
                     told.message = told.message.replace(self._root, "...")
                     await _refuse(call, family, told)
+                except OSError as error:  # of what the server itself writes beside the stores
+                    if error.errno not in FULL:
+                        raise
+                    _LOG.warning("%s %s failed: %s", call.method, call.path, error)
+                    await _refuse(call, family, disk_full())
         except TimeoutError:
             late = HttpRefusal(
                 504, "DEADLINE_EXCEEDED", f"not done within {self._config.timeout_s} s; a write may still be"

@@ -280,10 +280,9 @@ class IndexRoot:
             if not self.exists(name):
                 raise _absent(name)
             place = self._place(name)
-            lock, mode = os.fspath(place / LOCK), "r" if self.read_only else "a"
+            lock, mode = os.fspath(place / LOCK), "r" if self.read_only else "r+"
             stamp = _stamp(lock)
             try:
-                mrlstore.open(place, mode="r").close()  # never creates one
                 store = mrlstore.open(place, mode=mode, threads=self._threads)  # type: ignore[arg-type]
             except StoreNotFound:
                 raise _absent(name) from None

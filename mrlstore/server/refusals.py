@@ -42,6 +42,11 @@ def busy(message: str) -> HttpRefusal:
     return HttpRefusal(503, UNAVAILABLE, message, {"Retry-After": "1"})
 
 
+def disk_full() -> HttpRefusal:
+    """There is no room for what would be written."""
+    return HttpRefusal(507, "RESOURCE_EXHAUSTED", "the disk of the server is full; nothing was changed")
+
+
 def refusal_of(error: errors.MrlStoreError) -> HttpRefusal:
     """What a client is told about an error of the library. Paths of this machine are left out."""
     refusal = _refusal_of(error)
@@ -65,9 +70,7 @@ def _refusal_of(error: errors.MrlStoreError) -> HttpRefusal:
                 "the store was closed by a failure, and is opened again; look what was stored, and try again"
             )
         case errors.StorageFull():
-            return HttpRefusal(
-                507, "RESOURCE_EXHAUSTED", "the disk of the server is full; nothing was changed"
-            )
+            return disk_full()
         case errors.EmbedError() if getattr(error, "of_service", True) is False:  # another text would do
             return invalid(f"the text cannot be embedded: {error}")
         case errors.EmbedError():

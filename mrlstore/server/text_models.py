@@ -117,7 +117,7 @@ class TextModels:
         """Record in the store what its vectors are made by; InvalidInput if that is another embedder."""
         if self._root.read_only:
             return
-        with mrlstore.open(index.store.path, embedder=embedder, auto_maintain=False) as store:
+        with mrlstore.open(index.store.path, mode="r+", embedder=embedder, auto_maintain=False) as store:
             store.add([])
 
     def _fit(self, index: ServedIndex, texts: Sequence[str]) -> Embedder | None:

@@ -40,23 +40,23 @@ from mrlstore.system.files import (
 )
 from mrlstore.types import GraphBuilder, Settings, Tokenizer
 
-Mode = Literal["r", "a", "x"]
+Mode = Literal["r", "r+", "a", "x"]
 _DRAFT: Final = re.compile(r"\.tmp-[0-9a-f]{32}")
 _WAIT_S: Final = 30.0  # while another process makes the store, which takes some 20 ms
 
 
 def ensure(files: Files, path: Path, mode: Mode, wanted: Settings) -> None:
-    """Make sure that there is a store at `path`, as `mode` allows: r never creates, x must."""
+    """Make sure that there is a store at `path`, as `mode` allows: r and r+ never create, x must."""
     files.guard(path)
     there = _look(files, path)
     refuse_remote(path if there != "absent" else _nearest(Path(os.path.realpath(path))))
     if there == "store":
         if mode == "x":
             raise StoreExists(f"{path} is a store already")
-        if mode == "a":
+        if mode != "r":
             _remove_drafts(files, path)
         return
-    if mode == "r":
+    if mode in ("r", "r+"):
         raise StoreNotFound(f"{path}: there is no store here")
     if not _create(files, path, wanted) and mode == "x":
         raise StoreExists(f"{path} was created by another process at the same moment")

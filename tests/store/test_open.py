@@ -10,7 +10,7 @@ import stat
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import apsw
 import numpy as np
@@ -114,14 +114,19 @@ def test_bad_options_are_refused_and_nothing_is_created(
     assert list(path.parent.iterdir()) == []
 
 
-def test_read_mode_never_creates(path: Path) -> None:
+@pytest.mark.parametrize("mode", ["r", "r+"])
+def test_two_modes_never_create(path: Path, mode: Literal["r", "r+"]) -> None:
     with pytest.raises(StoreNotFound, match=path.name):
-        mrlstore.open(path, mode="r")
+        mrlstore.open(path, mode=mode)
     assert not path.exists()
     path.mkdir()
     with pytest.raises(StoreNotFound, match=path.name):
-        mrlstore.open(path, mode="r")
+        mrlstore.open(path, mode=mode)
     assert list(path.iterdir()) == []
+    mrlstore.open(path, dim=4).close()
+    with mrlstore.open(path, mode="r+") as store:
+        store.upsert(["a"], [[1, 2, 3, 4]])
+        assert store.count() == 1
 
 
 def test_store_not_found_is_a_file_not_found_error(path: Path) -> None:
