@@ -217,7 +217,7 @@ def test_dot_and_euclid_of_rows_of_length_one(
         ("/points/scroll", {"filter": {"should": [{"has_id": [1]}]}}, "outermost"),
         ("/points/scroll", {"filter": {"must": [{"key": "a", "values_count": {"gt": 1}}]}}, "values_count"),
         ("/points/scroll", {"filter": {"most": []}}, "'most'"),
-        ("/points/scroll", {"filter": {"must": [{"key": "a", "range": {"gt": "soon"}}]}}, "no time"),
+        ("/points/scroll", {"filter": {"must": [{"key": "a", "range": {"gt": "soon"}}]}}, "not a time"),
         ("/points/delete", {}, "points or filter"),
         ("/points/payload", {"payload": {"a": 1}, "points": [1], "key": "x"}, "key"),
         ("/points/batch", {"operations": [{"drop": {}}]}, "operations[0]"),
