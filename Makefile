@@ -128,7 +128,7 @@ package: .venv/package.stamp
 .venv/vectordbbench.stamp: WANTS = --editable ".[cli]" "vectordb-bench>=2,<3" --group test
 .venv/pinecone.stamp: WANTS = --editable ".[cli]" "pinecone>=10.2,<11" --group test
 .venv/console.stamp: WANTS = --editable ".[demo,server]" --group test-console
-.venv/ray.stamp: WANTS = --editable ".[demo,ray]" --group test
+.venv/ray.stamp: WANTS = --editable ".[demo,ray-data,server]" --group test
 .venv/s3.stamp: WANTS = --editable ".[demo,object-storage]" --group test-s3
 .venv/hosted-python5.stamp: WANTS = "pinecone==5.4.2"
 .venv/hosted-python6.stamp: WANTS = "pinecone==6.0.2"

@@ -39,7 +39,7 @@ import mrlstore  # noqa: E402
 from mrlstore import cluster  # noqa: E402
 from mrlstore.cli.demo import corpus  # noqa: E402
 from mrlstore.cli.demo.demonstration import QUESTIONS  # noqa: E402
-from mrlstore.cluster.ray_engine import NAMESPACE, host_name  # noqa: E402
+from mrlstore.cluster.ray_engine.actors import NAMESPACE, host_name  # noqa: E402
 from mrlstore.embedders.local import LocalEmbedder  # noqa: E402
 
 NODES, SHARDS, DIM = 3, 4, 512
@@ -90,7 +90,8 @@ def node_of(host: int, home: Any) -> str:
 def writes_shards(host: int, home: Any) -> bool:
     """Whether an actor writes a shard."""
     actor = ray.get_actor(host_name(home, host), namespace=NAMESPACE)
-    return any(ray.get(actor.shards.remote(), timeout=LONGEST_S).values())
+    state = ray.get(actor.state.remote(), timeout=LONGEST_S)
+    return any(shard.writes for shard in state.shards.values())
 
 
 def run(folder: Path, documents: int) -> None:

@@ -10,12 +10,12 @@ from typing import Any, Literal, get_args
 import click
 
 from mrlstore import cluster as clusters
-from mrlstore.cli import failures, output
+from mrlstore.cli import cluster_build, cluster_nodes, failures, output
+from mrlstore.cli.cluster_options import folder_option, home_argument
 from mrlstore.cli.options import json_option, storage_option, store_argument
 from mrlstore.cluster.home import Durability
 from mrlstore.types import GraphBuilder, Tokenizer
 
-_home = click.argument("home")
 _shards = click.option(
     "--shards", default=1, show_default=True, metavar="N", help="A power of two; it cannot be changed later."
 )
@@ -26,11 +26,6 @@ _durability = click.option(
     show_default=True,
     help="shared: a write that returned is in the log in object storage. local: it is on the disk, and "
     "in the log a moment later.",
-)
-_folder = click.option(
-    "--folder",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Where the copies of the shards lie; by default a temporary folder.",
 )
 
 
@@ -48,11 +43,12 @@ def cluster() -> None:
       mrlstore cluster verify s3://bucket/papers --json
       mrlstore cluster import papers.mrl s3://bucket/papers --shards 4
       mrlstore cluster export s3://bucket/papers papers.mrl
+      mrlstore cluster up s3://bucket/papers --folder /var/lib/papers
     """
 
 
 @cluster.command()
-@_home
+@home_argument
 @click.option("--dim", type=int, required=True, metavar="N", help="Length of the vectors.")
 @click.option("--prefix-dim", type=int, metavar="N", help="Length of the searched prefix; by default 768.")
 @_shards
@@ -112,7 +108,7 @@ def create(
 
 
 @cluster.command()
-@_home
+@home_argument
 @storage_option
 @json_option
 def status(home: str, options: dict[str, Any] | None, as_json: bool) -> None:
@@ -156,7 +152,7 @@ def _shard_text(one: clusters.ShardStatus) -> str:
 
 
 @cluster.command()
-@_home
+@home_argument
 @storage_option
 @json_option
 def verify(home: str, options: dict[str, Any] | None, as_json: bool) -> int:
@@ -195,10 +191,10 @@ def verify(home: str, options: dict[str, Any] | None, as_json: bool) -> int:
 
 @cluster.command("import")
 @store_argument
-@_home
+@home_argument
 @_shards
 @_durability
-@_folder
+@folder_option
 @storage_option
 @json_option
 def import_(
@@ -233,7 +229,7 @@ def import_(
 
 
 @cluster.command()
-@_home
+@home_argument
 @store_argument
 @click.option(
     "--engine",
@@ -242,7 +238,7 @@ def import_(
     show_default=True,
     help="local: copies in this process. ray: those of the Ray cluster that runs here.",
 )
-@_folder
+@folder_option
 @storage_option
 @json_option
 def export(
@@ -275,3 +271,14 @@ def _print_moved(rows: int, source: str, target: str, as_json: bool) -> None:
     else:
         text = output.count_text(rows, "row")
         output.console().print(f"Copied {text} from {source} to {target}", soft_wrap=True)
+
+
+for _command in (
+    cluster_build.build,
+    cluster_nodes.up,
+    cluster_nodes.hosts,
+    cluster_nodes.move,
+    cluster_nodes.drain,
+    cluster_nodes.down,
+):
+    cluster.add_command(_command)

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from mrlstore.cluster.placement import ClusterView
 from mrlstore.cluster.write_requests import OperationId, ShardWritten, WriteRequest
 from mrlstore.errors import MrlStoreError
 
@@ -56,6 +57,11 @@ class Engine(ABC):
     @abstractmethod
     def snapshot(self) -> None:
         """Ship a snapshot of each shard, and remove from object storage what these make needless."""
+
+    @property
+    def view(self) -> ClusterView | None:
+        """The hosts on nodes; None where all runs in this process."""
+        return None
 
     @abstractmethod
     def close(self) -> None:

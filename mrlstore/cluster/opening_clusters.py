@@ -102,6 +102,7 @@ def connect(
     copies: int = 2,
     hosts: int | None = None,
     num_cpus: float = 1.0,
+    labels: Mapping[str, str] | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> ShardedStore:
     """Open a cluster.
@@ -129,6 +130,8 @@ def connect(
         hosts: with Ray, how many actors there are; by default one for each node. The first that connects
             decides.
         num_cpus: with Ray, the processors that each host asks for.
+        labels: with Ray, labels of the nodes that are preferred for hosts, such as {"disk": "nvme"}. If none
+            has them, or they are gone, others are taken.
         options: for buckets, as in `create`.
 
     Returns:
@@ -168,18 +171,21 @@ def connect(
         storage.close()
         raise InvalidInput('engine: "ray" moves writers between nodes, and needs durability="shared"')
     with importing:
-        from mrlstore.cluster.ray_engine import RayEngine
-    running = RayEngine(
+        from mrlstore.cluster.ray_engine.actors import HostPlan
+        from mrlstore.cluster.ray_engine.asking_engine import RayEngine
+    plan = HostPlan(
         found,
         storage.url,
         None if options is None else dict(options),
-        hosts=hosts,
-        copies=copies,
-        folder=place,
-        care=care,
-        threads=workers or max(1, int(num_cpus)),
-        num_cpus=num_cpus,
+        hosts,
+        copies,
+        str(place or Path(tempfile.gettempdir()) / "mrlstore-cluster"),
+        care,
+        workers or max(1, int(num_cpus)),
+        num_cpus,
+        _checked_labels(labels),
     )
+    running = RayEngine(plan)
     return ShardedStore(
         found, storage, running, writes=mode == "a", embedder=embedder, at_close=storage.close
     )
@@ -191,12 +197,20 @@ def stop_hosts(home: str | os.PathLike[str], options: Mapping[str, Any] | None =
     What was acknowledged is in object storage; the next `connect` with engine="ray" starts others.
     """
     with importing:
-        from mrlstore.cluster import ray_engine
+        from mrlstore.cluster.ray_engine import actors
     storage = open_storage(home, options)
     try:
-        return ray_engine.stop_hosts(read_home(storage))
+        return actors.stop_hosts(read_home(storage))
     finally:
         storage.close()
+
+
+def _checked_labels(labels: object) -> dict[str, str]:
+    if labels is None:
+        return {}
+    if isinstance(labels, Mapping) and all(isinstance(one, str) for pair in labels.items() for one in pair):
+        return dict(labels)
+    raise InvalidInput(f"labels: expected texts by names, such as {{'disk': 'nvme'}}, got {labels!r:.80}")
 
 
 def _checked_care(group_ms: object, snapshot_s: object, snapshot_bytes: object, poll_s: object) -> ShardCare:

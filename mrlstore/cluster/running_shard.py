@@ -52,8 +52,9 @@ class WriterFigures(NamedTuple):
 class RunningShard:
     """A shard of which this process has a copy. Safe to use from many threads."""
 
-    def __init__(self, copy: ShardCopy, care: ShardCare) -> None:
-        self.copy, self._care = copy, care
+    def __init__(self, copy: ShardCopy, care: ShardCare, *, maintains: bool = False) -> None:
+        """`maintains`: as its writer it merges and builds graphs, whatever the copy was opened for."""
+        self.copy, self._care, self._maintains = copy, care, maintains
         self._writer: ShardWriter | None = None
         self._guard, self._closed = threading.Lock(), False
         self._dropped = False  # of a writer that was replaced: its copy
@@ -92,6 +93,7 @@ class RunningShard:
                 raise WriterReplaced(*stopped.args)
             if self._writer is None or stopped is not None:
                 self.copy.close()
+                self.copy.auto_maintain |= self._maintains
                 self._writer = ShardWriter(self.copy, self._care.group_ms)
                 self._writer.start()
             return self._writer

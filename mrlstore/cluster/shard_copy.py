@@ -66,7 +66,7 @@ class ShardCopy:
         self.log = LogObjects(storage, self.prefix)
         self.snapshots = ShardSnapshots(storage, self.prefix)
         self._folder, self._files = folder / f"shard-{shard:04}", files or Files()
-        self._auto_maintain, self._threads = auto_maintain, threads
+        self.auto_maintain, self._threads = auto_maintain, threads
         self._held: HeldStore | None = None
         self._guard = threading.Lock()
         self._lock: FolderLock | None = None
@@ -247,6 +247,10 @@ class ShardCopy:
         if lock is not None:
             lock.release()
 
+    def remove(self) -> None:
+        """Remove the folder of a copy that was closed; object storage has it all."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
     def log_end(self) -> int:
         """The last place of the log, where another process keeps the copy; 0 where this one does."""
         if self._lock is not None:
@@ -305,7 +309,7 @@ class ShardCopy:
 
     def _opened(self, path: Path) -> ShardStore:
         return open_shard_store(
-            self.home, path, self._files, auto_maintain=self._auto_maintain, threads=self._threads
+            self.home, path, self._files, auto_maintain=self.auto_maintain, threads=self._threads
         )
 
     def _new_path(self, place: int) -> Path:

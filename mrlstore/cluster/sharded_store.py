@@ -14,6 +14,7 @@ from mrlstore.checks import check_namespace
 from mrlstore.cluster.engine import Engine
 from mrlstore.cluster.home import Durability, Home
 from mrlstore.cluster.only_in_stores import OnlyInStores
+from mrlstore.cluster.placement import ClusterView
 from mrlstore.cluster.shard_store import settings_of
 from mrlstore.cluster.sharded_query import ShardedQuery
 from mrlstore.embedders.fingerprint import Fingerprint, Fingerprinted, check_same, fingerprint_of
@@ -159,6 +160,10 @@ class ShardedStore(OnlyInStores, ShardedQuery):
             sum(one.store.bytes_on_disk for one in shards),
             shards,
         )
+
+    def hosts(self) -> ClusterView | None:
+        """The hosts that Ray runs, as the controller saw them some seconds ago; None for engine="local"."""
+        return self._engine.view
 
     def optimize(self, progress: ProgressCallback | None = None, timeout_s: float | None = None) -> None:
         """Flush, merge and index every shard, as `Store.optimize`; `progress` is told of each shard.

@@ -1,9 +1,9 @@
 """`IndexRoot`: the stores under one folder, each an index with a name, and what is known about each.
 
 The index `papers` is the store `papers.mrl`; what clients have said about it beside its rows is in
-`papers.index.json`, which may be missing. Several processes work on one folder: whoever creates, configures
-or deletes an index holds a lock on the folder. A store is deleted by one rename into `.deleted`, after which
-no process finds it, and then file by file.
+`papers.index.json`, which may be missing. Where `papers.cluster.json` lies instead it is a cluster. Several
+processes work on one folder: whoever creates, configures or deletes an index holds a lock on the folder. A
+store is deleted by one rename into `.deleted`, after which no process finds it, and then file by file.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from mrlstore.api.store import Store
 from mrlstore.catalogue.identity import LOCK
 from mrlstore.errors import InvalidInput, MrlStoreError, StoreExists, StoreNotFound
 from mrlstore.server.refusals import HttpRefusal, busy, not_found
+from mrlstore.server.served_cluster import SUFFIX, opened_cluster
 from mrlstore.system.whole_file import sync_path, whole_file
 
 _LOG: Final = logging.getLogger("mrlstore.server")
@@ -109,12 +110,19 @@ class IndexRoot:
     def names(self) -> list[str]:
         """The names of all indexes, sorted."""
         with os.scandir(self.path) as entries:
-            found = [entry.name.removesuffix(_STORE) for entry in entries if entry.name.endswith(_STORE)]
+            found = {
+                entry.name.removesuffix(suffix)
+                for entry in entries
+                for suffix in (_STORE, SUFFIX)
+                if entry.name.endswith(suffix)
+            }
         return sorted(name for name in found if self.exists(name))
 
     def exists(self, name: str) -> bool:
         """Whether there is an index of this name; False for what cannot be a name."""
-        return _NAME.fullmatch(name) is not None and _is_store(self._place(name))
+        if _NAME.fullmatch(name) is None:
+            return False
+        return _is_store(self._place(name)) or self._cluster_file(name).is_file()
 
     def facts(self, name: str) -> IndexFacts:
         """What clients have said of an index; HttpRefusal (404) if it is not there."""
@@ -176,6 +184,10 @@ class IndexRoot:
                     403,
                     "FORBIDDEN",
                     f"the index {name!r} has deletion protection; configure it to be off first",
+                )
+            if not _is_store(self._place(name)):
+                raise HttpRefusal(
+                    403, "FORBIDDEN", f"{name!r} is a cluster; remove {name}{SUFFIX} to serve it no more"
                 )
             with self._lock:
                 held = self._open.pop(name, None)
@@ -279,11 +291,15 @@ class IndexRoot:
                 return index
             if not self.exists(name):
                 raise _absent(name)
-            place = self._place(name)
-            lock, mode = os.fspath(place / LOCK), "r" if self.read_only else "r+"
+            place, cluster = self._place(name), self._cluster_file(name)
+            is_store = _is_store(place)
+            lock, mode = os.fspath(place / LOCK if is_store else cluster), "r" if self.read_only else "r+"
             stamp = _stamp(lock)
             try:
-                store = mrlstore.open(place, mode=mode, threads=self._threads)  # type: ignore[arg-type]
+                if is_store:
+                    store = mrlstore.open(place, mode=mode, threads=self._threads)  # type: ignore[arg-type]
+                else:
+                    store = opened_cluster(cluster, place, read_only=self.read_only, threads=self._threads)
             except StoreNotFound:
                 raise _absent(name) from None
             index = ServedIndex(name, store, lock, self._read_facts(name), stamp, pins=1)
@@ -320,6 +336,9 @@ class IndexRoot:
 
     def _place(self, name: str) -> Path:
         return self.path / f"{name}{_STORE}"
+
+    def _cluster_file(self, name: str) -> Path:
+        return self.path / f"{name}{SUFFIX}"
 
     def _facts_file(self, name: str) -> Path:
         return self.path / f"{name}{_FACTS}"

@@ -17,9 +17,11 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from mrlstore.errors import MrlStoreError
+from mrlstore.server.cluster_metrics import ClusterGauges
 from mrlstore.server.http_call import HttpCall
-from mrlstore.server.indexes import IndexRoot
+from mrlstore.server.indexes import IndexRoot, ServedIndex
 from mrlstore.server.refusals import HttpRefusal
+from mrlstore.server.served_cluster import cluster_of
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 _BUCKETS_S: Final = (5e-4, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 60)
@@ -103,6 +105,7 @@ class _Stores:
             "Recall of live queries by this process's audit.",
             labels=("index", "k"),
         )
+        clusters = ClusterGauges()
         for index in self._root.names():
             with suppress(HttpRefusal, MrlStoreError, OSError):  # deleted meanwhile, or damaged: no figures
                 stats = self._root.run(index, lambda served: served.store.stats())
@@ -111,4 +114,11 @@ class _Stores:
                 for audit in stats.audit:
                     if audit.recall is not None:
                         recall.add_metric((index, str(audit.k)), audit.recall)
-        yield from (*gauges.values(), recall)
+                self._root.run(index, lambda served: _add_cluster(clusters, served))
+        yield from (*gauges.values(), recall, *clusters.families())
+
+
+def _add_cluster(clusters: ClusterGauges, index: ServedIndex) -> None:
+    served = cluster_of(index.store)
+    if served is not None:
+        clusters.add(index.name, served.sharded)

@@ -65,6 +65,10 @@ def _refusal_of(error: errors.MrlStoreError) -> HttpRefusal:
             return HttpRefusal(409, "ALREADY_EXISTS", "it exists already")
         case errors.StoreLocked():
             return busy("the store is busy: another process holds its lock; try again")
+        case errors.ShardUnavailable() | errors.StaleRead() | errors.WriterReplaced():
+            return busy("a shard of the cluster does not answer or changes its writer; try again")
+        case errors.PartialWrite():
+            return busy("only some shards of the cluster have taken the write; repeating it is safe")
         case errors.StorePoisoned() | errors.StoreClosed():
             return busy(
                 "the store was closed by a failure, and is opened again; look what was stored, and try again"

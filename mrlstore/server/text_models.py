@@ -23,6 +23,7 @@ from mrlstore.embedders.split import split_text
 from mrlstore.errors import EmbedError, InvalidInput
 from mrlstore.server.indexes import IndexRoot, ServedIndex
 from mrlstore.server.refusals import invalid
+from mrlstore.server.served_cluster import cluster_of
 from mrlstore.system.bounded_cache import BoundedCache
 
 Kind = Literal["gemini", "local"]
@@ -116,6 +117,10 @@ class TextModels:
     def _settle(self, index: ServedIndex, embedder: Embedder) -> None:
         """Record in the store what its vectors are made by; InvalidInput if that is another embedder."""
         if self._root.read_only:
+            return
+        served = cluster_of(index.store)
+        if served is not None:
+            served.settle_embedder(embedder)
             return
         with mrlstore.open(index.store.path, mode="r+", embedder=embedder, auto_maintain=False) as store:
             store.add([])

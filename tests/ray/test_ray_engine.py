@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,35 +18,19 @@ import ray
 import mrlstore
 from mrlstore import cluster
 from mrlstore.cli import main
-from mrlstore.cluster.ray_engine import NAMESPACE, host_name
 from tests.oracle import nested_vectors
+from tests.ray.conftest import DIM
+from tests.ray.hosts import connected, host_of, state_of
 
-DIM, HOSTS, SHARDS = 8, 3, 4
+HOSTS = 3
 
-pytestmark = [pytest.mark.usefixtures("one_node"), pytest.mark.filterwarnings("ignore::ResourceWarning")]
-
-
-@pytest.fixture
-def home(quick_path: Path) -> Iterator[Path]:
-    path = quick_path / "home"
-    cluster.create(path, dim=DIM, m=4, ef_construction=20, shards=SHARDS)
-    yield path
-    cluster.stop_hosts(path)
-
-
-def connected(home: Path, **more: Any) -> cluster.ShardedStore:
-    folder = home.parent / "nodes"
-    return cluster.connect(home, engine="ray", folder=folder, hosts=HOSTS, num_cpus=0.1, **more)
-
-
-def host_of(store: cluster.ShardedStore, number: int) -> Any:
-    return ray.get_actor(host_name(store.home, number), namespace=NAMESPACE)
+pytestmark = [pytest.mark.usefixtures("nodes"), pytest.mark.filterwarnings("ignore::ResourceWarning")]
 
 
 def writing_host(store: cluster.ShardedStore) -> Any:
     """A host that writes a shard."""
     hosts = [host_of(store, number) for number in range(HOSTS)]
-    return next(host for host in hosts if any(ray.get(host.shards.remote(), timeout=60).values()))
+    return next(host for host in hosts if any(one.writes for one in state_of(host).shards.values()))
 
 
 def test_answers_are_those_of_one_store(home: Path) -> None:
@@ -114,7 +97,7 @@ def test_a_host_that_is_gone_loses_nothing(home: Path, how: str) -> None:
                     assert time.monotonic() < deadline, "writes do not go on"
                     time.sleep(0.02)
                 if how == "frozen":
-                    frozen.append(ray.get(writing_host(store).process.remote(), timeout=60))
+                    frozen.append(state_of(writing_host(store)).process)
                     os.kill(frozen[-1], signal.SIGSTOP)
                     break
                 host = host_of(store, number)
