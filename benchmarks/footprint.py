@@ -58,11 +58,11 @@ def reopen(path: Path, rows: int, documented: bool) -> dict[str, float]:
     import mrlstore
 
     queries = next(blocks(1000, DIM, seed=2))
-    before = _memory(path)
+    before = memory(path)
     started = time.perf_counter()
     _start_kernels()
     numba_s = time.perf_counter() - started
-    with_kernels = _memory(path)
+    with_kernels = memory(path)
     started = time.perf_counter()
     store = mrlstore.open(path, mode="r")
     store.query(queries[0], k=10)
@@ -72,7 +72,7 @@ def reopen(path: Path, rows: int, documented: bool) -> dict[str, float]:
         started = time.perf_counter()
         store.query(query, k=10, include=())
         latencies.append(time.perf_counter() - started)
-    after = _memory(path)
+    after = memory(path)
     return {
         "numba_start_ms": numba_s * 1e3,
         "own_work_until_first_answer_ms": first_s * 1e3,
@@ -93,7 +93,7 @@ def _start_kernels() -> None:
     load.warm()
 
 
-def _memory(path: Path) -> dict[str, int]:
+def memory(path: Path) -> dict[str, int]:
     """Anonymous bytes of this process, and resident bytes of maps of files with codes and graphs."""
     totals = {"anonymous": 0, "index": 0}
     kept = ("codes.npy", "neighbours.npy", "entr", "unprefixed", "rotation")
