@@ -58,11 +58,17 @@ def insert(connection: Connection, generation: int, rows: Iterable[tuple[int, Bu
 
 
 def since(
-    connection: Connection, generation: int, longest: int = 0, *, directions: bool = True
+    connection: Connection,
+    generation: int,
+    longest: int = 0,
+    *,
+    dim: int | None = None,
+    directions: bool = True,
 ) -> list[TailRow]:
     """Rows written after `generation`, in the order of their keys; documents of up to `longest` bytes.
 
-    Without `directions` the caller finds out which vectors are zero or not finite.
+    `dim` is the store's, read from the catalogue unless given. Without `directions` the caller finds out
+    which vectors are zero or not finite.
     """
     found: Any = connection.execute(SINCE, (generation, longest))
     rows = []
@@ -76,7 +82,7 @@ def since(
         rows.append(TailRow(key, namespace, id, metadata, vector, norm, document, has_texts))
     rows.sort(key=lambda row: row.key)
     if rows:
-        _check_vectors(connection, rows, directions)
+        _check_vectors(connection, rows, dim or settings.dims(connection).dim or 0, directions)
     return rows
 
 
@@ -85,9 +91,8 @@ def without_direction(source: Path | str, key: int) -> CorruptStore:
     return CorruptStore(source, f"the tail row with key {key} has no direction")
 
 
-def _check_vectors(connection: Connection, rows: list[TailRow], directions: bool) -> None:
+def _check_vectors(connection: Connection, rows: list[TailRow], dim: int, directions: bool) -> None:
     """Raise CorruptStore where a vector has other dims than the store, no direction, or no usable length."""
-    dim = settings.dims(connection).dim or 0
     for row in rows:
         if not _has_size(row.vector, row.norm, dim):
             raise CorruptStore(

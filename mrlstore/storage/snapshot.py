@@ -248,7 +248,7 @@ class Snapshots:
                 if view is not None
                 else Tail.empty(dim, prefix_dim, rotation)
             )
-            fresh = tail_rows.since(connection, since, LONGEST, directions=False)
+            fresh = tail_rows.since(connection, since, LONGEST, dim=dim, directions=False)
             view = view.without(np.concatenate(moved)).extended(fresh)
             calibration = _calibration(connection, known)
             return Snapshot(generation, dim, prefix_dim, tuple(parts), view, calibration, mark)

@@ -241,10 +241,13 @@ class Tail:
 
     def without(self, keys: NDArray[np.int64]) -> Tail:
         """A view in which these keys are dead."""
-        gone = np.isin(self.keys, keys) & self.live
-        if not gone.any():
+        rows = self._rows_of(keys)
+        rows = rows[self.live[rows]]
+        if not len(rows):
             return self
-        view = Tail(self.buffer, self.length, self.live & ~gone)
+        live = self.live.copy()
+        live[rows] = False
+        view = Tail(self.buffer, self.length, live)
         return view if view.count() * 2 > view.length else view.packed()
 
     def packed(self, capacity: int = 0) -> Tail:
@@ -276,6 +279,16 @@ class Tail:
             for row in np.flatnonzero(mask).tolist():
                 mask[row] = node.matches(self.buffer.parsed_metadata(row))
         return mask
+
+    def _rows_of(self, keys: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The rows with these keys, those that are here, in no order."""
+        held = self.keys
+        if not (held[1:] > held[:-1]).all():  # rows of several processes, whose keys are of several ranges
+            return np.flatnonzero(np.isin(held, keys))
+        rows = np.searchsorted(held, keys)
+        within = rows < len(held)
+        rows, keys = rows[within], keys[within]
+        return rows[held[rows] == keys]
 
     def _claim(self) -> bool:
         """Whether this call may write behind the view's rows; it is said to one caller alone, in one step."""

@@ -163,11 +163,11 @@ def test_a_signal_handler_may_read_in_the_midst_of_a_read(
     snapshot = inside.module("mrlstore.storage.snapshot")
     real = snapshot.tail_rows.since
 
-    def since(*arguments: Any) -> Any:
+    def since(*arguments: Any, **options: Any) -> Any:
         if not said:
             said.append(0)
             said.append(len(store.query(VECTORS[0])))
-        return real(*arguments)
+        return real(*arguments, **options)
 
     other.upsert(["a", "b"], VECTORS[:2])
     monkeypatch.setattr(snapshot.tail_rows, "since", since)

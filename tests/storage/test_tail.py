@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mrlstore.catalogue.tail_rows import TailRow
+from mrlstore.errors import CorruptStore
 from mrlstore.storage.tail import Tail
 from mrlstore.where import parse
 from tests.oracle import nested_vectors, stored_row
@@ -54,6 +55,19 @@ def test_views_grow_and_shrink() -> None:
         judge(view, held)
     judge(tail.coded(2), keys)
     assert tail.coded(2).buffer.prefix_dim == 2
+
+
+def test_keys_out_of_order_are_removed_too() -> None:
+    """As where two processes write, each with a range of keys of its own."""
+    tail = Tail.empty(DIM, PREFIX).extended([row(9), row(10)]).extended([row(3), row(4), row(5)])
+    judge(tail.without(np.array([4, 9, 77], dtype=np.int64)), [10, 3, 5])
+    assert tail.without(np.array([1, 77], dtype=np.int64)) is tail
+
+
+def test_a_vector_without_direction_is_refused_by_name() -> None:
+    bad = row(5)._replace(vector=np.zeros(DIM, np.float16).tobytes())
+    with pytest.raises(CorruptStore, match="key 5 has no direction"):
+        Tail.empty(DIM, PREFIX).extended([row(4), bad])
 
 
 def test_two_views_that_grow_from_one_do_not_share_rows() -> None:
