@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import random
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -24,7 +23,7 @@ from mrlstore.catalogue.connection import (
 from mrlstore.catalogue.connections import Connections
 from mrlstore.catalogue.identity import replaced
 from mrlstore.errors import CorruptStore, FormatTooNew, StorageError, StorageFull, StoreLocked, StorePoisoned
-from mrlstore.system import forks
+from mrlstore.system import forks, late
 from mrlstore.system.files import Files
 from mrlstore.system.scope import Scope, scope
 from mrlstore.types import Settings
@@ -238,7 +237,8 @@ class Catalogue:
             ):
                 if writer.execute("PRAGMA journal_mode = WAL").get == "wal":
                     return
-            time.sleep(random.uniform(0.002, 0.02))  # processes that all waited equally long would meet again
+            # Processes that all waited equally long would meet again.
+            time.sleep(late.random.uniform(0.002, 0.02))
         raise StoreLocked(f"{self.path}: other processes have been reading this backup for {wait_s} s")
 
     def _upgrade(self) -> None:

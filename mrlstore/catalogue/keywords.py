@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import re
-import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from mrlstore.catalogue import settings
 from mrlstore.catalogue.connection import Connection
 from mrlstore.errors import CorruptStore
+from mrlstore.system import late
 from mrlstore.types import Tokenizer
 
 # Words are letters, numbers and marks (vowel signs of Indic scripts, points of Hebrew and Arabic). The
@@ -113,7 +113,7 @@ class DocumentWord(NamedTuple):
 
 def document_cutter(tokenizer: Tokenizer) -> Callable[[bytes], list[DocumentWord]]:
     """What cuts documents into words as an index with this tokenizer does, without a store."""
-    name, *options = shlex.split(TOKENIZERS[tokenizer])
+    name, *options = late.shlex.split(TOKENIZERS[tokenizer])
     connection = apsw.Connection(":memory:")  # a tokenizer belongs to a connection
     cut: Any = connection.fts5_tokenizer(name, options)
 
@@ -135,7 +135,7 @@ def _tokenizer(connection: Connection) -> Any:
         raise CorruptStore(
             connection.filename, f"there is no keyword index with the tokenizer {named!r:.40}; run repair()"
         )
-    name, *options = shlex.split(found[2])
+    name, *options = late.shlex.split(found[2])
     return connection.fts5_tokenizer(name, options)
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import mmap
-import shutil
 import time
 from dataclasses import replace
 from functools import partial
@@ -33,6 +32,7 @@ from mrlstore.storage.parts import NewPart, Part, write_part
 from mrlstore.storage.segment import open_segment
 from mrlstore.storage.session import Session
 from mrlstore.storage.snapshot import LiveSegment, SnapshotMoved, coding_of_most, retry_when_moved
+from mrlstore.system import late
 from mrlstore.system.files import Lock
 from mrlstore.system.job import UNWATCHED, Job
 from mrlstore.system.late import LateModule
@@ -363,7 +363,7 @@ def _check_free_space(session: Session, inputs: list[LiveSegment]) -> None:
         part for one in inputs for part in (one.segment.base, one.segment.column_part) if part is not None
     ]
     needed = sum(part.size for part in parts) * 5 // 4
-    free = shutil.disk_usage(session.path).free
+    free = late.shutil.disk_usage(session.path).free
     if needed > free:
         raise StorageFull(
             errno.ENOSPC, f"optimize() needs {needed:,} bytes and {free:,} are free", str(session.path)

@@ -9,7 +9,6 @@ that it has answered, and has the calibration curves measured with them.
 from __future__ import annotations
 
 import logging
-import random
 import threading
 import time
 from collections import deque
@@ -22,6 +21,7 @@ from mrlstore.planning import confidence
 from mrlstore.recall.ground_truth import TIE
 from mrlstore.storage.session import Answered
 from mrlstore.storage.snapshot import SnapshotMoved
+from mrlstore.system import late
 from mrlstore.system.event import Event
 from mrlstore.system.log import log_event
 from mrlstore.system.scope import scope
@@ -77,7 +77,7 @@ class Audit:
         """Whether to check the next answer: decided at random, at the audit's rate."""
         if threading.get_ident() in _unaudited:
             return False
-        return self.rate >= 1 or random.random() < self.rate
+        return self.rate >= 1 or late.random.random() < self.rate
 
     def offer(self, answered: Answered) -> None:
         """Queue an answer for comparison with the exact one."""

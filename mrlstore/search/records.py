@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Iterator
-from random import Random
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +18,7 @@ from mrlstore.search.hydrate import rows_of, vectors_of
 from mrlstore.search.matching import matching_keys
 from mrlstore.search.params import Projection, Selection
 from mrlstore.storage.session import Session, View
+from mrlstore.system import late
 from mrlstore.types import Record
 from mrlstore.where import Node
 
@@ -97,7 +97,7 @@ def sample(
     def run(view: View) -> list[Record]:
         with view.connection() as connection:
             keys = np.sort(matching_keys(connection, view.snapshot, namespace, node)).tolist()
-            chosen = Random(seed).sample(keys, min(n, len(keys)))
+            chosen = late.random.Random(seed).sample(keys, min(n, len(keys)))
             return records_of(view, rows_of(connection, chosen, view.snapshot.generation), projection)
 
     return session.consistently(run)

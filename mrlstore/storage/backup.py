@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-import uuid
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +16,7 @@ from mrlstore.catalogue.part_ref import PartKind, PartRef
 from mrlstore.errors import CorruptStore, FormatTooNew, InvalidInput, StoreExists
 from mrlstore.storage.parts import read_entries
 from mrlstore.storage.session import CATALOGUE, PARTS, Session
+from mrlstore.system import late
 from mrlstore.system.files import CANNOT_LINK, Files, make_parents, remove_tree, write_file
 from mrlstore.system.job import UNWATCHED, Job
 from mrlstore.system.log import log_event
@@ -50,7 +50,7 @@ def backup(session: Session, target: Path, job: Job = UNWATCHED) -> CopiedMoment
     before = -1
     while True:
         generation = begin_again(lambda: _generation(session))
-        draft = beside(target, f".tmp-{uuid.uuid4().hex}")
+        draft = beside(target, f".tmp-{late.uuid.uuid4().hex}")
         try:
             moment = _write(session, draft, job)
             if os.path.lexists(target):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import re
-import uuid
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -29,6 +28,7 @@ from mrlstore.errors import (
     StoreNotFound,
 )
 from mrlstore.storage.session import CATALOGUE, PARTS
+from mrlstore.system import late
 from mrlstore.system.files import (
     Files,
     SyncFailed,
@@ -72,7 +72,9 @@ def new_settings(
 ) -> Settings:
     """The settings of a store to be made."""
     words, builder = tokenizer or DEFAULT_TOKENIZER, graph or "mrlstore"
-    return Settings(uuid.uuid4().hex, FORMAT_VERSION, dim, prefix_dim, m, ef_construction, words, builder)
+    return Settings(
+        late.uuid.uuid4().hex, FORMAT_VERSION, dim, prefix_dim, m, ef_construction, words, builder
+    )
 
 
 def typed(error: OSError, path: Path) -> MrlStoreError:
@@ -164,7 +166,7 @@ def _create(files: Files, path: Path, new: Settings) -> bool:
 
 def _build(files: Files, path: Path, new: Settings) -> None:
     """Make a store in an empty folder."""
-    draft = path / f".tmp-{uuid.uuid4().hex}"
+    draft = path / f".tmp-{late.uuid.uuid4().hex}"
     files.make_dir(draft)
     files.sync_dir(path)  # nothing else may be found without it
     files.make_dir(path / PARTS)

@@ -15,7 +15,6 @@ import math
 import mmap
 import re
 import sys
-import uuid
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -28,6 +27,7 @@ from numpy.typing import NDArray
 
 from mrlstore.catalogue.part_ref import PartKind, PartRef
 from mrlstore.errors import CorruptStore, FormatTooNew
+from mrlstore.system import late
 from mrlstore.system.files import Files, Lock, remove_tree, storage_error, write_file
 
 # In format 1 code rows end with their scale; since format 3 index parts know of near copies;
@@ -219,7 +219,7 @@ def check_part(files: Files, part: Part, progress: Callable[[int], None]) -> lis
 
 def _new_folder(files: Files, parts: Path) -> tuple[Path, Lock]:
     while True:
-        path = parts / uuid.uuid4().hex
+        path = parts / late.uuid.uuid4().hex
         files.make_dir(path)
         with suppress(FileNotFoundError):  # garbage collection removed it before it was locked
             lock = files.lock(path)

@@ -288,7 +288,8 @@ class Tail:
         rows = np.searchsorted(held, keys)
         within = rows < len(held)
         rows, keys = rows[within], keys[within]
-        return rows[held[rows] == keys]
+        there: NDArray[np.int64] = rows[held[rows] == keys]
+        return there
 
     def _claim(self) -> bool:
         """Whether this call may write behind the view's rows; it is said to one caller alone, in one step."""
