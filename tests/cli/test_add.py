@@ -111,6 +111,13 @@ def test_chunks_of_another_length_replace_each_other(notes: Path, run: Run) -> N
         assert all(row["document"].startswith("The harbour") for row in rows)
 
 
+def test_a_store_of_other_dimensions_refuses_a_model_that_is_fitted_now(notes: Path, run: Run) -> None:
+    run("create", "kb.mrl", "--dim", 700)
+    done = run("add", "kb.mrl", "notes")
+    assert done.code == 2 and "kb.mrl takes vectors of 700 dimensions" in done.err
+    assert not Path("kb.lsa.npz").exists()
+
+
 def test_no_empty_store_is_left_behind(notes: Path, run: Run) -> None:
     (notes.with_name("empty")).mkdir()
     for arguments, words in [
