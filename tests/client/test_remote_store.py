@@ -335,7 +335,7 @@ def test_a_text_is_embedded_by_the_server_where_the_client_has_no_embedder(serve
             remote.query(content="a blue car")
     with (
         mrlstore.connect(server.url, index="no-texts", dim=4) as remote,
-        pytest.raises(mrlstore.InvalidInput, match="vectors only"),
+        pytest.raises(mrlstore.InvalidInput, match="no model that embeds them"),
     ):
         remote.query(text="a blue car")
 
