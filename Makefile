@@ -31,7 +31,7 @@ help:
 	@echo "make test-integrations  the suites that LangChain and others ship, each in an environment of its own"
 	@echo "make test-hosted  apps on the unmodified clients of Pinecone, Qdrant and Chroma against the server"
 	@echo "make test-console  the console in headless Chromium, where one is installed"
-	@echo "make test-s3    shipping and restoring against servers of S3 and Azure, behind a faulty proxy"
+	@echo "make test-s3    shipping and restoring against servers of S3, Azure and GCS, behind a faulty proxy"
 	@echo "make test-ray   shards run by Ray, whose actors are killed and frozen"
 	@echo "make torture   the full figures: crashes, damage, faults, fuzzing; for hours"
 	@echo "make fuzz      coverage-guided fuzzing of all that parses bytes    make fuzz SECONDS=600"

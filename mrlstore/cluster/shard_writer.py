@@ -18,6 +18,7 @@ from mrlstore.errors import (
     CorruptStore,
     InvalidInput,
     MrlStoreError,
+    ObjectNotFound,
     ObjectStorageDenied,
     ObjectStorageError,
     OperationForgotten,
@@ -205,16 +206,24 @@ class ShardWriter:
             self._check_running()
             if self.copy.mark.place <= self._shipped:
                 self._write_nothing()  # no snapshot is put under a name that was used before
-            if self._snapshots is None:
-                self._snapshots = self.copy.snapshots.writer(self.epoch)
-            self.copy.store.flush()
-            self._shipped = self.copy.mark.place
-            self._shipped_at, self._shipped_bytes = time.monotonic(), self.copy.log.bytes_created
-            shipped = self.copy.store.shipped_by(self._snapshots, self._wait_for_log)
-            self._shipped = max(self._shipped, shipped.place)
-            self.snapshots_shipped += 1
-            self.copy.snapshots.collect(self.copy.log, shipped, lambda: self.copy.is_newest(self.epoch))
-            return shipped.place
+            try:
+                return self._shipped_now()
+            except ObjectNotFound:  # what it counted on was collected: that of a writer that was replaced
+                self.look()
+                self._check_running()
+                raise
+
+    def _shipped_now(self) -> int:
+        if self._snapshots is None:
+            self._snapshots = self.copy.snapshots.writer(self.epoch)
+        self.copy.store.flush()
+        self._shipped = self.copy.mark.place
+        self._shipped_at, self._shipped_bytes = time.monotonic(), self.copy.log.bytes_created
+        shipped = self.copy.store.shipped_by(self._snapshots, self._wait_for_log)
+        self._shipped = max(self._shipped, shipped.place)
+        self.snapshots_shipped += 1
+        self.copy.snapshots.collect(self.copy.log, shipped, lambda: self.copy.is_newest(self.epoch))
+        return shipped.place
 
     def _write_nothing(self) -> None:
         """Append an entry without writes, which moves the mark."""

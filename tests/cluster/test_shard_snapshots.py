@@ -260,3 +260,30 @@ def test_a_follower_takes_the_graphs_of_a_newer_snapshot(quick_path: Path) -> No
     assert rows_in(follower) == rows_in(writer.copy)
     for copy in (writer.copy, follower):
         copy.close()
+
+
+class Collected(MemoryStorage):
+    """Has no bundle of a catalogue any more."""
+
+    gone = False
+
+    def get_range(self, name: str, start: int, length: int) -> bytes:
+        if self.gone and "/catalogue/" in name:
+            raise mrlstore.ObjectNotFound(f"test: {name}")
+        return super().get_range(name, start, length)
+
+
+def test_who_sleeps_until_the_newest_snapshot_is_collected_is_told_that_it_was_replaced(
+    quick_path: Path,
+) -> None:
+    storage = Collected(made().objects)
+    first = writer_of(storage, quick_path / "first")
+    first.write(first_try("one"), one_row("a", 1))
+    second = writer_of(storage, quick_path / "second")
+    second.snapshot()
+    storage.gone = True
+    with pytest.raises(mrlstore.WriterReplaced):
+        first.snapshot()
+    assert isinstance(first.stopped, mrlstore.WriterReplaced)
+    second.copy.close()
+    first.copy.close()

@@ -1,4 +1,4 @@
-"""Real servers of object storage over HTTP, each in a process of its own: S3 by moto, Azure by Azurite."""
+"""Servers of object storage over HTTP: S3 by moto, Azure by Azurite, and a stand-in for GCS."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.s3 import azurite
+from tests.s3 import azurite, gcs_stand_in
 
 pytest.importorskip("moto.server")
 pytest.importorskip("obstore")
@@ -82,11 +82,15 @@ def moto() -> Iterator[BucketServer]:
         server.wait()
 
 
-@pytest.fixture(scope="session", params=["s3", "azure"])
+@pytest.fixture(scope="session", params=["s3", "azure", "gcs"])
 def server(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BucketServer]:
     if request.param == "s3":
         with moto() as found:
             yield found
+        return
+    if request.param == "gcs":
+        with gcs_stand_in.gcs_stand_in() as google:
+            yield BucketServer(google.port, google.new_bucket, gcs_stand_in.options)
         return
     command = azurite.program()
     if command is None:
