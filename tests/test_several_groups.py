@@ -11,8 +11,12 @@ import pytest
 from numpy.typing import NDArray
 
 import mrlstore
+from mrlstore.kernels.scratch import Scratch
 from mrlstore.maintenance import steps
 from mrlstore.search import searcher
+from mrlstore.search.group_search import Scan, Walk
+from mrlstore.search.joint_search import JointSearch, joint_search
+from mrlstore.search.queries import prepare
 from mrlstore.storage.page_cache import ReadAhead
 from mrlstore.system.job import UNWATCHED
 from tests import inside
@@ -226,3 +230,33 @@ def test_where_rotations_differ_groups_are_searched_one_by_one(opened: Any) -> N
         exact = store.query(query, exact=True, include=())
         assert len(set(store.query(query, include=()).ids) & set(exact.ids)) >= 9
         assert store.query(query, ef=4_000, shortlist=4_000, include=()).ids == exact.ids
+
+
+def test_a_short_list_first_finds_what_the_whole_list_does(store: mrlstore.Store) -> None:
+    """As for one group: the list is made again, whole, only where the re-rank came to its end."""
+    groups = [one.group for one in inside.session(store).snapshots.latest().groups("")]
+
+    def search(first: int, margin: float) -> JointSearch:
+        walks = [
+            Walk(group, 10, 256, 60, beam_ratio=0.2, stop_margin=margin, first=first)
+            if group.index.neighbours is not None
+            else Scan(group, 10, 60, stop_margin=margin, first=first)
+            for group in groups
+        ]
+        joint = joint_search(walks, 10, 60)
+        assert joint is not None
+        return joint
+
+    again = 0
+    for margin in (0.7, 3.5):
+        whole, short = search(0, margin), search(14, margin)
+        assert (whole.first, short.first) == (60, 14)
+        for query in QUERIES:
+            asked = prepare(query / np.linalg.norm(query), PREFIX)
+            expected, found = whole(asked, Scratch()), short(asked, Scratch())
+            assert set(zip(found.which[0], found.rows[0], strict=True)) == set(
+                zip(expected.which[0], expected.rows[0], strict=True)
+            )
+            assert found.scores.tobytes() == expected.scores.tobytes()
+            again += int(found.counts[0, :, 2].sum() > 1.5 * expected.counts[0, :, 2].sum())
+    assert 0 < again < 2 * len(QUERIES)

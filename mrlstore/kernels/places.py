@@ -17,8 +17,9 @@ from .encode import NO_PREFIX
 from .group_table import DIM, ID_STARTS, ID_TEXT, INV_NORMS, KEYS, VECTORS
 from .jit import device
 from .memory import load_byte, load_float, load_long, prefetch
-from .near_copies import DEEPER, MANY, list_copies
+from .near_copies import list_copies, offsets
 from .rerank import FEWEST_SCORED, SAME, SEPARATOR, clipped, write_id
+from .score_line import FEWEST_FITTED, NO_PAIRS, SAMPLED, add_pair, highest_expected, is_sampled
 from .topk import best_first, insert, offer, pack, packed_row, packed_score, worse
 from .views import floats, longs
 
@@ -133,6 +134,37 @@ def rerank_places(
 
 
 @device
+def rerank_many_places(
+    steps: Any, query: Any, memory: Any, group: Any, listed: Any, codes: Any, count: Any, scores: Any,
+    size: Any, k: Any, scored_of: Any,
+) -> Any:  # fmt: skip
+    """As near_copies.rerank_many, for places listed: int64 [count] of one group; it ends as rerank_places."""
+    step, scored = count // SAMPLED, 0
+    sums, squared = NO_PAIRS, np.float32(0)
+    for turn in range(SAMPLED + count):
+        i = turn * step if turn < SAMPLED else turn - SAMPLED
+        if turn >= SAMPLED:
+            if is_sampled(i, step):
+                continue
+            highest = highest_expected(sums, codes[i])
+            if (
+                size >= k
+                and highest < scores[0] + SAME
+                and (highest < scores[0] - SAME or not is_older(steps, memory, group, listed[i]))
+            ):
+                break
+        following = i + step if turn < SAMPLED - 1 else i + 1
+        score = score_place(steps, query, group, listed[i], group, listed[min(following, count - 1)])
+        size = offer_place(memory, scores, size, k, score, steps, group, listed[i])
+        sums = add_pair(sums, codes[i], score)
+        off = codes[i] - score
+        squared += off * off
+        scored += 1
+    scored_of[steps[group, group_steps.NUMBER], 1] += scored
+    return size, scored, squared
+
+
+@device
 def rerank_whole(
     steps: Any, query: Any, memory: Any, start: Any, stop: Any, scores: Any, size: Any, k: Any, scored_of: Any
 ) -> Any:
@@ -168,33 +200,45 @@ def score_whole_groups(
 
 @device
 def rerank_copies_of(
-    steps: Any, query: Any, memory: Any, code: Any, scale: Any, bias: Any, count: Any, scored: Any, off: Any,
-    k: Any, stop_margin: Any, reach: Any, scores: Any, size: Any, scored_of: Any,
+    steps: Any, query: Any, memory: Any, code: Any, scale: Any, bias: Any, coded: Any, count: Any,
+    scored: Any, off: Any, k: Any, stop_margin: Any, reach: Any, scores: Any, size: Any, scored_of: Any,
 ) -> Any:  # fmt: skip
-    """Score the near copies of the best `scored` nodes, see near_copies.rerank_nodes; gives the heap's size.
+    """Score the near copies of the nodes, see near_copies.rerank_nodes; gives (heap's size, nodes scored).
 
-    The nodes stand in the beam, by exact score, as positions in the shortlist, behind whose `count` places
-    copies are listed. off: the sum of squares that rerank_places gave.
+    The best `scored` of `coded` nodes stand in the beam, by exact score, as positions in the shortlist,
+    behind whose `count` places copies are listed. off: the sum of squares that rerank_places gave.
     """
     whole = memory[scratch.SHORTLIST]
     listed, codes = longs(memory[scratch.LISTED], whole), floats(memory[scratch.LIST_SCORES], whole)
     nodes = longs(memory[scratch.BEAM], memory[scratch.BEAM_SIZE])
     pending = longs(memory[scratch.PENDING], memory[scratch.PENDING_SIZE])
     pending_scores = floats(memory[scratch.PENDING_SCORES], memory[scratch.PENDING_SIZE])
+    mean, deviation = offsets(nodes, scored, codes)
     unknown = square_root(off / np.float32(max(scored, 1)))
-    by_code, in_full = 0, 0
+    by_code, in_full, limit, first_scored = 0, 0, 0, scored
     squares, missed = np.float32(0), np.float32(0)
-    for i in range(scored):
-        at, score = packed_row(nodes[i]), packed_score(nodes[i])
+    for group in range(len(steps)):
+        limit = max(limit, steps[group, group_steps.COPIES])
+    for i in range(coded):
+        spread = square_root(squares / np.float32(max(by_code, 1)) + missed / np.float32(max(in_full, 1)))
+        at = packed_row(nodes[i]) if i < first_scored else i
         group = group_of(steps, listed[at])
-        most, number = steps[group, group_steps.COPIES], steps[group, group_steps.NUMBER]
-        if reach > 0 and size >= k:
-            spread = square_root(squares / np.float32(max(by_code, 1)) + missed / np.float32(max(in_full, 1)))
-            if in_full < FEWEST_SCORED:
-                spread = max(spread, unknown)
-            if score + reach * spread < scores[0]:
+        if i < first_scored:
+            score = packed_score(nodes[i])
+            away = max(spread, unknown) if in_full < FEWEST_SCORED else spread
+        else:
+            highest = codes[i] - mean + stop_margin * deviation + reach * spread
+            if reach == 0 or in_full == 0 or in_full >= limit or (size >= k and highest < scores[0] + SAME):
                 break
-        if most == 0 or (reach > 0 and size >= k and in_full >= most):
+            score, away = score_place(steps, query, group, listed[i], group, listed[i]), spread
+            allowed = steps[group, group_steps.ALLOWED]
+            if allowed == 0 or load_byte(allowed + listed[i] - steps[group, group_steps.FIRST]) != 0:
+                size = offer_place(memory, scores, size, k, score, steps, group, listed[i])
+            scored_of[steps[group, group_steps.NUMBER], 1] += 1
+            scored += 1
+        most, number = steps[group, group_steps.COPIES], steps[group, group_steps.NUMBER]
+        too_far = reach > 0 and size >= k and (score + reach * away < scores[0] or in_full >= most)
+        if most == 0 or too_far:
             continue
         table, first = (
             longs(steps[group, group_steps.TABLE], group_table.FIELDS),
@@ -210,11 +254,15 @@ def rerank_copies_of(
         best_first(copy_codes, copies, found, table[KEYS])
         for j in range(found):
             copies[j] += first
-        margin = stop_margin + DEEPER * np.float32(found) / np.float32(found + MANY)
-        size, done, error = rerank_places(
-            steps, query, memory, copies, copy_codes, found, scores, size, k, margin * (stop_margin > 0),
-            pending[:0], scored_of,
-        )  # fmt: skip
+        if stop_margin > 0 and found >= FEWEST_FITTED:
+            size, done, error = rerank_many_places(
+                steps, query, memory, group, copies, copy_codes, found, scores, size, k, scored_of
+            )
+        else:
+            size, done, error = rerank_places(
+                steps, query, memory, copies, copy_codes, found, scores, size, k, stop_margin, pending[:0],
+                scored_of,
+            )  # fmt: skip
         scored_of[number, 2] += found
         scored_of[number, 4] += done
         by_code, in_full, squares, missed = (
@@ -223,7 +271,7 @@ def rerank_copies_of(
             squares + differences,
             missed + error,
         )
-    return size
+    return size, scored
 
 
 @device

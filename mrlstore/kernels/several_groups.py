@@ -116,7 +116,7 @@ def list_of_groups(
 ) -> Any:  # fmt: skip
     """Leave the best `shortlist` nodes of all groups in `memory`, by falling score; gives their number.
 
-    counts: int64 [groups, 5], of which [2] receives the codes scored.
+    counts: int64 [groups, 5], of which [2] grows by the codes scored.
     """
     size, nodes = 0, 0
     for group in range(len(steps)):
@@ -131,7 +131,7 @@ def list_of_groups(
             )
         if path == SCAN or beyond:
             size, looked_at = join_by_scan(steps, group, memory, code, scale, bias, stop_margin, joint, size)
-        counts[number, 2] = visited + looked_at
+        counts[number, 2] += visited + looked_at
     if size < min(k, nodes):
         for group in range(len(steps)):
             if steps[group, group_steps.PATH] >= WALK:
@@ -169,9 +169,10 @@ def rerank_of_groups(
     steps: Any, query: Any, memory: Any, code: Any, scale: Any, bias: Any, coded: Any, count: Any,
     stop_margin: Any, reach: Any, whole: Any, rows: Any, which: Any, scores: Any, counts: Any,
 ) -> Any:  # fmt: skip
-    """Re-rank the shortlist in `memory`, `coded` nodes and then others up to `count`; gives rows written.
+    """Re-rank the shortlist in `memory`, `coded` nodes and then others up to `count`.
 
-    With `whole` also the near copies of its nodes, and the groups without codes.
+    With `whole` also the near copies of its nodes, and the groups without codes. Gives (rows written, whether
+    the re-rank ended before the last node).
     """
     k, most = rows.size, 0
     size_of_list, address = memory[scratch.SHORTLIST], query.ctypes.data
@@ -199,27 +200,28 @@ def rerank_of_groups(
     size = rerank_whole(steps, address, memory, coded, count, scores, size, k, counts)
     if whole != 0:
         if most > 0:
-            size = rerank_copies_of(
-                steps, address, memory, code, scale, bias, count, scored, off, k, stop_margin, reach,
+            size, scored = rerank_copies_of(
+                steps, address, memory, code, scale, bias, coded, count, scored, off, k, stop_margin, reach,
                 scores, size, counts,
             )  # fmt: skip
         size = score_whole_groups(steps, address, memory, scores, size, k, counts)
     unpack_places(steps, memory, scores, size, rows, which)
-    return size
+    return size, scored < coded
 
 
 @kernel(
-    "void(int64[:, ::1], float32[::1], float32[:, ::1], int64[::1], int64, int64, float32, float32,"
-    " int64[:, ::1], int64[:, ::1], float32[:, ::1], int64[:, ::1], int64[:, :, ::1], uint8[::1])"
+    "void(int64[:, ::1], float32[::1], float32[:, ::1], int64[::1], int64, int64, int64, float32,"
+    " float32, int64[:, ::1], int64[:, ::1], float32[:, ::1], int64[:, ::1], int64[:, :, ::1], uint8[::1])"
 )
 def search_groups(
-    steps: Any, ratios: Any, queries: Any, memory: Any, shortlist: Any, k: Any, stop_margin: Any, reach: Any,
-    rows: Any, which: Any, scores: Any, sizes: Any, counts: Any, ids: Any,
+    steps: Any, ratios: Any, queries: Any, memory: Any, first: Any, shortlist: Any, k: Any, stop_margin: Any,
+    reach: Any, rows: Any, which: Any, scores: Any, sizes: Any, counts: Any, ids: Any,
 ) -> None:  # fmt: skip
     """For each query list the best `shortlist` nodes of all groups, re-rank them, write the best k rows.
 
     steps: see group_steps; ratios: float32 [groups], how far each walk goes; queries: float32 [m, dim], unit
-    length; k: the rank that walks measure by; reach: see near_copies.rerank_nodes.
+    length; first: nodes to list at first, see two_stage.search_walk; k: the rank that walks measure by;
+    reach: see near_copies.rerank_nodes.
     rows, which: int64 [m, k], rows and the numbers of their groups, and scores: float32 [m, k], filled from
     the left; with k = 0 the re-rank is left out and the shortlist stays in `memory`. sizes: int64 [m, 2]:
     rows written and where the query's ids end in ids: uint8, see write_ids_of_places; of shortlists the
@@ -227,7 +229,6 @@ def search_groups(
     codes scored, [4] copies scored.
     """
     end = 0
-    joint = longs(memory[scratch.JOINT], max(shortlist, LEAST_RANK) + 16)
     for q in range(len(queries)):
         counts[q] = 0
         code, scale, bias = encode_query(
@@ -235,19 +236,26 @@ def search_groups(
             floats(memory[scratch.PADDED], memory[scratch.NUMBERS]),
             memory[scratch.CODE], memory[scratch.ROTATED_CODE],
         )  # fmt: skip
-        coded = list_of_groups(
-            steps, ratios, memory, code, scale, bias, shortlist, k, stop_margin, joint, counts[q]
-        )
-        count = add_unprefixed_of_groups(steps, memory, coded)
+        length = first
+        while True:
+            joint = longs(memory[scratch.JOINT], max(length, LEAST_RANK) + 16)
+            coded = list_of_groups(
+                steps, ratios, memory, code, scale, bias, length, k, stop_margin, joint, counts[q]
+            )
+            count = add_unprefixed_of_groups(steps, memory, coded)
+            if rows.shape[1] == 0:
+                break
+            sizes[q, 0], ended = rerank_of_groups(
+                steps, queries[q], memory, code, scale, bias, coded, count, stop_margin, reach, 1,
+                rows[q], which[q], scores[q], counts[q],
+            )  # fmt: skip
+            if ended or length >= shortlist or coded < length:
+                break
+            length = shortlist
         if rows.shape[1] == 0:
             sizes[q, 0], sizes[q, 1] = count, coded
-            continue
-        size = rerank_of_groups(
-            steps, queries[q], memory, code, scale, bias, coded, count, stop_margin, reach, 1,
-            rows[q], which[q], scores[q], counts[q],
-        )  # fmt: skip
-        sizes[q, 0] = size
-        end = sizes[q, 1] = write_ids_of_places(steps, memory, size, ids, end)
+        else:
+            end = sizes[q, 1] = write_ids_of_places(steps, memory, sizes[q, 0], ids, end)
 
 
 @kernel(
@@ -260,14 +268,15 @@ def rerank_groups(
 ) -> Any:  # fmt: skip
     """As rerank_of_groups: a kernel of its own, for searches that read rows from the disk in between.
 
-    rows, which: int64 [k]; scores: float32 [k]; counts: int64 [groups, 5], by number.
+    Gives the rows written. rows, which: int64 [k]; scores: float32 [k]; counts: int64 [groups, 5], by number.
     """
     code, scale, bias = encode_query(
         longs(steps[0, group_steps.TABLE], group_table.FIELDS), query,
         floats(memory[scratch.PADDED], memory[scratch.NUMBERS]),
         memory[scratch.CODE], memory[scratch.ROTATED_CODE],
     )  # fmt: skip
-    return rerank_of_groups(
+    size, _ = rerank_of_groups(
         steps, query, memory, code, scale, bias, coded, count, stop_margin, reach, whole,
         rows, which, scores, counts,
     )  # fmt: skip
+    return size

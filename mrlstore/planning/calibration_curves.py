@@ -54,7 +54,7 @@ _FLOORS: Final = {
     "few": _Floor(77, 6, 0.2),
 }
 # Floors of the stop margin, as (target, margin): a few hundred questions show hardly a miss.
-_MARGINS: Final = ((0.995, 4.0), (0.99, 3.0), (0.95, 2.0))
+_MARGINS: Final = ((0.995, 4.0), (0.99, 3.0), (0.9, 2.0))
 
 
 @dataclass(frozen=True)
@@ -112,12 +112,16 @@ class Curve:
         ]
         return json.dumps(stored, separators=(",", ":"))
 
-    def choose(self, target: float) -> Level | None:
-        """The cheapest level whose assured recall reaches the target; None: only exact is."""
+    def choose(self, target: float, margin: float = 0.0) -> Level | None:
+        """The cheapest level whose assured recall reaches the target; None: only exact is.
+
+        Its stop margin is `margin` at the least, 0 being the greatest.
+        """
         if target > _EXACT_ABOVE:
             return None
         for level in self.levels:
-            if level.assured >= target and level.path != "exact":
+            wide = level.stop_margin == 0 or level.stop_margin >= margin
+            if level.assured >= target and level.path != "exact" and wide:
                 return level
         return None
 
@@ -266,7 +270,8 @@ def _wider(one: float, other: float) -> float:
 
 def _effort(name: str, curve: Curve, k: int, target: float) -> Effort:
     """The effort by which a curve reaches the target."""
-    level = curve.choose(target)
+    may_flatter = curve.source == "stored rows" or curve.name != "all"
+    level = _level(curve, target) if may_flatter else curve.choose(target)
     if level is None:
         remark = "" if target > _EXACT_ABOVE else (
             f"calibration reached a recall of {target:g} by an exact scan alone"
@@ -280,9 +285,8 @@ def _effort(name: str, curve: Curve, k: int, target: float) -> Effort:
     shortlist = min(max(least, int(level.shortlist * growth)), LIMITS.k)
     ef, beam_ratio, lost_ratio = min(max(shortlist, int(level.ef * growth)), LIMITS.k), level.beam_ratio, 0.0
     margin, first = level.stop_margin, int(level.first * growth)
-    may_flatter = curve.source == "stored rows" or curve.name != "all"
     if may_flatter:
-        margin = _wider(margin, next((least for bound, least in _MARGINS if target >= bound), margin))
+        margin = _wider(margin, _least_margin(target))
     if may_flatter and target >= DEFAULT_TARGET:
         floor = _FLOORS[curve.name]
         shortlist = max(shortlist, min(floor.shortlist * k, LIMITS.k))
@@ -294,6 +298,21 @@ def _effort(name: str, curve: Curve, k: int, target: float) -> Effort:
         name, ef, shortlist, "scan" if level.path == "scan" else "walk", target, expected,
         _remark(curve, level, k, target), beam_ratio, margin, lost_ratio, first,
     )  # fmt: skip
+
+
+def _level(curve: Curve, target: float) -> Level | None:
+    """The level for a target where questions may be harder than those that were measured.
+
+    It is chosen for half of the misses, but for no more than the default target. Its stop margin is one that
+    was measured, so that the recall to expect is that of the effort in use.
+    """
+    sought, margin = max(target, min((1 + target) / 2, DEFAULT_TARGET)), _least_margin(target)
+    return curve.choose(sought, margin) or curve.choose(target, margin) or curve.choose(target)
+
+
+def _least_margin(target: float) -> float:
+    """The floor of the stop margin; 0: there is none."""
+    return next((least for bound, least in _MARGINS if target >= bound), 0.0)
 
 
 def _remark(curve: Curve, level: Level, k: int, target: float) -> str:

@@ -330,9 +330,8 @@ def _rerank(
         start, stop = stop, stop + stop // 2
     if search.nodes.most:
         kernels().rerank_copies(
-            search.group.table, vector, scratch.table, search.address, min(coded, stop), stop,
-            search.nodes.most, search.stop_margin, search.nodes.reach,
-            hits.rows[0], hits.scores[0], hits.counts[0],
+            search.group.table, vector, scratch.table, search.address, coded, count, search.nodes.most,
+            search.stop_margin, search.nodes.reach, hits.rows[0], hits.scores[0], hits.counts[0],
         )  # fmt: skip
     return hits
 

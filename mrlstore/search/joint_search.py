@@ -38,8 +38,9 @@ class _Member(NamedTuple):
 class JointSearch:
     """Searches groups with one rotation, or none; safe to use from many threads.
 
-    Their walks and scans share a shortlist of at most `shortlist` nodes, which is re-ranked on the full rows.
-    Groups without codes are scored whole. Places, in the shortlist, are rows of all groups counted through.
+    Their walks and scans share a shortlist of at most `shortlist` nodes, which is re-ranked on the full rows;
+    as many are listed at first as the search of a group lists at the most. Groups without codes are scored
+    whole. Places, in the shortlist, are rows of all groups counted through.
     """
 
     def __init__(self, searches: Sequence[Walk | Scan | Exact], k: int, shortlist: int) -> None:
@@ -51,6 +52,8 @@ class JointSearch:
         self.k, self.prefix_dim = min(k, total), coded[0].group.index.prefix_dim  # type: ignore[union-attr]
         self.rank, self.shortlist = k, min(max(shortlist, k), total)
         self.stop_margin = min(one.stop_margin for one in coded)
+        firsts = [one.first for one in coded if one.first < one.shortlist]
+        self.first = min(max(k, *(one.first for one in coded)), self.shortlist) if firsts else self.shortlist
         self.most = max(one.nodes.most for one in coded)
         nodes = sum(one.nodes.count for one in coded)
         self.reach = 0.0 if self.stop_margin == 0 and self.shortlist >= nodes else REACH
@@ -80,8 +83,10 @@ class JointSearch:
     def arguments(self, vectors: NDArray[np.float32], hits: JointHits, scratch: Scratch) -> tuple[Any, ...]:
         """What the kernel is given."""
         return (
-            self.steps, self.ratios, vectors, scratch.table, self.shortlist, self.rank, self.stop_margin,
-            self.reach, hits.rows, hits.which, hits.scores, hits.sizes, hits.counts, hits.ids,
+            self.steps, self.ratios, vectors, scratch.table,
+            self.first if hits.rows.shape[1] else self.shortlist,  # all where the stages are apart
+            self.shortlist, self.rank, self.stop_margin, self.reach,
+            hits.rows, hits.which, hits.scores, hits.sizes, hits.counts, hits.ids,
         )  # fmt: skip
 
     def answers(self, queries: Queries) -> bool:
@@ -121,7 +126,7 @@ class JointSearch:
                 break
             start, stop = stop, min(stop + stop // 2, count)
         if self._whole:
-            self.rerank(vectors[0], hits, scratch, min(coded, stop), stop, whole=True)
+            self.rerank(vectors[0], hits, scratch, coded, count, whole=True)
         return hits
 
     def rerank(

@@ -17,6 +17,8 @@ from mrlstore.index.copies import copy_radius, copy_sets, find_copies
 from mrlstore.index.group import NO_COPIES
 from mrlstore.index.layout import open_index
 from mrlstore.index.verification import verify_index
+from mrlstore.maintenance import steps
+from mrlstore.system.job import UNWATCHED
 from tests import inside
 from tests.scale import figure
 from tests.shared import Shared
@@ -77,6 +79,21 @@ def test_a_group_after_deletes(tmp_path: Path) -> None:
             found = recall(store, questions)
             assert found.recall.mean >= 0.985
             assert found.without_a_hit == 0
+
+
+@pytest.mark.parametrize("segments", [1, 2])
+def test_copies_far_from_their_node_are_found(tmp_path: Path, segments: int) -> None:
+    """Their nodes stand further down the list than those among the best k by themselves."""
+    copies = generate(2, 1_600 * segments, 0.1, questions=figure(1_000, 100))
+    with mrlstore.open(tmp_path / "s.mrl", dim=DIM, prefix_dim=PREFIX, auto_maintain=False) as store:
+        for number, rows in enumerate(np.array_split(copies.rows, segments)):
+            store.upsert([f"{number} {i}" for i in range(len(rows))], rows)
+            steps.flush(inside.session(store))
+        steps.complete_all(inside.session(store), UNWATCHED)
+        for questions in (copies.random, copies.near):
+            found = recall(store, questions, target_recall=0.95)
+            assert found.recall.mean >= 0.97
+            assert found.reranked < 600
 
 
 def test_thousands_of_equal_rows_need_no_scan(tmp_path: Path) -> None:
