@@ -30,7 +30,7 @@ FENCE = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```$", re.MULTILINE | re.DOTAL
 NOT_RUN = re.compile(r"<!-- not run: \S.* -->\s*\Z")
 
 ELSEWHERE = {"py": ["docs/gemini.md"]}  # tests/embedders/gemini/test_guide.py runs it with another client
-SHOWN = {"sh", "text", ""}
+SHOWN = {"sh", "text", "json", ""}
 GIVEN = {  # files that a page takes for granted
     "README.md": {
         "notes/tides.md": "The moon pulls the water of the sea: there are tides twice a day.",
