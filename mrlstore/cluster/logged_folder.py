@@ -107,6 +107,7 @@ class LoggedFolder(ShardCopy):
 
     def _remove_drafts(self) -> None:
         """Remove what this process, or one that died, has put beside the path."""
-        for start in (_DRAFT, _OLD):
-            for old in self._path.parent.glob(f"{beside(self._path, start).name}*"):
-                shutil.rmtree(old, ignore_errors=True)
+        starts = tuple(beside(self._path, suffix).name for suffix in (_DRAFT, _OLD))
+        for name in self._files.list_dir(self._path.parent):
+            if name.startswith(starts):
+                shutil.rmtree(self._path.parent / name, ignore_errors=True)

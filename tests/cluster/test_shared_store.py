@@ -165,6 +165,18 @@ def test_a_folder_that_is_behind_the_newest_snapshot_is_restored(quick_path: Pat
     assert sorted(path.name for path in quick_path.glob("a.mrl*")) == ["a.mrl", "a.mrl.writer"]
 
 
+def test_what_a_killed_process_left_is_removed_and_nothing_of_other_stores(quick_path: Path) -> None:
+    path, url = quick_path / "a*[1].mrl", quick_path / "log"
+    left = [f"{path.name}.restored-00", f"{path.name}.replaced-00"]
+    others = ["ab1.mrl.restored-00", f"{path.name}.restored"]
+    for name in (*left, *others):
+        (quick_path / name / "parts").mkdir(parents=True)
+    with opened(path, url) as store:
+        store.upsert(["a"], None)
+    there = {one.name for one in quick_path.iterdir()}
+    assert there == {path.name, f"{path.name}.writer", "log", *others}
+
+
 def test_what_does_not_belong_together_is_refused(quick_path: Path) -> None:
     path, url = quick_path / "a.mrl", quick_path / "log"
     refused: list[tuple[str, dict[str, Any]]] = [
