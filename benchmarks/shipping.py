@@ -1,8 +1,9 @@
-"""What a copy in object storage costs: bytes sent for changed rows, seconds of a restore, lag under writes.
+"""What a copy in object storage costs: bytes for changed rows, seconds of a restore, lag, writes with a log.
 
 python -m benchmarks.shipping changes --rows 1000000
 python -m benchmarks.shipping restore --rows 100000 --dim 3072
 python -m benchmarks.shipping lag --rate 1000 --seconds 60
+python -m benchmarks.shipping writes --dim 768
 
 Object storage is a folder on the same disk, or --url and --option as of `mrlstore ship`. The stores have one
 segment without a graph, but for --graph: a graph is a part like others.
@@ -144,6 +145,33 @@ def _sampled(store: mrlstore.Store, stop: threading.Event) -> Iterator[float]:
         yield store.stats().shipping[0].behind_s
 
 
+def writes(arguments: argparse.Namespace, folder: Path) -> None:
+    """Calls of `upsert` with and without a log, in turns: medians of both clocks."""
+    rng = np.random.default_rng(1)
+    plain = mrlstore.open(folder / "plain.mrl", dim=arguments.dim, auto_maintain=False)
+    logged = mrlstore.open(
+        folder / "logged.mrl",
+        dim=arguments.dim,
+        durability="shared",
+        ship_to=url_of(arguments, folder),
+        options=options_of(arguments),
+        auto_maintain=False,
+    )
+    with plain, logged:
+        for rows, calls in ((1, 60), (100, 20), (1_000, 6)):
+            taken: dict[str, list[tuple[float, float]]] = {"disk": [], "disk and log": []}
+            for call in range(calls):
+                vectors = rng.normal(size=(rows, arguments.dim)).astype(np.float32)
+                ids = [f"{rows}-{call}-{row}" for row in range(rows)]
+                for name, store in zip(taken, (plain, logged), strict=True):
+                    wall, used = time.perf_counter(), time.process_time()
+                    store.upsert(ids, vectors)
+                    taken[name].append((time.perf_counter() - wall, time.process_time() - used))
+            for name, found in taken.items():
+                wall, used = (1_000 * statistics.median(column) for column in zip(*found, strict=True))
+                print(f"{rows:,} rows, {name}: {wall:.2f} ms, of a processor {used:.2f} ms")
+
+
 def url_of(arguments: argparse.Namespace, folder: Path) -> str:
     return str(arguments.url or folder / "home")
 
@@ -157,7 +185,7 @@ def options_of(arguments: argparse.Namespace) -> dict[str, Any] | None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("what", choices=["changes", "restore", "lag"])
+    parser.add_argument("what", choices=["changes", "restore", "lag", "writes"])
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--dim", type=int, default=64)
     parser.add_argument("--rate", type=int, default=1_000)
@@ -168,7 +196,7 @@ def main() -> None:
     parser.add_argument("--option", action="append", default=[])
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        run = {"changes": changes, "restore": restored, "lag": lag}[arguments.what]
+        run = {"changes": changes, "restore": restored, "lag": lag, "writes": writes}[arguments.what]
         run(arguments, Path(folder))
 
 
