@@ -17,6 +17,12 @@ from mrlstore.index.group import NO_COPIES, SCALE_AT, SCALE_BYTES, CopySets, Gro
 
 SET_COLUMNS: Final = 3  # of an array of copy sets, see CopySets
 
+_TYPES: Final = {
+    "neighbours": np.uint32, "entries": np.uint32, "unprefixed": np.uint32, "copy_sets": np.uint32,
+    "copies": np.uint32, "entry_starts": np.int64, "unprefixed_starts": np.int64,
+    "copy_set_starts": np.int64, "copy_starts": np.int64, "rotation_scales": np.float32,
+}  # fmt: skip
+
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -28,6 +34,9 @@ def open_index(
     Reads only where the group's entries and unprefixed rows begin and end. Raises ValueError where shapes or
     the header's numbers do not fit each other.
     """
+    for name, type_ in _TYPES.items():
+        if name in arrays and arrays[name].dtype != type_:
+            raise ValueError(f"{name} of type {arrays[name].dtype}, not {np.dtype(type_)}")
     codes, neighbours, rotation = arrays["codes"], arrays["neighbours"], arrays["rotation"]
     entries, prefix_dim = arrays["entries"], info["prefix_dim"]
     if codes.ndim != 2 or codes.dtype.itemsize != 1 or not 0 <= start <= stop <= len(codes):

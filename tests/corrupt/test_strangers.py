@@ -172,6 +172,38 @@ def test_an_index_that_lacks_an_array_is_worked_around(path: Path, missing: str)
         assert not store.verify().ok
 
 
+def test_an_index_with_arrays_of_other_types_is_worked_around(path: Path) -> None:
+    """All of one size, so that shapes and bytes fit, and every checksum is right."""
+    rows = nested_vectors(2_100, DIM)
+    rows[2_000:] = rows[:100]
+    with mrlstore.open(path, dim=DIM, auto_maintain=False) as store:
+        store.upsert([f"r{i}" for i in range(2_100)], rows)
+        store.optimize()
+        expected = store.query(QUERY, exact=True, include=()).ids
+        index = inside.session(store).snapshots.latest().segments[0].segment.row.index
+    assert index is not None
+    folder = path / "parts" / index.name
+    whole = json.loads((folder / "part.json").read_text())
+    for name, other in (("copies", "<f4"), ("copy_sets", "<f4"), ("entries", "<f4"), ("entry_starts", "<f8"),
+                        ("unprefixed", "<f4"), ("neighbours", "<f4"), ("copy_starts", "<u8")):  # fmt: skip
+        file, head = folder / f"{name}.npy", json.loads(json.dumps(whole))
+        held = file.read_bytes()
+        changed = np.load(file).view(other)
+        file.chmod(0o600)
+        np.save(file, changed)
+        entry = {"dtype": other, "crc32": zlib.crc32(file.read_bytes())}
+        head["files"][name] |= entry
+        (folder / "part.json").chmod(0o600)
+        (folder / "part.json").write_text(json.dumps(head))
+        forged = replace(index, crc=zlib.crc32((folder / "part.json").read_bytes()))
+        forge(path, lambda row, forged=forged: replace(row, index=forged))
+        with mrlstore.open(path, auto_maintain=False) as store:
+            with pytest.warns(mrlstore.DamagedPartWarning):
+                assert store.query(QUERY, include=()).ids == expected, name
+            assert not store.verify().ok
+        file.write_bytes(held)
+
+
 @pytest.mark.parametrize(
     ("name", "value"), [("dim", 2**40), ("dim", 1), ("prefix_dim", 9), ("prefix_dim", 0)]
 )
