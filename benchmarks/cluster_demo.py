@@ -25,6 +25,7 @@ from typing import Any
 for name, value in (
     ("RAY_USAGE_STATS_ENABLED", "0"),
     ("RAY_raylet_start_wait_time_s", "180"),
+    ("RAY_worker_niceness", "0"),  # else its processes starve where others keep the cores busy
     ("RAY_health_check_initial_delay_ms", "1000"),
     ("RAY_health_check_period_ms", "1000"),
     ("RAY_health_check_timeout_ms", "1000"),

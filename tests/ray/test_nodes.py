@@ -102,8 +102,8 @@ def test_a_successor_writes_though_nobody_asks_and_a_node_that_is_added_gets_sha
             os.kill(frozen.process, signal.SIGCONT)
         nodes.add("c")
         seen(home, lambda now: nodes_of(now) == ["a", "b", "c"])
+        seen(home, lambda now: any(host.node == "c" and host.shards for host in now.hosts))
         view = cluster.wait_until_whole(home)
-        assert any(host.node == "c" and host.shards for host in view.hosts)
 
         ray.kill(ray.get_actor(controller_name(store.home), namespace=NAMESPACE), no_restart=False)
         again = seen(home, lambda now: nodes_of(now) == ["a", "b", "c"])

@@ -70,12 +70,12 @@ class RayEngine(Engine):
     ) -> list[ShardAnswer | MrlStoreError]:
         packed, answers = packed_question(question), dict[int, ShardAnswer | MrlStoreError]()
         for last in (False, True):
-            tried = self._views.actors()
             left = [shard for shard in shards if isinstance(answers.get(shard), None | ShardUnavailable)]
             answers.update(AskedHosts(self, packed, floors, left).answers)
             failed = any(isinstance(answers[shard], ShardUnavailable) for shard in left)
-            if last or not failed or self._views.newest() <= tried:
-                break  # no host has come since
+            if last or not failed:
+                break
+            self._views.newest()  # a host may have come since, or started again
         return [answers[shard] for shard in shards]
 
     def close(self) -> None:  # noqa: D102

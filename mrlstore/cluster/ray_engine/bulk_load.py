@@ -73,7 +73,7 @@ class BatchWriter:
     def _written(self, batch: Any) -> BatchDone:
         plan, done, embedded = self._plan, Imported(), 0
         store = self._opened()
-        found = list(read_batches([batch], batch.schema, "row", plan.fields))
+        found = list(read_batches(batch.combine_chunks().to_batches(), batch.schema, "row", plan.fields))
         for row in found:
             if isinstance(row, Refusal):
                 done.refuse(row)

@@ -70,19 +70,14 @@ class Views:
             self._actors[found._actor_id.hex()] = found
         return found
 
-    def actors(self) -> set[str]:
-        """Ray's ids of the hosts that were seen last."""
-        return {host.actor for host in self._view.hosts}
-
-    def newest(self) -> set[str]:
-        """The ids of the hosts that are there now; the last known ones if the controller does not answer."""
+    def newest(self) -> None:
+        """Ask for the view of this moment; the last one stays if the controller does not answer soon."""
         try:
             found = ray.get(self._controller.view.remote(), timeout=_NOW_S)
         except ray.exceptions.RayError:
-            return self.actors()
+            return
         if found is not None:
             self._set(found)
-        return self.actors()
 
     def look(self) -> None:
         """Ask for a newer view soon."""
