@@ -1,6 +1,6 @@
 """Queries while another process writes: p50 and p99 over time, with maintenance in the background.
 
-python -m benchmarks.beside_writer --plot docs/images/beside-writer.svg      (ten minutes, 1,000 rows/s)
+python -m benchmarks.beside_writer --plot beside-writer.svg      (ten minutes, 1,000 rows/s)
 python -m benchmarks.beside_writer --seconds 60
 
 A store of generated rows is searched by one process, up to 100 queries a second, at first alone, then beside
