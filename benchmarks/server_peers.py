@@ -2,7 +2,7 @@
 
 make .venv/hosted-chroma.stamp .venv/hosted-python10.stamp .venv/milvus.stamp
 python -m benchmarks.server_peers --prepare        # once: fills the servers, 100,000 rows of 3,072 dims
-python -m benchmarks.server_peers                  # about seven minutes
+python -m benchmarks.server_peers                  # about five minutes
 
 All hold the same generated rows. Clients are processes of one connection each: every server is driven by its
 vendor's package, and two of them by sockets that send bodies made before. In "mixed" each tenth call writes
@@ -17,7 +17,6 @@ import argparse
 import contextlib
 import json
 import shutil
-import statistics
 import subprocess
 import sys
 import time
@@ -32,6 +31,7 @@ from numpy.typing import NDArray
 import mrlstore
 from benchmarks.client_loop import K
 from benchmarks.peer_servers import SERVERS, PeerServer
+from benchmarks.server import in_process_ms
 from tests.nested import nested
 
 ROOT = Path(__file__).parents[1]
@@ -102,7 +102,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--clients", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--servers", default="mrlstore,chroma,milvus")
+    parser.add_argument("--servers", default="mrlstore,chroma", help="also milvus")
     options = parser.parse_args()
     options.folder = ROOT / "build" / f"server-{options.rows}x{options.dim}"
     names = options.servers.split(",")
@@ -186,20 +186,6 @@ def clients(
     ]
     answers = [one.communicate(timeout=7_200)[0] for one in started]
     return [json.loads(text.splitlines()[-1]) for text in answers]
-
-
-def in_process_ms(path: Path, questions: NDArray[np.float32]) -> float:
-    """Processor time of a query with metadata in a process: of each question's best, the median."""
-    with mrlstore.open(path, mode="r") as store:
-        best = []
-        for row in questions[:64]:
-            times = []
-            for _ in range(5):
-                began = time.process_time()
-                list(store.query(row, K))
-                times.append(time.process_time() - began)
-            best.append(min(times) * 1e3)
-    return statistics.median(best)
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ DRAWN = """
 def sign_in(page: Any, key: str, index: str = "papers") -> None:
     page.fill("input[name=key]", key)
     page.keyboard.press("Enter")
-    page.get_by_role("button", name=index).click()
+    page.get_by_role("button", name=index, exact=True).click()
     page.get_by_role("tab", name="Rows").wait_for()
 
 

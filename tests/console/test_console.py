@@ -126,6 +126,21 @@ def test_care_runs_with_progress_and_shows_a_backup(page: Any, keys: dict[str, s
     playwright.expect(page.get_by_role("table", name="Backups").locator("tr.new")).to_contain_text("monday")
     page.get_by_role("button", name="Back up").click()  # the name is taken
     playwright.expect(page.get_by_role("alert")).to_contain_text("exists already")
+    shot(page, "backups", whole=True)
+    page.get_by_role("button", name="Restore monday").click()
+    shot(page, "restore")
+    page.fill("input[name=target]", "papers-of-monday")
+    page.keyboard.press("Enter")
+    playwright.expect(page.locator("pre")).to_contain_text("restore: done")
+    playwright.expect(page.locator("pre")).to_contain_text("papers-of-monday")
+    page.get_by_role("button", name="Delete monday").click()
+    page.get_by_role("button", name="Really delete monday").click()
+    playwright.expect(page.locator("pre")).to_contain_text("monday: deleted")
+    playwright.expect(page.get_by_role("table", name="Backups")).to_have_count(0)
+    page.get_by_role("button", name="All indexes").click()
+    playwright.expect(page.get_by_role("button", name="papers-of-monday")).to_be_visible()
+    page.get_by_role("button", name="papers", exact=True).click()
+    page.get_by_role("tab", name="Care").click()
     shot(page, "care")
 
 
@@ -253,7 +268,20 @@ def test_the_map_and_the_requests(page: Any, keys: dict[str, str]) -> None:
     page.get_by_role("tab", name="Map").click()
     playwright.expect(page.get_by_text("by the two axes")).to_contain_text("1")
     wait_until_drawn(page)
+    page.locator("canvas").focus()
+    page.keyboard.press("ArrowRight")  # the first point
+    seen = set()
+    for key in ("ArrowRight", "ArrowLeft", "ArrowDown", "ArrowUp"):
+        page.keyboard.press(key)
+        page.wait_for_timeout(50)
+        seen.add(page.locator("p[aria-live] b").inner_text())
+    assert len(seen) > 1
     shot(page, "map")
+    there = page.locator("p[aria-live] b").inner_text()
+    page.keyboard.press("Enter")
+    playwright.expect(page.locator("dialog h2")).to_have_text(there)
+    page.keyboard.press("Escape")
+    page.locator("dialog").wait_for(state="detached")
     page.get_by_role("tab", name="Requests").click()
     page.get_by_role("button", name="Send").click()
     playwright.expect(page.locator("p[role=status]")).to_have_text("200")

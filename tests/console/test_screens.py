@@ -61,7 +61,7 @@ def test_all_is_reached_by_the_keyboard(page: Any, keys: dict[str, str]) -> None
     playwright.expect(page.locator("input[name=key]")).to_be_focused()
     page.keyboard.type(keys["admin"])
     page.keyboard.press("Enter")
-    playwright.expect(page.get_by_role("button", name="papers")).to_be_focused()
+    playwright.expect(page.get_by_role("button", name="papers", exact=True)).to_be_focused()
     page.keyboard.press("Enter")
     playwright.expect(page.get_by_role("tab", name="Rows")).to_be_focused()
     reach(page, "New row")

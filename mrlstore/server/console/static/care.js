@@ -1,7 +1,7 @@
 // Upkeep of an index: jobs with their progress, a tier report, the audit, backups.
 import { html, useEffect, useState } from "/console/htm-preact.js";
 import { at, call, follow } from "/console/server.js";
-import { Failure, bytes, count } from "/console/parts.js";
+import { Dialog, Failure, bytes, count } from "/console/parts.js";
 import { AuditPlot, TierPlots } from "/console/plots.js";
 
 function Tiers({ report }) {
@@ -31,13 +31,25 @@ function Audit({ index, audit, may, load }) {
       <button disabled=${!may}>Set the audit</button><button type="button" onClick=${load}>Look again</button></form><${Failure} error=${error} />`;
 }
 
-function Backups({ backups, made, may, start }) {
+function Restore({ index, backup, close, start }) {
+  const submit = (event) => { event.preventDefault(); start(event.target.elements.target.value.trim()); close(); };
+  return html`<${Dialog} name="Restore" close=${close}><h2>Restore ${backup}</h2><p class="faint">It becomes a new index; ${index} stays as it is.</p>
+    <form class="fields" onSubmit=${submit}><label>Name of the new index<input name="target" required autocomplete="off" value=${`${index}-${backup}`} /></label>
+      <div class="bar"><button class="main">Restore</button><button type="button" onClick=${close}>Close</button></div></form><//>`;
+}
+
+function Backups({ index, backups, made, may, start, restore, remove }) {
+  const [asked, setAsked] = useState(null), [doomed, setDoomed] = useState(null); // names of backups
   const submit = (event) => { event.preventDefault(); start(event.target.elements.backup.value.trim()); };
   return html`<h2>Backups</h2><form onSubmit=${submit}><label>Name<input name="backup" placeholder="the time of now" disabled=${!may} /></label>
       <button disabled=${!may}>Back up</button></form>
-    ${backups.length ? html`<div class="scroll"><table aria-label="Backups"><thead><tr><th>Backup</th><th>Made</th><th class="number">Rows</th><th class="number">Bytes</th></tr></thead>
+    ${backups.length ? html`<div class="scroll"><table aria-label="Backups"><thead><tr><th>Backup</th><th>Made</th><th class="number">Rows</th><th class="number">Bytes</th>${may && html`<th></th>`}</tr></thead>
       <tbody>${backups.map((one) => html`<tr key=${one.name} class=${one.name === made ? "new" : ""}><td>${one.name}</td>${one.error ? html`<td class="error" colspan="3">${one.error}</td>`
-        : html`<td>${one.made.replace("T", " ")}</td><td class="number">${count(one.rows)}</td><td class="number">${bytes(one.bytes_on_disk)}</td>`}</tr>`)}</tbody></table></div>` : html`<p class="faint">None.</p>`}`;
+        : html`<td>${one.made.replace("T", " ").replace("+00:00", " UTC")}</td><td class="number">${count(one.rows)}</td><td class="number">${bytes(one.bytes_on_disk)}</td>`}
+        ${may && html`<td class="number">${!one.error && html`<button aria-label=${`Restore ${one.name}`} onClick=${() => setAsked(one.name)}>Restore</button> `}
+          ${doomed === one.name ? html`<button class="error" onClick=${() => { setDoomed(null); remove(one.name); }}>Really delete ${one.name}</button>`
+            : html`<button aria-label=${`Delete ${one.name}`} onClick=${() => setDoomed(one.name)}>Delete</button>`}</td>`}</tr>`)}</tbody></table></div>` : html`<p class="faint">None.</p>`}
+    ${asked && html`<${Restore} key=${asked} index=${index} backup=${asked} close=${() => setAsked(null)} start=${(target) => restore(asked, target)} />`}`;
 }
 
 export function Care({ index, space, me }) {
@@ -61,6 +73,12 @@ export function Care({ index, space, me }) {
     setRunning(null);
     load();
   };
+  const backup = (name) => `backups/${encodeURIComponent(name)}`;
+  const remove = async (name) => {
+    setError("");
+    try { await call("DELETE", at(index, backup(name))); setOutcome(`${name}: deleted.`); } catch (failed) { setError(failed.message); }
+    load();
+  };
   const level = me.read_only ? 0 : ["read", "write", "admin"].indexOf(me.role);
   const figures = stats && Object.entries(stats).filter(([name, value]) => typeof value !== "object" && name !== "path");
   return html`<div class="bar">
@@ -72,7 +90,8 @@ export function Care({ index, space, me }) {
       <progress aria-label=${running.name} max=${running.total || undefined} value=${running.total ? running.done : undefined}></progress>`}
     <${Failure} error=${error} />${outcome && html`<pre role="status">${outcome}</pre>`}
     ${tiers && html`<${Tiers} report=${tiers} />`}
-    <${Backups} backups=${backups} made=${made} may=${level >= 2 && !running} start=${(name) => run("backup", "backups", name ? { name } : {})} />
+    <${Backups} index=${index} backups=${backups} made=${made} may=${level >= 2 && !running} start=${(name) => run("backup", "backups", name ? { name } : {})}
+      restore=${(name, target) => run("restore", `${backup(name)}/restore`, { index: target })} remove=${remove} />
     ${stats && html`<${Audit} index=${index} audit=${stats.audit} may=${level >= 2} load=${load} />
       <h2>Statistics</h2><div class="scroll"><table><tbody>${figures.map(([name, value]) => html`<tr key=${name}><th>${name.replaceAll("_", " ")}</th>
       <td>${name.startsWith("bytes") ? bytes(value) : typeof value === "number" ? count(value) : String(value ?? "")}</td></tr>`)}</tbody></table></div>`}`;

@@ -37,7 +37,7 @@ export function project(rows) {
 }
 
 export function Map2d({ index, space, open }) {
-  const canvas = useRef(), [points, setPoints] = useState([]), [over, setOver] = useState(null);
+  const canvas = useRef(), [points, setPoints] = useState([]), [over, setOver] = useState(null); // the position of a point
   const [error, setError] = useState("");
   const load = async () => {
     try {
@@ -46,6 +46,7 @@ export function Map2d({ index, space, open }) {
       if (!found.length) throw new Error("no rows with a vector");
       const places = project(found.map((row) => numbers(row.vector)));
       setPoints(found.map((row, n) => ({ row, place: places[n] })));
+      setOver(null);
       setError("");
     } catch (failed) { setError(failed.message); }
   };
@@ -67,21 +68,44 @@ export function Map2d({ index, space, open }) {
     const pen = board.getContext("2d");
     pen.scale(scale, scale);
     pen.fillStyle = getComputedStyle(board).getPropertyValue("color");
-    for (const [x, y] of onCanvas()) { pen.beginPath(); pen.arc(x, y, 3, 0, 7); pen.fill(); }
-  }, [points]);
+    onCanvas().forEach(([x, y], n) => {
+      pen.beginPath(); pen.arc(x, y, 3, 0, 7); pen.fill();
+      if (n === over) { pen.strokeStyle = pen.fillStyle; pen.lineWidth = 2; pen.beginPath(); pen.arc(x, y, 8, 0, 7); pen.stroke(); }
+    });
+  }, [points, over]);
   const nearest = (event) => {
     const box = canvas.current.getBoundingClientRect();
     let best = null, least = 400;
     onCanvas().forEach(([x, y], n) => {
       const away = (x - event.clientX + box.left) ** 2 + (y - event.clientY + box.top) ** 2;
-      if (away < least) [best, least] = [points[n].row, away];
+      if (away < least) [best, least] = [n, away];
     });
     return best;
   };
+  // By an arrow to the nearest point on that side, which is at most 45 degrees off; Enter opens the row.
+  const step = (event) => {
+    const [right, down] = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowDown: [0, 1], ArrowUp: [0, -1] }[event.key] ?? [0, 0];
+    if (event.key === "Enter" && over !== null) {
+      event.preventDefault(); // else the key also presses the button of the dialog that gets the focus
+      return open(points[over].row);
+    }
+    if (!points.length || (!right && !down)) return;
+    event.preventDefault();
+    if (over === null) return setOver(0);
+    const places = onCanvas();
+    let best = over, least = Infinity;
+    places.forEach(([x, y], n) => {
+      const along = (x - places[over][0]) * right + (y - places[over][1]) * down;
+      const aside = Math.abs((x - places[over][0]) * down + (y - places[over][1]) * right);
+      if (along > 0 && aside <= along && along + aside < least) [best, least] = [n, along + aside];
+    });
+    setOver(best);
+  };
+  const shown = over === null ? null : points[over]?.row;
   return html`<div class="bar"><button onClick=${load}>Another sample</button>
       <span class="faint">${points.length} rows, by the two axes of largest variance</span></div>
     ${error && html`<p class="error" role="alert">${error}</p>`}
-    <canvas ref=${canvas} aria-label="Map of a sample" onMouseMove=${(event) => setOver(nearest(event))}
-      onClick=${(event) => { const row = nearest(event); if (row) open(row); }}></canvas>
-    <p>${over ? html`<b>${over.id}</b> ${over.document || JSON.stringify(over.metadata || {})}` : html`<span class="faint">Point at a row.</span>`}</p>`;
+    <canvas ref=${canvas} tabindex="0" role="application" aria-label="Map of a sample: arrows go from row to row, Enter opens one" onKeyDown=${step} onMouseMove=${(event) => setOver(nearest(event))}
+      onClick=${(event) => { const n = nearest(event); if (n !== null) open(points[n].row); }}></canvas>
+    <p aria-live="polite">${shown ? html`<b>${shown.id}</b> ${shown.document || JSON.stringify(shown.metadata || {})}` : html`<span class="faint">Point at a row, or go there by the arrow keys.</span>`}</p>`;
 }

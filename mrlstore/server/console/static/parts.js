@@ -1,5 +1,5 @@
 // What several pages of the console share.
-import { html } from "/console/htm-preact.js";
+import { html, useEffect, useState } from "/console/htm-preact.js";
 
 export const count = (value) => (value ?? 0).toLocaleString("en");
 
@@ -19,3 +19,9 @@ export const parsed = (text, what) => {
 };
 
 export const Cut = ({ value }) => html`<div class="cut">${typeof value === "string" ? value : value == null ? "" : JSON.stringify(value)}</div>`;
+
+export function Dialog({ name, close, children }) {
+  const [before] = useState(() => document.activeElement); // gets the focus back
+  useEffect(() => () => queueMicrotask(() => before?.focus()), []); // once the dialog is gone: what lies below takes no focus before
+  return html`<dialog ref=${(box) => { if (box && !box.open) box.showModal(); }} onClose=${close} aria-label=${name}>${children}</dialog>`;
+}

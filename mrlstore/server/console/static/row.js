@@ -1,7 +1,7 @@
 // A row in a dialog: shown, made, changed, deleted.
 import { html, useEffect, useState } from "/console/htm-preact.js";
 import { at, call } from "/console/server.js";
-import { Failure, parsed } from "/console/parts.js";
+import { Dialog, Failure, parsed } from "/console/parts.js";
 
 const SOURCES = { same: "as it is", numbers: "numbers", document: "the document, embedded by the server", none: "none" };
 
@@ -13,12 +13,6 @@ function Fields({ values, change, sources, may }) {
     ${may && html`<label>Vector from<select name="source" value=${values.source} onChange=${(event) => change({ ...values, source: event.target.value })}>
       ${sources.map((each) => html`<option key=${each} value=${each}>${SOURCES[each]}</option>`)}</select></label>`}
     ${values.source === "numbers" && html`<label>Vector<textarea ...${field("vector")} placeholder="[0.1, -0.2, ...]"></textarea></label>`}`;
-}
-
-function Dialog({ name, close, children }) {
-  const [before] = useState(() => document.activeElement); // gets the focus back
-  useEffect(() => () => queueMicrotask(() => before?.focus()), []); // once the dialog is gone: what lies below takes no focus before
-  return html`<dialog ref=${(box) => { if (box && !box.open) box.showModal(); }} onClose=${close} aria-label=${name}>${children}</dialog>`;
 }
 
 // The arguments of `upsert` for one row; its vector is of numbers, of its document, or missing.
