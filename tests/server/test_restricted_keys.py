@@ -40,7 +40,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TestClient,
             assert client.post("/v1/indexes", json={"name": name, "dim": 4}, headers=may).status_code < 300
             for space in ("", "a", "b"):
                 row = {"ids": ["x"], "vectors": [VECTOR], "namespace": space}
-                row["metadatas"] = [{"s": f"hidden {name} {space}"}]  # type: ignore[list-item]
+                row["metadatas"] = [{"s": f"hidden {name} {space}"}]
                 assert client.post(f"/v1/indexes/{name}/upsert", json=row, headers=may).status_code == 200
         made = client.post(CHROMA, json={"name": "other", "configuration": COSINE}, headers=may).json()
         alias = {"create_alias": {"collection_name": "secret", "alias_name": "door"}}
