@@ -15,7 +15,7 @@ from .bits import square_root
 from .encode import NO_PREFIX
 from .group_table import CODES, COPIES, COPY_COUNT, COPY_SETS, KEYS, ROWS, SET_COUNT, STRIDE
 from .jit import device
-from .memory import load_byte, load_row, prefetch_far
+from .memory import load_byte, load_long, load_row, prefetch_far
 from .rerank import FEWEST_SCORED, SAME, exact_score, rerank_rows, rerank_while
 from .scan import score_pending
 from .score_line import FEWEST_FITTED, NO_PAIRS, SAMPLED, add_pair, highest_expected, is_sampled
@@ -80,7 +80,8 @@ def rerank_many(
 ) -> Any:
     """As rerank_while, for FEWEST_FITTED copies of one node or more: it ends by the line of their scores.
 
-    Copies from everywhere in the list are scored first, then the others from the best on.
+    Copies from everywhere in the list are scored first, then the others from the best on: while they may be
+    better than the worst in the heap, or equal with a smaller key.
     """
     step, scored = count // SAMPLED, 0
     sums, squared = NO_PAIRS, np.float32(0)
@@ -89,8 +90,11 @@ def rerank_many(
         if turn >= SAMPLED:
             if is_sampled(i, step):
                 continue
-            if size >= k and highest_expected(sums, codes[i]) < scores[0] + SAME:
-                break
+            if size >= k:
+                highest = highest_expected(sums, codes[i])
+                older = load_long(table[KEYS] + 8 * listed[i]) < load_long(table[KEYS] + 8 * rows[0])
+                if highest < scores[0] + SAME and (highest < scores[0] - SAME or not older):
+                    break
         following = i + step if turn < SAMPLED - 1 else i + 1
         score = exact_score(table, query, listed[i], listed[min(following, count - 1)])
         size = offer(scores, rows, size, k, score, listed[i], table[KEYS])

@@ -629,7 +629,7 @@ def test_readers_are_served_while_writers_stop_and_begin_again(
 def test_the_methods_are_those_of_a_store() -> None:
     """Each has the arguments and defaults of `Store`; what is there beside is listed."""
     refused = {name for name in vars(OnlyInStores) if not name.startswith("_")}
-    more = {"home", "snapshot", "url"}
+    more = {"home", "hosts", "snapshot", "url"}
     arguments = {"after", "on_missing"}  # a token, and what to do where a shard does not answer
     differ = {
         "query": {"ties"},  # shards know no order of row keys in common

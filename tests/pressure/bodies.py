@@ -7,6 +7,7 @@ import resource
 import signal
 import threading
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,8 @@ def no_descriptors(pipe: Pipe, path: str) -> None:
 def become(user: int) -> None:
     """Drop root's rights."""
     load.warm()  # another user may not even read this interpreter's files
+    for name in ("random", "shlex", "shutil", "uuid"):  # which the library imports at their first use
+        import_module(name)
     os.setgroups([])
     os.setgid(user)
     os.setuid(user)

@@ -180,7 +180,7 @@ def test_an_index_that_is_made_anew_under_writers_and_a_backup(tmp_path: Path) -
             while not stop.is_set():
                 number += 1
                 connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-                connection.request("POST", "/v1/indexes/papers/backup", json.dumps({"name": f"b{number}"}))
+                connection.request("POST", "/v1/indexes/papers/backups", json.dumps({"name": f"b{number}"}))
                 answer = connection.getresponse()
                 text = answer.read()
                 ended = answer.status if answer.status != 200 else 200 if b"event: result" in text else 404
