@@ -56,7 +56,8 @@ def test_hosts_follow_labels_moves_and_drains(
     with connected(home, labels={"disk": "nvme"}) as store:
         store.upsert([f"r{number}" for number in range(100)], nested_vectors(100, DIM))
         before = answers(store)
-        view = cluster.wait_until_whole(home)
+        cluster.wait_until_whole(home)
+        view = seen(home, lambda now: None not in writers(now).values())
         assert nodes_of(view) == ["a", "b"] and view.nodes == ("a", "b")
 
         shard = 2
@@ -91,7 +92,8 @@ def test_a_successor_writes_though_nobody_asks_and_a_node_that_is_added_gets_sha
     nodes.lose("c", disks)
     with connected(home) as store:
         store.upsert([f"r{number}" for number in range(100)], nested_vectors(100, DIM))
-        view = cluster.wait_until_whole(home)
+        cluster.wait_until_whole(home)
+        view = seen(home, lambda now: None not in writers(now).values())
         frozen = next(host for host in view.hosts if host.number == view.writer(0))
         os.kill(frozen.process, signal.SIGSTOP)
         try:

@@ -147,9 +147,13 @@ class Controller:
             log_event("wishes of placement", self._plan.url, str(error), level=logging.WARNING)
 
     def _start_hosts(self, nodes: list[RayNode]) -> None:
-        """Start hosts until there are as many as wished, and one on each node before a node has two."""
+        """Start hosts until there are as many as wished, and one on each node before a node has two.
+
+        Hosts elsewhere than on `nodes` do not count: they end when those that replace them are ready.
+        """
+        names = {"", *(node.name for node in nodes)}  # "": not known yet
         while True:
-            active = [one.node for one in self._hosts.values() if one.node not in self._placement.drained]
+            active = [one.node for one in self._hosts.values() if one.node in names]
             on = {node: active.count(node.name) for node in nodes}
             least = min(nodes, key=lambda node: on[node])
             crowded = on[least] == 0 and any(count > 1 for count in on.values())
