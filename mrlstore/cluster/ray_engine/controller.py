@@ -225,7 +225,8 @@ class Controller:
                 hold.setdefault(number, []).append(shard)
             first, writer = order.serving[0], view.writer(shard)
             ready = shard in hosts[first].shards and not hosts[first].silent
-            if writer is not None and first != writer and ready:
+            written = any(shard in host.shards and host.shards[shard].epoch for host in hosts.values())
+            if first != writer and ready and written:  # one that nobody has written needs no writer yet
                 take.setdefault(first, []).append(shard)
             if wished and not missing:
                 for number, host in hosts.items():
