@@ -38,7 +38,7 @@ _COPIED: Final = (
 )  # fmt: skip
 _LEAST_CAPACITY: Final = 64  # rows of a new buffer
 # Rows that a buffer has room for once it had to grow: memory that is not written to costs nothing, and a copy
-# of 10,000 vectors of 3 KB would hold a query up for 40 ms.
+# of thousands of vectors would hold a query up.
 _GROWN_CAPACITY: Final = 16_384
 _GROWN_BYTES: Final = 256 * 1024 * 1024  # of vectors, at most
 _PARSED: Final = 16_384  # rows whose metadata is kept parsed, eight times what a tail usually has

@@ -35,7 +35,7 @@ class LateModule:
 
 # numpy imports this at its first use too, but without the lock.
 numpy_random: Final = LateModule("numpy.random")
-# Modules of Python that a query does not need; together they take a twentieth of the time of a new process.
+# Modules of Python that most queries do not need.
 random: Final = LateModule("random")
 shlex: Final = LateModule("shlex")
 shutil: Final = LateModule("shutil")
