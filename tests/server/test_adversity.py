@@ -96,6 +96,25 @@ def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
         process.wait(60)
 
 
+def refused(folder: Path, port: int, path: str, body: dict[str, Any]) -> bool:
+    """Whether a write was done before one like it was refused because the disk is full.
+
+    Room may come free behind the file that fills the disk, as the store's log begins again from its start.
+    """
+    done = False
+    for _ in range(20):
+        with suppress(OSError), open(folder / "rest", "ab") as file:
+            while True:
+                file.write(bytes(4_096))
+                file.flush()
+        answer = call(port, "POST", path, body)
+        if answer.status == 507:
+            return done
+        assert answer.status == 200, answer
+        done = True
+    raise AssertionError("the disk is never full")
+
+
 def test_a_full_disk_refuses_writes_loses_nothing_and_goes_on_when_there_is_room(
     small_disk: SmallDisk,
 ) -> None:
@@ -108,15 +127,11 @@ def test_a_full_disk_refuses_writes_loses_nothing_and_goes_on_when_there_is_room
         assert stored < 20_000
     assert answer.status == 507 and "full" in answer.content["error"]["message"]
     assert stored and count(port) == stored
-    with suppress(OSError), open(folder / "rest", "wb") as file:
-        while True:
-            file.write(bytes(4_096))
-            file.flush()
     for n in range(4):  # of both workers
-        assert call(port, "POST", "/i/papers/vectors/upsert", rows("no", 200)).status == 507
+        stored += 200 * refused(folder, port, "/i/papers/vectors/upsert", rows(f"no-{n}", 200))
         found = call(port, "POST", "/i/papers/query", {"topK": 3, "vector": [1.0] * DIM})
         assert found.status == 200 and len(found.content["matches"]) == 3
-        assert call(port, "POST", "/indexes", {"name": f"other-{n}", "dimension": DIM}).status == 507
+        assert not refused(folder, port, "/indexes", {"name": f"other-{n}", "dimension": DIM})
         assert call(port, "GET", f"/indexes/other-{n}").status == 404
     assert count(port) == stored
     for name in ("rest", "ballast"):
