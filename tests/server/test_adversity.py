@@ -177,7 +177,7 @@ def test_a_store_that_another_process_keeps_locked_is_read_and_says_busy(tmp_pat
         assert len(store.get([f"c-{at}" for at in range(5)])) == 5 and store.verify().ok
 
 
-def test_an_index_that_is_made_anew_under_writers_and_a_backup(tmp_path: Path) -> None:
+def test_an_index_that_is_made_anew_under_writers(tmp_path: Path) -> None:
     root = tmp_path / "stores"
     with running(root, "--workers", "2") as server:
         port, stop = server.port, threading.Event()
@@ -190,25 +190,12 @@ def test_an_index_that_is_made_anew_under_writers_and_a_backup(tmp_path: Path) -
             while not stop.is_set():
                 seen[name, call(port, "POST", path, body).status] += 1
 
-        def back_up() -> None:
-            number = 0
-            while not stop.is_set():
-                number += 1
-                connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-                connection.request("POST", "/v1/indexes/papers/backups", json.dumps({"name": f"b{number}"}))
-                answer = connection.getresponse()
-                text = answer.read()
-                ended = answer.status if answer.status != 200 else 200 if b"event: result" in text else 404
-                seen["backup", ended] += 1
-                connection.close()
-
         make()
         question = {"topK": 1, "vector": [1.0] * 8}
         threads = [
             threading.Thread(target=work, args=("upsert", "/i/papers/vectors/upsert", rows("a", 20, 8))),
             threading.Thread(target=work, args=("upsert", "/i/papers/vectors/upsert", rows("b", 20, 8))),
             threading.Thread(target=work, args=("query", "/i/papers/query", question)),
-            threading.Thread(target=back_up),
         ]
         for each in threads:
             each.start()
